@@ -1,0 +1,100 @@
+"""The command line: whose default counts, epochs and steps, refusals."""
+
+import pytest
+
+from textual_inversion.arguments import build_parser, parse_arguments, settle_steps
+from textual_inversion.errors import SettingsError
+from textual_inversion.options import demo_defaults
+
+REAL = ["--pretrained_model_name_or_path", "some/model"]
+
+
+def test_the_documented_defaults_stand_for_real_models():
+    args = parse_arguments(REAL)
+
+    documented = {"num_train_epochs": 100, "repeats": 100, "adam_weight_decay": 0.02, "lr_scheduler": "constant"}
+    example = {"max_train_steps": 5000, "train_batch_size": 16, "learning_rate": 1e-4, "lr_warmup_steps": 500}
+    assert {name: getattr(args, name) for name in documented | example} == documented | example
+    assert not args.demo
+
+
+def test_without_arguments_it_is_the_demo_with_its_own_defaults():
+    args = parse_arguments([])
+
+    assert args.demo
+    assert {name: getattr(args, name) for name in demo_defaults() if hasattr(args, name)} == {
+        name: value for name, value in demo_defaults().items() if hasattr(args, name)
+    }
+
+
+def test_every_demo_default_is_a_flag_of_some_command():
+    import infer
+
+    flags = set(vars(build_parser().parse_args([]))) | set(vars(infer.build_parser().parse_args([])))
+    assert set(demo_defaults()) <= flags
+
+
+def test_an_explicit_flag_wins_over_the_demo_even_with_the_documented_value():
+    args = parse_arguments(["--learning_rate", "1e-4", "--train_batch_size=16"])
+
+    assert (args.learning_rate, args.train_batch_size) == (1e-4, 16)
+    assert args.explicit == {"learning_rate", "train_batch_size"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "world_size", "steps", "epochs"),
+    [
+        ([], 1, 5000, 200),
+        (["--num_train_epochs", "3"], 1, 75, 3),
+        (["--num_train_epochs", "3", "--repeats", "1"], 1, 1, 4),
+        (["--num_train_epochs", "3", "--max_train_steps", "1000"], 1, 1000, 40),
+        (["--max_train_steps", "1000", "--train_batch_size", "1", "--gradient_accumulation_steps", "4"], 4, 1000, 40),
+    ],
+)
+def test_epochs_and_steps_are_counted_in_samples(argv, world_size, steps, epochs):
+    args = parse_arguments(REAL + argv)
+
+    settle_steps(args, num_images=4, world_size=world_size)
+
+    assert (args.max_train_steps, args.num_train_epochs) == (steps, epochs)
+
+
+def test_the_scaled_learning_rate_is_that_of_the_documentation():
+    args = parse_arguments([*REAL, "--learning_rate=5e-4", "--scale_lr", "--train_batch_size=2",
+                            "--gradient_accumulation_steps=4"])  # fmt: skip
+
+    settle_steps(args, num_images=4, world_size=3)
+
+    assert args.peak_learning_rate == pytest.approx(5e-4 * 4 * 2 * 3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--max_train_step", "3"], "did you mean --max_train_steps"),
+        (["--qqq"], "see python train_textual_inversion.py --help"),
+        (["--learning_rate", "0"], "--learning_rate: must be greater than 0"),
+        (["--learning_rate", "nan"], "--learning_rate"),
+        (["--learning_rate", "inf"], "--learning_rate"),
+        (["--max_train_steps", "0"], "--max_train_steps: must be at least 1"),
+        (["--max_train_steps", "1.5"], "no whole number"),
+        (["--flip_p", "1.5"], "between 0.0 and 1.0"),
+        (["--seed", "-1"], "--seed"),
+        (["--adam_beta1", "1"], "--adam_beta1"),
+        (["--max_grad_norm", "0"], "--max_grad_norm"),
+        (["--num_vectors", "0"], "--num_vectors"),
+        (["--learnable_property", "face"], "invalid choice"),
+        (["--lr_scheduler", "step"], "invalid choice"),
+        (["--device", "tpu"], "must be cpu, gpu or gpu:N"),
+        (["--validation_steps", "5"], "without --validation_prompt"),
+        (["--validation_epochs", "5"], "without --validation_prompt"),
+        (["--hub_model_id", "me/x"], "without --push_to_hub"),
+        (["--lr_scheduler", "linear", "--lr_warmup_steps", "10", "--max_train_steps", "10"], "shorter"),
+    ],
+)
+def test_refusals_are_one_line_that_names_the_flag(argv, message):
+    with pytest.raises(SettingsError) as caught:
+        parse_arguments(REAL + argv)
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,38 @@
+"""Flags that infer.py and score.py share."""
+
+import argparse
+
+import pytest
+import yaml
+
+from textual_inversion import generation_arguments as shared
+from textual_inversion.options import ROOT
+
+
+def settings(**given):
+    return argparse.Namespace(**{"guidance_scale": None, "num_inference_steps": None, "num_images": None, **given})
+
+
+def test_defaults_outside_the_demo():
+    args = settings()
+
+    shared.settle(args, is_demo=False, num_images=4)
+
+    assert (args.guidance_scale, args.num_inference_steps, args.num_images) == (7.5, 50, 4)
+
+
+def test_the_demos_own_defaults_and_the_command_line_win():
+    demo = yaml.safe_load((ROOT / "demo" / "defaults.yaml").read_text())
+    args = settings(num_inference_steps=7)
+
+    shared.settle(args, is_demo=True, num_images=4)
+
+    assert args.guidance_scale == demo["guidance_scale"] != 7.5
+    assert (args.num_inference_steps, args.num_images) == (7, demo.get("num_images", 4))
+
+
+def test_pixels():
+    assert shared.pixels("64") == 64
+    for text, message in (("20", "multiple of 8, not 20; try 16"), ("0", "at least 1"), ("x", "no whole number")):
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            shared.pixels(text)

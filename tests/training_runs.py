@@ -1,0 +1,40 @@
+"""Short training runs on tiny random models, for the tests of the command."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tiny_models import build_model
+
+
+def draw_pictures(folder: Path, count: int = 3) -> Path:
+    """A folder of small coloured pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    g = np.random.default_rng(0)
+    for i in range(count):
+        blocks = g.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((40, 32), Image.Resampling.NEAREST).save(folder / f"{i}.png")
+    return folder
+
+
+def short_run(tmp_path: Path, *more: str, family: str = "sd1", layout: str = "ppdiffusers", **model) -> list[str]:
+    """Arguments of a run of two steps; `tmp_path` then holds base/, pictures/ and, after the run, out/."""
+    if not (tmp_path / "base").exists():
+        build_model(tmp_path / "base", family, layout, **model)
+        draw_pictures(tmp_path / "pictures")
+    settings = {
+        "pretrained_model_name_or_path": tmp_path / "base",
+        "train_data_dir": tmp_path / "pictures",
+        "output_dir": tmp_path / "out",
+        "max_train_steps": 2,
+        "train_batch_size": 2,
+        "learning_rate": 0.01,
+        "lr_warmup_steps": 0,
+        "eval_samples": 2,
+        "num_inference_steps": 2,
+        "seed": 3,
+        "report_to": "none",
+    }
+    given = {word for word in more if word.startswith("--")}
+    return [x for k, v in settings.items() if f"--{k}" not in given for x in (f"--{k}", str(v))] + list(more)

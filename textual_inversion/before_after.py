@@ -1,0 +1,77 @@
+"""A concept before and after its training: pictures side by side, and the score of the demo."""
+
+from pathlib import Path
+
+import numpy as np
+
+from textual_inversion import images, sheets
+from textual_inversion.edit_prompts import showcase
+from textual_inversion.prompts import PROPERTIES, plain_template
+from textual_inversion.watching import draw
+
+# Pictures per score: enough to see a concept learned, few enough for a run of minutes; `score.py` makes more.
+_SCORED_PICTURES = 14
+
+
+def overview_prompts(args) -> list[str]:
+    """What the overview shows: the validation prompts or, where there are none, a few that show a concept off."""
+    if args.validation_prompt:
+        return list(args.validation_prompt)
+    plain = {kind: plain_template(kind, args.language) for kind in PROPERTIES}
+    return showcase({args.placeholder_token: args.learnable_property}, plain)
+
+
+def draw_overview(model, args) -> list:
+    """The overview's pictures for the rows as they are now."""
+    prompts = overview_prompts(args)
+    return draw(model, args, prompts, list(range(len(prompts))))
+
+
+def save_overview(path: Path, args, pixels: list[np.ndarray], before: list, after: list) -> None:
+    """Write the overview: training images | before | after.
+
+    Args:
+        pixels: training images as the model saw them, float32 [3, H, W] in [-1, 1].
+        before, after: what `draw_overview` gave before and after training.
+    """
+    training = [images.from_array(array) for array in pixels]
+    sheets.save_png(sheets.overview(training, before, after, overview_prompts(args)), path)
+
+
+class DemoScore:
+    """Scores the demo's word with the demo model's own CLIP (arXiv 2208.01618, section 5), on few pictures.
+
+    Args:
+        model: the demo's `models.BaseModel`, with rows attached.
+        pixels: training images, float32 [3, H, W] in [-1, 1].
+        fresh_images: other pictures of the same concept, for the ceiling; may be empty.
+    """
+
+    def __init__(self, model, args, pixels: list[np.ndarray], fresh_images: list):
+        from textual_inversion.clip import ClipScorer, find_clip
+        from textual_inversion.scoring import Protocol, ceiling
+
+        self._model, self._word, self._initializer = model, args.placeholder_token, args.initializer_token
+        self._scorer = ClipScorer(find_clip(model.folder))
+        self._training = self._scorer.image_features([images.from_array(array) for array in pixels])
+        self._ceiling = ceiling(self._scorer, self._training, fresh_images)
+        self._protocol = Protocol(
+            learnable_property=args.learnable_property,
+            num_images=_SCORED_PICTURES,
+            guidance_scale=args.guidance_scale,
+            num_inference_steps=args.num_inference_steps,
+        )
+        self._baseline = self._measure(self._initializer)
+
+    def _measure(self, word: str):
+        from textual_inversion.scoring import measure
+
+        return measure(self._model, self._scorer, [word], self._training, self._protocol)[0]
+
+    def report(self) -> dict:
+        """Baseline (the initializer word), the word as it is now, and ceiling: see `scoring.report`."""
+        from textual_inversion.scoring import report
+
+        concept = self._measure(self._word)
+        self._model.free_vae()
+        return report(self._baseline, concept, self._ceiling, word=self._word, initializer=self._initializer)

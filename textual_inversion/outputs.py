@@ -1,0 +1,163 @@
+"""The files of a run: embeddings every so often and at the end, and `run.json`, which says how they were made."""
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from textual_inversion import atomic, formats
+from textual_inversion.errors import OutputError
+from textual_inversion.options import ROOT
+
+FINAL_NAME = "learned_embeds.pdparams"
+_PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "paddlenlp", "visualdl", "numpy", "pillow")
+
+
+def make_output_folder(path: str) -> Path:
+    """Create the output folder and prove that it can be written before any long work begins.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--output_dir {path} cannot be made ({error.strerror}); choose another folder") from None
+    with atomic.replacing(folder / ".writable"):
+        pass
+    (folder / ".writable").unlink()
+    return folder
+
+
+def save_embeddings(folder: Path, concepts, rows: dict[str, np.ndarray], facts: dict[str, str], *, step: int) -> None:
+    """Write `learned_embeds-steps-N.pdparams` and make `learned_embeds.pdparams` the same.
+
+    Args:
+        concepts: the concepts in the order of their rows.
+        rows: text encoder -> float32 [N, D] of all concepts.
+        facts: what the file says about itself where its format can.
+    """
+    learned = as_learned(concepts, rows, facts)
+    formats.write_pdparams(folder / f"learned_embeds-steps-{step}.pdparams", learned)
+    formats.write_pdparams(folder / FINAL_NAME, learned)
+
+
+def save_final(folder: Path, concepts, rows: dict[str, np.ndarray], facts: dict[str, str]) -> list:
+    """Write `learned_embeds.pdparams` and a `.safetensors` per concept; return the `LearnedEmbedding`s."""
+    learned = as_learned(concepts, rows, facts)
+    formats.write_pdparams(folder / FINAL_NAME, learned)
+    for concept in learned:
+        name = "learned_embeds" if len(learned) == 1 else f"learned_embeds-{safe_name(concept.placeholder_token)}"
+        formats.write_safetensors(folder / f"{name}.safetensors", concept)
+    return learned
+
+
+def file_facts(args, model, steps: int) -> dict[str, str]:
+    """What an embedding file says about itself, where its format can hold it."""
+    return {
+        "base_model": portable(model.name),
+        "learnable_property": args.learnable_property,
+        "initializer_token": args.initializer_token,
+        "steps": str(steps),
+        "seed": str(args.seed),
+    }
+
+
+def portable(path: str) -> str:
+    """A path inside this repository relative to it, so that a record is true in another clone; others as they are."""
+    try:
+        return str(Path(path).resolve().relative_to(ROOT)) if Path(path).exists() else path
+    except ValueError:
+        return path
+
+
+def as_learned(concepts, rows: dict[str, np.ndarray], facts: dict[str, str]) -> list:
+    """The rows [N, D] of all concepts, cut into one `formats.LearnedEmbedding` each."""
+    learned, first = [], 0
+    for concept in concepts:
+        part = slice(first, first + concept.num_vectors)
+        vectors = {tower: np.asarray(values[part], dtype=np.float32) for tower, values in rows.items()}
+        learned.append(formats.LearnedEmbedding(concept.placeholder_token, vectors, facts))
+        first += concept.num_vectors
+    return learned
+
+
+def safe_name(placeholder: str) -> str:
+    """A placeholder as part of a file name: `<cat-toy>` gives `cat-toy`."""
+    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in placeholder).strip("-.")
+    return kept or "concept"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on, as far as they are installed."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """The commit of this checkout, with `-dirty` where tracked files were changed; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def write_run_record(folder: Path, args, model, figures: dict) -> None:
+    """Write `run.json`: arguments, versions, base model, dimensions, seed, revision, and the figures so far."""
+    hidden = {"explicit", "hub_token", "demo_defaults"}
+    settings = {k: v for k, v in sorted(vars(args).items()) if k not in hidden}
+    atomic.write_json(
+        folder / "run.json",
+        {
+            "base_model": portable(model.name),
+            "placeholder_token": args.placeholder_token,
+            "initializer_token": args.initializer_token,
+            "learnable_property": args.learnable_property,
+            "num_vectors": args.num_vectors,
+            "embedding_width": {tower.name: tower.embedding_width for tower in model.towers},
+            "prediction_type": model.prediction_type,
+            "seed": args.seed,
+            "settings": settings,
+            "versions": versions(),
+            "git_revision": git_revision(),
+            "figures": figures,
+        },
+    )
+
+
+def closing_lines(args, run) -> list[str]:
+    """What was made, how long each phase took, and for the demo the score before and after."""
+    losses = list(run.figures.get("fixed_set_loss", {}).values())
+    lines = []
+    if losses:
+        lines.append(f"loss on the fixed set: {losses[0]:.4f} before, {losses[-1]:.4f} after")
+    before, after = run.figures.get("score_before"), run.figures.get("score_after")
+    if before and after:
+        lines.append(_score_line("image", "image_similarity", before, after))
+        lines.append(_score_line("text", "text_similarity", before, after))
+        if after["share_of_the_way"] is not None:
+            lines.append(
+                f"the word went {after['share_of_the_way']:.0%} of the way from {args.initializer_token!r} to the "
+                f"training images and kept {after['text_ratio']:.0%} of its editability"
+            )
+    lines.append(run.phases.summary())
+    if (run.folder / "overview.png").exists():
+        lines.append(f"before and after, side by side: {run.folder / 'overview.png'}")
+    lines.append(f"{args.placeholder_token} is in {run.folder / FINAL_NAME}; draw with it:")
+    lines.append(f"    python infer.py --embeds {run.folder / FINAL_NAME}")
+    return lines
+
+
+def _score_line(name: str, key: str, before: dict, after: dict) -> str:
+    figures = f"{before['concept'][key]:.3f} before, {after['concept'][key]:.3f} after"
+    ceiling = after["ceiling"].get(key)
+    return f"{name} similarity: {figures}" + (f" (at best about {ceiling:.3f})" if ceiling is not None else "")

@@ -1,0 +1,34 @@
+"""Uploading a run's folder to the Hugging Face hub."""
+
+from pathlib import Path
+
+from textual_inversion.errors import OutputError
+
+# Logs and resume state are of use on the machine that made them only.
+_KEPT_BACK = ["logs/**", "checkpoint-*/**", ".*"]
+
+
+def upload(folder: Path, repository: str | None, token: str | None) -> str:
+    """Upload a run's folder in one commit and return the repository's address.
+
+    Args:
+        repository: its name on the hub; None takes the folder's name, under the account of the token.
+        token: access token; None takes the one of an earlier login.
+
+    Raises:
+        OutputError: the hub cannot be reached or refuses; everything is still in `folder`.
+    """
+    from huggingface_hub import HfApi
+
+    name = repository or folder.resolve().name
+    try:
+        api = HfApi(token=token)
+        address = api.create_repo(name, exist_ok=True)
+        api.upload_folder(repo_id=address.repo_id, folder_path=str(folder), ignore_patterns=_KEPT_BACK)
+    # The hub's client lets errors of several libraries through (network, HTTP, token store).
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OutputError(
+            f"the upload to {name} failed ({reason}); everything is in {folder}, check --hub_token and upload it later"
+        ) from error
+    return str(address)

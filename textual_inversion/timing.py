@@ -1,0 +1,28 @@
+"""How long each phase of a run takes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Phases:
+    """Seconds per named phase, in the order in which the phases first began."""
+
+    def __init__(self, clock=time.monotonic):
+        self._clock = clock
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Count the time spent inside towards `name`."""
+        begin = self._clock()
+        self.seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] += self._clock() - begin
+
+    def summary(self) -> str:
+        """One line: every phase with its seconds, and the sum."""
+        parts = [f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items()]
+        return ", ".join([*parts, f"in all {sum(self.seconds.values()):.1f} s"])
