@@ -229,7 +229,6 @@ def look_before(args, run: Run) -> dict:
 
             fresh = fresh_drawings(args.train_data_dir, args.width)
             before["score"] = before_after.DemoScore(run.model, args, run.pixels, fresh)
-            run.figures["score_before"] = before["score"].report()
     return before
 
 
@@ -248,7 +247,7 @@ def finish(args, run: Run, before: dict) -> None:
                 after = before_after.draw_overview(run.model, args)
                 before_after.save_overview(run.folder / "overview.png", args, run.pixels, before["pictures"], after)
             if "score" in before:
-                run.figures["score_after"] = before["score"].report()
+                run.figures["score"] = before["score"].report()
         run.figures["seconds"] = {name: round(seconds, 1) for name, seconds in run.phases.seconds.items()}
         outputs.write_run_record(run.folder, args, run.model, run.figures)
         if args.push_to_hub:

@@ -89,7 +89,6 @@ def test_the_scaled_learning_rate_is_that_of_the_documentation():
         (["--validation_steps", "5"], "without --validation_prompt"),
         (["--validation_epochs", "5"], "without --validation_prompt"),
         (["--hub_model_id", "me/x"], "without --push_to_hub"),
-        (["--lr_scheduler", "linear", "--lr_warmup_steps", "10", "--max_train_steps", "10"], "shorter"),
     ],
 )
 def test_refusals_are_one_line_that_names_the_flag(argv, message):
@@ -98,3 +97,22 @@ def test_refusals_are_one_line_that_names_the_flag(argv, message):
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("inside", [".", "result", "../base/result"])
+def test_the_base_models_folder_is_no_place_for_results(tmp_path, inside):
+    (tmp_path / "base").mkdir()
+    argv = ["--pretrained_model_name_or_path", str(tmp_path / "base"), "--output_dir", str(tmp_path / "base" / inside)]
+
+    with pytest.raises(SettingsError, match="stays as it is"):
+        parse_arguments(argv)
+    assert not list((tmp_path / "base").iterdir())
+
+
+@pytest.mark.parametrize("steps", [["--max_train_steps", "10"], ["--num_train_epochs", "1", "--repeats", "1"]])
+def test_a_warm_up_as_long_as_the_run_is_refused_for_schedules_that_have_one(steps):
+    argv = [*REAL, *steps, "--lr_warmup_steps", "10"]
+
+    settle_steps(parse_arguments(argv), num_images=4, world_size=1)
+    with pytest.raises(SettingsError, match="make the warm-up shorter"):
+        settle_steps(parse_arguments([*argv, "--lr_scheduler", "linear"]), num_images=4, world_size=1)

@@ -48,13 +48,6 @@ def test_the_table_is_shared_not_copied(table, rows):
     assert layer.table.data_ptr() == table.data_ptr()
 
 
-def test_merged_is_a_plain_embedding_with_the_rows_at_its_end(table, rows):
-    merged = ConceptEmbedding(table, rows).merged()
-
-    np.testing.assert_array_equal(merged.weight.numpy(), np.concatenate([table.numpy(), rows]))
-    assert merged.weight.stop_gradient
-
-
 def test_rows_of_another_width_are_refused(table):
     with pytest.raises(ValueError, match="width 4"):
         ConceptEmbedding(table, np.zeros((1, 3), dtype="float32"))

@@ -7,6 +7,7 @@ that it names. A flag on the command line always wins.
 
 import argparse
 import math
+from pathlib import Path
 
 from textual_inversion.errors import SettingsError
 from textual_inversion.options import (
@@ -250,20 +251,18 @@ def _take_demo_defaults(args) -> None:
 
 
 def _check(args) -> None:
+    base, output = Path(args.pretrained_model_name_or_path).resolve(), Path(args.output_dir).resolve()
+    if base.is_dir() and (output == base or base in output.parents):
+        raise SettingsError(
+            f"--output_dir {args.output_dir} is inside the base model, which stays as it is; choose another folder"
+        )
     if args.max_grad_norm == 0 or math.isnan(args.max_grad_norm):
         raise SettingsError("--max_grad_norm 0 would stop all learning; give a positive norm, or -1 for no clipping")
-    for flag in ("hub_model_id",):
-        if getattr(args, flag) and not args.push_to_hub:
-            raise SettingsError(f"--{flag} has no effect without --push_to_hub; add it, or leave --{flag} out")
+    if args.hub_model_id and not args.push_to_hub:
+        raise SettingsError("--hub_model_id has no effect without --push_to_hub; add it, or leave --hub_model_id out")
     for flag in ("validation_epochs", "validation_steps"):
         if flag in args.explicit and not args.validation_prompt:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; say what to draw")
-    warms_up = args.lr_scheduler != "constant"
-    if warms_up and args.lr_warmup_steps >= args.max_train_steps and "max_train_steps" in args.explicit:
-        raise SettingsError(
-            f"--lr_warmup_steps {args.lr_warmup_steps} leaves nothing of --max_train_steps {args.max_train_steps}; "
-            "make the warm-up shorter"
-        )
 
 
 def settle_steps(args, num_images: int, world_size: int) -> None:
@@ -271,6 +270,9 @@ def settle_steps(args, num_images: int, world_size: int) -> None:
 
     An epoch is `num_images * repeats` samples; epochs become steps by counting samples, so none is lost to rounding
     per process. The steps decide unless only `--num_train_epochs` was given.
+
+    Raises:
+        SettingsError: the learning rate would still be warming up at the end.
     """
     args.global_batch = args.train_batch_size * args.gradient_accumulation_steps * world_size
     args.epoch_samples = num_images * args.repeats
@@ -278,3 +280,8 @@ def settle_steps(args, num_images: int, world_size: int) -> None:
         args.max_train_steps = math.ceil(args.num_train_epochs * args.epoch_samples / args.global_batch)
     args.num_train_epochs = math.ceil(args.max_train_steps * args.global_batch / args.epoch_samples)
     args.peak_learning_rate = args.learning_rate * (args.global_batch if args.scale_lr else 1)
+    if args.lr_scheduler != "constant" and args.lr_warmup_steps >= args.max_train_steps:
+        raise SettingsError(
+            f"--lr_warmup_steps {args.lr_warmup_steps} leaves nothing of the {args.max_train_steps} training steps; "
+            "make the warm-up shorter"
+        )

@@ -41,6 +41,8 @@ def save_overview(path: Path, args, pixels: list[np.ndarray], before: list, afte
 class DemoScore:
     """Scores the demo's word with the demo model's own CLIP (arXiv 2208.01618, section 5), on few pictures.
 
+    Made before training, it measures the initializer word: what the new word draws as long as nothing is learned.
+
     Args:
         model: the demo's `models.BaseModel`, with rows attached.
         pixels: training images, float32 [3, H, W] in [-1, 1].
@@ -69,7 +71,7 @@ class DemoScore:
         return measure(self._model, self._scorer, [word], self._training, self._protocol)[0]
 
     def report(self) -> dict:
-        """Baseline (the initializer word), the word as it is now, and ceiling: see `scoring.report`."""
+        """Baseline (the initializer word), the word as it is now, ceiling: see `scoring.report`."""
         from textual_inversion.scoring import report
 
         concept = self._measure(self._word)

@@ -40,13 +40,6 @@ class ConceptEmbedding(nn.Layer):
         new = F.embedding(paddle.clip(ids - self.first_id, min=0), self.rows)
         return paddle.where(is_new, new.astype(old.dtype), old)  # (..., D)
 
-    def merged(self) -> nn.Embedding:
-        """A plain embedding [V + N, D] with the rows after the table: what a saved pipeline holds."""
-        weight = np.concatenate([self.table.numpy(), self.rows.numpy().astype(self.table.numpy().dtype)])
-        layer = nn.Embedding(*weight.shape, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Assign(weight)))
-        layer.weight.stop_gradient = True
-        return layer
-
 
 def attach(text_encoder, rows: np.ndarray) -> ConceptEmbedding:
     """Put N trainable rows [N, D] beside a text encoder's table; an earlier attachment is replaced."""

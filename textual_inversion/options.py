@@ -27,7 +27,7 @@ class OneLineParser(argparse.ArgumentParser):
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
-            near = difflib.get_close_matches(unknown[1], flags, n=1)
+            near = difflib.get_close_matches(unknown[1], flags, n=1, cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else f"see python {self.prog} --help"
             raise SettingsError(f"{unknown[1]} is not a flag of {self.prog}; {hint}")
         raise SettingsError(f"{message.removeprefix('argument ')}; see python {self.prog} --help")

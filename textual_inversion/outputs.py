@@ -115,6 +115,7 @@ def write_run_record(folder: Path, args, model, figures: dict) -> None:
     """Write `run.json`: arguments, versions, base model, dimensions, seed, revision, and the figures so far."""
     hidden = {"explicit", "hub_token", "demo_defaults"}
     settings = {k: v for k, v in sorted(vars(args).items()) if k not in hidden}
+    settings |= {k: portable(settings[k]) for k in ("pretrained_model_name_or_path", "train_data_dir") if k in settings}
     atomic.write_json(
         folder / "run.json",
         {
@@ -140,15 +141,10 @@ def closing_lines(args, run) -> list[str]:
     lines = []
     if losses:
         lines.append(f"loss on the fixed set: {losses[0]:.4f} before, {losses[-1]:.4f} after")
-    before, after = run.figures.get("score_before"), run.figures.get("score_after")
-    if before and after:
-        lines.append(_score_line("image", "image_similarity", before, after))
-        lines.append(_score_line("text", "text_similarity", before, after))
-        if after["share_of_the_way"] is not None:
-            lines.append(
-                f"the word went {after['share_of_the_way']:.0%} of the way from {args.initializer_token!r} to the "
-                f"training images and kept {after['text_ratio']:.0%} of its editability"
-            )
+    score = run.figures.get("score")
+    if score:
+        lines.append(_score_line(score, "image", "with the training images"))
+        lines.append(_score_line(score, "text", "of edit prompts"))
     lines.append(run.phases.summary())
     if (run.folder / "overview.png").exists():
         lines.append(f"before and after, side by side: {run.folder / 'overview.png'}")
@@ -157,7 +153,12 @@ def closing_lines(args, run) -> list[str]:
     return lines
 
 
-def _score_line(name: str, key: str, before: dict, after: dict) -> str:
-    figures = f"{before['concept'][key]:.3f} before, {after['concept'][key]:.3f} after"
-    ceiling = after["ceiling"].get(key)
-    return f"{name} similarity: {figures}" + (f" (at best about {ceiling:.3f})" if ceiling is not None else "")
+def _score_line(score: dict, kind: str, what: str) -> str:
+    key = f"{kind}_similarity"
+    before, after = score["baseline"][key], score["concept"][key]
+    line = f"{kind} similarity {what}: {before:.3f} before, {after:.3f} after"
+    if kind == "text":
+        return line if score["text_ratio"] is None else f"{line}: {score['text_ratio']:.0%} kept"
+    if score["share_of_the_way"] is None:
+        return line
+    return f"{line}: {score['share_of_the_way']:.0%} of the way to the best possible, {score['ceiling'][key]:.3f}"

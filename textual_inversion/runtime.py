@@ -8,7 +8,6 @@ paddle's wheels carry takes a slow path on AMD processors.
 import contextlib
 import importlib
 import io
-import logging
 import os
 import sys
 import warnings
@@ -106,4 +105,3 @@ def _quiet_dependencies() -> None:
     os.environ.setdefault("PPDIFFUSERS_VERBOSITY", "error")
     for category in (DeprecationWarning, FutureWarning, UserWarning, SyntaxWarning):
         warnings.filterwarnings("ignore", category=category, module=r"(?!textual_inversion).*")
-    logging.getLogger("paddlenlp").setLevel(logging.ERROR)

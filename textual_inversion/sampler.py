@@ -17,7 +17,8 @@ _SAMPLE, _ORDER, _EVALUATION, _INITIAL_ROWS = range(4)
 
 def generator(seed: int, purpose: int, *, step: int = 0, index: int = 0) -> np.random.Generator:
     """A generator for one purpose at one place: the lowest counter word is left to count the draws."""
-    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, purpose, index, step]))
+    key, counter = (np.array(words, dtype=np.uint64) for words in ([seed, 0], [0, purpose, index, step]))
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def draw_seed() -> int:

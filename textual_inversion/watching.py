@@ -132,6 +132,8 @@ class SamplePictures:
     def due(self, step: int) -> bool:
         """Whether pictures are wanted after optimizer step `step`, counted from 1."""
         args = self._args
+        if step == args.max_train_steps:
+            return True
         if args.validation_steps:
             return step % args.validation_steps == 0
         samples = args.validation_epochs * args.epoch_samples

@@ -86,7 +86,8 @@ def load_weights(
                 f"{source} holds {stored_as[name]} with shape {list(state[stored_as[name]].shape)}, and the model's "
                 f"configuration asks for {list(target.shape)}; file and config.json are of different models"
             )
-        target.set_value(np.ascontiguousarray(array, dtype=_numpy_type(target)))
+        # Not ascontiguousarray, which would give a scalar a dimension.
+        target.set_value(np.asarray(array, dtype=_numpy_type(target), order="C"))
     return layout
 
 

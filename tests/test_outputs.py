@@ -1,0 +1,93 @@
+"""The files of a run."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from textual_inversion import outputs
+from textual_inversion.concepts import Concept
+from textual_inversion.errors import OutputError
+from textual_inversion.formats import read_embeddings
+
+
+@pytest.fixture
+def concepts():
+    return [Concept("<a>", 2), Concept("<b/c>", 1)]
+
+
+ROWS = {"text_encoder": np.arange(12, dtype="float32").reshape(3, 4)}
+
+
+def test_rows_are_cut_into_concepts_in_order(concepts):
+    a, b = outputs.as_learned(concepts, ROWS, {"steps": "7"})
+
+    assert (a.placeholder_token, b.placeholder_token) == ("<a>", "<b/c>")
+    np.testing.assert_array_equal(a.vectors["text_encoder"], ROWS["text_encoder"][:2])
+    np.testing.assert_array_equal(b.vectors["text_encoder"], ROWS["text_encoder"][2:])
+
+
+def test_periodic_saves_keep_a_copy_by_step_and_renew_the_latest(tmp_path, concepts):
+    outputs.save_embeddings(tmp_path, concepts, ROWS, {}, step=10)
+    later = {"text_encoder": ROWS["text_encoder"] + 1}
+    outputs.save_embeddings(tmp_path, concepts, later, {}, step=20)
+
+    def first(name):
+        return read_embeddings(tmp_path / name)[0].vectors["text_encoder"]
+
+    np.testing.assert_array_equal(first("learned_embeds-steps-10.pdparams"), ROWS["text_encoder"][:2])
+    np.testing.assert_array_equal(first("learned_embeds.pdparams"), later["text_encoder"][:2])
+
+
+def test_several_concepts_get_a_safetensors_file_each(tmp_path, concepts):
+    outputs.save_final(tmp_path, concepts, ROWS, {"steps": "7"})
+
+    assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == [
+        "learned_embeds-a.safetensors",
+        "learned_embeds-b-c.safetensors",
+    ]
+    assert read_embeddings(tmp_path / "learned_embeds-b-c.safetensors")[0].placeholder_token == "<b/c>"
+
+
+@pytest.mark.parametrize(
+    ("word", "name"), [("<cat-toy>", "cat-toy"), ("../x", "x"), ("<猫>", "猫"), ("<<>>", "concept"), ("a/b", "a-b")]
+)
+def test_words_become_file_names(word, name):
+    assert outputs.safe_name(word) == name
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(OutputError, match="--output_dir"):
+        outputs.make_output_folder(str(tmp_path / "file" / "out"))
+    with pytest.raises(OutputError):
+        outputs.make_output_folder(str(tmp_path / "file"))
+
+
+def test_a_new_output_folder_is_left_empty(tmp_path):
+    folder = outputs.make_output_folder(str(tmp_path / "a" / "b"))
+
+    assert folder.is_dir() and not list(folder.iterdir())
+
+
+def test_paths_inside_the_repository_are_recorded_relative_to_it(tmp_path):
+    assert outputs.portable(str(outputs.ROOT / "demo")) == "demo"
+    assert outputs.portable(str(tmp_path)) == str(tmp_path)
+    assert outputs.portable("CompVis/stable-diffusion-v1-4") == "CompVis/stable-diffusion-v1-4"
+
+
+def test_the_record_holds_no_access_token(tmp_path):
+    tower = SimpleNamespace(name="text_encoder", embedding_width=4)
+    model = SimpleNamespace(name="m", towers=[tower], prediction_type="epsilon")
+    args = SimpleNamespace(
+        placeholder_token="<a>", initializer_token="toy", learnable_property="object", num_vectors=1, seed=5,
+        hub_token="hf_secret", explicit={"hub_token"}, learning_rate=0.1,
+    )  # fmt: skip
+
+    outputs.write_run_record(tmp_path, args, model, {"x": 1})
+
+    text = (tmp_path / "run.json").read_text()
+    assert "hf_secret" not in text
+    assert json.loads(text)["settings"]["learning_rate"] == 0.1
