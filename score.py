@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     from textual_inversion.concept_files import attach_files, base_model_of, read_concept_files
     from textual_inversion.images import find_images, load_image
 
+    if args.output and not Path(args.output).resolve().parent.is_dir():
+        raise SettingsError(f"--output {args.output}: there is no such folder; make it first")
     file = read_concept_files([args.embeds])[0]
     _settle_concept(args, file)
     base_model = base_model_of([file], args.pretrained_model_name_or_path)
@@ -49,13 +51,14 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_environment(args.num_threads)
     from textual_inversion.clip import ClipScorer, find_clip
+    from textual_inversion.hub import resolve
     from textual_inversion.models import load_base_model
 
     args.device = select_device(args.device)
+    scorer = ClipScorer(find_clip(resolve(base_model), args.clip_model), name=args.clip_model)
     model = load_base_model(base_model)
-    scorer = ClipScorer(find_clip(model.folder, args.clip_model), name=args.clip_model)
     attach_files(model, [file])
-    _report(args, file, model, scorer, _measure(args, model, scorer, pictures))
+    _report(args, file, model, scorer, _measure(args, file, model, scorer, pictures))
 
 
 def _settle_concept(args, file) -> None:
@@ -85,7 +88,7 @@ def _recorded_pictures(file, word: str) -> str:
     raise SettingsError(f"{file.path} does not say which pictures it was learned from; add --train_data_dir DIR")
 
 
-def _measure(args, model, scorer, pictures) -> dict:
+def _measure(args, file, model, scorer, pictures) -> dict:
     from demo.shipped import fresh_drawings
     from textual_inversion.images import fit
     from textual_inversion.progress import Progress
@@ -102,7 +105,10 @@ def _measure(args, model, scorer, pictures) -> dict:
         batch_size=args.batch_size,
     )
     # As training saw them, so that a squashed picture is compared with a squashed one.
-    training_images = [fit(picture, model.resolution, model.resolution) for picture in pictures]
+    recorded = file.run.get("settings") or {}
+    height, width = (recorded.get(side) or model.resolution for side in ("height", "width"))
+    how = {key: recorded[key] for key in ("center_crop", "interpolation") if key in recorded}
+    training_images = [fit(picture, height, width, **how) for picture in pictures]
     with Progress(protocol.steps(2), description="denoising step") as progress:
         return score(
             model,

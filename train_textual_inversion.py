@@ -81,14 +81,16 @@ def set_up(args, environment: str) -> Run:
     """Load the base model, add the new word to it, and encode the training images."""
     phases = Phases()
     with phases("starting"):
-        from textual_inversion import distributed, outputs
+        from textual_inversion import distributed, outputs, publishing
         from textual_inversion.runtime import select_device
 
-        device = select_device(args.device)
         ranks = distributed.start()
+        device = select_device(args.device)
         folder = outputs.make_output_folder(args.output_dir) if ranks.is_main else Path(args.output_dir)
         run = Run(ranks, folder, phases=phases)
         run.say(f"device {device}, {environment}, {ranks.world_size} process(es)")
+        if args.push_to_hub and ranks.is_main:
+            publishing.check_login(args.hub_token)
         if args.demo and args.demo_defaults:
             settings = " ".join(f"--{name} {value}" for name, value in args.demo_defaults.items())
             run.say(f"the demo's own defaults: {settings}")
@@ -119,9 +121,13 @@ def load_model(args, run: Run) -> None:
     """Load and freeze the base model, then attach the new word's rows to its text encoders."""
     from textual_inversion import concepts, sampler
     from textual_inversion.generate import image_size
+    from textual_inversion.hub import resolve
     from textual_inversion.memory import save_memory
     from textual_inversion.models import load_base_model
 
+    if run.ranks.is_main:
+        resolve(args.pretrained_model_name_or_path, token=args.hub_token)  # one process fetches, the others find it
+    run.ranks.wait()
     model = load_base_model(
         args.pretrained_model_name_or_path, tokenizer_name=args.tokenizer_name, token=args.hub_token
     )
@@ -141,10 +147,13 @@ def load_model(args, run: Run) -> None:
         f"{sum(int(rows.size) for rows in run.parameters)} numbers to train: {concept.placeholder_token} as "
         f"{concept.num_vectors} vector(s), starting from {concept.initializer_token!r}, seed {args.seed}"
     )
+    for prompt in args.validation_prompt or ():
+        if not model.towers[0].encode_ids.holds_placeholder(prompt):
+            run.say(f"note: --validation_prompt {prompt!r} does not hold {concept.placeholder_token}")
 
 
 def encode_images(args, run: Run, pictures: list) -> None:
-    """Let the VAE see every training image once, drop it, and say what each training sample will be."""
+    """Let the VAE see every training image once, and say what each training sample will be."""
     from textual_inversion import images
     from textual_inversion.latents import encode_posteriors
     from textual_inversion.prompts import templates
@@ -153,7 +162,8 @@ def encode_images(args, run: Run, pictures: list) -> None:
     fit = {"center_crop": args.center_crop, "interpolation": args.interpolation}
     run.pixels = [images.to_array(images.fit(picture, args.height, args.width, **fit)) for picture in pictures]
     run.cache = encode_posteriors(run.model.vae, run.pixels, mirrored=args.flip_p > 0)
-    run.model.free_vae()
+    if not args.validation_prompt:  # else sample pictures will want it again
+        run.model.free_vae()
     run.samples = SampleStream(
         seed=args.seed,
         num_images=len(run.pixels),
@@ -245,6 +255,7 @@ def finish(args, run: Run, before: dict) -> None:
         with run.phases("pictures and scores"):
             if "pictures" in before:
                 after = before_after.draw_overview(run.model, args)
+                run.figures["overview"] = "overview.png"
                 before_after.save_overview(run.folder / "overview.png", args, run.pixels, before["pictures"], after)
             if "score" in before:
                 run.figures["score"] = before["score"].report()

@@ -4,7 +4,7 @@ import pytest
 
 from textual_inversion.arguments import build_parser, parse_arguments, settle_steps
 from textual_inversion.errors import SettingsError
-from textual_inversion.options import demo_defaults
+from textual_inversion.options import DEMO_MODEL, demo_defaults
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 
@@ -116,3 +116,18 @@ def test_a_warm_up_as_long_as_the_run_is_refused_for_schedules_that_have_one(ste
     settle_steps(parse_arguments(argv), num_images=4, world_size=1)
     with pytest.raises(SettingsError, match="make the warm-up shorter"):
         settle_steps(parse_arguments([*argv, "--lr_scheduler", "linear"]), num_images=4, world_size=1)
+
+
+def test_no_other_model_is_written_over(tmp_path):
+    (tmp_path / "model_index.json").write_text("{}")
+
+    for output in (tmp_path, DEMO_MODEL):
+        with pytest.raises(SettingsError, match="--output_dir"):
+            parse_arguments([*REAL, "--output_dir", str(output)])
+    (tmp_path / "run.json").write_text("{}")  # one that a run of ours has saved
+    assert parse_arguments([*REAL, "--output_dir", str(tmp_path)]).output_dir == str(tmp_path)
+
+
+def test_results_do_not_go_among_the_training_pictures(tmp_path):
+    with pytest.raises(SettingsError, match="--train_data_dir are the same folder"):
+        parse_arguments([*REAL, "--output_dir", str(tmp_path), "--train_data_dir", str(tmp_path)])

@@ -96,7 +96,7 @@ def test_what_is_past_the_models_length_is_told(tokenizer):
     assert encoder([fits + " cat"])[0, -1] == tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize("bad", ["", "two words", "tab\tbed", "toy", "<|endoftext|>"])
+@pytest.mark.parametrize("bad", ["", "two words", "tab\tbed", "<a\u200b>", "toy", "<|endoftext|>"])
 def test_unusable_placeholders_are_refused(tokenizer, bad):
     with pytest.raises(ConceptError):
         check_placeholder(bad, tokenizer)

@@ -72,7 +72,21 @@ def test_a_new_output_folder_is_left_empty(tmp_path):
     assert folder.is_dir() and not list(folder.iterdir())
 
 
-def test_paths_inside_the_repository_are_recorded_relative_to_it(tmp_path):
+def test_rows_that_are_no_numbers_any_more_never_replace_good_ones(tmp_path, concepts):
+    outputs.save_embeddings(tmp_path, concepts, ROWS, {}, step=10)
+    before = (tmp_path / "learned_embeds.pdparams").read_bytes()
+    broken = {"text_encoder": np.where(ROWS["text_encoder"] == 5, np.nan, ROWS["text_encoder"])}
+
+    with pytest.raises(OutputError, match="lower --learning_rate"):
+        outputs.save_embeddings(tmp_path, concepts, broken, {}, step=20)
+    assert (tmp_path / "learned_embeds.pdparams").read_bytes() == before
+    assert not (tmp_path / "learned_embeds-steps-20.pdparams").exists()
+
+
+def test_paths_are_recorded_so_that_they_stay_true(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+
+    assert outputs.portable(tmp_path.name) == str(tmp_path.resolve())
     assert outputs.portable(str(outputs.ROOT / "demo")) == "demo"
     assert outputs.portable(str(tmp_path)) == str(tmp_path)
     assert outputs.portable("CompVis/stable-diffusion-v1-4") == "CompVis/stable-diffusion-v1-4"

@@ -15,6 +15,10 @@ class Hub:
     def __init__(self, token):
         self.calls.append(("token", token))
 
+    def whoami(self):
+        if self.error:
+            raise self.error
+
     def create_repo(self, name, exist_ok):
         if self.error:
             raise self.error
@@ -53,3 +57,11 @@ def test_a_failed_upload_says_where_everything_is(tmp_path, hub):
         publishing.upload(tmp_path, "me/cat", None)
 
     assert "no route" in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_a_login_is_checked_before_the_work(hub):
+    publishing.check_login("secret")
+    hub.error = PermissionError("401 Unauthorized")
+
+    with pytest.raises(OutputError, match="401 Unauthorized.*check --hub_token"):
+        publishing.check_login("wrong")

@@ -65,6 +65,8 @@ def test_the_record_says_how_it_was_made(tmp_path):
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 @pytest.mark.parametrize("layout", ["ppdiffusers", "diffusers"])
 def test_every_family_trains_in_both_layouts_and_the_base_stays_as_it_was(tmp_path, family, layout):
+    from ppdiffusers import StableDiffusionPipeline
+
     argv = short_run(tmp_path, family=family, layout=layout)
     before = tree(tmp_path / "base")
 
@@ -74,7 +76,7 @@ def test_every_family_trains_in_both_layouts_and_the_base_stays_as_it_was(tmp_pa
     assert json.loads((tmp_path / "out" / "run.json").read_text())["prediction_type"] == (
         "epsilon" if family == "sd1" else "v_prediction"
     )
-    pipe = __import__("ppdiffusers").StableDiffusionPipeline.from_pretrained(str(tmp_path / "out"))
+    pipe = StableDiffusionPipeline.from_pretrained(str(tmp_path / "out"))
     token_id = pipe.tokenizer.convert_tokens_to_ids("<cat-toy>")
     saved = pipe.text_encoder.get_input_embeddings().weight[token_id].numpy()
     np.testing.assert_allclose(saved, rows_of(tmp_path / "out" / "learned_embeds.pdparams")[0], atol=1e-6)
@@ -165,6 +167,34 @@ def written_out(run, folder, family):
     loss = F.mse_loss(prediction, target.detach())
     loss.backward()
     return float(loss), layer.weight.grad.numpy()[len(table) :]
+
+
+def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_path, monkeypatch):
+    from textual_inversion import latents, optimizer
+
+    trained, runs, encoded = [], [], []
+    make, finish, posterior = optimizer.make_optimizer, train_textual_inversion.finish, latents._posterior
+    monkeypatch.setattr(optimizer, "make_optimizer", lambda args, p: (trained.extend(p), make(args, p))[1])
+    monkeypatch.setattr(latents, "_posterior", lambda vae, array: (encoded.append(1), posterior(vae, array))[1])
+    monkeypatch.setattr(
+        train_textual_inversion, "finish", lambda args, run, before: (runs.append(run), finish(args, run, before))
+    )
+    train_textual_inversion.main(short_run(tmp_path, "--num_vectors", "2", "--adam_weight_decay", "0.5"))
+
+    model, fresh = runs[0].model, load_base_model(tmp_path / "base")
+    assert [tuple(p.shape) for p in trained] == [(2, 32)]
+    assert len(encoded) == 2 * 3  # three pictures, each also mirrored
+    for part in ("unet", "vae"):
+        for ours, theirs in zip(getattr(model, part).parameters(), getattr(fresh, part).parameters(), strict=True):
+            assert ours.grad is None and ours.stop_gradient
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    encoder, own = fresh.towers[0].text_encoder, model.towers[0].text_encoder
+    np.testing.assert_array_equal(
+        own.get_input_embeddings().table.numpy(), encoder.get_input_embeddings().weight.numpy()
+    )
+    frozen = [p for p in own.parameters() if p is not trained[0]]
+    assert len(frozen) == len(encoder.parameters()) - 1
+    assert all(p.stop_gradient and p.grad is None for p in frozen)
 
 
 def launch(arguments, *, processes, cwd):

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from textual_inversion.watching import SamplePictures
+from textual_inversion.watching import pictures_due
 
 
-def pictures(**settings):
+def settings_of(**settings):
     usual = dict(validation_prompt=["x"], validation_steps=None, validation_epochs=2, epoch_samples=10, global_batch=4,
                  max_train_steps=15)  # fmt: skip
-    return SamplePictures(None, SimpleNamespace(**usual | settings), None, None)
+    return SimpleNamespace(**usual | settings)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,6 @@ def pictures(**settings):
     ],
 )
 def test_pictures_are_due_by_steps_or_by_samples_and_at_the_end(settings, steps):
-    due = pictures(**settings).due
+    args = settings_of(**settings)
 
-    assert [step for step in range(1, 16) if due(step)] == steps
+    assert [step for step in range(1, 16) if pictures_due(args, step)] == steps

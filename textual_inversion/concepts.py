@@ -124,10 +124,13 @@ def check_placeholder(placeholder: str, tokenizer) -> None:
     """Refuse a placeholder that could not be told from text.
 
     Raises:
-        ConceptError: it is empty, holds blanks, or is a token of the base model already.
+        ConceptError: it is empty, holds blanks or control characters, or is a token of the base model already.
     """
-    if not placeholder or re.search(r"\s", placeholder):
-        raise ConceptError(f"the placeholder {placeholder!r} is empty or holds blanks; write one word, like <cat-toy>")
+    if not placeholder or re.search(r"\s", placeholder) or not placeholder.isprintable():
+        raise ConceptError(
+            f"the placeholder {placeholder!r} is empty or holds blanks or control characters; write one word, such as "
+            "<cat-toy>"
+        )
     vocabulary = tokenizer.get_vocab()
     if placeholder in vocabulary or f"{placeholder.lower()}</w>" in vocabulary:
         raise ConceptError(

@@ -38,6 +38,9 @@ def save_embeddings(folder: Path, concepts, rows: dict[str, np.ndarray], facts: 
         concepts: the concepts in the order of their rows.
         rows: text encoder -> float32 [N, D] of all concepts.
         facts: what the file says about itself where its format can.
+
+    Raises:
+        OutputError: it cannot be written, or the rows hold NaN or infinity.
     """
     learned = as_learned(concepts, rows, facts)
     formats.write_pdparams(folder / f"learned_embeds-steps-{step}.pdparams", learned)
@@ -66,15 +69,24 @@ def file_facts(args, model, steps: int) -> dict[str, str]:
 
 
 def portable(path: str) -> str:
-    """A path inside this repository relative to it, so that a record is true in another clone; others as they are."""
-    try:
-        return str(Path(path).resolve().relative_to(ROOT)) if Path(path).exists() else path
-    except ValueError:
+    """A path as a record should hold it.
+
+    Inside this repository it is relative to it, so that the record is true in another clone; elsewhere absolute, so
+    that it is true in another working directory. What is no path here, such as a hub's name, stays.
+    """
+    if not Path(path).exists():
         return path
+    whole = Path(path).resolve()
+    return whole.relative_to(ROOT).as_posix() if whole.is_relative_to(ROOT) else str(whole)
 
 
 def as_learned(concepts, rows: dict[str, np.ndarray], facts: dict[str, str]) -> list:
     """The rows [N, D] of all concepts, cut into one `formats.LearnedEmbedding` each."""
+    if not all(np.isfinite(values).all() for values in rows.values()):
+        raise OutputError(
+            "the rows are no longer finite numbers, so they are not saved and the last good file stays; training "
+            "diverged: lower --learning_rate"
+        )
     learned, first = [], 0
     for concept in concepts:
         part = slice(first, first + concept.num_vectors)
@@ -146,7 +158,7 @@ def closing_lines(args, run) -> list[str]:
         lines.append(_score_line(score, "image", "with the training images"))
         lines.append(_score_line(score, "text", "of edit prompts"))
     lines.append(run.phases.summary())
-    if (run.folder / "overview.png").exists():
+    if "overview" in run.figures:
         lines.append(f"before and after, side by side: {run.folder / 'overview.png'}")
     lines.append(f"{args.placeholder_token} is in {run.folder / FINAL_NAME}; draw with it:")
     lines.append(f"    python infer.py --embeds {run.folder / FINAL_NAME}")

@@ -8,6 +8,27 @@ from textual_inversion.errors import OutputError
 _KEPT_BACK = ["logs/**", "checkpoint-*/**", ".*"]
 
 
+def check_login(token: str | None) -> None:
+    """Find out before a long run whether the hub will know who uploads.
+
+    Raises:
+        OutputError: it does not, or it cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi(token=token).whoami()
+    except Exception as error:
+        raise OutputError(
+            f"--push_to_hub: the hub does not let you in ({_reason(error)}); check --hub_token and the network, or "
+            "leave --push_to_hub out"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def upload(folder: Path, repository: str | None, token: str | None) -> str:
     """Upload a run's folder in one commit and return the repository's address.
 
@@ -27,8 +48,8 @@ def upload(folder: Path, repository: str | None, token: str | None) -> str:
         api.upload_folder(repo_id=address.repo_id, folder_path=str(folder), ignore_patterns=_KEPT_BACK)
     # The hub's client lets errors of several libraries through (network, HTTP, token store).
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OutputError(
-            f"the upload to {name} failed ({reason}); everything is in {folder}, check --hub_token and upload it later"
+            f"the upload to {name} failed ({_reason(error)}); everything is in {folder}, check --hub_token and upload "
+            "it later"
         ) from error
     return str(address)

@@ -70,8 +70,12 @@ def select_device(name: str | None):
     if name is None:
         # The launcher has put each process on its own card; an explicit device here would undo that.
         return paddle.device.get_device()
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1") or 1) > 1 and paddle.is_compiled_with_cuda():
+        raise SettingsError(f"--device {name}: under the launcher its --gpus decides; leave --device out")
     if name.startswith("gpu") and not (paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
         raise SettingsError(f"--device {name}: this paddle sees no GPU; use --device cpu or install paddlepaddle-gpu")
+    if name.startswith("gpu:") and int(name[4:]) >= paddle.device.cuda.device_count():
+        raise SettingsError(f"--device {name}: there are {paddle.device.cuda.device_count()} GPUs, counted from 0")
     try:
         return str(paddle.set_device(name)).replace("Place(", "").rstrip(")")
     except (ValueError, RuntimeError) as error:

@@ -13,6 +13,8 @@ from textual_inversion.tracking import open_tracker
 _FIRST_SEED = 0
 # Steps between two looks at the loss: reading a number back makes the processor wait for the device.
 _LOG_EVERY = 10
+# Pixels from which sample pictures are made one by one.
+_LARGE_PICTURE = 256 * 256
 
 
 class Watch:
@@ -38,6 +40,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         self._evaluate(0)
+        self._run.ranks.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,21 +54,28 @@ class Watch:
             training_loss: scalar tensor; it is read only when a figure is due, so that no step waits for it.
             learning_rate: of this step.
         """
-        if not self._run.ranks.is_main:
-            return
-        is_last = step == self._args.max_train_steps
-        if step % _LOG_EVERY == 0 or step == 1 or is_last:
-            self._latest = {"loss": float(training_loss), "lr": learning_rate}
-            self._tracker.scalar("train/loss", self._latest["loss"], step)
-            self._tracker.scalar("train/learning_rate", learning_rate, step)
-        if self._args.eval_steps and (step % self._args.eval_steps == 0 or is_last):
-            self._evaluate(step)
-        self._progress.update(step, **self._latest)
-        if step % self._args.save_steps == 0:
-            facts = outputs.file_facts(self._args, self._run.model, step)
-            outputs.save_embeddings(self._run.folder, self._run.concepts, self._run.rows(), facts, step=step)
-        if self._pictures and self._pictures.due(step):
-            self._progress.write(f"step {step}: sample pictures in {self._pictures.draw(step)}")
+        args, ranks = self._args, self._run.ranks
+        is_last = step == args.max_train_steps
+        evaluates = bool(args.eval_steps) and (step % args.eval_steps == 0 or is_last)
+        draws = bool(args.validation_prompt) and pictures_due(args, step)
+        if ranks.is_main:
+            if step % _LOG_EVERY == 0 or step == 1 or is_last:
+                self._log(step, float(training_loss), learning_rate)
+            if evaluates:
+                self._evaluate(step)
+            self._progress.update(step, **self._latest)
+            if step % args.save_steps == 0:
+                facts = outputs.file_facts(args, self._run.model, step)
+                outputs.save_embeddings(self._run.folder, self._run.concepts, self._run.rows(), facts, step=step)
+            if draws:
+                self._progress.write(f"step {step}: sample pictures in {self._pictures.draw(step)}")
+        if evaluates or draws:
+            ranks.wait()
+
+    def _log(self, step: int, training_loss: float, learning_rate: float) -> None:
+        self._latest = {"loss": training_loss, "lr": learning_rate}
+        self._tracker.scalar("train/loss", training_loss, step)
+        self._tracker.scalar("train/learning_rate", learning_rate, step)
 
     def _evaluate(self, step: int) -> None:
         """Measure, log and print the loss on the fixed set; step 0 is before any training."""
@@ -116,6 +126,16 @@ class FixedSet:
         return total / count
 
 
+def pictures_due(args, step: int) -> bool:
+    """Whether sample pictures are wanted after optimizer step `step`, counted from 1: every so often and at the end."""
+    if step == args.max_train_steps:
+        return True
+    if args.validation_steps:
+        return step % args.validation_steps == 0
+    samples = args.validation_epochs * args.epoch_samples
+    return step * args.global_batch // samples > (step - 1) * args.global_batch // samples
+
+
 class SamplePictures:
     """Pictures of the validation prompts, drawn with the modules in memory every so often.
 
@@ -128,16 +148,6 @@ class SamplePictures:
     def __init__(self, model, args, folder: Path, tracker):
         self._model, self._args, self._folder, self._tracker = model, args, folder, tracker
         self._over_time: list[tuple[int, list]] = []
-
-    def due(self, step: int) -> bool:
-        """Whether pictures are wanted after optimizer step `step`, counted from 1."""
-        args = self._args
-        if step == args.max_train_steps:
-            return True
-        if args.validation_steps:
-            return step % args.validation_steps == 0
-        samples = args.validation_epochs * args.epoch_samples
-        return step * args.global_batch // samples > (step - 1) * args.global_batch // samples
 
     def draw(self, step: int) -> Path:
         """Draw, save and log the pictures of a step; returns the file."""
@@ -157,7 +167,10 @@ class SamplePictures:
 
 
 def draw(model, args, prompts: list[str], seeds: list[int]) -> list:
-    """One picture per prompt and seed, in the training pictures' size; the VAE is in memory only that long."""
+    """One picture per prompt and seed, in the training pictures' size.
+
+    The VAE stays in memory where sample pictures will want it again; else it leaves until the end.
+    """
     requests = [
         ImageRequest(
             prompt=prompt,
@@ -167,6 +180,9 @@ def draw(model, args, prompts: list[str], seeds: list[int]) -> list:
         )
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
-    pictures = generate(model, requests, height=args.height, width=args.width, batch_size=8)
-    model.free_vae()
+    # A large picture's attention alone fills gigabytes; small ones are made quickest together.
+    batch_size = 8 if args.height * args.width < _LARGE_PICTURE else 1
+    pictures = generate(model, requests, height=args.height, width=args.width, batch_size=batch_size)
+    if not args.validation_prompt:
+        model.free_vae()
     return pictures
