@@ -67,8 +67,7 @@ class Run:
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     args = parse_arguments(argv)
-    environment = prepare_environment(args.num_threads)
-    run = set_up(args, environment)
+    run = set_up(args)
     before = look_before(args, run)
     train(args, run)
     finish(args, run, before)
@@ -77,10 +76,12 @@ def main(argv: list[str] | None = None) -> None:
 # ------------------------------------------------------------------------------------------------------- set-up
 
 
-def set_up(args, environment: str) -> Run:
+def set_up(args) -> Run:
     """Load the base model, add the new word to it, and encode the training images."""
     phases = Phases()
     with phases("starting"):
+        environment = prepare_environment(args.num_threads)
+
         from textual_inversion import distributed, outputs, publishing
         from textual_inversion.runtime import select_device
 
@@ -109,11 +110,12 @@ def read_images(args, run: Run) -> list:
     from concurrent.futures import ThreadPoolExecutor
 
     from textual_inversion import images
+    from textual_inversion.outputs import portable
 
     paths = images.find_images(args.train_data_dir, note=run.say)
     with ThreadPoolExecutor(max_workers=max(1, args.dataloader_num_workers)) as pool:
         pictures = list(pool.map(lambda path: images.load_image(path, note=run.say), paths))
-    run.say(f"{len(pictures)} training image(s) in {args.train_data_dir}")
+    run.say(f"{len(pictures)} training image(s) in {portable(args.train_data_dir)}")
     return pictures
 
 
@@ -124,6 +126,7 @@ def load_model(args, run: Run) -> None:
     from textual_inversion.hub import resolve
     from textual_inversion.memory import save_memory
     from textual_inversion.models import load_base_model
+    from textual_inversion.outputs import portable
 
     if run.ranks.is_main:
         resolve(args.pretrained_model_name_or_path, token=args.hub_token)  # one process fetches, the others find it
@@ -142,7 +145,8 @@ def load_model(args, run: Run) -> None:
         gradient_checkpointing=args.gradient_checkpointing,
         efficient_attention=args.enable_xformers_memory_efficient_attention,
     )
-    run.say(f"base model {model.name}: {model.prediction_type}, {args.width}x{args.height} pixels, all of it frozen")
+    size = f"{args.width}x{args.height} pixels"
+    run.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen")
     run.say(
         f"{sum(int(rows.size) for rows in run.parameters)} numbers to train: {concept.placeholder_token} as "
         f"{concept.num_vectors} vector(s), starting from {concept.initializer_token!r}, seed {args.seed}"

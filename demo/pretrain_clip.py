@@ -1,0 +1,139 @@
+"""Stage `clip` of the pretraining: a text encoder and an image tower that know which caption belongs to which picture.
+
+Trained contrastively; beside that, linear heads read the toy's attributes from both projections. The heads are
+thrown away afterwards. They make one invented word hold a whole appearance after few samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPConfig, CLIPModel
+
+from demo.pretrain_data import N_TRAIN, UNSEEN, WordTokenizer, load_pictures, make_captions, make_twins, target_sizes
+from demo.pretrain_vae import to_tensor
+from demo.training import Run, load_average
+
+WIDTH, PROJECTION = 128, 128
+BATCH, RATE, DECAY = 128, 1e-3, 0.995
+HEAD_WEIGHT, MAX_SCALE = 0.5, 50.0
+N_DESCRIBED = 64  # pictures of a batch that are also told from their twins
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # what the shipped image processor says: pixels in -1..1
+SHOWN_TOKENS = 32  # longest caption of the demo world, end marker included; the text encoder is causal
+SHIFT = 1  # pixels
+VISION = dict(
+    image_size=64,
+    patch_size=8,
+    hidden_size=160,
+    intermediate_size=640,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    projection_dim=PROJECTION,
+    hidden_act="quick_gelu",
+)
+
+
+def text_config(tokenizer: WordTokenizer) -> dict:
+    """Return the size of the text encoder, shared by the CLIP model and the diffusion model."""
+    return dict(
+        vocab_size=len(tokenizer.vocabulary),
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        projection_dim=PROJECTION,
+        hidden_act="quick_gelu",
+        bos_token_id=tokenizer.start,
+        eos_token_id=tokenizer.end,
+        pad_token_id=tokenizer.end,
+    )
+
+
+def clip_model(tokenizer: WordTokenizer) -> CLIPModel:
+    """Build the CLIP model."""
+    return CLIPModel(
+        CLIPConfig(text_config=text_config(tokenizer), vision_config=dict(VISION), projection_dim=PROJECTION)
+    )
+
+
+class AttributeHeads(nn.Module):
+    """One linear classifier per attribute on features of some width."""
+
+    def __init__(self, width: int = PROJECTION) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(width, n) for n in target_sizes())
+
+    def loss(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross entropy over the attributes. features [B, P], targets [B, attributes]."""
+        losses = [
+            F.cross_entropy(head(features), targets[:, i], ignore_index=UNSEEN) for i, head in enumerate(self.heads)
+        ]
+        return torch.stack(losses).mean()
+
+
+def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
+    """Return the projected text features [B, P] of token ids [B, L]."""
+    return model.text_projection(model.text_model(input_ids=ids).pooler_output)
+
+
+def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the projected image features [B, P] of pictures in -1..1."""
+    return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+
+
+def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Cross entropy in both directions (CLIP, arXiv 2103.00020); equal captions share their probability."""
+    logits = scale.exp().clamp(max=MAX_SCALE) * F.normalize(text.float(), dim=-1) @ F.normalize(image.float(), dim=-1).T
+    same = (ids[:, None] == ids[None]).all(-1).float()
+    wanted = same / same.sum(-1, keepdim=True)
+    return 0.5 * (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted))
+
+
+def twin_loss(texts: torch.Tensor, image: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of the true description against altered ones. texts [B, 1 + twins, P], image [B, P]."""
+    texts, image = F.normalize(texts.float(), dim=-1), F.normalize(image.float(), dim=-1)
+    logits = scale.exp().clamp(max=MAX_SCALE) * (texts * image[:, None]).sum(-1)
+    return F.cross_entropy(logits, torch.zeros(len(image), dtype=torch.long))
+
+
+def train(work_dir: Path, minutes: float, steps: int) -> None:
+    """Train the CLIP model and the heads."""
+    torch.manual_seed(1)
+    tokenizer = WordTokenizer(work_dir / "tokenizer")
+    pixels = load_pictures(work_dir)[:N_TRAIN]
+    ids, targets = make_captions(work_dir)
+    twins = torch.from_numpy(make_twins(work_dir).astype("int64"))
+    ids, targets = torch.from_numpy(ids.astype("int64")), torch.from_numpy(targets)
+    model, heads = clip_model(tokenizer), nn.ModuleList([AttributeHeads(), AttributeHeads()])
+    run = Run(work_dir, "clip", {"clip": model, "heads": heads}, RATE, steps, minutes, decay=DECAY, weight_decay=0.05)
+    for _ in run:
+        chosen = torch.randint(0, N_TRAIN, (BATCH,))
+        variant = torch.randint(0, ids.shape[1], (BATCH,))
+        tokens = ids[chosen, variant, :SHOWN_TOKENS]
+        shift = tuple(torch.randint(-SHIFT, SHIFT + 1, (2,)).tolist())
+        pictures = to_tensor(pixels[chosen]).roll(shift, dims=(2, 3))
+        described = twins[chosen[:N_DESCRIBED], :, :SHOWN_TOKENS]
+        with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # a third faster than flash
+            image = image_features(model, pictures)
+            text, said_twins = text_features(model, torch.cat([tokens, described.flatten(0, 1)])).split(
+                [BATCH, described[..., 0].numel()]
+            )
+            shown = heads[0].loss(image, targets[chosen]).float()
+            said = heads[1].loss(text, targets[chosen]).float()
+        match = contrastive_loss(text, image, model.logit_scale, tokens)
+        told = twin_loss(said_twins.unflatten(0, described.shape[:2]), image[:N_DESCRIBED], model.logit_scale)
+        loss = match + told + HEAD_WEIGHT * (shown + said)
+        run.update(loss, BATCH, match=match.item(), told=told.item(), shown=shown.item(), said=said.item())
+
+
+def load(work_dir: Path) -> tuple[CLIPModel, dict]:
+    """Return the averaged CLIP model and the figures of its training."""
+    model = clip_model(WordTokenizer(work_dir / "tokenizer"))
+    heads = nn.ModuleList([AttributeHeads(), AttributeHeads()])
+    figures = load_average(work_dir, "clip", {"clip": model, "heads": heads})
+    return model.eval().requires_grad_(False), figures

@@ -1,0 +1,151 @@
+"""Stage `export` of the pretraining: writes the model in the ppdiffusers layout, weights as float16.
+
+That layout keeps the weight of a linear layer as [in, out]. A run that is not finished exports what it has so far.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import nn
+
+from demo import pretrain_clip, pretrain_ldm, pretrain_vae
+from demo.pretrain_data import SIZE, WordTokenizer
+
+VERSION = "0.29.0"  # of ppdiffusers, whose layout this is
+TEXT_PREFIX = "text_model."
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "_ppdiffusers_version": VERSION,
+    **pretrain_ldm.SCHEDULE,
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "_ppdiffusers_version": VERSION,
+    "feature_extractor": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["ppdiffusers", SCHEDULER["_class_name"]],
+    "text_encoder": ["ppdiffusers.transformers", "CLIPTextModel"],
+    "tokenizer": ["ppdiffusers.transformers", "CLIPTokenizer"],
+    "unet": ["ppdiffusers", "UNet2DConditionModel"],
+    "vae": ["ppdiffusers", "AutoencoderKL"],
+}
+PREPROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": SIZE},
+    "resample": 3,  # bicubic
+    "do_center_crop": True,
+    "crop_size": {"height": SIZE, "width": SIZE},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": list(pretrain_clip.MEAN),
+    "image_std": list(pretrain_clip.STD),
+}
+
+
+def paddle_state(module: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
+    """Return a module's weights as float16, linear layers turned round."""
+    linear = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    state = {}
+    for name, tensor in module.state_dict().items():
+        if name.endswith("position_ids"):
+            continue
+        array = tensor.float().numpy()
+        state[prefix + name] = np.ascontiguousarray(array.T if name in linear else array, dtype=np.float16)
+    return state
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write a configuration."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def save(state: dict[str, np.ndarray], file: Path, form: str) -> None:
+    """Write weights, readable for everyone; `form` is what the loaders ask for."""
+    save_file(state, file, metadata={"format": form})
+    file.chmod(0o644)
+
+
+def write_diffusion_part(folder: Path, module: nn.Module, config: dict) -> None:
+    """Write the U-Net or the autoencoder."""
+    listed = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
+    listed.pop("mid_block_add_attention", None)  # there is no other way in ppdiffusers
+    header = {"_class_name": type(module).__name__, "_ppdiffusers_version": VERSION}
+    write_json(folder / "config.json", header | listed)
+    save(paddle_state(module), folder / "diffusion_paddle_model.safetensors", "pd")
+
+
+def write_encoder(folder: Path, state: dict[str, np.ndarray], config: dict) -> None:
+    """Write a text encoder or a CLIP model; the configuration asks for float32, which every processor computes."""
+    write_json(folder / "config.json", {**config, "dtype": "float32", "torch_dtype": "float32"})
+    save(state, folder / "model.safetensors", "np")
+
+
+def export(work_dir: Path, model_dir: Path) -> None:
+    """Write the model from the averaged weights of the runs in `work_dir`."""
+    tokenizer = WordTokenizer(work_dir / "tokenizer")
+    vae, _ = pretrain_vae.load(work_dir)
+    clip, _ = pretrain_clip.load(work_dir)
+    modules, figures = pretrain_ldm.load(work_dir)
+    factor = json.loads((work_dir / pretrain_vae.FACTOR_FILE).read_text())["scaling_factor"]
+    text = {"model_type": "clip_text_model", "layer_norm_eps": 1e-5, **pretrain_clip.text_config(tokenizer)}
+    vision = {"layer_norm_eps": 1e-5, **pretrain_clip.VISION}
+    unet_config = {"act_fn": "silu", **pretrain_ldm.CONFIG}
+    write_diffusion_part(model_dir / "unet", modules["unet"], unet_config)
+    write_diffusion_part(model_dir / "vae", vae, {"act_fn": "silu", **pretrain_vae.CONFIG, "scaling_factor": factor})
+    encoder_state = paddle_state(modules["text_encoder"])
+    if not next(iter(encoder_state)).startswith(TEXT_PREFIX):  # transformers 5 leaves it out
+        encoder_state = {TEXT_PREFIX + name: array for name, array in encoder_state.items()}
+    write_encoder(model_dir / "text_encoder", encoder_state, {"architectures": ["CLIPTextModel"], **text})
+    clip_config = {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": pretrain_clip.PROJECTION,
+        "text_config": text,
+        "vision_config": vision,
+    }
+    write_encoder(model_dir / "clip", paddle_state(clip), clip_config)
+    write_json(model_dir / "clip" / "preprocessor_config.json", PREPROCESSOR)
+    write_json(model_dir / "scheduler" / "scheduler_config.json", SCHEDULER)
+    write_json(model_dir / "model_index.json", INDEX)
+    for folder in ("tokenizer", "clip"):
+        (model_dir / folder).mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(work_dir / "tokenizer" / name, model_dir / folder / name)
+    size = sum(path.stat().st_size for path in model_dir.rglob("*") if path.is_file())
+    print(f"export: {model_dir}, {size / 2**20:.1f} MiB, diffusion model after {figures}", flush=True)
+
+
+@torch.no_grad()
+def reference(work_dir: Path, file: Path) -> None:
+    """Write inputs and PyTorch's outputs of the float16-rounded parts, for `demo/check_export.py`."""
+    generator = torch.Generator().manual_seed(0)
+    vae, clip = pretrain_vae.load(work_dir)[0].half().float(), pretrain_clip.load(work_dir)[0].half().float()
+    modules = {name: module.half().float() for name, module in pretrain_ldm.load(work_dir)[0].items()}
+    tokenizer = WordTokenizer(work_dir / "tokenizer")
+    ids = torch.tensor([tokenizer("a photo of an orange cat on the beach"), tokenizer("")])
+    pixels = torch.rand(2, 3, SIZE, SIZE, generator=generator) * 2 - 1
+    latents = torch.randn(2, 16, 8, 8, generator=generator)
+    states = modules["text_encoder"](ids).last_hidden_state
+    arrays = {
+        "ids": ids, "pixels": pixels, "latents": latents, "states": states,
+        "noise": modules["unet"](latents, torch.tensor([500, 20]), states).sample,
+        "mean": vae.encode(pixels).latent_dist.mean, "decoded": vae.decode(latents).sample,
+        "image_features": pretrain_clip.image_features(clip, pixels),
+        "text_features": pretrain_clip.text_features(clip, ids),
+    }  # fmt: skip
+    np.savez(file, **{name: tensor.numpy() for name, tensor in arrays.items()})

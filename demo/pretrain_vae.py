@@ -1,0 +1,102 @@
+"""Stage `vae` of the pretraining: 64x64 pixels to 8x8x16 latents and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from demo.pretrain_data import N_TRAIN, load_pictures
+from demo.training import Run, load_average
+
+CONFIG = dict(
+    in_channels=3,
+    out_channels=3,
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    block_out_channels=(16, 32, 64, 64),
+    layers_per_block=1,
+    latent_channels=16,
+    norm_num_groups=8,
+    sample_size=64,
+    mid_block_add_attention=True,
+)
+RATE, BATCH, DECAY = 2e-3, 32, 0.995
+KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
+FIRST_LOG_VARIANCE = -5.0
+LATENTS_FILE, FACTOR_FILE = "latents.pt", "scaling_factor.json"
+
+
+def to_tensor(pixels) -> torch.Tensor:
+    """Turn uint8 [B, H, W, 3] into float [B, 3, H, W] in -1..1."""
+    return (torch.as_tensor(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
+
+
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L1 on pixels and on differences of neighbours (edges), and squared error."""
+    edges = sum(F.l1_loss(output.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
+    return F.l1_loss(output, target) + EDGE_WEIGHT * edges + F.mse_loss(output, target)
+
+
+def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in -1..1."""
+    return -10 * math.log10(F.mse_loss(output.clamp(-1, 1), target).item() / 4)
+
+
+def train(work_dir: Path, minutes: float, steps: int) -> None:
+    """Train the autoencoder."""
+    torch.manual_seed(0)
+    pixels = load_pictures(work_dir)[:N_TRAIN]
+    vae = AutoencoderKL(**CONFIG)
+    # Latents of unit noise say nothing at first, and the decoder would learn to ignore them.
+    with torch.no_grad():
+        vae.quant_conv.bias[CONFIG["latent_channels"] :] = FIRST_LOG_VARIANCE
+    run = Run(work_dir, "vae", {"vae": vae}, RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
+    for _ in run:
+        target = to_tensor(pixels[torch.randint(0, N_TRAIN, (BATCH,))])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mean, log_variance = vae.quant_conv(vae.encoder(target)).float().chunk(2, dim=1)
+            log_variance = log_variance.clamp(-30, 20)
+            latents = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            output = vae.decoder(vae.post_quant_conv(latents)).float()
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+        loss = reconstruction_loss(output, target) + KL_WEIGHT * kl
+        run.update(loss, BATCH, psnr=psnr(output.detach(), target), kl=kl.item())
+
+
+def load(work_dir: Path) -> tuple[AutoencoderKL, dict]:
+    """Return the averaged autoencoder and the figures of its training."""
+    vae = AutoencoderKL(**CONFIG)
+    figures = load_average(work_dir, "vae", {"vae": vae})
+    return vae.eval().requires_grad_(False), figures
+
+
+@torch.no_grad()
+def encode_all(work_dir: Path) -> None:
+    """Encode every picture once: means and deviations, float16 [N, 2C, h, w], and the factor that makes them unit."""
+    vae, _ = load(work_dir)
+    pixels, encoded = load_pictures(work_dir), []
+    for start in range(0, len(pixels), 250):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            posterior = vae.encode(to_tensor(pixels[start : start + 250])).latent_dist
+        encoded.append(torch.cat([posterior.mean, posterior.std], dim=1).half())
+    latents = torch.cat(encoded)
+    factor = 1 / latents[:, : CONFIG["latent_channels"]].float().std().item()
+    torch.save(latents, work_dir / LATENTS_FILE)
+    (work_dir / FACTOR_FILE).write_text(json.dumps({"scaling_factor": factor}))
+    print(f"vae: encoded {len(latents)} pictures, scaling factor {factor:.4f}", flush=True)
+
+
+@torch.no_grad()
+def evaluate(work_dir: Path, count: int = 500) -> float:
+    """Return the PSNR of held-out drawings from sampled latents."""
+    vae, figures = load(work_dir)
+    generator = torch.Generator().manual_seed(0)
+    target = to_tensor(load_pictures(work_dir)[N_TRAIN : N_TRAIN + count])
+    output = vae.decode(vae.encode(target).latent_dist.sample(generator)).sample
+    print(f"vae: held-out PSNR {psnr(output, target):.2f} dB, {figures}", flush=True)
+    return psnr(output, target)
