@@ -27,6 +27,7 @@ CONFIG = dict(
 )
 RATE, BATCH, DECAY = 2e-3, 32, 0.995
 KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
+SHARPENING_RATE, SQUARE_WEIGHT = 1e-3, 4.0
 FIRST_LOG_VARIANCE = -5.0
 LATENTS_FILE, FACTOR_FILE = "latents.pt", "scaling_factor.json"
 
@@ -68,10 +69,34 @@ def train(work_dir: Path, minutes: float, steps: int) -> None:
         run.update(loss, BATCH, psnr=psnr(output.detach(), target), kl=kl.item())
 
 
-def load(work_dir: Path) -> tuple[AutoencoderKL, dict]:
-    """Return the averaged autoencoder and the figures of its training."""
+def sharpen(work_dir: Path, minutes: float, steps: int) -> None:
+    """Train the decoder on, the encoder held still: the latents, and all that learned from them, stay as they are."""
+    torch.manual_seed(2)
+    pixels, latents = load_pictures(work_dir)[:N_TRAIN], torch.load(work_dir / LATENTS_FILE, weights_only=True)
+    vae, _ = load(work_dir, sharpened=False)
+    modules = _decoder_modules(vae)
+    for module in modules.values():
+        module.train().requires_grad_(True)
+    run = Run(work_dir, "decoder", modules, SHARPENING_RATE, steps, minutes, hold=0.3, decay=0.999, weight_decay=1e-4)
+    for _ in run:
+        chosen = torch.randint(0, N_TRAIN, (BATCH,))
+        target, (mean, deviation) = to_tensor(pixels[chosen]), latents[chosen].float().chunk(2, dim=1)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = vae.decoder(vae.post_quant_conv(mean + deviation * torch.randn_like(mean))).float()
+        loss = reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target)
+        run.update(loss, BATCH, psnr=psnr(output.detach(), target))
+
+
+def _decoder_modules(vae: AutoencoderKL) -> dict[str, torch.nn.Module]:
+    return {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}
+
+
+def load(work_dir: Path, sharpened: bool = True) -> tuple[AutoencoderKL, dict]:
+    """Return the averaged autoencoder, its decoder as sharpened where it was, and the figures of its training."""
     vae = AutoencoderKL(**CONFIG)
     figures = load_average(work_dir, "vae", {"vae": vae})
+    if sharpened and (work_dir / "decoder.pt").exists():
+        figures["decoder"] = load_average(work_dir, "decoder", _decoder_modules(vae))
     return vae.eval().requires_grad_(False), figures
 
 
