@@ -3,6 +3,8 @@
     write_bytes / write_text / write_json    one file
     replacing(path)                          any writer that takes a path (PIL, a pipeline, …)
     fill_folder(folder)                      a folder that appears complete or not at all
+    write_new(path, data)                    a file inside such a folder
+    remove_folder(folder)                    a folder that is there complete or not at all
     remove_leftovers(folder)                 temporary names that a killed process left behind
 
 The temporary name stands in the folder of its target, hidden, as `.NAME.tmp-PID-RANDOM`. File and folder are flushed
@@ -30,11 +32,13 @@ CHUNK = 1 << 20  # bytes per write call
 _TEMPORARY_NAME = re.compile(r"^\..+\.tmp-(\d+)-[0-9a-f]{8}$", re.DOTALL)
 _LONGEST_KEPT_NAME = 180  # bytes of the target's name that the temporary name repeats; file systems end at 255
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_ON_WINDOWS = os.name == "nt"
+_TO_FLUSH = os.O_RDWR if _ON_WINDOWS else os.O_RDONLY  # Windows flushes only what is open for writing
 _open_temporaries: set[str] = set()
 
 
 def _step(name: str) -> None:
-    """Called before each step of a save: create, write, flush, rename, exchange, flush-folder.
+    """Called before each step of a save: create, write, flush, rename, exchange, flush-folder, remove.
 
     Does nothing; tests replace it to fail or to kill the process at that step.
     """
@@ -43,10 +47,20 @@ def _step(name: str) -> None:
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file at `path` by `data` in one step; raises OutputError."""
     with replacing(path) as temporary, open(temporary, "r+b", buffering=0) as file:
-        rest = memoryview(data).cast("B")
-        while rest:
-            _step("write")
-            rest = rest[file.write(rest[:CHUNK]) :]
+        _write_all(file, data)
+
+
+def write_new(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file where there is none yet, under its own name: for the folders that `fill_folder` yields."""
+    with open(path, "xb", buffering=0) as file:
+        _write_all(file, data)
+
+
+def _write_all(file, data: bytes) -> None:
+    rest = memoryview(data).cast("B")
+    while rest:
+        _step("write")
+        rest = rest[file.write(rest[:CHUNK]) :]
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -104,6 +118,16 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_folder(target.parent)
 
 
+def remove_folder(folder: str | os.PathLike[str]) -> None:
+    """Remove a folder so that nobody ever sees a part of it: it loses its name first. Raises OutputError."""
+    with _explained(folder):
+        aside = _temporary_name(Path(folder))
+        _step("rename")
+        os.rename(folder, aside)
+        _step("remove")
+        shutil.rmtree(aside)
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     """Remove what killed processes left under temporary names in `folder` (not below it); returns what was removed.
 
@@ -147,6 +171,8 @@ def _refuse_special(target: Path) -> None:
 
 
 def _is_another_process(number: int) -> bool:
+    if _ON_WINDOWS:
+        return True  # there, os.kill ends a process, whatever the signal
     if number == os.getpid():
         return False  # after a restart in a container the same number is given again
     try:
@@ -169,7 +195,7 @@ def _keep_permissions(target: Path, temporary: Path) -> None:
 
 def _flush(path: Path) -> None:
     _step("flush")
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, _TO_FLUSH)
     try:
         os.fsync(descriptor)
     finally:
@@ -178,7 +204,10 @@ def _flush(path: Path) -> None:
 
 def _flush_folder(folder: Path) -> None:
     _step("flush-folder")
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder, and one may be writable without being readable
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from textual_inversion.errors import BaseModelError
+from textual_inversion.options import is_possible_path
+from textual_inversion.single_file import is_single_file, unpack
+from textual_inversion.tokenizers import FILES as TOKENIZER_FILES
+from textual_inversion.tokenizers import holds_vocabulary
 from textual_inversion.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names
 
 SECONDS_TO_ANSWER = 5  # after which a hub counts as not reachable
@@ -18,25 +22,20 @@ SECONDS_TO_ANSWER = 5  # after which a hub counts as not reachable
 _WEIGHTS = {
     "unet": DIFFUSION_FILES,
     "vae": DIFFUSION_FILES,
+    "vqvae": DIFFUSION_FILES,
     "text_encoder": ENCODER_FILES,
     "text_encoder_2": ENCODER_FILES,
+    "bert": ENCODER_FILES,
     "safety_checker": ENCODER_FILES,
 }
-_TOKENIZER_FILES = (
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 _SMALL_FILES = {
     "scheduler": ("scheduler_config.json",),
     "feature_extractor": ("preprocessor_config.json",),
-    "tokenizer": _TOKENIZER_FILES,
-    "tokenizer_2": _TOKENIZER_FILES,
+    "tokenizer": TOKENIZER_FILES,
+    "tokenizer_2": TOKENIZER_FILES,
 }
-_NECESSARY_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+# Parts without which a model can be trained; all others that its index names are necessary.
+_DISPENSABLE = ("safety_checker", "feature_extractor", "image_encoder")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 # Fetches one file of the named model, "unet/config.json", into the folder that it returns; None: there is no such file.
@@ -55,7 +54,7 @@ def resolve(
     """The folder of a base model.
 
     Args:
-        name_or_path: a folder, or a model's name on a hub.
+        name_or_path: a folder, a single-file checkpoint, or a model's name on a hub.
         revision: branch, tag or commit; Hugging Face is asked then, which alone keeps them.
         variant: weights to prefer, such as "fp16".
         cache_dir: where downloads are kept instead of the usual places.
@@ -65,12 +64,16 @@ def resolve(
     Raises:
         BaseModelError: it is neither here nor, within a few seconds, to be had.
     """
-    path = Path(name_or_path).expanduser()
+    name, path = str(name_or_path), _path_of(str(name_or_path))
     if path.is_dir():
         return path
-    name = str(name_or_path)
+    if is_single_file(path):
+        return unpack(path, cache_dir)
     if path.is_file():
-        raise BaseModelError(f"{name} is a file; give the folder of a model in the ppdiffusers or diffusers layout")
+        raise BaseModelError(
+            f"{name} is a file; give the folder of a model in the ppdiffusers or diffusers layout, or a whole model as "
+            "one .safetensors"
+        )
     if not _HUB_NAME.fullmatch(name):
         raise BaseModelError(f"there is no folder {name}; give a model's folder or its name on the hub")
     is_complete = _holds_tokenizer if only_tokenizer else _holds_model
@@ -80,6 +83,13 @@ def resolve(
     return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
 
 
+def _path_of(name: str) -> Path:
+    """A name as a path; one that is too long to ask a file system for is a BaseModelError."""
+    if not is_possible_path(name):
+        raise BaseModelError(f"there is no folder {name[:80]}…; give a model's folder or its name on the hub")
+    return Path(name).expanduser()
+
+
 def needed_files(available: Iterable[str], *, variant: str | None = None, only_tokenizer: bool = False) -> list[str]:
     """Of a repository's files those that are used, each part's weights once.
 
@@ -87,9 +97,9 @@ def needed_files(available: Iterable[str], *, variant: str | None = None, only_t
         available: paths such as "unet/diffusion_pytorch_model.safetensors".
     """
     available = set(available)
-    tokenizers = [name for name in (*_TOKENIZER_FILES, *_in("tokenizer", _TOKENIZER_FILES)) if name in available]
     if only_tokenizer:
-        return tokenizers
+        folders = (TOKENIZER_FILES, *(_in(part, TOKENIZER_FILES) for part in ("tokenizer", "tokenizer_2")))
+        return [name for names in folders for name in names if name in available]
     wanted = ["model_index.json", *(f"{part}/config.json" for part in _WEIGHTS)]
     wanted += [file for part, names in _SMALL_FILES.items() for file in _in(part, names)]
     chosen = [name for name in wanted if name in available]
@@ -120,16 +130,16 @@ def _shards(part: str, index: str, available: set[str]) -> list[str]:
 
 
 def _holds_tokenizer(folder: Path) -> bool:
-    return any(
-        (folder / part / name).is_file() for part in ("", "tokenizer") for name in ("vocab.json", "tokenizer.json")
-    )
+    return any(holds_vocabulary(folder / part) for part in ("", "tokenizer"))
 
 
 def _holds_model(folder: Path) -> bool:
     """Whether every necessary part is there; an interrupted download leaves some out."""
-    if not (folder / "model_index.json").is_file():
+    try:
+        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return False
-    for part in _NECESSARY_PARTS:
+    for part in [part for part, entry in index.items() if _is_part(entry) and part not in _DISPENSABLE]:
         if part in _WEIGHTS and not _holds_weights(folder / part, _WEIGHTS[part]):
             return False
         if part in _SMALL_FILES and not any((folder / part / name).is_file() for name in _SMALL_FILES[part]):

@@ -58,23 +58,26 @@ def _silent(_: str) -> None:
 # ------------------------------------------------------------------------------------------------------ the folder
 
 
-def find_images(folder: str | os.PathLike[str], note: Note = _silent) -> list[Path]:
+def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called: str = "image folder") -> list[Path]:
     """The pictures that lie directly in `folder`, in natural order ("2.png" before "10.png").
 
     The order depends on the names alone: not on the file system, the locale or the way it composes accents. A picture
     is known by its extension, in any case. Hidden files, subfolders and other files are passed over; what a user may
     have meant as a picture (a broken link, a HEIC photo) is told to `note`.
 
+    Args:
+        called: what messages call the folder.
+
     Raises:
         ImageError: the folder is missing, is no folder, cannot be listed, or holds no picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ImageError(f"image folder {folder} {_why_no_folder(folder)}; give a folder that holds the pictures")
+        raise ImageError(f"{called} {folder} {_why_no_folder(folder)}; give a folder that holds the pictures")
     try:
         names = sorted(os.listdir(folder), key=_natural)
     except OSError as error:
-        raise ImageError(f"image folder {folder} cannot be listed ({error.strerror}); allow reading it") from error
+        raise ImageError(f"{called} {folder} cannot be listed ({error.strerror}); allow reading it") from error
     names = [name for name in names if not name.startswith(".")]
     found = []
     for name in names:
@@ -88,7 +91,7 @@ def find_images(folder: str | os.PathLike[str], note: Note = _silent) -> list[Pa
         else:
             found.append(folder / name)
     if not found:
-        raise ImageError(f"image folder {folder} {_why_no_pictures(folder, names)}")
+        raise ImageError(f"{called} {folder} {_why_no_pictures(folder, names)}")
     return found
 
 
@@ -139,9 +142,28 @@ def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Imag
         with open(path, "rb") as file:
             return _to_rgb(_decode(file, path, say), path, say)
     except OSError as error:
-        raise ImageError(
-            f"{path}: cannot be read ({error.strerror or error}); check the name and the rights"
-        ) from error
+        raise ImageError(_cannot_read(path, error)) from error
+
+
+def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
+    """How opaque a picture is, upright: mode "L", 255 where it hides what is behind it.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            image = _decode(file, path, _silent)
+    except OSError as error:
+        raise ImageError(_cannot_read(path, error)) from error
+    if image.has_transparency_data:
+        return image.convert("RGBA").getchannel("A")
+    return Image.new("L", image.size, 255)
+
+
+def _cannot_read(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be read ({error.strerror or error}); check the name and the rights"
 
 
 def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
@@ -268,7 +290,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, say: Note) -> Image.Imag
 def fit(
     image: Image.Image, height: int, width: int, *, center_crop: bool = False, interpolation: str = "bilinear"
 ) -> Image.Image:
-    """Bring a picture to `height` x `width` pixels.
+    """Bring a picture, or its mask, to `height` x `width` pixels.
 
     Without `center_crop` it is squashed to the target's shape; with it, the largest centred rectangle of that shape is
     cut out first. When it is made much smaller every source pixel counts, except with "nearest".
@@ -276,11 +298,26 @@ def fit(
     Raises:
         SettingsError: an interpolation that is not in `INTERPOLATIONS`.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise SettingsError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
     if center_crop:
         image = image.crop(_centred(image.width, image.height, width / height))
-    return image.resize((width, height), INTERPOLATIONS[interpolation])
+    return image.resize((width, height), _resampling(interpolation))
+
+
+def cover(image: Image.Image, height: int, width: int, *, interpolation: str = "bilinear") -> Image.Image:
+    """Resize a whole picture, its shape kept, to the least size that holds `height` x `width` pixels.
+
+    Raises:
+        SettingsError: an interpolation that is not in `INTERPOLATIONS`.
+    """
+    scale = max(height / image.height, width / image.width)
+    size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    return image.resize(size, _resampling(interpolation))
+
+
+def _resampling(interpolation: str) -> Image.Resampling:
+    if interpolation not in INTERPOLATIONS:
+        raise SettingsError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
+    return INTERPOLATIONS[interpolation]
 
 
 def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from textual_inversion.file_errors import TokenTaken, UnusableToken, WrongWidth, file_name, printable
 
+LONGEST_TOKEN = 200  # bytes in UTF-8: a concept's name is part of file names, of which systems take 255
 _MADE_FOR = {
     (768,): "Stable Diffusion 1.x",
     (1024,): "Stable Diffusion 2.x",
@@ -64,6 +65,11 @@ def check_token(token: str, known: Container[str] = (), *, source: str = "") -> 
         raise UnusableToken(
             f"{_place(source)}the placeholder token {printable(repr(token))} holds blanks or control characters; "
             + UnusableToken.way_out
+        )
+    if len(token.encode()) > LONGEST_TOKEN:
+        raise UnusableToken(
+            f"{_place(source)}the placeholder token {printable(token, 40)} has {len(token.encode())} bytes, and "
+            f"{LONGEST_TOKEN} are the most; {UnusableToken.way_out}"
         )
     if token in known:
         raise TokenTaken(

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,12 +98,14 @@ def _safetensors_header(path: Path) -> tuple[dict, int]:
             header = json.loads(file.read(size))
             entries = [entry for name, entry in header.items() if name != "__metadata__"]
             ends = [entry["data_offsets"][1] for entry in entries]
+            metadata = header.get("__metadata__") or {}
             well_formed = all(
                 isinstance(number, int) and number >= 0
                 for entry in entries
                 for number in [*entry["shape"], *entry["data_offsets"]]
             )
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            well_formed &= all(isinstance(text, str) for text in [*metadata.values(), *(e["dtype"] for e in entries)])
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise _damaged(path) from error
     if not well_formed or max(ends, default=0) > length - 8 - size:
         raise _damaged(path)
@@ -195,6 +198,19 @@ def write_safetensors(path: Path, tensors: Mapping[str, object], metadata: dict[
             file.write(np.ascontiguousarray(array, "<f4").data)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a base model; raises BaseModelError."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise BaseModelError(f"{path} is missing; the base model is incomplete, fetch it again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BaseModelError(f"{path} is no readable JSON file; fetch it again") from error
+    if not isinstance(value, dict):
+        raise BaseModelError(f"{path} holds no JSON object; fetch it again")
+    return value
+
+
 def read_state(folder: Path, names: tuple[str, ...], *, variant: str | None = None) -> StoredState:
     """Open the weights of the model part in `folder`.
 
@@ -233,7 +249,7 @@ def indexed_names(index: Path) -> list[str]:
         weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
         # Only the name counts: a file from outside shall not lead out of its folder.
         names = sorted({Path(name).name for name in weight_map.values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(index) from error
     if not names:
         raise _damaged(index)
