@@ -60,11 +60,21 @@ class ClipScorer:
         """Features of RGB PIL images of any size: float32 [n, P], unit norm."""
         return self._features(images, lambda chunk: self._model.get_image_features(self._pixels(chunk)))
 
-    def text_features(self, texts: Sequence[str]) -> np.ndarray:
-        """Features of texts, cut where CLIP stops reading: float32 [n, P], unit norm."""
-        return self._features(
-            texts, lambda chunk: self._model.get_text_features(paddle.to_tensor(self._encode_ids(list(chunk))))
-        )
+    def text_features(self, texts: Sequence[str], *, trimmed: bool = False) -> np.ndarray:
+        """Features of texts, cut where CLIP stops reading: float32 [n, P], unit norm.
+
+        Args:
+            trimmed: leave out the padding, at which no word before it looks: for thousands of short texts. The
+                features are the same but for rounding.
+        """
+
+        def encode(chunk):
+            ids = self._encode_ids(list(chunk))
+            if trimmed:
+                ids = ids[:, : 1 + int(self._encode_ids.ends(list(chunk)).max())]
+            return self._model.get_text_features(paddle.to_tensor(ids))
+
+        return self._features(texts, encode)
 
     def _pixels(self, images) -> paddle.Tensor:
         arrays = self._preprocess(images=list(images), return_tensors="np")["pixel_values"]
@@ -99,6 +109,12 @@ def find_clip(model_folder: Path, clip_model: str | None = None) -> Path:
     return own
 
 
+def check_clip(folder: Path) -> None:
+    """Whether a folder holds a CLIP model as far as its files say, without loading it; raises BaseModelError."""
+    _clip_config(folder)
+    read_state(folder, ENCODER_FILES)
+
+
 def _fetched(name: str) -> Path:
     """The folder of a CLIP model of the Hugging Face hub, from its cache on this machine or downloaded."""
     import requests
@@ -120,6 +136,8 @@ def _fetched(name: str) -> Path:
 def _clip_config(folder: Path):
     from ppdiffusers.transformers import CLIPConfig
 
+    if not (folder / "config.json").is_file():
+        raise BaseModelError(f"{folder} holds no config.json and is no CLIP model; give the folder of one")
     stored = read_json(folder / "config.json")
     # Older files write the two parts twice, and the second one counts.
     text = {**(stored.get("text_config") or {}), **(stored.get("text_config_dict") or {})}

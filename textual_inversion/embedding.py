@@ -1,5 +1,7 @@
 """The only thing that is trained: N new rows beside a frozen embedding table."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import paddle
 import paddle.nn as nn
@@ -9,24 +11,33 @@ import paddle.nn.functional as F
 class ConceptEmbedding(nn.Layer):
     """A token embedding of V frozen rows and N trainable ones.
 
-    Token ids below V look up the table, ids V to V+N-1 the new rows. The table is a buffer, so neither a gradient nor
-    an optimizer state nor weight decay can ever reach it: frozen by construction, not by copying old values back.
+    Token ids below V look up the table, ids V to V+N-1 the new rows, and ids V+N to V+2N-1 the new rows again, held
+    still: they read the same values and get no gradient. The table is a buffer, so neither a gradient nor an optimizer
+    state nor weight decay can ever reach it: frozen by construction, not by copying old values back.
 
     Args:
         table: float [V, D], the base model's embedding; kept, not copied.
-        rows: float32 [N, D], initial values.
+        parts: initial values, float32 [N_i, D] each, one for each concept; N is the sum of the N_i.
 
     Attributes:
-        rows: the float32 parameter [N, D].
+        parts: the float32 parameters [N_i, D].
     """
 
-    def __init__(self, table, rows: np.ndarray):
+    def __init__(self, table, parts: Sequence[np.ndarray]):
         super().__init__()
-        if rows.ndim != 2 or rows.shape[1] != table.shape[1]:
-            raise ValueError(f"rows of shape {rows.shape} do not fit a table of width {table.shape[1]}")
+        for part in parts:
+            if part.ndim != 2 or part.shape[1] != table.shape[1]:
+                raise ValueError(f"rows of shape {part.shape} do not fit a table of width {table.shape[1]}")
         # detach() shares the memory and turns a parameter into a plain tensor.
         self.register_buffer("table", table.detach(), persistable=False)
-        self.rows = self.create_parameter(rows.shape, default_initializer=nn.initializer.Assign(rows))
+        self.parts = nn.ParameterList(
+            [self.create_parameter(part.shape, default_initializer=nn.initializer.Assign(part)) for part in parts]
+        )
+
+    @property
+    def rows(self):
+        """All new rows, float32 [N, D]; where there is one part, the parameter itself."""
+        return self.parts[0] if len(self.parts) == 1 else paddle.concat(list(self.parts))
 
     @property
     def first_id(self) -> int:
@@ -37,15 +48,21 @@ class ConceptEmbedding(nn.Layer):
         """Look up int64 ids of any shape [...] and return [..., D]."""
         is_new = (ids >= self.first_id).unsqueeze(-1)  # (..., 1)
         old = F.embedding(paddle.clip(ids, max=self.first_id - 1), self.table)
-        new = F.embedding(paddle.clip(ids - self.first_id, min=0), self.rows)
+        rows = self.rows
+        new = F.embedding(paddle.clip(ids - self.first_id, min=0), paddle.concat([rows, rows.detach()]))
         return paddle.where(is_new, new.astype(old.dtype), old)  # (..., D)
 
 
-def attach(text_encoder, rows: np.ndarray) -> ConceptEmbedding:
-    """Put N trainable rows [N, D] beside a text encoder's table; an earlier attachment is replaced."""
+def attach(text_encoder, rows: np.ndarray | Sequence[np.ndarray]) -> ConceptEmbedding:
+    """Put trainable rows beside a text encoder's table; an earlier attachment is replaced.
+
+    Args:
+        rows: float [N, D], or one such array for each concept.
+    """
     layer = text_encoder.get_input_embeddings()
     table = layer.table if isinstance(layer, ConceptEmbedding) else layer.weight
-    embedding = ConceptEmbedding(table, np.asarray(rows, dtype=np.float32))
+    parts = [rows] if isinstance(rows, np.ndarray) else list(rows)
+    embedding = ConceptEmbedding(table, [np.asarray(part, dtype=np.float32) for part in parts])
     text_encoder.set_input_embeddings(embedding)
     return embedding
 

@@ -19,12 +19,15 @@ from textual_inversion.concepts import token_names
 from textual_inversion.embedding import table_of
 from textual_inversion.errors import ConceptError, OutputError
 from textual_inversion.learned_embedding import LearnedEmbedding, check_token, check_width
-from textual_inversion.models import BaseModel, TextTower, encoder_config, read_json, sizes_written_out
+from textual_inversion.models import BaseModel, sizes_written_out
+from textual_inversion.text_encoders import TextTower, encoder_config
+from textual_inversion.tokenizers import tokenizer_files
 from textual_inversion.weight_files import (
     DIFFUSION_FILES,
     ENCODER_FILES,
     StoredState,
     candidates,
+    read_json,
     read_state,
     write_safetensors,
 )
@@ -39,9 +42,10 @@ _VERSION = "_ppdiffusers_version"
 
 
 def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], output_dir: str | Path) -> None:
-    """Write a pipeline folder: after it `StableDiffusionPipeline.from_pretrained(output_dir)` knows the new words.
+    """Write a pipeline folder: the base model's own pipeline class loads it and knows the new words.
 
-    The tokenizer holds `<word>`, `<word>_1`, … for the vectors of a concept; ppdiffusers expands `<word>` to all.
+    The tokenizers hold `<word>`, `<word>_1`, … for the vectors of a concept; ppdiffusers expands `<word>` to all, but
+    for latent diffusion, whose pipeline expands nothing.
 
     Args:
         model: the base model, with or without rows attached; it and its files stay as they are.
@@ -55,9 +59,9 @@ def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], outp
     names = _new_tokens(model, embeddings)
     _make_folder(output, model)
     for tower in model.towers:
-        _save_tower(model, tower, names[tower.name], embeddings, output)
+        _save_tower(model, model.exact_tower(tower), names[tower.name], embeddings, output)
     _save_diffusion_part(model, "unet", model.unet, output)
-    _save_diffusion_part(model, "vae", model.vae, output)
+    _save_diffusion_part(model, model.family.vae, model.vae, output)
     _make_folder(output / "scheduler", model)
     _write_json(output / "scheduler" / "scheduler_config.json", _without_origin(model.scheduler_config))
     has_checker = _save_safety_checker(model, output)
@@ -83,19 +87,14 @@ def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> dic
 
 
 def _save_tower(model: BaseModel, tower: TextTower, tokens: list[str], embeddings, output: Path) -> None:
-    folder = output / tower.name
+    folder = output / tower.place.folder
     _make_folder(folder, model)
-    _save_tokenizer(tower.tokenizer, tokens, output / model.tokenizer_folders[tower.name], model)
+    _save_tokenizer(tower, tokens, output / tower.place.tokenizer, model)
     rows = [np.asarray(one.vectors[tower.name], np.float32) for one in embeddings]
     table = _merged_table(tower, rows)
-    config = encoder_config(model.folder / tower.name) | {
-        "architectures": [type(tower.text_encoder).__name__],
-        "vocab_size": len(table),
-        # A base model may say 2, at which the encoder would pool at the largest id: a learned word's.
-        "eos_token_id": tower.tokenizer.eos_token_id,
-    }
+    config = tower.saved_config(encoder_config(model.folder / tower.place.folder, tower.kind), len(table))
     _write_json(folder / "config.json", config)
-    _write_weights(folder / _ENCODER_FILE, _with_table(tower.text_encoder, table), "np")
+    _write_weights(folder / _ENCODER_FILE, tower.weights_with(table), "np")
     _remove_others(folder, ENCODER_FILES, {_ENCODER_FILE})
 
 
@@ -109,27 +108,14 @@ def _merged_table(tower: TextTower, rows: list[np.ndarray]) -> np.ndarray:
     return merged
 
 
-def _with_table(text_encoder: nn.Layer, table: np.ndarray) -> dict[str, Any]:
-    """All weights of a text encoder by their usual names, with `table` in place of its embedding."""
-    embedding = text_encoder.get_input_embeddings()
-    prefix = next(name for name, layer in text_encoder.named_sublayers() if layer is embedding)
-    tensors = {name: tensor for name, tensor in text_encoder.state_dict().items() if not name.startswith(f"{prefix}.")}
-    return {f"{prefix}.weight": table, **tensors}
-
-
-def _save_tokenizer(tokenizer, tokens: list[str], folder: Path, model: BaseModel) -> None:
+def _save_tokenizer(tower: TextTower, tokens: list[str], folder: Path, model: BaseModel) -> None:
     _make_folder(folder, model)
-    special = {name: str(getattr(tokenizer, name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    merges = ["#version: 0.2", *(" ".join(pair) for pair in tokenizer.bpe_ranks)]
-    added = dict(tokenizer.get_added_vocab())
-    added |= {token: len(tokenizer) + number for number, token in enumerate(tokens)}
-    settings = special | {"model_max_length": tokenizer.model_max_length, "tokenizer_class": "CLIPTokenizer"}
-    _write_json(folder / "vocab.json", dict(tokenizer.encoder))
-    _unlink_symbolic(folder / "merges.txt")
-    atomic.write_text(folder / "merges.txt", "\n".join(merges) + "\n")
-    _write_json(folder / "tokenizer_config.json", settings)
-    _write_json(folder / "special_tokens_map.json", special)
-    _write_json(folder / "added_tokens.json", added)
+    for name, content in tokenizer_files(tower.tokenizer, tokens).items():
+        if isinstance(content, dict):
+            _write_json(folder / name, content)
+        else:
+            _unlink_symbolic(folder / name)
+            atomic.write_bytes(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
 
 
 # ------------------------------------------------------------------------------------------------------- other parts
@@ -144,7 +130,8 @@ def _save_diffusion_part(model: BaseModel, part: str, layer: nn.Layer, output: P
     if _is_linkable(layer, state, {"F32", "F16"}):
         written = _link_weights(state, folder, _DIFFUSION_FILE)
     else:
-        _write_weights(folder / _DIFFUSION_FILE, layer.state_dict(), "pd")
+        exact = model.exact_unet() if part == "unet" else layer
+        _write_weights(folder / _DIFFUSION_FILE, exact.state_dict(), "pd")
         written = {_DIFFUSION_FILE}
     _remove_others(folder, DIFFUSION_FILES, written)
 
@@ -172,7 +159,7 @@ def _link_weights(state: StoredState, folder: Path, name: str) -> set[str]:
 
 def _save_safety_checker(model: BaseModel, output: Path) -> bool:
     """Save the safety checker with its feature extractor; False where the base model has none."""
-    checker = model.unset_safety_checker()
+    checker = model.unset_safety_checker() if "safety_checker" in model.family.optional else None
     if checker is None:
         return False
     source, folder = model.folder / "safety_checker", output / "safety_checker"
@@ -217,17 +204,20 @@ def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
 def _index(model: BaseModel, has_checker: bool) -> dict[str, Any]:
     import ppdiffusers
 
-    encoders = "ppdiffusers.transformers"
+    family, encoders = model.family, "ppdiffusers.transformers"
     index: dict[str, Any] = {"_class_name": model.index["_class_name"], _VERSION: ppdiffusers.__version__}
     index["scheduler"] = ["ppdiffusers", model.scheduler_config["_class_name"]]
-    index["unet"], index["vae"] = ["ppdiffusers", "UNet2DConditionModel"], ["ppdiffusers", "AutoencoderKL"]
+    index["unet"], index[family.vae] = ["ppdiffusers", "UNet2DConditionModel"], ["ppdiffusers", "AutoencoderKL"]
     for tower in model.towers:
-        index[tower.name] = [encoders, type(tower.text_encoder).__name__]
-        index[model.tokenizer_folders[tower.name]] = [encoders, "CLIPTokenizer"]
-    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"] if has_checker else [None, None]
-    index["feature_extractor"] = [encoders, "CLIPImageProcessor"] if has_checker else [None, None]
-    index["image_encoder"] = [None, None]
-    index["requires_safety_checker"] = has_checker and bool(model.index.get("requires_safety_checker", True))
+        index[tower.place.folder] = [tower.kind.library, tower.kind.class_name]
+        index[tower.place.tokenizer] = [encoders, tower.kind.tokenizer]
+    index |= {name: [None, None] for name in family.optional}
+    if has_checker:
+        index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+        index["feature_extractor"] = [encoders, "CLIPImageProcessor"]
+    index |= {name: model.index.get(name, default) for name, default in family.settings.items()}
+    if "requires_safety_checker" in index:
+        index["requires_safety_checker"] = has_checker and bool(index["requires_safety_checker"])
     return index
 
 

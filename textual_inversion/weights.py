@@ -17,6 +17,7 @@ import paddle
 from paddle import nn
 
 from textual_inversion.errors import BaseModelError
+from textual_inversion.tensor_file import release_pages
 from textual_inversion.weight_files import DIFFUSERS, PPDIFFUSERS, StoredState
 
 # Surplus tensors that say nothing about the model: a range 0, 1, 2, … that the model computes itself, and the averaged
@@ -40,6 +41,31 @@ _OLD_CLIP_NAMES = (
     (".ln_pre.", ".pre_layrnorm."),
     (".ln_post.", ".post_layernorm."),
 )
+# BERT and its kin, as paddlenlp and as older TensorFlow programs name their parts.
+_OLD_BERT_NAMES = (
+    ("encoder.layers.", "encoder.layer."),
+    ("embeddings.layer_norm.", "embeddings.LayerNorm."),
+    (".self_attn.q_proj.", ".attention.self.query."),
+    (".self_attn.k_proj.", ".attention.self.key."),
+    (".self_attn.v_proj.", ".attention.self.value."),
+    (".self_attn.out_proj.", ".attention.output.dense."),
+    (".norm1.", ".attention.output.LayerNorm."),
+    (".norm2.", ".output.LayerNorm."),
+    (".linear1.", ".intermediate.dense."),
+    (".linear2.", ".output.dense."),
+    ("LayerNorm.gamma", "LayerNorm.weight"),
+    ("LayerNorm.beta", "LayerNorm.bias"),
+)
+_OLD_LDMBERT_NAMES = (
+    ("embeddings.word_embeddings.", "model.embed_tokens."),
+    ("embeddings.position_embeddings.", "model.embed_positions."),
+    ("final_layer_norm.", "model.layer_norm."),
+    ("encoder.layers.", "model.layers."),
+    (".norm1.", ".self_attn_layer_norm."),
+    (".norm2.", ".final_layer_norm."),
+    (".linear1.", ".fc1."),
+    (".linear2.", ".fc2."),
+)
 
 
 def build_unset(build) -> nn.Layer:
@@ -54,7 +80,12 @@ def build_unset(build) -> nn.Layer:
 
 
 def load_weights(
-    module: nn.Layer, state: Mapping[str, np.ndarray], *, layout: str | None = None, source: str | Path | None = None
+    module: nn.Layer,
+    state: Mapping[str, np.ndarray],
+    *,
+    layout: str | None = None,
+    source: str | Path | None = None,
+    idle: tuple[str, ...] = (),
 ) -> str:
     """Set every parameter and saved buffer of `module` from `state`, and nothing else.
 
@@ -62,6 +93,8 @@ def load_weights(
         state: tensor name -> array, in one of the two layouts; a `StoredState` is read tensor by tensor.
         layout: "ppdiffusers" or "diffusers"; found out where it is not given.
         source: what messages call the place the tensors come from.
+        idle: beginnings of the names of tensors that nothing wanted of the module depends on; where they are not
+            stored they become zeros.
 
     Returns:
         The layout.
@@ -72,23 +105,32 @@ def load_weights(
     source = source or getattr(state, "source", "the model")
     layout = layout or file_layout(module, state)
     targets = module.state_dict()
-    stored_as = _stored_names(targets, state, source)
-    missing = [name for name in targets if name not in stored_as]
+    stored_as = _stored_names(targets, state, source, idle)
+    missing = [name for name in targets if name not in stored_as and not name.startswith(idle)]
     if missing:
         raise BaseModelError(
             f"{source} lacks the tensor {missing[0]}{_and_more(missing)}; the file is incomplete or of another model"
         )
-    linear = _linear_weights(module)
+    _set_all(targets, state, stored_as, _linear_weights(module), layout, source)
+    return layout
+
+
+def _set_all(targets, state, stored_as: Mapping[str, str], linear: set[str], layout: str, source) -> None:
+    """Set every target from what is stored for it; those that nothing is stored for become zeros."""
     for name, target in targets.items():
-        array = _oriented(state[stored_as[name]], target.shape, name in linear, layout)
+        if name not in stored_as:
+            target.set_value(np.zeros(target.shape, _numpy_type(target)))
+            continue
+        stored = state[stored_as[name]]
+        array = _oriented(stored, target.shape, name in linear, layout)
         if tuple(array.shape) != tuple(target.shape):
             raise BaseModelError(
-                f"{source} holds {stored_as[name]} with shape {list(state[stored_as[name]].shape)}, and the model's "
+                f"{source} holds {stored_as[name]} with shape {list(stored.shape)}, and the model's "
                 f"configuration asks for {list(target.shape)}; file and config.json are of different models"
             )
         # Not ascontiguousarray, which would give a scalar a dimension.
         target.set_value(np.asarray(array, dtype=_numpy_type(target), order="C"))
-    return layout
+        release_pages(stored)
 
 
 def is_as_ppdiffusers_loads_it(module: nn.Layer, state: StoredState, *, renames_attention: bool) -> bool:
@@ -116,7 +158,9 @@ def _and_more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _stored_names(targets: Mapping[str, object], state: Mapping[str, np.ndarray], source) -> dict[str, str]:
+def _stored_names(
+    targets: Mapping[str, object], state: Mapping[str, np.ndarray], source, idle: tuple[str, ...]
+) -> dict[str, str]:
     """The model's tensor names -> the names under which `state` holds them."""
     stored_as: dict[str, str] = {}
     surplus = []
@@ -128,9 +172,10 @@ def _stored_names(targets: Mapping[str, object], state: Mapping[str, np.ndarray]
             raise BaseModelError(f"{source} holds {own} twice, as {stored_as[own]} and {name}; fetch the model again")
         else:
             stored_as[own] = name
-    surplus = [n for n in surplus if not n.endswith(_HARMLESS_ENDINGS) and not n.startswith(_HARMLESS_BEGINNINGS)]
+    harmless = _HARMLESS_BEGINNINGS + idle
+    surplus = [name for name in surplus if not name.endswith(_HARMLESS_ENDINGS) and not name.startswith(harmless)]
     # A file of another model lacks tensors too; that is the better message, so it is left to the caller.
-    if surplus and len(stored_as) == len(targets):
+    if surplus and all(name in stored_as or name.startswith(idle) for name in targets):
         raise BaseModelError(
             f"{source} holds the tensor {surplus[0]}{_and_more(surplus)}, for which its config.json has no place; "
             "file and config.json are of different models"
@@ -147,10 +192,13 @@ def _own_name(name: str, targets: Mapping[str, object]) -> str | None:
     parent, _, layer = path.rpartition(".")
     if layer in _ATTENTION_NAMES:
         candidates.append(f"{parent}.{_ATTENTION_NAMES[layer]}.{ending}")
-    older = name
-    for old, new in _OLD_CLIP_NAMES:
-        older = older.replace(old, new)
-    candidates += [older, f"{name}.weight"]
+    candidates.append(name.removeprefix("bert."))  # BERT with a head that was cut off
+    for spelling in (_OLD_CLIP_NAMES, _OLD_BERT_NAMES, _OLD_LDMBERT_NAMES):
+        newer = name
+        for old, new in spelling:
+            newer = newer.replace(old, new)
+        candidates += [newer, newer.removeprefix("bert.")]
+    candidates.append(f"{name}.weight")
     return next((candidate for candidate in candidates if candidate in targets), None)
 
 
