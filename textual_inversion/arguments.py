@@ -2,34 +2,54 @@
 
 A flag keeps the default of the ppdiffusers documentation, or of PaddleMIX's example where that is silent. Both make
 sense for real models only, so when the base model is the demo's, `demo/defaults.yaml` takes the place of every default
-that it names. A flag on the command line always wins.
+that it names. A flag on the command line always wins, and one in a
+configuration file over all but the command line.
 """
 
 import argparse
 import math
+import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from textual_inversion import configuration
+from textual_inversion.concepts import Concept
 from textual_inversion.errors import SettingsError
+from textual_inversion.machine_arguments import add_machine, settle_machine
+from textual_inversion.nearest_words import asks_for_it
+from textual_inversion.objective_arguments import (
+    add_images,
+    add_objective,
+    add_optimizer,
+    check_global_batch,
+    settle_objective,
+)
 from textual_inversion.options import (
     DEMO_MODEL,
     OneLineParser,
+    add_source_flags,
+    at_once,
     demo_defaults,
-    device_name,
     from_root,
     is_demo,
     natural,
+    not_negative,
     number,
     positive,
     positive_int,
     seed_number,
-    share,
+    vector_count,
 )
-from textual_inversion.prompts import LANGUAGES, PROPERTIES
+from textual_inversion.prompts import GENERIC_WORDS, LANGUAGES, PROPERTIES
+from textual_inversion.sample_prompts import sample_prompts
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 POLYNOMIAL_END = 1e-7  # the learning rate at which ppdiffusers' polynomial schedule ends
-INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
+LATEST = "latest"
+HALF_OF_THE_RUN = -1  # a number of steps that is known only later
+# Flags that take one value, or one for each concept.
+PER_CONCEPT = ("initializer_token", "train_data_dir", "learnable_property", "num_vectors", "template_file")
 
 
 def build_parser() -> OneLineParser:
@@ -38,7 +58,20 @@ def build_parser() -> OneLineParser:
         prog="train_textual_inversion.py",
         description="Teach a frozen Stable Diffusion model a new word from pictures. Without arguments: the demo.",
     )
-    for add_group in (_base_model, _concept, _images, _training, _optimizer, _watching, _saving, _machine, _hub):
+    configuration.add_flag(parser)
+    for add_group in (
+        _base_model,
+        _concept,
+        add_images,
+        _training,
+        add_objective,
+        add_optimizer,
+        _regularizers,
+        _watching,
+        _saving,
+        add_machine,
+        _hub,
+    ):
         add_group(parser)
     return parser
 
@@ -51,33 +84,36 @@ def _base_model(parser) -> None:
     flag = parser.add_argument_group("base model").add_argument
     flag("--pretrained_model_name_or_path", default=from_root("demo/model"), metavar="MODEL",
          help="a folder or hub name, in the ppdiffusers or the diffusers layout")
-    flag("--tokenizer_name", metavar="NAME", help="a tokenizer other than the base model's")
+    flag("--tokenizer_name", metavar="MODEL", help="a tokenizer other than the base model's")
+    add_source_flags(flag)
     flag("--language", choices=LANGUAGES, default="en", help="language of the training prompts")
 
 
 def _concept(parser) -> None:
-    flag = parser.add_argument_group("concept").add_argument
-    flag("--train_data_dir", default=from_root("cat_toy_images"), metavar="DIR", help="folder of training pictures")
-    flag("--placeholder_token", default="<cat-toy>", metavar="WORD", help="the new word")
-    flag("--initializer_token", default="toy", metavar="WORD",
-         help="a known word or phrase that the new one starts from")
-    flag("--learnable_property", choices=PROPERTIES, default="object", help="what of the pictures is learned")
-    flag("--num_vectors", type=positive_int, default=1, metavar="N", help="embedding rows of the new word")
+    flag = parser.add_argument_group("concepts").add_argument
+    flag("--train_data_dir", nargs="+", default=[from_root("cat_toy_images")], metavar="DIR",
+         help="folder of training pictures")
+    flag("--placeholder_token", nargs="+", default=["<cat-toy>"], metavar="WORD", help="the new word, one per concept")
+    flag("--initializer_token", nargs="+", metavar="WORD",
+         help="a known word or phrase that the new one starts from; auto: the word nearest to its pictures; "
+              "unset: random numbers, for the demo toy or style")
+    flag("--initializer_embeds", nargs="+", metavar="FILE", help="embedding files whose rows the new words start from")
+    flag("--learnable_property", nargs="+", choices=PROPERTIES, default=["object"],
+         help="what of the pictures is learned")
+    flag("--num_vectors", nargs="+", type=vector_count, default=[1], metavar="N",
+         help="embedding rows of the new word; auto: one per token of the initializer")
     flag("--repeats", type=positive_int, default=100, metavar="N", help="times each picture is seen in an epoch")
-
-
-def _images(parser) -> None:
-    flag = parser.add_argument_group("images").add_argument
-    flag("--resolution", type=positive_int, metavar="PIXELS",
-         help="side of the training pictures; unset: the model's own")
-    flag("--height", type=positive_int, metavar="PIXELS", help="height, where it is not --resolution")
-    flag("--width", type=positive_int, metavar="PIXELS", help="width, where it is not --resolution")
-    flag("--center_crop", action="store_true", help="cut out the middle instead of squashing the picture")
-    flag("--interpolation", choices=INTERPOLATIONS, default="bilinear", help="how pictures are resized")
-    flag("--flip_p", type=share, default=0.5, metavar="P",
-         help="share of mirrored pictures; 0 for text, faces, logos and whatever has a left and a right")
-    flag("--dataloader_num_workers", type=natural, default=0, metavar="N",
-         help="threads that read the pictures; 0: one after another")
+    flag = parser.add_argument_group("sentences").add_argument
+    flag("--template_file", nargs="+", metavar="FILE",
+         help="training sentences of your own, one a line, {} where the word goes")
+    flag("--no_captions", action="store_true", help="ignore .txt captions beside the pictures")
+    flag("--append_file_name_to_text", action="store_true", help="put the words of the file name after the sentence")
+    flag("--file_name_split_char", default="_", metavar="C", help="what stands between words in file names")
+    flag("--vector_shuffle", action="store_true", help="put a word's vectors in random order in every sample")
+    flag("--token_dropout", type=number(float, 0.0, 0.99), default=0.0, metavar="P",
+         help="probability that a vector is left out of a sample; one always stays")
+    flag("--progressive_vectors", type=natural, nargs="?", const=HALF_OF_THE_RUN, default=0, metavar="STEPS",
+         help="bring a word's vectors in one by one over so many steps; without a number half of the run")
 
 
 def _training(parser) -> None:
@@ -85,8 +121,8 @@ def _training(parser) -> None:
     flag("--max_train_steps", type=positive_int, default=5000, metavar="N", help="optimizer steps")
     flag("--num_train_epochs", type=positive_int, default=100, metavar="N",
          help="epochs; decides the steps when --max_train_steps is not given")
-    flag("--train_batch_size", type=positive_int, default=16, metavar="N", help="samples per process and micro-batch")
-    flag("--gradient_accumulation_steps", type=positive_int, default=1, metavar="N",
+    flag("--train_batch_size", type=at_once, default=16, metavar="N", help="samples per process and micro-batch")
+    flag("--gradient_accumulation_steps", type=at_once, default=1, metavar="N",
          help="micro-batches per optimizer step")
     flag("--learning_rate", type=positive, default=1e-4, metavar="RATE", help="peak learning rate")
     flag("--scale_lr", action="store_true", help="multiply the learning rate by batch size x accumulation x processes")
@@ -95,32 +131,38 @@ def _training(parser) -> None:
          help="optimizer steps of linear warm-up (all schedules but constant)")
     flag("--lr_num_cycles", type=positive_int, default=1, metavar="N", help="restarts of cosine_with_restarts")
     flag("--lr_power", type=positive, default=1.0, metavar="X", help="exponent of polynomial")
-    flag("--noise_offset", type=number(float, 0.0, 1.0), default=0.0, metavar="X",
-         help="weight of a noise shared by a whole channel")
+    flag("--max_skipped_steps", type=positive_int, default=20, metavar="N",
+         help="steps in a row without a finite loss and gradient, each of them skipped, after which the run stops")
     flag("--seed", type=seed_number, metavar="N", help="decides every sample; unset: one is drawn and recorded")
 
 
-def _optimizer(parser) -> None:
-    flag = parser.add_argument_group("optimizer").add_argument
-    flag("--adam_beta1", type=number(float, 0.0, 0.9999999), default=0.9, metavar="X", help="AdamW's decay of the mean")
-    flag("--adam_beta2", type=number(float, 0.0, 0.9999999), default=0.999, metavar="X",
-         help="AdamW's decay of the variance")
-    flag("--adam_weight_decay", type=number(float, 0.0, 1.0), default=0.02, metavar="X",
-         help="AdamW's weight decay; acts on the new rows only")
-    flag("--adam_epsilon", type=positive, default=1e-8, metavar="X", help="AdamW's epsilon")
-    flag("--max_grad_norm", type=float, default=-1.0, metavar="X", help="largest gradient norm; -1: no clipping")
+def _regularizers(parser) -> None:
+    flag = parser.add_argument_group("regularizers").add_argument
+    flag("--norm_reg_weight", type=not_negative, default=0.0, metavar="X",
+         help="weight of the rows' distance in norm from the mean norm of the table's rows")
+    flag("--initial_reg_weight", type=not_negative, default=0.0, metavar="X",
+         help="weight of the rows' squared distance from their initial values")
+    flag("--hidden_reg_weight", type=not_negative, default=0.0, metavar="X",
+         help="weight of the text encoder's distance from its output for the initializer")
 
 
 def _watching(parser) -> None:
     flag = parser.add_argument_group("watching").add_argument
     flag("--eval_steps", type=natural, default=100, metavar="N",
          help="optimizer steps between losses on a fixed set; 0: never")
-    flag("--eval_samples", type=positive_int, default=16, metavar="N", help="samples in the fixed set")
+    flag("--eval_samples", type=at_once, default=16, metavar="N", help="samples in the fixed set")
     flag("--validation_prompt", nargs="+", metavar="PROMPT", help="prompts that sample pictures are made from")
+    flag("--validation_prompts_file", metavar="FILE",
+         help="a text file of further prompts, one a line, each with options: --seed --guidance --steps --negative")
     flag("--validation_epochs", type=positive_int, default=50, metavar="N", help="epochs between sample pictures")
     flag("--validation_steps", type=positive_int, metavar="N",
          help="optimizer steps between sample pictures; replaces --validation_epochs")
-    flag("--num_validation_images", type=positive_int, default=4, metavar="N", help="pictures per prompt")
+    flag("--num_validation_images", type=at_once, default=4, metavar="N", help="pictures per prompt")
+    flag("--keep_best", action="store_true",
+         help="keep the best step so far, by CLIP similarity of the sample pictures, else by the loss on the fixed set")
+    flag("--clip_model", metavar="MODEL",
+         help="folder or hub name of the CLIP model for --keep_best and --initializer_token auto; "
+              "unset: the base model's own clip/ folder")
     flag("--guidance_scale", type=number(float, 0.0, 1000.0), default=7.5, metavar="X",
          help="classifier-free guidance of sample pictures")
     flag("--num_inference_steps", type=number(int, 1, 1000), default=50, metavar="N",
@@ -136,21 +178,20 @@ def _saving(parser) -> None:
     flag = parser.add_argument_group("saving").add_argument
     flag("--output_dir", default="text-inversion-model", metavar="DIR", help="where everything is written")
     flag("--save_steps", type=positive_int, default=500, metavar="N", help="optimizer steps between saved embeddings")
+    flag("--checkpointing_steps", type=positive_int, metavar="N",
+         help="optimizer steps between checkpoints, from which a run can go on; unset: as --save_steps")
+    flag("--checkpoints_total_limit", type=positive_int, metavar="N", help="newest checkpoints to keep; unset: all")
+    flag("--resume_from_checkpoint", metavar="DIR",
+         help="go on from a checkpoint; latest: the newest in --output_dir, or from the beginning where there is none")
+    flag("--allow_changed_settings", action="store_true",
+         help="go on from the checkpoint although settings have changed that decide the run")
     flag("--only_save_embeds", action="store_true", help="do not save the whole pipeline at the end")
-
-
-def _machine(parser) -> None:
-    flag = parser.add_argument_group("machine").add_argument
-    flag("--device", type=device_name, metavar="NAME", help="cpu, gpu or gpu:N; unset: a GPU where there is one")
-    flag("--num_threads", type=positive_int, metavar="N", help="CPU threads of this process; unset: cores / processes")
-    flag("--gradient_checkpointing", action="store_true", help="recompute activations: less memory, slower steps")
-    flag("--enable_xformers_memory_efficient_attention", action="store_true",
-         help="memory-efficient attention; needs a GPU")
 
 
 def _hub(parser) -> None:
     flag = parser.add_argument_group("hub").add_argument
-    flag("--push_to_hub", action="store_true", help="upload the output folder to the Hugging Face hub at the end")
+    flag("--push_to_hub", action="store_true", help="upload words, records and pictures to the Hugging Face hub")
+    flag("--hub_whole_pipeline", action="store_true", help="upload the saved pipeline too, which is gigabytes")
     flag("--hub_token", metavar="TOKEN",
          help="access token, for uploads and gated models; unset: the one you logged in with")
     flag("--hub_model_id", metavar="NAME", help="name of the repository; unset: the output folder's name")
@@ -163,8 +204,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and settle a command line.
 
     Returns:
-        All settings; `args.explicit` names those given by the user, `args.demo` says whether the base model is the
-        demo's.
+        All settings; `args.explicit` names those given by the user, on the command line or in a configuration file,
+        `args.demo` says whether the base model is the demo's, `args.concepts` lists the concepts, and what is said per
+        concept is a list of their length.
 
     Raises:
         SettingsError: a flag is unknown, out of range, or does not go with another.
@@ -172,16 +214,52 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args(argv)
     args.explicit = parser.explicit(argv)
+    if args.config and "output_dir" not in args.explicit:
+        args.output_dir = configuration.free_folder(args.config) or args.output_dir
+    args.sample_prompts = sample_prompts(args.validation_prompt, args.validation_prompts_file)
     args.demo = is_demo(args.pretrained_model_name_or_path)
     if args.demo:
         _take_demo_defaults(args)
+    _settle_concepts(args)
+    settle_objective(args)
+    settle_machine(args)
     _check(args)
     return args
 
 
+def _settle_concepts(args) -> None:
+    """Give every concept a value of each flag that is said per concept, and make `args.concepts`."""
+    words = args.placeholder_token
+    repeated = next((word for word in words if words.count(word) > 1), None)
+    if repeated is not None:
+        raise SettingsError(f"--placeholder_token names {repeated} twice; give every concept a word of its own")
+    if len(words) > 1 and "train_data_dir" not in args.explicit:
+        raise SettingsError(
+            f"{len(words)} concepts need pictures of their own; give --train_data_dir a folder for each"
+        )
+    for name in PER_CONCEPT:
+        values = getattr(args, name)
+        if values is not None and len(values) not in (1, len(words)):
+            hint = " (put a phrase into quotes)" if name == "initializer_token" else ""
+            raise SettingsError(
+                f"--{name} has {len(values)} values and --placeholder_token {len(words)}; give one for all, or one per "
+                f"concept in the same order{hint}"
+            )
+        if values is not None and len(values) == 1:
+            setattr(args, name, values * len(words))
+    if args.initializer_token is None and args.demo and not args.initializer_embeds:
+        args.initializer_token = [GENERIC_WORDS[kind] for kind in args.learnable_property]
+    counts = [None if count == "auto" else count for count in args.num_vectors]
+    initializers = args.initializer_token or [None] * len(words)
+    args.concepts = [
+        Concept(*settings)
+        for settings in zip(words, counts, initializers, args.learnable_property, args.train_data_dir, strict=True)
+    ]
+
+
 def _take_demo_defaults(args) -> None:
     args.demo_defaults = {k: v for k, v in demo_defaults().items() if hasattr(args, k) and k not in args.explicit}
-    if {"validation_epochs", "validation_prompt"} & args.explicit:
+    if {"validation_epochs", "validation_prompt", "validation_prompts_file"} & args.explicit:
         args.demo_defaults.pop("validation_steps", None)
     vars(args).update(args.demo_defaults)
 
@@ -190,13 +268,43 @@ def _check(args) -> None:
     _check_output_folder(args)
     if args.report_to == "tensorboard" and find_spec("tensorboardX") is None:
         raise SettingsError("--report_to tensorboard needs a package; install it with pip install tensorboardX")
-    if args.max_grad_norm == 0 or math.isnan(args.max_grad_norm):
-        raise SettingsError("--max_grad_norm 0 would stop all learning; give a positive norm, or -1 for no clipping")
+    if args.push_to_hub:
+        _check_hub_name(args)
     if args.hub_model_id and not args.push_to_hub:
         raise SettingsError("--hub_model_id has no effect without --push_to_hub; add it, or leave --hub_model_id out")
+    if args.hidden_reg_weight and args.initializer_token is None:
+        raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
+    if args.hub_whole_pipeline and (args.only_save_embeds or not args.push_to_hub):
+        raise SettingsError("--hub_whole_pipeline needs --push_to_hub, and a pipeline: leave --only_save_embeds out")
     for flag in ("validation_epochs", "validation_steps"):
-        if flag in args.explicit and not args.validation_prompt:
+        if flag in args.explicit and not args.sample_prompts:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; say what to draw")
+    _check_keep_best(args)
+    _check_resume(args)
+
+
+def _check_resume(args) -> None:
+    args.checkpointing_steps = args.checkpointing_steps or args.save_steps
+    if args.allow_changed_settings and not args.resume_from_checkpoint:
+        raise SettingsError("--allow_changed_settings has no effect without --resume_from_checkpoint; add it, or leave "
+                            "--allow_changed_settings out")  # fmt: skip
+    if args.resume_from_checkpoint == LATEST and args.config and "output_dir" not in args.explicit:
+        raise SettingsError(
+            "--resume_from_checkpoint latest looks into --output_dir, and --config chooses a new folder without it; "
+            "name the folder of the run that is to go on"
+        )
+
+
+def _check_keep_best(args) -> None:
+    if args.keep_best and not args.eval_steps and not args.sample_prompts:
+        raise SettingsError("--keep_best has nothing to judge by; add --validation_prompt, or leave out --eval_steps 0")
+    if args.clip_model and not (args.keep_best or asks_for_it(args)):
+        raise SettingsError(
+            "--clip_model has no effect without --keep_best or --initializer_token auto; add one of them, or leave "
+            "--clip_model out"
+        )
+    if args.clip_model and args.keep_best and not args.sample_prompts:
+        raise SettingsError("--clip_model judges sample pictures; say with --validation_prompt what to draw")
 
 
 def _check_output_folder(args) -> None:
@@ -208,8 +316,28 @@ def _check_output_folder(args) -> None:
             )
     if (output / "model_index.json").exists() and not (output / "run.json").exists():
         raise SettingsError(f"--output_dir {args.output_dir} holds another model; choose a folder of its own")
-    if output == Path(args.train_data_dir).resolve():
+    _check_way(output, f"--output_dir {args.output_dir}")
+    if args.report_to != "none":
+        _check_way(output / args.logging_dir, f"--logging_dir {args.logging_dir}")
+    if output in [Path(folder).resolve() for folder in args.train_data_dir]:
         raise SettingsError("--output_dir and --train_data_dir are the same folder; choose another for the results")
+
+
+def _check_way(folder: Path, said: str) -> None:
+    """Refuse a folder to be made where a file stands on the way to it."""
+    found = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    if os.path.lexists(found) and not found.is_dir():
+        raise SettingsError(f"{said} cannot be made: {found} is no folder; choose another")
+
+
+def _check_hub_name(args) -> None:
+    """Refuse a repository's name that the hub will not take, before hours of work and not after them."""
+    name = args.hub_model_id or Path(args.output_dir).resolve().name
+    if not re.fullmatch(r"([\w.-]{1,96}/)?[\w.-]{1,96}", name, re.ASCII) or "--" in name or ".." in name:
+        raise SettingsError(
+            f"{name!r} is no name for the hub; give one with --hub_model_id: letters, digits, - _ and . only, such as "
+            "my-cat or me/my-cat"
+        )
 
 
 def settle_steps(args, num_images: int, world_size: int) -> None:
@@ -219,12 +347,20 @@ def settle_steps(args, num_images: int, world_size: int) -> None:
     per process. The steps decide unless only `--num_train_epochs` was given.
 
     Raises:
-        SettingsError: the learning rate would still be warming up at the end.
+        SettingsError: the learning rate would still be warming up at the end, more last steps are averaged than there
+            are, or a flag about the global batch has no effect.
     """
     args.global_batch = args.train_batch_size * args.gradient_accumulation_steps * world_size
+    check_global_batch(args)
     args.epoch_samples = num_images * args.repeats
     if "num_train_epochs" in args.explicit and "max_train_steps" not in args.explicit:
         args.max_train_steps = math.ceil(args.num_train_epochs * args.epoch_samples / args.global_batch)
+    if args.average_last_steps > args.max_train_steps:
+        raise SettingsError(
+            f"--average_last_steps {args.average_last_steps} is more than the {args.max_train_steps} training steps"
+        )
+    if args.progressive_vectors == HALF_OF_THE_RUN:
+        args.progressive_vectors = args.max_train_steps // 2
     args.num_train_epochs = math.ceil(args.max_train_steps * args.global_batch / args.epoch_samples)
     args.peak_learning_rate = args.learning_rate * (args.global_batch if args.scale_lr else 1)
     if args.lr_scheduler == "polynomial" and args.peak_learning_rate <= POLYNOMIAL_END:

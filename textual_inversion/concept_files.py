@@ -1,7 +1,6 @@
 """Embedding files on their way into a base model: what was recorded about them, which model they fit, attaching."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from textual_inversion.concepts import attach_concepts, check_placeholder, token_names
+from textual_inversion.embedding_sources import find_embedding_files
 from textual_inversion.errors import SettingsError
 from textual_inversion.formats import LearnedEmbedding, check_token, check_width, read_embeddings
 from textual_inversion.options import DEMO_MODEL, ROOT
+from textual_inversion.prompts import PROPERTIES
+from textual_inversion.run_record import is_name, read_record
+from textual_inversion.single_file import is_single_file
 
 
 @dataclass(frozen=True)
@@ -40,31 +43,44 @@ class ConceptFile:
         """Check sum of the file, in hexadecimal."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
+    @property
+    def recorded_words(self) -> list[str]:
+        """The words of the run that made it, in the order in which its record lists what is said of each."""
+        return _as_list(self.run.get("placeholder_token"))
+
     def recorded(self, key: str, word: str | None = None) -> str | None:
         """What the run's record, else the file's own metadata, says under `key`: of the run, or of one of its words."""
         value = self.run.get(key)
         if isinstance(value, list):
-            words = _as_list(self.run.get("placeholder_token"))
-            value = dict(zip(words, value, strict=False)).get(word)
+            value = dict(zip(self.recorded_words, value, strict=False)).get(word)
         if value is None:
             concepts = [c for c in self.concepts if word in (None, c.placeholder_token)]
             value = next((c.metadata[key] for c in concepts if key in c.metadata), None)
-        return None if value is None else str(value)
+        return value if is_name(value) else None
+
+    @property
+    def language(self) -> str:
+        """Of the sentences that it was trained with, one of `prompts.LANGUAGES`; "en" where nothing is recorded."""
+        return self.run.get("settings", {}).get("language", "en")
 
     def kind(self, word: str) -> str:
-        """Whether a word stands for an "object" or a "style"; "object" where nothing is recorded."""
-        return "style" if self.recorded("learnable_property", word) == "style" else "object"
+        """Which of `prompts.PROPERTIES` a word stands for; "object" where nothing is recorded."""
+        recorded = self.recorded("learnable_property", word)
+        return recorded if recorded in PROPERTIES else "object"
 
 
 def read_concept_files(paths: Sequence[str | Path]) -> list[ConceptFile]:
     """Read embedding files with the records beside them.
 
+    Args:
+        paths: files, folders of runs, or names of repositories on the Hugging Face hub.
+
     Raises:
-        EmbeddingFileError: a file cannot be used.
+        EmbeddingFileError: a file cannot be used, or is not to be had.
         SettingsError: two concepts claim one token.
     """
     files = []
-    for path in map(Path, paths):
+    for path in (file for name in paths for file in find_embedding_files(name)):
         concepts = tuple(read_embeddings(path))
         for concept in concepts:
             check_token(concept.placeholder_token, source=str(path))
@@ -73,13 +89,23 @@ def read_concept_files(paths: Sequence[str | Path]) -> list[ConceptFile]:
     return files
 
 
+def read_initializer_embeds(sources: Sequence[str] | None, *, token: str | None = None) -> list[LearnedEmbedding]:
+    """The concepts of embedding files that training starts from; [] for None.
+
+    Args:
+        token: for hub repositories that ask who you are.
+
+    Raises:
+        EmbeddingFileError: a file cannot be used.
+    """
+    files = [file for source in sources or () for file in find_embedding_files(source, token)]
+    return [concept for file in files for concept in read_embeddings(file)]
+
+
 def _run_record(path: Path, concepts) -> dict[str, Any]:
     """The run.json beside a file, if it is about one of the file's concepts."""
-    try:
-        record = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    words = _as_list(record.get("placeholder_token")) if isinstance(record, dict) else []
+    record = read_record(path.parent)
+    words = _as_list(record.get("placeholder_token"))
     return record if any(concept.placeholder_token in words for concept in concepts) else {}
 
 
@@ -130,7 +156,7 @@ def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str
 def _existing(name: str, source: Path) -> str:
     """A recorded base model as it can be found now: paths may be relative to this repository, which may have moved."""
     for candidate in (Path(name), ROOT / name):
-        if candidate.is_dir():
+        if candidate.is_dir() or is_single_file(candidate):
             return str(candidate.resolve())
     if Path(name).parts[-2:] == DEMO_MODEL.parts[-2:]:
         return str(DEMO_MODEL)
@@ -155,6 +181,6 @@ def attach_files(model, files: Sequence[ConceptFile]) -> None:
     for concept in concepts:
         check_width(concept, {tower.name: tower.embedding_width for tower in model.towers}, model.name)
         for tower in model.towers:
-            check_placeholder(concept.placeholder_token, tower.tokenizer)
+            check_placeholder(concept.placeholder_token, tower.tokenizer, source=concept.source)
     rows = {tower.name: np.concatenate([c.vectors[tower.name] for c in concepts]) for tower in model.towers}
     attach_concepts(model, {c.placeholder_token: c.num_vectors for c in concepts}, rows)

@@ -7,17 +7,25 @@ twice.
 """
 
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from textwrap import shorten
 
 import numpy as np
 
 from textual_inversion.errors import ConceptError
+from textual_inversion.file_errors import file_name
+from textual_inversion.learned_embedding import LONGEST_TOKEN
 
-# Spread of the vectors of one concept around the initializer, as a share of the table's own deviation: enough to tell
-# them apart, too little to leave the word's neighbourhood.
-_VECTOR_SPREAD = 0.1
-# Tokens that the longest training sentence has besides the placeholder.
-_SENTENCE = 12
+# Placeholder -> which of its vectors, counted from 0, stand in one prompt, and in which order.
+Vectors = Mapping[str, Sequence[int]]
+# Stands before a word whose rows are to be read in this prompt and not to learn from it; of no script (private use).
+_STILL = "\ue000"
+# Characters of scripts that put no blank between words: there the edge of a word cannot be seen.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_UNSPACED += "\U00020000-\U0003ffff"
+_WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
 
 
 @dataclass(frozen=True)
@@ -26,13 +34,19 @@ class Concept:
 
     Attributes:
         placeholder_token: the word as it stands in prompts, e.g. `<cat-toy>`.
-        num_vectors: rows it has (N).
-        initializer_token: a word or phrase of the base model's vocabulary that the rows start from.
+        num_vectors: rows it has (N); None: as many as its initializer has tokens (`initialization.settle`).
+        initializer_token: a word or phrase of the base model's vocabulary that the rows start from; None: at random.
+        learnable_property: what of the pictures is learned, one of `prompts.PROPERTIES`.
+        image_folder: where its training pictures are.
+        one_vector_per_token: each row starts from one token of the initializer.
     """
 
     placeholder_token: str
-    num_vectors: int = 1
-    initializer_token: str = "toy"
+    num_vectors: int | None = 1
+    initializer_token: str | None = "toy"
+    learnable_property: str = "object"
+    image_folder: str = ""
+    one_vector_per_token: bool = False
 
     @property
     def tokens(self) -> list[str]:
@@ -51,7 +65,8 @@ class PromptEncoder:
     Args:
         tokenizer: the base model's tokenizer, which stays as it is.
         num_vectors: placeholder -> number of its rows, in the order of the rows.
-        first_id: token id of the first row (V, the number of rows in the frozen table).
+        first_id: token id of the first row (V, the number of rows in the frozen table). The ids of all N rows are
+            followed by N more for the same rows held still, see `held_still`.
 
     Attributes:
         max_length: tokens per prompt (L), start and end tokens included.
@@ -64,135 +79,183 @@ class PromptEncoder:
         self.room = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
         self._ids: dict[str, list[int]] = {}
         self._names: dict[int, str] = {}
+        self._rows = sum((num_vectors or {}).values())
         for placeholder, count in (num_vectors or {}).items():
             ids = list(range(first_id, first_id + count))
             self._names.update(zip(ids, token_names(placeholder, count), strict=True))
             self._ids.update({self._names[i]: [i] for i in ids})
             self._ids[placeholder] = ids
             first_id += count
-        self._pattern = _whole_words(self._ids)
+        self._pattern = whole_words(self._ids, prefix=_STILL)
 
     @property
     def placeholders(self) -> list[str]:
         """All words that stand for rows."""
         return list(self._ids)
 
+    def held_still(self, prompt: str, word: str) -> str:
+        """A prompt from which `word` alone learns: the rows of other new words are read and get no gradient."""
+        own = self._ids[word]
+        return self._replace(prompt, lambda found: found if self._ids[found][0] in own else _STILL + found)
+
     def holds_placeholder(self, prompt: str) -> bool:
         """Whether any learned word stands in the prompt."""
         return bool(self._pattern and self._pattern.search(prompt))
 
-    def token_ids(self, text: str) -> list[int]:
-        """Ids of a text without start, end and padding tokens, however long."""
+    def token_ids(self, text: str, vectors: Vectors | None = None) -> list[int]:
+        """Ids of a text without start, end and padding tokens, however long; `vectors` as in `__call__`."""
         ids: list[int] = []
         pieces = self._pattern.split(text) if self._pattern else [text]
         for position, piece in enumerate(pieces):
             # re.split with one group alternates text and matched placeholder.
             if position % 2:
-                ids.extend(self._ids[piece])
+                ids.extend(self._rows_of(piece, vectors or {}))
             elif piece.strip():
                 ids.extend(self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(piece)))
         return ids
+
+    def _rows_of(self, found: str, vectors: Vectors) -> list[int]:
+        placeholder = found.removeprefix(_STILL)
+        ids = self._ids[placeholder]
+        ids = [ids[i] for i in vectors[placeholder]] if placeholder in vectors else ids
+        return ids if found == placeholder else [i + self._rows for i in ids]
+
+    def replaced(self, prompt: str, words: Mapping[str, str]) -> str:
+        """A prompt in which the placeholders named in `words` give way to other words."""
+        return self._replace(prompt, lambda found: words.get(found, found))
+
+    def _replace(self, prompt: str, change: Callable[[str], str]) -> str:
+        """A prompt with every placeholder in it changed, whether it was held still or not."""
+        return (
+            self._pattern.sub(lambda found: change(found[0].removeprefix(_STILL)), prompt) if self._pattern else prompt
+        )
 
     def dropped(self, prompt: str) -> str:
         """The end of a prompt that the model does not read because it is past `max_length`; "" when all is read."""
         ids = self.token_ids(prompt)[self.room :]
         words = [self._names[i] if i in self._names else self._tokenizer.convert_ids_to_tokens(i) for i in ids]
-        return "".join(word.replace("</w>", " ") for word in words).strip()
+        return " ".join("".join(map(_readable, words)).split())
 
-    def __call__(self, prompts: list[str]) -> np.ndarray:
-        """Token ids of prompts: int64 [B, L], cut and padded to the model's length."""
+    def __call__(self, prompts: Sequence[str], vectors: Sequence[Vectors] | None = None) -> np.ndarray:
+        """Token ids of prompts: int64 [B, L], cut and padded to the model's length.
+
+        Args:
+            vectors: for each prompt, which of a placeholder's vectors stand in it, and in which order; all of them,
+                in order, where nothing is said.
+        """
         batch = np.full((len(prompts), self.max_length), self._tokenizer.pad_token_id, dtype=np.int64)
-        for row, prompt in zip(batch, prompts, strict=True):
-            ids = self._tokenizer.build_inputs_with_special_tokens(self.token_ids(prompt)[: self.room])
+        for row, ids in zip(batch, self._framed(prompts, vectors), strict=True):
             row[: len(ids)] = ids
         return batch
 
+    def ends(self, prompts: Sequence[str], vectors: Sequence[Vectors] | None = None) -> np.ndarray:
+        """Where the end token of each prompt stands: int64 [B] in [0, L)."""
+        return np.array([len(ids) - 1 for ids in self._framed(prompts, vectors)], dtype=np.int64)
 
-def _whole_words(words) -> re.Pattern | None:
-    """A pattern, with one group, that finds any of the words where it does not stand inside a longer word."""
+    def _framed(self, prompts, vectors) -> Iterator[list[int]]:
+        """The ids of each prompt, cut to the model's length, between start and end token."""
+        for prompt, chosen in zip(prompts, vectors or repeat(None, len(prompts)), strict=True):
+            yield self._tokenizer.build_inputs_with_special_tokens(self.token_ids(prompt, chosen)[: self.room])
+
+
+def _readable(token: str) -> str:
+    """A token as text: CLIP marks the end of a word, XLM-RoBERTa its beginning, BERT what goes on with one."""
+    if token.endswith("</w>"):
+        return token.removesuffix("</w>") + " "
+    return token.removeprefix("##").replace("▁", " ")
+
+
+def whole_words(words, prefix: str = "") -> re.Pattern | None:
+    """A pattern, with one group, that finds any of the words where it does not stand inside a longer word.
+
+    Next to characters of scripts that are written without blanks a word is found as it stands: `一张det-logo的照片`.
+
+    Args:
+        prefix: a character that may stand before a word, and is found with it.
+    """
     if not words:
         return None
     alternatives = []
     for word in sorted(words, key=len, reverse=True):
-        left = r"(?<![\w-])" if re.match(r"\w", word[0]) else ""
-        right = r"(?![\w-])" if re.match(r"\w", word[-1]) else ""
+        left = rf"(?<!{_WITHIN_WORD})" if re.match(_WITHIN_WORD, word[0]) else ""
+        right = rf"(?!{_WITHIN_WORD})" if re.match(_WITHIN_WORD, word[-1]) else ""
         alternatives.append(f"{left}{re.escape(word)}{right}")
-    return re.compile("(" + "|".join(alternatives) + ")")
+    mark = f"{prefix}?" if prefix else ""
+    return re.compile(f"({mark}(?:" + "|".join(alternatives) + "))")
 
 
-def check_placeholder(placeholder: str, tokenizer) -> None:
+def check_placeholder(placeholder: str, tokenizer, *, source: str = "") -> None:
     """Refuse a placeholder that could not be told from text.
+
+    Args:
+        source: the file that it comes from, which messages then name.
 
     Raises:
         ConceptError: it is empty, holds blanks or control characters, or is a token of the base model already.
     """
+    place = f"{file_name(source)}: " if source else ""
     if not placeholder or re.search(r"\s", placeholder) or not placeholder.isprintable():
         raise ConceptError(
-            f"the placeholder {placeholder!r} is empty or holds blanks or control characters; write one word, such as "
-            "<cat-toy>"
+            f"{place}the placeholder {placeholder!r} is empty or holds blanks or control characters; write one word, "
+            "such as <cat-toy>"
         )
-    vocabulary = tokenizer.get_vocab()
-    if placeholder in vocabulary or f"{placeholder.lower()}</w>" in vocabulary:
+    if len(placeholder.encode()) > LONGEST_TOKEN:
         raise ConceptError(
-            f"the placeholder {placeholder} is a token of this base model already; choose another, such as <my-word>"
+            f"{place}the placeholder {placeholder[:40]}… has {len(placeholder.encode())} bytes, and {LONGEST_TOKEN} "
+            "are the most; choose a shorter one, such as <my-word>"
+        )
+    pieces = tokenizer.tokenize(placeholder)
+    is_one = len(pieces) == 1 and tokenizer.convert_tokens_to_ids(pieces[0]) != tokenizer.unk_token_id
+    if is_one or placeholder in tokenizer.get_vocab():
+        raise ConceptError(
+            f"{place}the placeholder {placeholder} is a token of this base model already; choose another, such as "
+            "<my-word>"
         )
 
 
-def initial_rows(concept: Concept, tokenizer, table, generator: np.random.Generator) -> np.ndarray:
-    """The rows a concept starts from: the mean of its initializer's token rows, for each vector.
+def check_sentences(encode_ids: PromptEncoder, concepts, images, note) -> None:
+    """Say how many training sentences are cut, and refuse one that does not hold the new word, or not to its end.
 
-    Vectors after the first get a small random shift, so that they do not start as copies of one another.
+    Of the cut ones the first is told with what is left out of it.
 
     Args:
-        table: float [V, D], the frozen embedding table.
-        generator: source of the shifts.
-
-    Returns:
-        float32 [N, D].
+        concepts: in the order that `images` counts them by.
+        images: `sampler.TrainingImage`s.
+        note: told what the user should know.
 
     Raises:
-        ConceptError: the initializer is empty or unknown to the tokenizer.
+        ConceptError: a sentence lacks the word as a whole word, or all or a part of it stands past the model's
+            length: from such a sentence nothing would be learned.
     """
-    encoder = PromptEncoder(tokenizer)
-    ids = encoder.token_ids(concept.initializer_token or "")
-    unknown = tokenizer.unk_token_id
-    if not ids or (unknown is not None and unknown in ids):
-        raise ConceptError(
-            f"the initializer {concept.initializer_token!r} has no token in this base model's vocabulary; "
-            "give a word that it knows, such as toy, person or style"
-        )
-    mean = table[ids].numpy().astype(np.float32).mean(axis=0)
-    rows = np.repeat(mean[None], concept.num_vectors, axis=0)
-    shift = generator.standard_normal(rows.shape, dtype=np.float32)
-    shift[0] = 0.0
-    return rows + _VECTOR_SPREAD * float(table.numpy().std()) * shift
-
-
-def start_rows(model, concepts: list[Concept], generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """What the rows of all concepts start from, for each text encoder of a base model.
-
-    Returns:
-        Text encoder name -> float32 [N, D], N over all concepts.
-
-    Raises:
-        ConceptError: a placeholder or an initializer cannot be used with this base model.
-    """
-    from textual_inversion.embedding import table_of
-
-    rows = {}
-    for tower in model.towers:
-        for concept in concepts:
-            check_placeholder(concept.placeholder_token, tower.tokenizer)
-        table = table_of(tower.text_encoder)
-        rows[tower.name] = np.concatenate([initial_rows(c, tower.tokenizer, table, generator) for c in concepts])
-        room = PromptEncoder(tower.tokenizer).room
-        needed = sum(concept.num_vectors for concept in concepts)
-        if needed > room - _SENTENCE:
+    cut = []
+    for place, prompt in dict.fromkeys((image.concept, prompt) for image in images for prompt in image.prompts):
+        ids, word = encode_ids.token_ids(prompt), concepts[place].placeholder_token
+        if not set(encode_ids.token_ids(word)) <= set(ids):
             raise ConceptError(
-                f"{needed} vectors leave no room for a sentence in the {room} tokens that this base model reads; "
-                f"--num_vectors can be at most {room - _SENTENCE}"
+                f"the sentence {shorten(prompt, 60)!r} does not hold {word} as a word of its own; put blanks around it"
             )
-    return rows
+        if len(ids) <= encode_ids.room:
+            continue
+        cut.append(prompt)
+        if not set(encode_ids.token_ids(word)) <= set(ids[: encode_ids.room]):
+            raise ConceptError(
+                f"the sentence {shorten(prompt, 60)!r} has {len(ids)} tokens and the model reads {encode_ids.room}, "
+                f"which cuts off {word}; shorten it, or put the word in front"
+            )
+    if cut:
+        note(
+            f"{len(cut)} training sentence(s) are longer than the {encode_ids.room} tokens the model reads, and are "
+            f"cut; {shorten(cut[0], 60)!r} loses {shorten(encode_ids.dropped(cut[0]), 100)!r}"
+        )
+
+
+def cut_notes(encode_ids: PromptEncoder, texts) -> list[str]:
+    """A line for each text that is longer than the model reads, with what of it is cut."""
+    most, found = encode_ids.max_length, []
+    for text in dict.fromkeys(texts):
+        if dropped := encode_ids.dropped(text):
+            found.append(f"{shorten(text, 60)!r} is longer than the model reads ({most} tokens); cut: {dropped!r}")
+    return found
 
 
 def attach_concepts(model, num_vectors: dict[str, int], rows: dict[str, np.ndarray]) -> dict:
@@ -204,12 +267,14 @@ def attach_concepts(model, num_vectors: dict[str, int], rows: dict[str, np.ndarr
         rows: text encoder name -> float32 [N, D], the rows of all concepts in that order.
 
     Returns:
-        Text encoder name -> `embedding.ConceptEmbedding`.
+        Text encoder name -> `embedding.ConceptEmbedding`, with one part per concept.
     """
     from textual_inversion.embedding import attach
 
     embeddings = {}
     for tower in model.towers:
-        embeddings[tower.name] = attach(tower.text_encoder, rows[tower.name])
+        # A part per concept: what no sample of a step shows can then be left alone by the optimizer.
+        parts = np.split(np.asarray(rows[tower.name]), np.cumsum(list(num_vectors.values()))[:-1])
+        embeddings[tower.name] = attach(tower.text_encoder, parts)
         tower.encode_ids = PromptEncoder(tower.tokenizer, num_vectors, embeddings[tower.name].first_id)
     return embeddings

@@ -1,7 +1,8 @@
-"""Prompts that put a learned word to use: in new scenes and media for an object, on new subjects for a style.
+"""Prompts that put a learned word to use: in new scenes and media for an object or a face, on new subjects for a style.
 
 `infer.py` shows a concept off with them, and scores measure with them how well a concept can still be edited
-(arXiv 2208.01618, section 5: background changes, style changes, compositions). Each has exactly one `{}`.
+(arXiv 2208.01618, section 5: background changes, style changes, compositions). Each has exactly one `{}`, and the
+Chinese ones say in the same order what the English ones say.
 """
 
 EDITS = {
@@ -23,28 +24,82 @@ EDITS = {
         "a duck in the snow in the style of {}",
         "a cat at night in the style of {}",
     ),
+    "face": (
+        "a photo of {} on the beach",
+        "a photo of {} in the snow",
+        "a photo of {} at night",
+        "a photo of {} wearing a hat",
+        "a photo of {} smiling",
+        "a sketch of {}",
+        "a painting of {}",
+    ),
+}
+
+EDITS_ZH = {
+    "object": (
+        "一张沙滩上的{}的照片",
+        "一张雪地里的{}的照片",
+        "一张草地上的{}的照片",
+        "一张夜晚的{}的照片",
+        "一张桌子上的{}的照片",
+        "一幅{}的素描",
+        "一幅{}的油画",
+    ),
+    "style": (
+        "一幅{}风格的猫",
+        "一幅{}风格的狗",
+        "一幅{}风格的兔子",
+        "一幅{}风格的机器人",
+        "一幅{}风格的沙滩上的熊",
+        "一幅{}风格的雪地里的鸭子",
+        "一幅{}风格的夜晚的猫",
+    ),
+    "face": (
+        "一张{}在沙滩上的照片",
+        "一张{}在雪地里的照片",
+        "一张{}在夜晚的照片",
+        "一张{}戴着帽子的照片",
+        "一张{}微笑的照片",
+        "一幅{}的素描",
+        "一幅{}的油画",
+    ),
 }
 
 # A few of them, enough for a contact sheet that fits on a screen.
-_SHOWN = {"object": (0, 1, 3, 5, 6), "style": (0, 2, 3, 4, 5)}
+_SHOWN = {"object": (0, 1, 3, 5, 6), "style": (0, 2, 3, 4, 5), "face": (0, 1, 3, 5, 6)}
 
 
-def showcase(words: dict[str, str], plain: dict[str, str]) -> list[str]:
+def edits(kind: str, language: str = "en") -> tuple[str, ...]:
+    """The edit prompts of one kind of concept; models of both languages take the Chinese ones, as they were trained.
+
+    Args:
+        kind: "object", "style" or "face".
+        language: one of `prompts.LANGUAGES`.
+    """
+    return (EDITS if language == "en" else EDITS_ZH)[kind]
+
+
+def showcase(words: dict[str, str], plain: dict[str, str], language: str = "en") -> list[str]:
     """Prompts that show learned words off.
 
     Args:
-        words: learned word -> "object" or "style".
-        plain: "object" and "style" -> the sentence that shows a concept by itself, with one `{}`.
+        words: learned word -> "object", "style" or "face".
+        plain: each of these kinds -> the sentence that shows a concept by itself, with one `{}`.
+        language: one of `prompts.LANGUAGES`.
 
     Returns:
-        Each word by itself and in a few edits; where there are objects and styles, each object in each style too.
+        Each word by itself and in a few edits; where there are styles, each object and face in each style too.
     """
     prompts = []
     for word, kind in words.items():
-        prompts += [template.format(word) for template in (plain[kind], *(EDITS[kind][i] for i in _SHOWN[kind]))]
-    objects = [word for word, kind in words.items() if kind == "object"]
+        shown = [edits(kind, language)[i] for i in _SHOWN[kind]]
+        prompts += [template.format(word) for template in (plain[kind], *shown)]
+    things = [f"a {word}" if kind == "object" else word for word, kind in words.items() if kind != "style"]
     styles = [word for word, kind in words.items() if kind == "style"]
-    return prompts + [f"a {thing} in the style of {style}" for thing in objects for style in styles]
+    if language != "en":
+        things = [word for word, kind in words.items() if kind != "style"]
+        return prompts + [f"一幅{style}风格的{thing}" for thing in things for style in styles]
+    return prompts + [f"{thing} in the style of {style}" for thing in things for style in styles]
 
 
 def without_word(template: str) -> str:

@@ -2,10 +2,17 @@
 
 Textual Inversion (arXiv 2208.01618, section 4) trains on neutral sentences around the placeholder, in the manner of
 CLIP's zero-shot prompts, so that the rows learn the concept and not one sentence. The sentences here are put together
-from short word lists; each has exactly one `{}` where the placeholder goes.
+from short word lists; each has exactly one `{}` where the placeholder goes. A user's own sentences come from a file.
 """
 
-PROPERTIES = ("object", "style")
+from pathlib import Path
+
+from textual_inversion.errors import SettingsError
+
+PROPERTIES = ("object", "style", "face")
+# What stands for a concept of which no more specific word is known.
+GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person"}
+_GENERIC_WORDS_ZH = {"object": "玩具", "style": "艺术", "face": "人"}
 LANGUAGES = ("en", "zh", "zh_en")
 
 _OBJECT_EN = tuple(
@@ -64,6 +71,30 @@ _STYLE_EN = tuple(
     )
 )
 
+_FACE_EN = tuple(
+    f"{article} {adjective}{medium} of {owner}{{}}"
+    for article, adjective, medium, owner in (
+        ("a", "", "photo", ""),
+        ("a", "", "portrait", ""),
+        ("a", "", "headshot", ""),
+        ("a", "", "selfie", ""),
+        ("a", "", "picture", ""),
+        ("a", "", "photo", "the face of "),
+        ("a", "", "photo", "a person called "),
+        ("a", "good ", "photo", ""),
+        ("a", "bright ", "photo", ""),
+        ("a", "dark ", "photo", ""),
+        ("a", "clear ", "photo", ""),
+        ("a", "cropped ", "photo", ""),
+        ("a", "close-up ", "photo", ""),
+        ("a", "close-up ", "photo", "the face of "),
+        ("a", "black and white ", "photo", ""),
+        ("a", "cropped ", "portrait", ""),
+        ("a", "studio ", "portrait", ""),
+        ("a", "candid ", "photo", ""),
+    )
+)
+
 _OBJECT_ZH = (
     "一张{}的照片",
     "一张好看的{}的照片",
@@ -96,18 +127,37 @@ _STYLE_ZH = (
     "一幅{}风格的特写画",
 )
 
+_FACE_ZH = (
+    "一张{}的照片",
+    "一张{}的肖像",
+    "一张{}的自拍",
+    "一张{}的大头照",
+    "一张{}脸部的照片",
+    "一张{}脸部的特写照片",
+    "一张好看的{}的照片",
+    "一张明亮的{}的照片",
+    "一张昏暗的{}的照片",
+    "一张清晰的{}的照片",
+    "一张{}的黑白照片",
+    "一张{}的生活照",
+)
+
 _TEMPLATES = {
     ("object", "en"): _OBJECT_EN,
     ("style", "en"): _STYLE_EN,
+    ("face", "en"): _FACE_EN,
     ("object", "zh"): _OBJECT_ZH,
     ("style", "zh"): _STYLE_ZH,
+    ("face", "zh"): _FACE_ZH,
 }
 
 _PLAIN = {
     ("object", "en"): "a photo of a {}",
     ("style", "en"): "a picture in the style of {}",
+    ("face", "en"): "a photo of {}",
     ("object", "zh"): "一张{}的照片",
     ("style", "zh"): "一幅{}风格的图片",
+    ("face", "zh"): "一张{}的照片",
 }
 
 
@@ -132,3 +182,37 @@ def templates(learnable_property: str, language: str = "en") -> tuple[str, ...]:
 def plain_template(learnable_property: str, language: str = "en") -> str:
     """The one sentence that shows a concept by itself: what scores and overviews are generated from."""
     return _PLAIN[learnable_property, "en" if language == "en" else "zh"]
+
+
+def generic_word(learnable_property: str, language: str = "en") -> str:
+    """A word of the language that stands for any concept of this kind."""
+    return (GENERIC_WORDS if language == "en" else _GENERIC_WORDS_ZH)[learnable_property]
+
+
+def read_templates(path: str | Path) -> tuple[str, ...]:
+    """Training sentences of a user's own: one a line, UTF-8; blank lines and lines that begin with `#` are skipped.
+
+    The placeholder's place is `{}`, or `[name]` as in AUTOMATIC1111's files; `[filewords]` stands for the words of the
+    picture's file name.
+
+    Raises:
+        SettingsError: the file cannot be read, holds no sentence, or one without a place for the placeholder.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"--template_file {path} cannot be read ({reason}); give a text file") from None
+    sentences = []
+    for number, line in enumerate(lines, 1):
+        sentence = line.strip().replace("[name]", "{}")
+        if not sentence or sentence.startswith("#"):
+            continue
+        if sentence.count("{}") != 1:
+            raise SettingsError(
+                f"--template_file {path}, line {number}: {sentence!r} must hold {{}} once, where the placeholder goes"
+            )
+        sentences.append(sentence)
+    if not sentences:
+        raise SettingsError(f"--template_file {path} holds no sentence; write one a line, such as: a photo of a {{}}")
+    return tuple(sentences)
