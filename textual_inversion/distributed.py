@@ -5,6 +5,7 @@ model and nothing to synchronise in it, because nothing in it changes.
 """
 
 import os
+import sys
 import time
 from dataclasses import dataclass
 
@@ -22,24 +23,47 @@ class Ranks:
     rank: int = 0
     world_size: int = 1
     _meetings: int = 0
+    _asked: object = None
 
     @property
     def is_main(self) -> bool:
         """Rank 0 writes files, draws pictures and talks."""
         return self.rank == 0
 
-    def mean_gradients(self, parameters: list) -> None:
-        """Replace each parameter's gradient by its mean over the ranks: one all-reduce for all of them."""
+    def mean_gradients(self, parameters: list, stop=None) -> None:
+        """Replace each parameter's gradient by its mean over the ranks: one all-reduce for all of them.
+
+        A parameter that nothing led to has no gradient on any rank, and none afterwards.
+
+        One more number rides in it: how many ranks were told to end. What comes out is the same everywhere, so all of
+        them end after the same step, at no cost; through the key-value store every step would have to ask rank 0, and
+        two ranks could ask on different sides of the answer.
+
+        Args:
+            stop: a `signals.Signals`, whose `agreed` is set.
+        """
+        wanted = stop is not None and stop.received is not None
         if self.world_size == 1:
+            if stop is not None:
+                stop.agreed = wanted
             return
-        flat = paddle.concat([p.grad.reshape([-1]) for p in parameters])
+        parameters = [parameter for parameter in parameters if parameter.grad is not None]
+        flat = paddle.concat([*(p.grad.reshape([-1]) for p in parameters), paddle.full([1], float(wanted))])
         dist.all_reduce(flat)
+        if stop is not None:
+            stop.agreed = self._is_asked(flat[-1])
         flat = flat / self.world_size
         start = 0
         for parameter in parameters:
             size = int(np.prod(parameter.shape))
             parameter.grad.set_value(flat[start : start + size].reshape(parameter.shape))
             start += size
+
+    def _is_asked(self, count) -> bool:
+        """Whether any rank was told to end; on a GPU the answer of the step before, for which nobody has to wait."""
+        if not count.place.is_cpu_place():
+            count, self._asked = self._asked, count
+        return count is not None and float(count) > 0
 
     def broadcast(self, value):
         """Rank 0's value, on every rank; for start-up agreement, outside the training step."""
@@ -68,6 +92,19 @@ class Ranks:
             time.sleep(_POLL_SECONDS)
         # The store is rank 0's: nobody leaves while another still asks it.
         dist.barrier()
+
+    def leave(self) -> None:
+        """End this process, successful, where it is one of several; does nothing where it is alone.
+
+        The native threads of gloo and of the key-value store are torn down in an order that no rank controls. A rank
+        that lost its peer in that moment was seen to abort with all its work done, and the launcher then calls the
+        whole run failed. Everything is written by now, so the process goes without that teardown.
+        """
+        if self.world_size == 1:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def start() -> Ranks:

@@ -1,29 +1,50 @@
 """Curves and pictures of a run, written for VisualDL or TensorBoard.
 
-Both write in a thread of their own and cost the training loop next to nothing. A log that can no longer be written
-(the disk is full, its folder is gone) is said once and does not end the run.
+Both write in a thread of their own and cost the training loop next to nothing. On a full disk that thread can end, and
+who hands it more waits for ever. So a thread of ours hands it everything, and a log that can no longer be written is
+said once and neither ends nor holds up the run.
 """
 
 import contextlib
 import io
 import os
+import queue
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from textual_inversion import atomic
 from textual_inversion.errors import OutputError, SettingsError
+from textual_inversion.progress import print_line
 
 REPORTERS = ("visualdl", "tensorboard", "none")
 
 
-class Tracker:
-    """Takes scalars and pictures by tag and step; without a writer it forgets them."""
+# What may wait for the writer, and the seconds after which a writer that takes none of it is given up.
+_MOST_WAITING = 100
+_PATIENCE = 10.0
+_TELL = "tell"  # no call of the writer's: an event to set when all before it is done
 
-    def __init__(self, writer: Any = None):
-        self._writer = writer
+
+class Tracker:
+    """Takes scalars, pictures and texts by tag and step; without a writer it forgets them.
+
+    Args:
+        writer: a writer of VisualDL or tensorboardX.
+        patience: seconds to wait for it where it takes nothing.
+    """
+
+    def __init__(self, writer: Any = None, patience: float = _PATIENCE):
+        self._writer, self._patience = writer, patience
+        self._waiting: queue.Queue = queue.Queue(_MOST_WAITING)
+        self._thread = threading.Thread(target=self._hand_on, args=(writer,), daemon=True)
+        if writer is not None:
+            self._thread.start()
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add one point to the curve `tag`."""
@@ -38,19 +59,56 @@ class Tracker:
             pixels[:] = 0  # VisualDL takes values up to 1 for fractions: a nearly black picture would turn bright
         self._call("add_image", _plain(tag), pixels, step, dataformats="HWC")
 
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Add a text to the row `tag`, such as what a picture was drawn from."""
+        self._call("add_text", _plain(tag), text, step)
+
+    def flush(self) -> None:
+        """Return when all that is waiting is written, so that it outlives the process."""
+        if self._writer is None:
+            return
+        written = threading.Event()
+        self._call("flush")
+        self._call(_TELL, written)
+        if self._writer is not None and not written.wait(self._patience):
+            self._give_up("it takes too long")
+
     def close(self) -> None:
         """Write what is still waiting; may be called twice."""
+        if self._writer is None:
+            return
         self._call("close")
+        self._thread.join(self._patience)
+        if self._thread.is_alive():
+            self._give_up("it takes too long")
         self._writer = None
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> None:
         if self._writer is None:
             return
         try:
-            getattr(self._writer, method)(*arguments, **options)
-        except OSError as error:
-            print(f"warning: the log can no longer be written ({error}); going on without it", file=sys.stderr)
+            self._waiting.put((method, arguments, options), timeout=self._patience)
+        except queue.Full:
+            self._give_up("it takes too long")
+
+    def _hand_on(self, writer: Any) -> None:
+        """Hand the writer one call after the other; the thread's work."""
+        method = ""
+        while method != "close":
+            method, arguments, options = self._waiting.get()
+            if method == _TELL:
+                arguments[0].set()
+                continue
+            try:
+                getattr(writer, method)(*arguments, **options)
+            except Exception as error:  # whatever it is, it is only the log's
+                self._give_up(str(error) or type(error).__name__)
+                return
+
+    def _give_up(self, reason: str) -> None:
+        if self._writer is not None:
             self._writer = None
+            print_line(f"warning: the log can no longer be written ({reason}); going on without it", sys.stderr)
 
     def __enter__(self) -> "Tracker":
         return self
@@ -59,11 +117,12 @@ class Tracker:
         self.close()
 
 
-def open_tracker(report_to: str, logdir: str | os.PathLike[str]) -> Tracker:
+def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int | None = None) -> Tracker:
     """Begin a log in `logdir` (made if it is missing); under several processes for the first one only.
 
     Args:
         report_to: one of `REPORTERS`; "none" writes nothing.
+        resumed_at: go on with the newest log there, and forget what it holds of this step and later ones.
 
     Raises:
         SettingsError: an unknown reporter, or one whose package is not installed.
@@ -75,28 +134,56 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str]) -> Tracker:
         return Tracker()
     try:
         os.makedirs(logdir, exist_ok=True)
-        return Tracker(_visualdl(logdir) if report_to == "visualdl" else _tensorboard(logdir))
+        return Tracker((_visualdl if report_to == "visualdl" else _tensorboard)(logdir, resumed_at))
     except OSError as error:
         raise OutputError(f"cannot write the log folder {logdir} ({error.strerror}); choose another one") from error
 
 
-def _visualdl(logdir: str | os.PathLike[str]) -> Any:
+def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
     try:
         from visualdl import LogWriter
     except ImportError as error:
         raise SettingsError(_not_installed("visualdl", "visualdl")) from error
     # VisualDL shows the last name of a folder. Its own names count in seconds: two runs would share one file.
     name = f"vdlrecords.{time.time_ns()}.log"
+    earlier = sorted(Path(logdir).glob("vdlrecords.*"))
+    if resumed_at is not None and earlier:
+        name = earlier[-1].name
+        atomic.write_bytes(earlier[-1], _records_before(earlier[-1].read_bytes(), resumed_at))
     with contextlib.redirect_stdout(io.StringIO()):
         return LogWriter(logdir=os.fspath(logdir), file_name=name)
 
 
-def _tensorboard(logdir: str | os.PathLike[str]) -> Any:
+def _records_before(log: bytes, step: int) -> bytes:
+    """The records of a VisualDL log from before a step: each an unsigned length of 8 bytes and a message.
+
+    What comes after the last whole record was cut off when its process ended.
+    """
+    from google.protobuf.message import DecodeError
+    from visualdl.proto.record_pb2 import Record
+
+    kept, position = [], 0
+    while position + 8 <= len(log):
+        end = position + 8 + int.from_bytes(log[position : position + 8], "little")
+        try:
+            record = Record.FromString(log[position + 8 : end]) if end <= len(log) else None
+        except DecodeError:
+            record = None
+        if record is None:
+            break
+        if all(value.id < step for value in record.values):
+            kept.append(log[position:end])
+        position = end
+    return b"".join(kept)
+
+
+def _tensorboard(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise SettingsError(_not_installed("tensorboard", "tensorboardX")) from error
-    return SummaryWriter(logdir=os.fspath(logdir))
+    # TensorBoard reads all files of a folder; a new one can take back what earlier ones say from a step on.
+    return SummaryWriter(logdir=os.fspath(logdir), purge_step=resumed_at)
 
 
 def _not_installed(reporter: str, package: str) -> str:

@@ -1,19 +1,29 @@
 """What a user sees while a run goes on: figures, the loss on a fixed set, sample pictures, saved embeddings."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import paddle
 
-from textual_inversion import loss, outputs, sheets
+from textual_inversion import best, checkpoints, loss, outputs, resume, sheets
+from textual_inversion.best import BestStep
+from textual_inversion.checkpoints import Checkpoint
+from textual_inversion.divergence import give_up
+from textual_inversion.errors import Stopped
 from textual_inversion.generate import ImageRequest, generate
+from textual_inversion.memory import keeps_vae
+from textual_inversion.movement import MovementCheck
 from textual_inversion.progress import Progress
+from textual_inversion.sample_prompts import SamplePrompt
+from textual_inversion.saving import Saves
 from textual_inversion.tracking import open_tracker
 
-# Seeds of sample pictures: the same at every step, so that a picture changes only because the rows did.
-_FIRST_SEED = 0
 # Steps between two looks at the loss: reading a number back makes the processor wait for the device.
 _LOG_EVERY = 10
-# Pixels from which sample pictures are made one by one.
+# Sample pictures that are made together, and the pixels from which they are made one by one.
+_BATCH = 8
+OVER_TIME = "over-time.png"
 _LARGE_PICTURE = 256 * 256
 
 
@@ -22,30 +32,57 @@ class Watch:
 
     Args:
         args: settled settings.
-        run: the command's `Run`: model, rows, samples, cache, folder, ranks, figures.
+        run: the command's `Run`: model, rows, samples, cache, folder, ranks, figures, stop.
+        optimizer: whose state checkpoints hold.
+        guard: the `step_guard.StepGuard` that takes the steps.
     """
 
-    def __init__(self, args, run):
-        self._args, self._run = args, run
-        main = run.ranks.is_main
-        self._tracker = open_tracker(args.report_to if main else "none", run.folder / args.logging_dir)
-        self._progress = Progress(args.max_train_steps, enabled=main)
-        self._fixed_set = self._pictures = None
+    def __init__(self, args, run, optimizer, guard):
+        self._args, self._run, self._optimizer, self._guard = args, run, optimizer, guard
+        main, begun = run.ranks.is_main, run.resumed.step if run.resumed else None
+        self._tracker = open_tracker(args.report_to if main else "none", run.folder / args.logging_dir, begun)
+        self._progress = Progress(args.max_train_steps, start=begun or 0, enabled=main)
+        self._saves = Saves(run.folder, self._progress.write)
+        warm_up = 0 if args.lr_scheduler == "constant" else args.lr_warmup_steps
+        self._skipped_earlier, self._told = run.figures.get("skipped_steps", 0), 0
+        self._movement = MovementCheck(run, warm_up, self._progress.write)
+        self._fixed_set = self._pictures = self._best = None
         self._latest: dict[str, float] = {}
         if main and args.eval_steps:
-            batch = run.samples.evaluation_batch(args.eval_samples)
-            self._fixed_set = FixedSet(run.model, run.cache, batch, chunk=args.train_batch_size)
-        if main and args.validation_prompt:
-            self._pictures = SamplePictures(run.model, args, run.folder, self._tracker)
+            batches = run.samples.evaluation_batches(args.eval_samples)
+            self._fixed_set = FixedSet(run, batches, chunk=args.train_batch_size)
+        if main and args.sample_prompts:
+            earlier = _drawn_before(run.resumed)
+            self._pictures = SamplePictures(run.model, args, run.folder, self._tracker, self._saves, earlier)
+        if main and args.keep_best:
+            self._best = BestStep(args, run)
+            run.say(f"the best step so far is kept as {outputs.BEST_NAME}, judged by the {self._best.by}")
 
     def __enter__(self) -> "Watch":
-        self._evaluate(0)
-        self._run.ranks.wait()
+        run = self._run
+        try:
+            if run.resumed is None:
+                self._evaluate(0)
+                self._draw(0)
+                run.ranks.wait()
+            else:  # its checkpoint was written before anybody looked
+                facts = run.resumed.facts
+                self._look(run.resumed.step, facts["loss"], facts["learning_rate"])
+        except BaseException as error:
+            self.__exit__(type(error))  # which Python calls only for what was entered
+            raise
+        run.stop.wait_for_the_step()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
         self._progress.close()
         self._tracker.close()
+        run = self._run
+        if kind is None:
+            if run.ranks.is_main:
+                how = resume.how_to_go_on(run.folder)
+                run.stop.advice = f"after the last step, before all results were written; {how}"
+            run.stop.wait_no_longer()
 
     def after_step(self, step: int, training_loss, learning_rate: float) -> None:
         """Log, evaluate, draw and save as far as each is due after optimizer step `step`, counted from 1.
@@ -53,11 +90,54 @@ class Watch:
         Args:
             training_loss: scalar tensor; it is read only when a figure is due, so that no step waits for it.
             learning_rate: of this step.
+
+        Raises:
+            DivergenceError: too many steps in a row gave no finite numbers; on every rank, the rows saved.
+            Stopped: a signal asked for the end; there is a checkpoint of this step.
         """
-        args, ranks = self._args, self._run.ranks
-        is_last = step == args.max_train_steps
+        args, run = self._args, self._run
+        slow = any(self._due(step))
+        saves = step % args.checkpointing_steps == 0 or step == args.max_train_steps or run.stop.agreed
+        state = None
+        if run.ranks.is_main and (saves or slow):
+            self._count_skipped()
+            rows = self._best.rows if self._best else None
+            state = resume.capture(run, self._optimizer, step, float(training_loss), learning_rate, rows)
+        if saves:
+            self._save_checkpoint(state)
+        if run.stop.agreed:
+            run.ranks.wait()  # one process that leaves makes the launcher end the others, which may still be saving
+            raise run.stop.stopped()
+        try:
+            with run.stop.at_once() if slow else nullcontext():
+                self._look(step, training_loss, learning_rate)
+        except Stopped:
+            if not saves:
+                self._save_checkpoint(state)
+            raise run.stop.stopped() from None
+
+    def _save_checkpoint(self, state: Checkpoint | None) -> None:
+        """Write it; it is there on the main process only."""
+        if state is None:
+            return
+        run = self._run
+        self._tracker.flush()  # first, so that no figure from before the checkpoint can be missing
+        is_saved = self._saves.attempt(checkpoints.save, run.folder, state, self._args.checkpoints_total_limit)
+        what = f"checkpoint-{state.step} is saved" if is_saved else "no checkpoint of it could be saved"
+        last = f"after step {state.step} of {self._args.max_train_steps}; {what}"
+        run.stop.advice = f"{last}, {resume.how_to_go_on(run.folder)}"
+
+    def _due(self, step: int) -> tuple[bool, bool]:
+        """Whether the loss on the fixed set, and sample pictures, are due after a step."""
+        args, is_last = self._args, step == self._args.max_train_steps
         evaluates = bool(args.eval_steps) and (step % args.eval_steps == 0 or is_last)
-        draws = bool(args.validation_prompt) and pictures_due(args, step)
+        return evaluates, bool(args.sample_prompts) and pictures_due(args, step)
+
+    def _look(self, step: int, training_loss, learning_rate: float) -> None:
+        """What is shown of a step; it can be done again and changes nothing that training depends on."""
+        args, ranks = self._args, self._run.ranks
+        evaluates, draws = self._due(step)
+        is_last = step == args.max_train_steps
         if ranks.is_main:
             if step % _LOG_EVERY == 0 or step == 1 or is_last:
                 self._log(step, float(training_loss), learning_rate)
@@ -65,17 +145,43 @@ class Watch:
                 self._evaluate(step)
             self._progress.update(step, **self._latest)
             if step % args.save_steps == 0:
-                facts = outputs.file_facts(args, self._run.model, step)
-                outputs.save_embeddings(self._run.folder, self._run.concepts, self._run.rows(), facts, step=step)
+                self._save(step)
             if draws:
-                self._progress.write(f"step {step}: sample pictures in {self._pictures.draw(step)}")
+                self._draw(step)
+        if self._guard.gives_up():
+            self._tell_skipped(step)
+            give_up(args, self._run, step, self._guard.in_a_row)
         if evaluates or draws:
             ranks.wait()
+
+    def _save(self, step: int) -> None:
+        run, facts = self._run, outputs.file_facts(self._args, self._run.model, step)
+        self._saves.attempt(outputs.save_embeddings, run.folder, run.concepts, run.rows(), facts, step=step)
 
     def _log(self, step: int, training_loss: float, learning_rate: float) -> None:
         self._latest = {"loss": training_loss, "lr": learning_rate}
         self._tracker.scalar("train/loss", training_loss, step)
         self._tracker.scalar("train/learning_rate", learning_rate, step)
+        self._tell_skipped(step)
+        self._movement.look(step, learning_rate, self._guard, is_last=step == self._args.max_train_steps)
+
+    def _tell_skipped(self, step: int) -> None:
+        """Say that steps were skipped, when there are more of them than were said before."""
+        skipped = self._count_skipped()
+        if skipped:
+            self._latest["skipped"] = skipped
+        if skipped > self._told:
+            self._progress.write(
+                f"warning: step {step}: {skipped - self._told} step(s) were skipped since this was last looked at, "
+                "because loss or gradient were no finite numbers"
+            )
+        self._told = skipped
+
+    def _count_skipped(self) -> int:
+        """Look how many steps were skipped since the run was started; the figures count those before it too."""
+        self._guard.look()
+        self._run.figures["skipped_steps"] = self._skipped_earlier + self._guard.skipped
+        return self._guard.skipped
 
     def _evaluate(self, step: int) -> None:
         """Measure, log and print the loss on the fixed set; step 0 is before any training."""
@@ -85,9 +191,31 @@ class Watch:
         losses = self._run.figures.setdefault("fixed_set_loss", {})
         losses[str(step)] = value
         self._tracker.scalar("eval/fixed_set_loss", value, step)
-        first = losses["0"]
-        change = "" if step == 0 else f" ({100 * (value / first - 1):+.1f} %)"
+        first = next(iter(losses.values()))
+        change = "" if len(losses) == 1 or not first else f" ({100 * (value / first - 1):+.1f} %)"
         self._progress.write(f"step {step}: loss on the fixed set {value:.4f}{change}")
+        if self._best is not None:
+            self._judge(self._best.see_loss, step, value)
+
+    def _draw(self, step: int) -> None:
+        """Draw and log the sample pictures, and let them be judged; step 0 is before any training."""
+        if self._pictures is None:
+            return
+        path, requests, pictures = self._pictures.draw(step)
+        if path is not None:
+            self._progress.write(f"step {step}: sample pictures in {path}")
+        if self._best is not None:
+            self._judge(self._best.see_pictures, step, [request.prompt for request in requests], pictures)
+            scores = self._run.figures["best"]["scores"]
+            if self._best.by == best.BY_PICTURES and str(step) in scores:
+                self._tracker.scalar("samples/image_similarity", scores[str(step)], step)
+
+    def _judge(self, see, *seen) -> None:
+        """Let the best step so far be found, which it keeps in a file."""
+        sentences: list[str | None] = []
+        self._saves.attempt(lambda: sentences.append(see(*seen)))
+        for sentence in filter(None, sentences):
+            self._progress.write(sentence)
 
 
 class FixedSet:
@@ -97,33 +225,42 @@ class FixedSet:
     whether the rows learn.
 
     Args:
-        model: a `models.BaseModel`; cache: its `latents.LatentCache`.
-        batch: the samples, a `sampler.Batch`, with one prompt for all.
+        run: the command's `Run`: model, cache, masks.
+        batches: the samples, `sampler.Batch`es of one bucket each.
         chunk: samples per pass through the U-Net.
     """
 
-    def __init__(self, model, cache, batch, chunk: int):
-        self._model, self._chunk, self._prompt = model, chunk, batch.prompts[0]
-        self._alphas = model.noise_scheduler.alphas_cumprod
-        self._latents = cache.sample(batch.images, batch.flips, batch.posterior_noise)  # (n, C, H, W)
-        self._noise = paddle.to_tensor(batch.noise)
-        self._timesteps = paddle.to_tensor(batch.timesteps)
+    def __init__(self, run, batches: list, chunk: int):
+        self._model, self._alphas = run.model, run.model.noise_scheduler.alphas_cumprod
+        self._parts = []  # (prompts, size, latents, noise, timesteps, mask) of at most `chunk` samples each
+        for batch in batches:
+            size = run.shapes[batch.bucket]
+            latents, mask = run.cache.sample(batch), run.mask(batch)
+            noise, timesteps = paddle.to_tensor(batch.noise), paddle.to_tensor(batch.timesteps)
+            for first in range(0, len(batch.prompts), chunk):
+                part = slice(first, first + chunk)
+                masked = None if mask is None else mask[part]
+                self._parts.append((batch.prompts[part], size, latents[part], noise[part], timesteps[part], masked))
 
     @paddle.no_grad()
     def loss(self) -> float:
-        """Mean squared error of the prediction over the whole set."""
-        conditioning = self._model.encode_prompts([self._prompt])
-        total, count = 0.0, self._timesteps.shape[0]
-        for first in range(0, count, self._chunk):
-            part = slice(first, first + self._chunk)
-            latents, noise, timesteps = self._latents[part], self._noise[part], self._timesteps[part]
-            size = timesteps.shape[0]
+        """Mean squared error of the prediction over the whole set, of what the masks let through."""
+        total, count = 0.0, 0
+        for sentences, size, latents, noise, timesteps, mask in self._parts:
             noisy_latents = loss.add_noise(latents, noise, self._alphas, timesteps)
-            hidden_states = conditioning.hidden_states.expand([size, -1, -1])
-            prediction = self._model.unet(noisy_latents, timesteps, hidden_states, **conditioning.added).sample
+            prompts = self._model.encode_prompts(sentences, image_size=size)
+            prediction = self._model.unet(noisy_latents, timesteps, prompts.hidden_states, **prompts.added).sample
             target = loss.training_target(self._model.prediction_type, latents, noise, self._alphas, timesteps)
-            total += float(loss.diffusion_loss(prediction, target)) * size
+            total += float(loss.diffusion_loss(prediction, target, mask=mask)) * len(sentences)
+            count += len(sentences)
         return total / count
+
+
+def _drawn_before(checkpoint: Checkpoint | None) -> list[tuple[int, list]]:
+    """What the strip over time of the run holds that a checkpoint belongs to."""
+    if checkpoint is None:
+        return []
+    return sheets.frames_of(checkpoint.folder.parent / "samples" / OVER_TIME, checkpoint.step)
 
 
 def pictures_due(args, step: int) -> bool:
@@ -137,52 +274,74 @@ def pictures_due(args, step: int) -> bool:
 
 
 class SamplePictures:
-    """Pictures of the validation prompts, drawn with the modules in memory every so often.
+    """Pictures of the sample prompts, drawn with the modules in memory every so often.
 
     Args:
         folder: the run's output folder; pictures go to `samples/step-N.png` and, as a strip over time, to
             `samples/over-time.png`.
         tracker: a `tracking.Tracker` that logs them too.
+        saves: attempts to write them.
+        earlier: (step, first picture of each prompt) of what was drawn before.
     """
 
-    def __init__(self, model, args, folder: Path, tracker):
-        self._model, self._args, self._folder, self._tracker = model, args, folder, tracker
-        self._over_time: list[tuple[int, list]] = []
+    def __init__(self, model, args, folder: Path, tracker, saves: Saves, earlier: Sequence[tuple[int, list]] = ()):
+        self._model, self._args, self._folder, self._tracker, self._saves = model, args, folder, tracker, saves
+        self._over_time = [frame for frame in earlier if len(frame[1]) == len(args.sample_prompts)]
 
-    def draw(self, step: int) -> Path:
-        """Draw, save and log the pictures of a step; returns the file."""
-        args = self._args
-        prompts = [p for p in args.validation_prompt for _ in range(args.num_validation_images)]
-        seeds = [_FIRST_SEED + i for _ in args.validation_prompt for i in range(args.num_validation_images)]
-        pictures = draw(self._model, args, prompts, seeds)
-        path = self._folder / "samples" / f"step-{step}.png"
-        path.parent.mkdir(exist_ok=True)
-        sheet = sheets.contact_sheet(pictures, columns=args.num_validation_images, labels=prompts, title=f"step {step}")
-        sheets.save_png(sheet, path, text={"step": str(step)})
+    def draw(self, step: int) -> tuple[Path | None, list[ImageRequest], list]:
+        """Draw, save and log the pictures of a step.
+
+        Returns:
+            The file, None where it could not be written; and what was asked for beside what was drawn,
+            `--num_validation_images` a prompt.
+        """
+        prompts, each = self._args.sample_prompts, self._args.num_validation_images
+        requests = [_request(prompt, prompt.first_seed + i, self._args) for prompt in prompts for i in range(each)]
+        pictures = draw(self._model, self._args, requests)
+        captions = [prompt.caption for prompt in prompts]
+        labels = [caption for caption in captions for _ in range(each)]
+        sheet = sheets.contact_sheet(pictures, columns=each, labels=labels, title=f"step {step}")
         self._tracker.image("samples", sheet, step)
-        self._over_time.append((step, pictures[:: args.num_validation_images]))
-        strip = sheets.strip(self._over_time, prompts=args.validation_prompt)
-        sheets.save_png(strip, path.with_name("over-time.png"))
-        return path
+        self._tracker.text("samples", "\n\n".join(captions), step)
+        self._over_time.append((step, pictures[::each]))
+        path = self._folder / "samples" / f"step-{step}.png"
+        text = {"step": str(step), "prompts": "\n".join(captions)}
+        is_saved = self._saves.attempt(self._save, path, sheet, text, captions)
+        return path if is_saved else None, requests, pictures
+
+    def _save(self, path: Path, sheet, text: dict[str, str], captions: list[str]) -> None:
+        path.parent.mkdir(exist_ok=True)
+        sheets.save_png(sheet, path, text=text)
+        strip = sheets.strip(self._over_time, prompts=captions)
+        sheets.save_png(strip, path.with_name(OVER_TIME), text={"frames": strip.info["frames"]})
 
 
-def draw(model, args, prompts: list[str], seeds: list[int]) -> list:
-    """One picture per prompt and seed, in the training pictures' size.
+def _request(prompt: SamplePrompt, seed: int, args) -> ImageRequest:
+    """One picture of a prompt, what it leaves open settled by the flags."""
+    steps, guidance = prompt.num_inference_steps, prompt.guidance_scale
+    return ImageRequest(
+        prompt=prompt.text,
+        seed=seed,
+        negative_prompt=prompt.negative_prompt,
+        guidance_scale=args.guidance_scale if guidance is None else guidance,
+        num_inference_steps=args.num_inference_steps if steps is None else steps,
+    )
 
-    The VAE stays in memory where sample pictures will want it again; else it leaves until the end.
+
+def draw_once(model, args, prompts: list[SamplePrompt]) -> list:
+    """One picture a prompt; those without a seed of their own get 0, 1, 2, … in the order of the prompts."""
+    seeds = [i if prompt.seed is None else prompt.seed for i, prompt in enumerate(prompts)]
+    return draw(model, args, [_request(prompt, seed, args) for prompt, seed in zip(prompts, seeds, strict=True)])
+
+
+def draw(model, args, requests: list[ImageRequest]) -> list:
+    """The pictures of the requests, in the training pictures' size.
+
+    The VAE stays in memory where it will be wanted again soon, see `memory.keeps_vae`; else it leaves.
     """
-    requests = [
-        ImageRequest(
-            prompt=prompt,
-            seed=seed,
-            guidance_scale=args.guidance_scale,
-            num_inference_steps=args.num_inference_steps,
-        )
-        for prompt, seed in zip(prompts, seeds, strict=True)
-    ]
     # A large picture's attention alone fills gigabytes; small ones are made quickest together.
-    batch_size = 8 if args.height * args.width < _LARGE_PICTURE else 1
+    batch_size = _BATCH if args.height * args.width < _LARGE_PICTURE and not args.low_memory else 1
     pictures = generate(model, requests, height=args.height, width=args.width, batch_size=batch_size)
-    if not args.validation_prompt:
+    if not keeps_vae(args):
         model.free_vae()
     return pictures
