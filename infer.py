@@ -4,11 +4,12 @@ import re
 import secrets
 import sys
 import time
-from textwrap import shorten
+from itertools import product
 
+from textual_inversion import configuration
 from textual_inversion import generation_arguments as shared
 from textual_inversion.errors import run_command
-from textual_inversion.options import OneLineParser, from_root, is_demo, number, positive_int
+from textual_inversion.options import OneLineParser, at_once, from_root, is_demo, number, source_of
 from textual_inversion.runtime import prepare_environment, select_device
 
 
@@ -18,22 +19,23 @@ def build_parser() -> OneLineParser:
         prog="infer.py",
         description="Make pictures with learned words. Without arguments: the concept that comes with the demo.",
     )
+    configuration.add_flag(parser)
     flag = parser.add_argument_group("what").add_argument
     flag("--embeds", nargs="+", metavar="FILE", default=[from_root("demo/learned_embeds.pdparams")],
-         help="embedding files of this and other programs; several words may stand in one prompt")  # fmt: skip
+         help="embedding files of this and other programs, or hub names; a prompt may hold several words")  # fmt: skip
     flag("--prompt", nargs="+", metavar="PROMPT", help="unset: a handful that show the words off")
     flag("--negative_prompt", default="", metavar="PROMPT", help="what the pictures should not show")
-    flag("--num_images", type=positive_int, metavar="N", help="pictures per prompt; unset: 4, for the demo its own")
+    flag("--num_images", type=at_once, metavar="N", help="pictures per prompt; unset: 4, for the demo its own")
     flag("--seed", type=number(int, 0, 2**64 - 1), metavar="N",
          help="of each prompt's first picture, the next ones count on; unset: one is drawn and shown")  # fmt: skip
     flag("--height", type=shared.pixels, metavar="PIXELS", help="a multiple of 8; unset: the model's own")
     flag("--width", type=shared.pixels, metavar="PIXELS", help="a multiple of 8; unset: the model's own")
     flag("--safety_checker", action="store_true", help="black out what the base model's safety checker objects to")
     shared.add_base_model_flag(parser)
-    shared.add_sampling_flags(parser, batch_size=4)
+    shared.add_sampling_flags(parser, batch_size=4, several=True)
     flag = parser.add_argument_group("output").add_argument
     flag("--output_dir", default="outputs", metavar="DIR", help="earlier pictures in it stay; numbers count on")
-    flag("--num_cols", type=positive_int, metavar="N", help="columns of the contact sheet; unset: a row per prompt")
+    flag("--num_cols", type=at_once, metavar="N", help="columns of the contact sheet; unset: a row per prompt")
     shared.add_machine_flags(parser)
     return parser
 
@@ -45,17 +47,21 @@ def main(argv: list[str] | None = None) -> None:
 
     files = read_concept_files(args.embeds)
     base_model = base_model_of(files, args.pretrained_model_name_or_path)
+    shared.settle_source(args, files)
     shared.settle(args, is_demo=is_demo(base_model), num_images=4)
     args.prompt = args.prompt or _showcase(files)
     args.seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     gallery = _open_gallery(args, files, base_model)  # what cannot be written is better told before the wait
 
-    prepare_environment(args.num_threads)
+    prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
     from textual_inversion.models import load_base_model
+    from textual_inversion.precision import check_device, lower
 
     args.device = select_device(args.device)
-    model = load_base_model(base_model)
+    check_device(args.mixed_precision, args.device)
+    model = load_base_model(base_model, tokenizer_name=args.tokenizer_name, **source_of(args))
     attach_files(model, files)
+    lower(model, args.mixed_precision)
     words = [word for file in files for word in file.words]
     for note in notes(model, words, args.prompt, args.negative_prompt):
         print(f"note: {note}", file=sys.stderr)
@@ -67,7 +73,8 @@ def _showcase(files) -> list[str]:
     from textual_inversion.prompts import PROPERTIES, plain_template
 
     words = {word: file.kind(word) for file in files for word in file.words}
-    return showcase(words, {kind: plain_template(kind) for kind in PROPERTIES})
+    language = files[0].language
+    return showcase(words, {kind: plain_template(kind, language) for kind in PROPERTIES}, language)
 
 
 def _open_gallery(args, files, base_model: str):
@@ -86,6 +93,8 @@ def _open_gallery(args, files, base_model: str):
 
 def notes(model, words: list[str], prompts: list[str], negative_prompt: str) -> list[str]:
     """What the user should know before the pictures are made: words that are not there, text that is not read."""
+    from textual_inversion.concepts import cut_notes
+
     encode_ids = model.towers[0].encode_ids
     listed, found = ", ".join(words), []
     for prompt in dict.fromkeys(prompts):
@@ -97,32 +106,30 @@ def notes(model, words: list[str], prompts: list[str], negative_prompt: str) -> 
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
         elif not encode_ids.holds_placeholder(prompt):
             found.append(f"{prompt!r} holds no learned word; there are: {listed}")
-    for prompt in dict.fromkeys([*prompts, negative_prompt]):
-        if dropped := encode_ids.dropped(prompt):
-            most = encode_ids.max_length
-            found.append(f"{shorten(prompt, 60)!r} is longer than the model reads ({most} tokens); cut: {dropped!r}")
-    return found
+    return found + cut_notes(encode_ids, [*prompts, negative_prompt])
+
+
+def _requests(args) -> list:
+    """The pictures to make: for each prompt, each guidance and each number of steps, `num_images` seeds."""
+    from textual_inversion.generate import ImageRequest
+
+    scales, steps = shared.scanned(args.guidance_scale), shared.scanned(args.num_inference_steps)
+    return [
+        ImageRequest(prompt, (args.seed + i) % 2**64, args.negative_prompt, scale, count)
+        for prompt, scale, count in product(args.prompt, scales, steps)
+        for i in range(args.num_images)
+    ]
 
 
 def _make_pictures(args, model, gallery) -> None:
     """Generate, save each picture as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generate import ImageRequest, generate_each, total_steps
+    from textual_inversion.generate import generate_each, total_steps
     from textual_inversion.progress import Progress, duration
 
-    requests = [
-        ImageRequest(
-            prompt,
-            seed=(args.seed + i) % 2**64,
-            negative_prompt=args.negative_prompt,
-            guidance_scale=args.guidance_scale,
-            num_inference_steps=args.num_inference_steps,
-        )
-        for prompt in args.prompt
-        for i in range(args.num_images)
-    ]
+    requests = _requests(args)
     begun, made = time.monotonic(), {}
     pipeline = model.pipeline(args.scheduler, with_safety_checker=args.safety_checker)
-    if args.safety_checker and pipeline.safety_checker is None:
+    if args.safety_checker and getattr(pipeline, "safety_checker", None) is None:
         print("note: this base model comes without a safety checker; nothing is checked", file=sys.stderr)
     size = dict(height=args.height, width=args.width)
     try:
@@ -134,16 +141,17 @@ def _make_pictures(args, model, gallery) -> None:
                 made[position] = image
     finally:
         images = [made[position] for position in sorted(made)]
-        gallery.finish(images, args.num_cols or _columns(args.num_images, len(args.prompt)))
+        if images:  # else nothing is there to list, and the last run's sheet stays
+            gallery.finish(images, args.num_cols or _columns(args.num_images, len(requests)))
     print(
         f"{len(images)} pictures in {duration(time.monotonic() - begun)} min, seeds from {args.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"
     )
 
 
-def _columns(num_images: int, num_prompts: int) -> int:
-    """A row for each prompt; where each has one picture only, a rectangle."""
-    return num_images if num_images > 1 else max(1, round(num_prompts**0.5 + 0.5))
+def _columns(num_images: int, num_requests: int) -> int:
+    """A row for each prompt and setting; where each has one picture only, a rectangle."""
+    return num_images if num_images > 1 else max(1, round(num_requests**0.5 + 0.5))
 
 
 def _facts(request, model, pipeline, image) -> dict:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from textual_inversion import configuration
 from textual_inversion import generation_arguments as shared
 from textual_inversion.errors import SettingsError, run_command
-from textual_inversion.options import ROOT, OneLineParser, from_root, is_demo, positive_int, seed_number
-from textual_inversion.prompts import PROPERTIES
+from textual_inversion.options import ROOT, OneLineParser, at_once, from_root, is_demo, seed_number, source_of
+from textual_inversion.prompts import LANGUAGES, PROPERTIES
 from textual_inversion.runtime import prepare_environment, select_device
 
 
@@ -15,18 +16,25 @@ def build_parser() -> OneLineParser:
         prog="score.py",
         description="Measure how well a concept was learned. Without arguments: the concept that comes with the demo.",
     )
+    configuration.add_flag(parser)
     flag = parser.add_argument_group("concept").add_argument
-    flag("--embeds", metavar="FILE", default=from_root("demo/learned_embeds.pdparams"), help="an embedding file")
+    flag(
+        "--embeds",
+        metavar="FILE",
+        default=from_root("demo/learned_embeds.pdparams"),
+        help="an embedding file, or a hub name",
+    )
     flag("--placeholder_token", metavar="WORD", help="which of the file's words; unset: the only one")
     flag("--train_data_dir", metavar="DIR", help="the pictures it was learned from; unset: as recorded beside the file")
     flag("--learnable_property", choices=PROPERTIES, help="unset: as recorded beside the file, else object")
     flag("--initializer_token", metavar="WORD", help="word of the baseline; unset: as recorded, else toy or style")
+    flag("--language", choices=LANGUAGES, help="language of the prompts; unset: as recorded beside the file, else en")
     shared.add_base_model_flag(parser)
     flag = parser.add_argument_group("measuring").add_argument
     flag("--clip_model", metavar="MODEL", help="folder or hub name of a CLIP model; unset: the base model's own clip/")
-    flag("--num_images", type=positive_int, default=64, metavar="N",
+    flag("--num_images", type=at_once, default=64, metavar="N",
          help="pictures of the plain sentence, and of all edit prompts together")  # fmt: skip
-    flag("--images_per_edit_prompt", type=positive_int, metavar="N",
+    flag("--images_per_edit_prompt", type=at_once, metavar="N",
          help="pictures of each edit prompt; 64 in the paper; unset: equal shares of --num_images")  # fmt: skip
     flag("--seed", type=seed_number, default=0, metavar="N", help="of the first picture of each prompt")
     shared.add_sampling_flags(parser, batch_size=8)
@@ -46,18 +54,22 @@ def main(argv: list[str] | None = None) -> None:
     file = read_concept_files([args.embeds])[0]
     _settle_concept(args, file)
     base_model = base_model_of([file], args.pretrained_model_name_or_path)
+    shared.settle_source(args, [file])
     shared.settle(args, is_demo=is_demo(base_model))
     pictures = [load_image(path) for path in find_images(args.train_data_dir)]
 
-    prepare_environment(args.num_threads)
+    prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
     from textual_inversion.clip import ClipScorer, find_clip
     from textual_inversion.hub import resolve
     from textual_inversion.models import load_base_model
+    from textual_inversion.precision import check_device, lower
 
     args.device = select_device(args.device)
-    scorer = ClipScorer(find_clip(resolve(base_model), args.clip_model), name=args.clip_model)
-    model = load_base_model(base_model)
+    check_device(args.mixed_precision, args.device)
+    scorer = ClipScorer(find_clip(resolve(base_model, **source_of(args)), args.clip_model), name=args.clip_model)
+    model = load_base_model(base_model, tokenizer_name=args.tokenizer_name, **source_of(args))
     attach_files(model, [file])
+    lower(model, args.mixed_precision)
     _report(args, file, model, scorer, _measure(args, file, model, scorer, pictures))
 
 
@@ -70,6 +82,7 @@ def _settle_concept(args, file) -> None:
         raise SettingsError(f"{file.path} holds the words {', '.join(file.words)}; choose one of them, not {asked}")
     word = args.placeholder_token
     args.learnable_property = args.learnable_property or file.kind(word)
+    args.language = args.language or file.language
     args.initializer_token = args.initializer_token or file.recorded("initializer_token", word)
     args.train_data_dir = args.train_data_dir or _recorded_pictures(file, word)
 
@@ -79,7 +92,7 @@ def _recorded_pictures(file, word: str) -> str:
     settings = file.run.get("settings") or {}
     recorded = settings.get("train_data_dir")
     if isinstance(recorded, list):
-        recorded = dict(zip(file.run["placeholder_token"], recorded, strict=False)).get(word)
+        recorded = dict(zip(file.recorded_words, recorded, strict=False)).get(word)
     shipped = file.path.resolve() == Path(from_root("demo/learned_embeds.pdparams")).resolve()
     candidates = [Path(recorded), ROOT / recorded] if recorded else []
     for folder in (*candidates, *([ROOT / "cat_toy_images"] if shipped else [])):
@@ -90,12 +103,14 @@ def _recorded_pictures(file, word: str) -> str:
 
 def _measure(args, file, model, scorer, pictures) -> dict:
     from demo.shipped import fresh_drawings
-    from textual_inversion.images import fit
+    from textual_inversion.framing import Framing
+    from textual_inversion.generate import side_factor
     from textual_inversion.progress import Progress
     from textual_inversion.scoring import Protocol, score
 
     protocol = Protocol(
         learnable_property=args.learnable_property,
+        language=args.language,
         num_images=args.num_images,
         images_per_edit_prompt=args.images_per_edit_prompt,
         seed=args.seed,
@@ -107,15 +122,15 @@ def _measure(args, file, model, scorer, pictures) -> dict:
     # As training saw them, so that a squashed picture is compared with a squashed one.
     recorded = file.run.get("settings") or {}
     height, width = (recorded.get(side) or model.resolution for side in ("height", "width"))
-    how = {key: recorded[key] for key in ("center_crop", "interpolation") if key in recorded}
-    training_images = [fit(picture, height, width, **how) for picture in pictures]
+    mode = recorded.get("resize_mode") or ("center_crop" if recorded.get("center_crop") else "squash")
+    framing = Framing(mode, height, width, recorded.get("interpolation", "bilinear"), side_factor(model))
     with Progress(protocol.steps(2), description="denoising step") as progress:
         return score(
             model,
             scorer,
             word=args.placeholder_token,
             initializer=args.initializer_token,
-            training_images=training_images,
+            training_images=framing.views(pictures),
             fresh_images=fresh_drawings(args.train_data_dir, model.resolution),
             protocol=protocol,
             progress=progress,
@@ -138,7 +153,7 @@ def _report(args, file, model, scorer, result: dict) -> None:
         "settings": {
             key: portable(value) if isinstance(value, str) else value
             for key, value in sorted(vars(args).items())
-            if key != "output"
+            if key not in ("output", "hub_token")
         },
         "versions": versions(),
         "git_revision": git_revision(),

@@ -11,13 +11,17 @@ Imports of the library stand inside the functions, so that `--help` answers at o
 is imported.
 """
 
-from dataclasses import dataclass, field
+import importlib
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from textual_inversion.arguments import parse_arguments, settle_steps
 from textual_inversion.errors import run_command
+from textual_inversion.progress import print_line
 from textual_inversion.runtime import prepare_environment
+from textual_inversion.signals import Signals
 from textual_inversion.timing import Phases
 
 
@@ -30,153 +34,291 @@ class Run:
         folder: where everything is written.
         model: the frozen base model.
         concepts: the new words.
+        learned: embeddings that the new words start from.
+        start: text encoder name -> what the rows started from, float32 [N, D].
         embeddings: text encoder name -> ConceptEmbedding, whose `rows` are trained.
+        images: what each training image shows, and with which sentences; in the order of the concepts.
+        shapes: what (height, width) the training images are brought to, by bucket.
         pixels: the training images, float32 [3, H, W] in [-1, 1].
         cache: the VAE's posteriors of the training images.
+        masks: which places of the training images count; None: all.
         samples: the stream of training samples.
         phases: seconds per phase.
         figures: what the run measured, for run.json and the last lines.
+        stop: whether a signal has asked for the end.
+        resumed: the checkpoint that the run goes on from, or None.
+        settings: what decides the course of the run, for its checkpoints.
+        history: from which steps the run went on, and what had changed.
+        kept: what else checkpoints hold, by name: whatever has `state()` and `restore()`.
     """
 
     ranks: Any
     folder: Path
     model: Any = None
     concepts: list = field(default_factory=list)
+    learned: list = field(default_factory=list)
+    start: dict = field(default_factory=dict)
     embeddings: dict = field(default_factory=dict)
+    images: list = field(default_factory=list)
+    shapes: list = field(default_factory=list)
     pixels: list = field(default_factory=list)
     cache: Any = None
+    masks: Any = None
     samples: Any = None
     phases: Phases = field(default_factory=Phases)
     figures: dict = field(default_factory=dict)
+    stop: Signals = field(default_factory=Signals)
+    resumed: Any = None
+    settings: dict = field(default_factory=dict)
+    history: list = field(default_factory=list)
+    kept: dict = field(default_factory=dict)
 
     @property
     def parameters(self) -> list:
-        """The rows of all text encoders."""
-        return [embedding.rows for embedding in self.embeddings.values()]
+        """The rows of all text encoders: for each encoder, one parameter per concept."""
+        return [part for embedding in self.embeddings.values() for part in embedding.parts]
+
+    def parameters_of(self, concepts: set[int]) -> list:
+        """The rows of some concepts, named by their places, in all text encoders."""
+        return [embedding.parts[place] for embedding in self.embeddings.values() for place in sorted(concepts)]
 
     def rows(self) -> dict:
         """Text encoder name -> the rows as they are now, float32 [N, D]."""
         return {name: embedding.rows.numpy() for name, embedding in self.embeddings.items()}
 
+    def mask(self, batch):
+        """float32 [B, 1, H, W], the weight of every place of a batch's latents in the loss; None: all alike."""
+        from textual_inversion.host_copies import to_device
+
+        return None if self.masks is None else to_device(self.masks.weights(batch))
+
     def say(self, line: str) -> None:
         """Print a line, on the main process only."""
         if self.ranks.is_main:
-            print(line, flush=True)
+            print_line(line)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     args = parse_arguments(argv)
-    run = set_up(args)
-    before = look_before(args, run)
-    train(args, run)
-    finish(args, run, before)
+    with Signals() as stop, ExitStack() as held:
+        run = set_up(args, stop, held)
+        before = look_before(args, run)
+        train(args, run)
+        finish(args, run, before)
+    run.ranks.leave()
 
 
 # ------------------------------------------------------------------------------------------------------- set-up
 
 
-def set_up(args) -> Run:
-    """Load the base model, add the new word to it, and encode the training images."""
+def set_up(args, stop: Signals, held: ExitStack) -> Run:
+    """Load the base model, add the new word to it, and encode the training images.
+
+    Args:
+        held: takes what is to be given back at the end of the run.
+    """
     phases = Phases()
     with phases("starting"):
-        environment = prepare_environment(args.num_threads)
+        run = start(args, stop, held, phases)
 
-        from textual_inversion import distributed, outputs, publishing
-        from textual_inversion.runtime import select_device
+        from textual_inversion import resume
 
-        ranks = distributed.start()
-        device = select_device(args.device)
-        folder = outputs.make_output_folder(args.output_dir) if ranks.is_main else Path(args.output_dir)
-        run = Run(ranks, folder, phases=phases)
-        run.say(f"device {device}, {environment}, {ranks.world_size} process(es)")
-        if args.push_to_hub and ranks.is_main:
-            publishing.check_login(args.hub_token)
-        if args.demo and args.demo_defaults:
-            settings = " ".join(f"--{name} {value}" for name, value in args.demo_defaults.items())
-            run.say(f"the demo's own defaults: {settings}")
+        resume.find(args, run)
     with phases("images"):
-        pictures = read_images(args, run)
-    settle_steps(args, len(pictures), ranks.world_size)
+        pictures, masks = read_images(args, run)
+    settle_steps(args, len(pictures), run.ranks.world_size)
+    resume.compare_data(args, run, pictures, masks)
     with phases("base model"):
-        load_model(args, run)
+        load_model(args, run, pictures)
+        resume.compare_model(args, run)
     with phases("images"):
-        encode_images(args, run, pictures)
+        encode_images(args, run, pictures, masks)
+        plan_samples(args, run)
     return run
 
 
-def read_images(args, run: Run) -> list:
-    """Find and read the training pictures, before anything slow is loaded."""
+def start(args, stop: Signals, held: ExitStack, phases: Phases) -> Run:
+    """Import paddle, meet the other processes, take the output folder, and say how the run begins."""
+    with stop.held_back():
+        environment = prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
+
+    from textual_inversion import distributed, outputs, precision, publishing
+    from textual_inversion.output_lock import locked
+    from textual_inversion.runtime import select_device
+
+    with stop.held_back():
+        ranks = distributed.start()
+    device = select_device(args.device)
+    precision.check_device(args.mixed_precision, device)
+    folder = Path(args.output_dir)
+    if ranks.is_main:
+        held.enter_context(locked(outputs.make_output_folder(args.output_dir)))
+    else:
+        stop.advice = None  # one process tells
+    run = Run(ranks, folder, phases=phases, stop=stop)
+    run.say(f"device {device}, {environment}, {ranks.world_size} process(es)")
+    if args.push_to_hub and ranks.is_main:
+        publishing.check_login(args.hub_token)
+    if args.config and "output_dir" not in args.explicit:
+        run.say(f"settings of {args.config}; this run is written to {folder}")
+    if args.demo and args.demo_defaults:
+        settings = " ".join(f"--{name} {value}" for name, value in args.demo_defaults.items())
+        run.say(f"the demo's own defaults: {settings}")
+    return run
+
+
+def read_images(args, run: Run) -> tuple[list, list]:
+    """Read every concept's pictures and masks, and write the sentences that go with them, before anything slow."""
     from concurrent.futures import ThreadPoolExecutor
 
     from textual_inversion import images
+    from textual_inversion.captions import sentences_of
+    from textual_inversion.masks import check_alpha, masks_for
     from textual_inversion.outputs import portable
+    from textual_inversion.sampler import TrainingImage
 
-    paths = images.find_images(args.train_data_dir, note=run.say)
-    with ThreadPoolExecutor(max_workers=max(1, args.dataloader_num_workers)) as pool:
-        pictures = list(pool.map(lambda path: images.load_image(path, note=run.say), paths))
-    run.say(f"{len(pictures)} training image(s) in {portable(args.train_data_dir)}")
-    return pictures
+    pictures, masks = [], []
+    for place, concept in enumerate(args.concepts):
+        paths = images.find_images(concept.image_folder, note=run.say)
+        with ThreadPoolExecutor(max_workers=max(1, args.dataloader_num_workers)) as pool:
+            own = list(pool.map(lambda path: images.load_image(path, note=run.say), paths))
+        masks += masks_for(own, paths, args.mask_dir and args.mask_dir[place], alpha=args.alpha_mask, note=run.say)
+        pictures += own
+        run.images += [TrainingImage(place, prompts) for prompts in sentences_of(args, place, paths, note=run.say)]
+        run.say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
+    if args.alpha_mask:
+        check_alpha(masks)
+    return pictures, masks
 
 
-def load_model(args, run: Run) -> None:
-    """Load and freeze the base model, then attach the new word's rows to its text encoders."""
-    from textual_inversion import concepts, sampler
+def load_model(args, run: Run, pictures: list) -> None:
+    """Load and freeze the base model, and add the new words to it."""
+    from textual_inversion import sampler
+    from textual_inversion.best import check_judge
     from textual_inversion.generate import image_size
     from textual_inversion.hub import resolve
-    from textual_inversion.memory import save_memory
+    from textual_inversion.memory import low_memory_line, save_memory, work_in_parts
     from textual_inversion.models import load_base_model
+    from textual_inversion.options import source_of
     from textual_inversion.outputs import portable
+    from textual_inversion.precision import lower
 
     if run.ranks.is_main:
-        resolve(args.pretrained_model_name_or_path, token=args.hub_token)  # one process fetches, the others find it
+        resolve(args.pretrained_model_name_or_path, **source_of(args))  # one process fetches, the others find it
     run.ranks.wait()
-    model = load_base_model(
-        args.pretrained_model_name_or_path, tokenizer_name=args.tokenizer_name, token=args.hub_token
-    )
+    with run.stop.held_back():
+        importlib.import_module("ppdiffusers")
+    model = load_base_model(args.pretrained_model_name_or_path, tokenizer_name=args.tokenizer_name, **source_of(args))
     args.height, args.width = image_size(model, args.height or args.resolution, args.width or args.resolution)
     args.seed = run.ranks.broadcast(sampler.draw_seed() if args.seed is None else args.seed)
-    concept = concepts.Concept(args.placeholder_token, args.num_vectors, args.initializer_token)
-    rows = concepts.start_rows(model, [concept], sampler.initial_rows_generator(args.seed))
-    run.model, run.concepts = model, [concept]
-    run.embeddings = concepts.attach_concepts(model, {concept.placeholder_token: concept.num_vectors}, rows)
-    save_memory(
-        model,
-        gradient_checkpointing=args.gradient_checkpointing,
-        efficient_attention=args.enable_xformers_memory_efficient_attention,
-    )
+    run.model = model
+    find_initializers(args, run, pictures)
+    add_words(args, run)
+    check_judge(args, run)
+    lower(model, args.mixed_precision)
+    efficient = args.enable_xformers_memory_efficient_attention
+    save_memory(model, gradient_checkpointing=args.gradient_checkpointing, efficient_attention=efficient)
+    if args.low_memory:
+        run.say(low_memory_line(args, work_in_parts(model, has_efficient_attention=efficient)))
     size = f"{args.width}x{args.height} pixels"
-    run.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen")
-    run.say(
-        f"{sum(int(rows.size) for rows in run.parameters)} numbers to train: {concept.placeholder_token} as "
-        f"{concept.num_vectors} vector(s), starting from {concept.initializer_token!r}, seed {args.seed}"
-    )
-    for prompt in args.validation_prompt or ():
-        if not model.towers[0].encode_ids.holds_placeholder(prompt):
-            run.say(f"note: --validation_prompt {prompt!r} does not hold {concept.placeholder_token}")
+    in_type = "" if args.mixed_precision == "no" else f", U-Net and text encoders in {args.mixed_precision}"
+    run.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen{in_type}")
+    run.say(f"{sum(int(rows.size) for rows in run.parameters)} numbers to train, seed {args.seed}")
 
 
-def encode_images(args, run: Run, pictures: list) -> None:
-    """Let the VAE see every training image once, and say what each training sample will be."""
-    from textual_inversion import images
-    from textual_inversion.latents import encode_posteriors
-    from textual_inversion.prompts import templates
-    from textual_inversion.sampler import SampleStream
+def find_initializers(args, run: Run, pictures: list) -> None:
+    """Let the pictures of each concept say which word it starts from, where that was left to them."""
+    from textual_inversion.nearest_words import settle_auto
 
-    fit = {"center_crop": args.center_crop, "interpolation": args.interpolation}
-    run.pixels = [images.to_array(images.fit(picture, args.height, args.width, **fit)) for picture in pictures]
+    own = [
+        [p for p, image in zip(pictures, run.images, strict=True) if image.concept == c]
+        for c in range(len(args.concepts))
+    ]
+    if run.ranks.is_main:
+        settle_auto(args, run.model, own, run.say)
+    args.concepts, args.initializer_token = run.ranks.broadcast((args.concepts, args.initializer_token))
+
+
+def add_words(args, run: Run) -> None:
+    """Give the base model the new words: rows beside its embedding tables, and prompts that know them."""
+    from textual_inversion import concepts, initialization, sampler
+    from textual_inversion.concept_files import read_initializer_embeds
+    from textual_inversion.movement import unread_words
+
+    model = run.model
+    run.learned = read_initializer_embeds(args.initializer_embeds, token=args.hub_token)
+    run.concepts = initialization.settle(args.concepts, model, run.learned)
+    generator = sampler.initial_rows_generator(args.seed)
+    run.start = initialization.start_rows(model, run.concepts, generator, run.learned)
+    counts = {concept.placeholder_token: concept.num_vectors for concept in run.concepts}
+    run.embeddings = concepts.attach_concepts(model, counts, run.start)
+    concepts.check_sentences(model.towers[0].encode_ids, run.concepts, run.images, note=run.say)
+    for warning in unread_words(model.towers, run.concepts, run.images):
+        run.say(warning)
+    for concept in run.concepts:
+        known = initialization.matching(concept, run.learned, alone=len(run.concepts) == 1)
+        start = initialization.describe(concept, known)
+        run.say(f"{concept.placeholder_token} as {concept.num_vectors} vector(s), starting from {start}")
+    for prompt in args.sample_prompts:
+        if not model.towers[0].encode_ids.holds_placeholder(prompt.text):
+            words = ", ".join(args.placeholder_token)
+            run.say(f"note: the prompt {prompt.text!r} of sample pictures holds none of {words}")
+    texts = [text for prompt in args.sample_prompts for text in (prompt.text, prompt.negative_prompt)]
+    for line in concepts.cut_notes(model.towers[0].encode_ids, texts):
+        run.say(f"note: {line}")
+
+
+def encode_images(args, run: Run, pictures: list, masks: list) -> None:
+    """Bring every training image to its shape, and let the VAE see it once."""
+    from textual_inversion.framing import Framing
+    from textual_inversion.generate import side_factor
+    from textual_inversion.images import to_array
+    from textual_inversion.latents import LiveLatents, encode_posteriors
+    from textual_inversion.masks import Masks
+    from textual_inversion.memory import keeps_vae
+
+    framing = Framing(args.resize_mode, args.height, args.width, args.interpolation, side_factor(run.model))
+    run.shapes, buckets = framing.buckets([picture.size for picture in pictures])
+    framing.say(run.shapes, buckets, run.say)
+    run.images = [replace(image, bucket=bucket) for image, bucket in zip(run.images, buckets, strict=True)]
+    framed = list(zip(pictures, (run.shapes[bucket] for bucket in buckets), strict=True))
+    run.pixels = [to_array(framing.view(picture, shape)) for picture, shape in framed]
+    if masks:
+        run.masks = Masks(masks, framing, run.shapes, buckets, run.model.vae_scale_factor, args.unmasked_weight)
+    if args.resize_mode == "random_crop":
+        material = [to_array(framing.material(picture, shape)) for picture, shape in framed]
+        run.cache = LiveLatents(run.model, material, run.shapes[0])
+        return
     run.cache = encode_posteriors(run.model.vae, run.pixels, mirrored=args.flip_p > 0)
-    if not args.validation_prompt:  # else sample pictures will want it again
+    if not keeps_vae(args):
         run.model.free_vae()
+
+
+def plan_samples(args, run: Run) -> None:
+    """Say what each training sample will be."""
+    from textual_inversion.loss import timestep_range
+    from textual_inversion.sampler import SampleStream
+    from textual_inversion.vectors import make_plan
+
+    alphas_cumprod = run.model.noise_scheduler.alphas_cumprod
+    plan = make_plan(args, {concept.placeholder_token: concept.num_vectors for concept in run.concepts})
+    # Where a caption names another new word too, that word is read and not learned from.
+    held_still, words = run.model.towers[0].encode_ids.held_still, [c.placeholder_token for c in run.concepts]
+    prompts = [tuple(held_still(prompt, words[image.concept]) for prompt in image.prompts) for image in run.images]
+    images = tuple(replace(image, prompts=own) for image, own in zip(run.images, prompts, strict=True))
+    buckets = [image.bucket for image in run.images]
     run.samples = SampleStream(
         seed=args.seed,
-        num_images=len(run.pixels),
-        templates=templates(args.learnable_property, args.language),
-        placeholder=args.placeholder_token,
-        latent_shape=run.cache.shape,
+        images=images,
+        latent_shapes=tuple(run.cache.shape_of(buckets.index(bucket)) for bucket in range(len(run.shapes))),
         global_batch=args.global_batch,
-        num_train_timesteps=run.model.noise_scheduler.config.num_train_timesteps,
+        num_train_timesteps=len(alphas_cumprod),
+        timestep_range=timestep_range(alphas_cumprod, run.model.prediction_type, args.min_timestep, args.max_timestep),
         flip_p=args.flip_p,
+        vary=plan if plan.varies else None,
+        stratified=args.timestep_sampling == "stratified",
+        antithetic=args.antithetic_noise,
     )
 
 
@@ -187,39 +329,61 @@ def train(args, run: Run) -> None:
     """Textual Inversion: minimise the denoising loss over the new rows, everything else held still."""
     import paddle
 
-    from textual_inversion.loss import add_noise, diffusion_loss, offset_noise, training_target
+    from textual_inversion import loss as objective
+    from textual_inversion import resume
+    from textual_inversion.averaging import RowAverage
+    from textual_inversion.host_copies import to_device
+    from textual_inversion.loss_scale import LossScale
     from textual_inversion.optimizer import make_optimizer
+    from textual_inversion.prediction import make_predictor
+    from textual_inversion.regularizers import make_regularizer
+    from textual_inversion.step_guard import StepGuard
     from textual_inversion.watching import Watch
 
     model, ranks = run.model, run.ranks
-    alphas_cumprod = model.noise_scheduler.alphas_cumprod  # (T,)
+    alphas_cumprod, kind = model.noise_scheduler.alphas_cumprod, model.prediction_type  # (T,)
+    weighting, loss_kind = (args.snr_gamma, args.debiased_estimation_loss), (args.loss_type, args.huber_c)
     optimizer, schedule = make_optimizer(args, run.parameters)
-    with run.phases("training"), Watch(args, run) as watch:
-        for step in range(args.max_train_steps):
+    regularizer = make_regularizer(args, model, run.embeddings, run.concepts)
+    loss_scale = LossScale(enabled=args.mixed_precision == "fp16")
+    guard = StepGuard(optimizer, run.parameters, args.max_skipped_steps, loss_scale)
+    predict = make_predictor(model, compiled=args.compile)
+    average = RowAverage(run.parameters, args.average_last_steps, args.max_train_steps)
+    run.kept = {"loss_scale": loss_scale, "average": average}
+    first_step = resume.restore(run, optimizer, schedule)
+    with run.phases("training"), Watch(args, run, optimizer, guard) as watch:
+        for step in range(first_step, args.max_train_steps):
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches of B samples.
             for batch in run.samples.micro_batches(
                 step, ranks.rank, ranks.world_size, args.gradient_accumulation_steps
             ):
-                latents = run.cache.sample(batch.images, batch.flips, batch.posterior_noise)  # (B, C, H, W)
-                noise = offset_noise(
-                    paddle.to_tensor(batch.noise), paddle.to_tensor(batch.offset_noise), args.noise_offset
-                )  # (B, C, H, W)
-                timesteps = paddle.to_tensor(batch.timesteps)  # (B,)
-                noisy_latents = add_noise(latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
+                latents = run.cache.sample(batch)  # (B, C, H, W)
+                timesteps = to_device(batch.timesteps)  # (B,)
+                noise, shift, perturbation = map(
+                    to_device, (batch.noise, batch.offset_noise, batch.perturbation)
+                )  # (B, C, H, W), (B, C, 1, 1), (B, C, H, W)
+                noise = objective.offset_noise(noise, shift, args.noise_offset)
+                input_noise = objective.perturbed_noise(noise, perturbation, args.input_perturbation)
+                noisy_latents = objective.add_noise(latents, input_noise, alphas_cumprod, timesteps)  # (B, C, H, W)
 
                 # The only path by which the rows act: prompt -> rows -> text encoder -> U-Net.
-                prompts = model.encode_prompts(batch.prompts)  # hidden states (B, L, D)
-                prediction = model.unet(noisy_latents, timesteps, prompts.hidden_states, **prompts.added).sample
+                size = run.shapes[batch.bucket]  # (height, width), of which SDXL is told
+                prompts = model.encode_prompts(batch.prompts, batch.vectors, size)  # hidden states (B, L, D)
+                prediction = predict(noisy_latents, timesteps, prompts)  # the U-Net's, (B, C, H, W)
 
-                target = training_target(model.prediction_type, latents, noise, alphas_cumprod, timesteps)
-                loss = diffusion_loss(prediction, target) / args.gradient_accumulation_steps
-                loss.backward()
+                target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
+                weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
+                loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=run.mask(batch))
+                loss = loss + regularizer.penalty(batch.prompts, batch.vectors, prompts.hidden_states)
+                loss = loss / args.gradient_accumulation_steps
+                loss_scale.scaled(loss).backward()
                 loss_sum = loss_sum + loss.detach()
 
-            ranks.mean_gradients(run.parameters)
-            optimizer.step()
-            optimizer.clear_grad()
+            guard.spoil(loss_sum)  # a loss that is no number shows in the gradient, which all ranks will see
+            ranks.mean_gradients(run.parameters, run.stop)
+            guard.step(run.parameters_of(run.samples.words_in(step)))  # or skips it
+            average.after_step(step + 1)
             watch.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()
 
@@ -229,47 +393,41 @@ def train(args, run: Run) -> None:
 
 def look_before(args, run: Run) -> dict:
     """Draw and score the word before it is trained, to compare with."""
-    from textual_inversion import before_after, outputs
+    from textual_inversion import before_after, configuration
+    from textual_inversion.results import write_records
 
     before = {}
     if not run.ranks.is_main:
         return before
-    outputs.write_run_record(run.folder, args, run.model, run.figures)
+    settings = write_records(args, run)
+    if settings.name != configuration.FILE_NAME:
+        run.say(f"{run.folder / configuration.FILE_NAME} is yours and stays as it is; {settings} repeats this run")
     with run.phases("pictures and scores"):
         if args.overview or args.demo:
             before["pictures"] = before_after.draw_overview(run.model, args)
         if args.demo:
-            from demo.shipped import fresh_drawings
-
-            fresh = fresh_drawings(args.train_data_dir, args.width)
-            before["score"] = before_after.DemoScore(run.model, args, run.pixels, fresh)
+            before["scores"] = before_after.demo_scores(args, run)
     return before
 
 
 def finish(args, run: Run, before: dict) -> None:
-    """Write the final files, the saved pipeline and the overview, and say what was made."""
-    from textual_inversion import before_after, outputs, pipelines, publishing
+    """Write the final files, the saved pipeline and the overview, and say what was made.
 
-    if run.ranks.is_main:
-        with run.phases("saving"):
-            facts = outputs.file_facts(args, run.model, args.max_train_steps)
-            learned = outputs.save_final(run.folder, run.concepts, run.rows(), facts)
-            if not args.only_save_embeds:
-                pipelines.save_pipeline(run.model, learned, run.folder)
-        with run.phases("pictures and scores"):
-            if "pictures" in before:
-                after = before_after.draw_overview(run.model, args)
-                run.figures["overview"] = "overview.png"
-                before_after.save_overview(run.folder / "overview.png", args, run.pixels, before["pictures"], after)
-            if "score" in before:
-                run.figures["score"] = before["score"].report()
-        run.figures["seconds"] = {name: round(seconds, 1) for name, seconds in run.phases.seconds.items()}
-        outputs.write_run_record(run.folder, args, run.model, run.figures)
-        if args.push_to_hub:
-            run.say(f"uploaded to {publishing.upload(run.folder, args.hub_model_id, args.hub_token)}")
-        for line in outputs.closing_lines(args, run):
-            run.say(line)
+    Raises:
+        OutputError: something could not be written. All the rest is, and the rows are, if need be elsewhere.
+    """
+    from textual_inversion import outputs, publishing
+    from textual_inversion.results import write_results
+    from textual_inversion.saving import unsaved
+
+    failures = write_results(args, run, before) if run.ranks.is_main else []
     run.ranks.wait()
+    if failures:
+        raise unsaved(failures, run.folder / outputs.FINAL_NAME)
+    # Last of all: an upload that fails ends the command, and nobody waits for it.
+    if args.push_to_hub and run.ranks.is_main:
+        whole = {"whole_pipeline": args.hub_whole_pipeline}
+        run.say(f"uploaded to {publishing.upload(run.folder, args.hub_model_id, args.hub_token, **whole)}")
 
 
 if __name__ == "__main__":

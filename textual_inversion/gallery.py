@@ -13,6 +13,8 @@ from textual_inversion import atomic, sheets
 from textual_inversion.errors import OutputError
 
 SHEET, MANIFEST = "contact_sheet.png", "manifest.json"
+# Settings of which a run may try several values, and what a label calls them.
+SCANNED = {"guidance_scale": "guidance", "num_inference_steps": "steps"}
 _NUMBERED = re.compile(r"(\d{4,})-seed\d+\.png")
 
 
@@ -51,9 +53,20 @@ class Gallery:
         self._run["images"].sort(key=lambda entry: entry["file"])
         atomic.write_json(self.folder / MANIFEST, {"runs": [*self._runs, self._run]})
         if images:
-            labels = [f"{entry['prompt']}  (seed {entry['seed']})" for entry in self._run["images"]]
+            labels = [label(entry, self._scanned()) for entry in self._run["images"]]
             sheet = sheets.contact_sheet(images, columns=min(columns, len(images)), labels=labels)
             sheets.save_png(sheet, self.folder / SHEET)
+
+    def _scanned(self) -> list[str]:
+        """The settings that differ between the pictures."""
+        images = self._run["images"]
+        return [key for key in SCANNED if len({entry.get(key) for entry in images}) > 1]
+
+
+def label(entry: dict, scanned: list[str]) -> str:
+    """What stands under a picture: its prompt, and the settings that tell it from the others."""
+    settings = "".join(f", {SCANNED[key]} {entry[key]:g}" for key in scanned)
+    return f"{entry['prompt']}  (seed {entry['seed']}{settings})"
 
 
 def _earlier_runs(path: Path) -> list:
@@ -61,7 +74,7 @@ def _earlier_runs(path: Path) -> list:
         return []
     try:
         runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         runs = None
     if not isinstance(runs, list):
         raise OutputError(f"{path} is not a list of pictures made by infer.py; choose another --output_dir")

@@ -96,7 +96,8 @@ def generate_each(
     for positions in batches(requests, batch_size):
         batch = [requests[position] for position in positions]
         with _sliced_decoding(pipe.vae, height * width >= _SLICED_PIXELS):
-            images = _make_batch(pipe, batch, embeddings, (height, width), eta, _reporter(progress, done, batch))
+            report = _reporter(progress, done, batch)
+            images = _make_batch(model, pipe, batch, embeddings, (height, width), eta, report)
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
@@ -114,9 +115,14 @@ def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]
     return [group[i : i + batch_size] for group in alike.values() for i in range(0, len(group), batch_size)]
 
 
+def side_factor(model) -> int:
+    """What the sides of a model's pictures, in pixels, must be multiples of."""
+    return math.lcm(_PIPELINE_FACTOR, model.vae_scale_factor)
+
+
 def image_size(model, height: int | None = None, width: int | None = None) -> tuple[int, int]:
     """(height, width) in pixels, the model's own where None; raises SettingsError where it cannot make that size."""
-    factor = math.lcm(_PIPELINE_FACTOR, model.vae_scale_factor)
+    factor = side_factor(model)
     for flag, value in (("--height", height), ("--width", width)):
         if value is not None and (value < factor or value % factor):
             near = max(factor, round(value / factor) * factor)
@@ -129,28 +135,40 @@ def noise_generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, _IMAGES], dtype=np.uint64)))
 
 
-def _encode_distinct(model, requests) -> dict[str, paddle.Tensor]:
-    """Prompt -> hidden states [L, D]; each distinct text goes through the text encoder once."""
+def _encode_distinct(model, requests) -> dict[str, dict[str, paddle.Tensor]]:
+    """Prompt -> a pipeline's arguments; each distinct text goes through the text encoders once."""
     texts = [request.prompt for request in requests]
     texts += [request.negative_prompt for request in requests if request.is_guided]
     distinct, embeddings = list(dict.fromkeys(texts)), {}
     with paddle.no_grad():
         for first in range(0, len(distinct), _PROMPT_BATCH):
             chunk = distinct[first : first + _PROMPT_BATCH]
-            embeddings.update(zip(chunk, model.encode_prompts(chunk).hidden_states, strict=True))
+            embeddings.update(zip(chunk, model.encode_prompts(chunk).for_pipeline(), strict=True))
     return embeddings
 
 
-def _make_batch(pipe, batch, embeddings, size: tuple[int, int], eta: float, report) -> list:
+def _prompt_arguments(model, batch, embeddings) -> dict[str, paddle.Tensor]:
+    """What a pipeline is told of a batch: [B, L, D] hidden states and, of SDXL, [B, P] pooled ones; their negatives."""
+    wanted = [embeddings[request.prompt] for request in batch]
+    arguments = {name: paddle.stack([one[name] for one in wanted]) for name in wanted[0]}
+    if not batch[0].is_guided:
+        return arguments
+    avoided = []
+    for request in batch:
+        texts = embeddings[request.negative_prompt]
+        nothing = model.zeroes_empty_prompt and not request.negative_prompt
+        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in texts.items()})
+    return arguments | {f"negative_{name}": paddle.stack([one[name] for one in avoided]) for name in wanted[0]}
+
+
+def _make_batch(model, pipe, batch, embeddings, size: tuple[int, int], eta: float, report) -> list:
     """The images of requests with equal steps and guidance."""
     first = batch[0]
-    negative = paddle.stack([embeddings[r.negative_prompt] for r in batch]) if first.is_guided else None
     generators = [noise_generator(request.seed) for request in batch]
     shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
     with _scheduler_noise(pipe.scheduler, generators):
         output = pipe(
-            prompt_embeds=paddle.stack([embeddings[r.prompt] for r in batch]),  # (B, L, D)
-            negative_prompt_embeds=negative,
+            **_prompt_arguments(model, batch, embeddings),
             latents=_draw(generators, shape),  # (B, C, H, W)
             height=size[0],
             width=size[1],
@@ -159,7 +177,7 @@ def _make_batch(pipe, batch, embeddings, size: tuple[int, int], eta: float, repo
             eta=eta,
             callback_on_step_end=report,
         )
-    for image, is_unsafe in zip(output.images, output.nsfw_content_detected or (), strict=False):
+    for image, is_unsafe in zip(output.images, getattr(output, "nsfw_content_detected", None) or (), strict=False):
         if is_unsafe:
             image.info["safety_checker"] = "blacked out"
     return output.images

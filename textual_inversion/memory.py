@@ -2,7 +2,12 @@
 
 import os
 
+import paddle
+from paddle.distributed.fleet.utils import recompute
+
 from textual_inversion.errors import SettingsError
+
+_EFFICIENT = "--enable_xformers_memory_efficient_attention"
 
 
 def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: bool) -> None:
@@ -10,8 +15,8 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
 
     Args:
         model: a `models.BaseModel`.
-        gradient_checkpointing: keep few activations of the U-Net and compute the others again on the way back
-            (arXiv 1604.06174); loss and gradients stay the same.
+        gradient_checkpointing: keep few activations of U-Net and text encoders and compute the others again on the
+            way back (arXiv 1604.06174); loss and gradients stay the same.
         efficient_attention: attention that never holds the whole matrix of weights (arXiv 2112.05682).
 
     Raises:
@@ -22,12 +27,74 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
         os.environ["FLAG_USE_OLD_RECOMPUTE"] = "1"
         model.unet.enable_gradient_checkpointing()
         model.unet.train()  # the blocks look at this flag; a Stable Diffusion U-Net has no dropout that it would start
+        for tower in model.towers:
+            for layer in tower.layers:
+                _recompute_on_the_way_back(layer)
     if efficient_attention:
         try:
             model.unet.enable_xformers_memory_efficient_attention()
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise SettingsError(
-                f"--enable_xformers_memory_efficient_attention cannot be used here ({reason}); "
-                "it needs a GPU and paddlepaddle-gpu, leave it out"
+                f"{_EFFICIENT} cannot be used here ({reason}); it needs a GPU and paddlepaddle-gpu, leave it out"
             ) from error
+
+
+def work_in_parts(model, *, has_efficient_attention: bool) -> str:
+    """Let attention and VAE work on one part after another, for `--low_memory`.
+
+    Args:
+        model: a `models.BaseModel`.
+        has_efficient_attention: it was switched on already.
+
+    Returns:
+        What was done, for a line to the user.
+    """
+    how = "memory-efficient"
+    if not has_efficient_attention:
+        try:
+            model.unet.enable_xformers_memory_efficient_attention()
+        except Exception:  # not here; a head at a time needs no kernel of its own
+            model.unet.set_attention_slice("max")
+            how = "one head at a time"
+    model.prepare_vae(_vae_in_parts)
+    return f"attention {how}, VAE one picture at a time, above its own picture size in tiles"
+
+
+def _vae_in_parts(vae) -> None:
+    vae.enable_slicing()
+    vae.enable_tiling()
+
+
+def keeps_vae(args) -> bool:
+    """Whether the VAE stays in memory between the times at which it is used.
+
+    Random crops are encoded in every step. Sample pictures want it every so often; with `--low_memory` it is read from
+    its file each time, else it stays for them.
+    """
+    return args.resize_mode == "random_crop" or (bool(args.sample_prompts) and not args.low_memory)
+
+
+def low_memory_line(args, in_parts: str) -> str:
+    """What `--low_memory` chose, for the user; `in_parts` is what `work_in_parts` gave."""
+    chosen = [
+        f"--train_batch_size {args.train_batch_size}",
+        f"--gradient_accumulation_steps {args.gradient_accumulation_steps}",
+        "--gradient_checkpointing",
+    ]
+    vae = "the VAE stays for the random crops" if keeps_vae(args) else "the VAE leaves memory whenever it is not wanted"
+    return f"low memory: {' '.join(chosen)}; {in_parts}; {vae}; pictures are made one by one"
+
+
+def _recompute_on_the_way_back(layer) -> None:
+    """Let a layer keep its inputs only, where a gradient is wanted, and run again for it."""
+    forward = layer.forward
+
+    def run(*inputs, **options):
+        tensors = [value for value in (*inputs, *options.values()) if isinstance(value, paddle.Tensor)]
+        if not paddle.is_grad_enabled() or all(tensor.stop_gradient for tensor in tensors):
+            return forward(*inputs, **options)
+        # Nothing in a frozen encoder is random, so there is no state of a generator to keep.
+        return recompute(forward, *inputs, preserve_rng_state=False, use_reentrant=False, **options)
+
+    layer.forward = run

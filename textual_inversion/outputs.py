@@ -1,16 +1,20 @@
 """The files of a run: embeddings every so often and at the end, and `run.json`, which says how they were made."""
 
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from textual_inversion import atomic, formats
+from textual_inversion.arguments import PER_CONCEPT
 from textual_inversion.errors import OutputError
 from textual_inversion.options import ROOT
+from textual_inversion.row_report import row_lines
 
 FINAL_NAME = "learned_embeds.pdparams"
+BEST_NAME = "learned_embeds-best.pdparams"
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "paddlenlp", "visualdl", "numpy", "pillow")
 
 
@@ -27,7 +31,7 @@ def make_output_folder(path: str) -> Path:
         raise OutputError(f"--output_dir {path} cannot be made ({error.strerror}); choose another folder") from None
     with atomic.replacing(folder / ".writable"):
         pass
-    (folder / ".writable").unlink()
+    (folder / ".writable").unlink(missing_ok=True)  # another run may be looking at the same moment
     return folder
 
 
@@ -37,7 +41,7 @@ def save_embeddings(folder: Path, concepts, rows: dict[str, np.ndarray], facts: 
     Args:
         concepts: the concepts in the order of their rows.
         rows: text encoder -> float32 [N, D] of all concepts.
-        facts: what the file says about itself where its format can.
+        facts: what the file says about the run where its format can.
 
     Raises:
         OutputError: it cannot be written, or the rows hold NaN or infinity.
@@ -47,25 +51,27 @@ def save_embeddings(folder: Path, concepts, rows: dict[str, np.ndarray], facts: 
     formats.write_pdparams(folder / FINAL_NAME, learned)
 
 
-def save_final(folder: Path, concepts, rows: dict[str, np.ndarray], facts: dict[str, str]) -> list:
-    """Write `learned_embeds.pdparams` and a `.safetensors` per concept; return the `LearnedEmbedding`s."""
-    learned = as_learned(concepts, rows, facts)
+def save_final(folder: Path, learned: list) -> None:
+    """Write `learned_embeds.pdparams` with all concepts and a `.safetensors` for each; raises OutputError.
+
+    Args:
+        learned: from `as_learned`.
+    """
     formats.write_pdparams(folder / FINAL_NAME, learned)
     for concept in learned:
         name = "learned_embeds" if len(learned) == 1 else f"learned_embeds-{safe_name(concept.placeholder_token)}"
         formats.write_safetensors(folder / f"{name}.safetensors", concept)
-    return learned
 
 
 def file_facts(args, model, steps: int) -> dict[str, str]:
-    """What an embedding file says about itself, where its format can hold it."""
-    return {
-        "base_model": portable(model.name),
-        "learnable_property": args.learnable_property,
-        "initializer_token": args.initializer_token,
-        "steps": str(steps),
-        "seed": str(args.seed),
-    }
+    """What an embedding file says about the run, where its format can hold it."""
+    return {"base_model": portable(model.name), "steps": str(steps), "seed": str(args.seed)}
+
+
+def _concept_facts(concept) -> dict[str, str]:
+    """What an embedding file says about one concept."""
+    facts = {"learnable_property": concept.learnable_property}
+    return facts if concept.initializer_token is None else facts | {"initializer_token": concept.initializer_token}
 
 
 def portable(path: str) -> str:
@@ -91,7 +97,8 @@ def as_learned(concepts, rows: dict[str, np.ndarray], facts: dict[str, str]) -> 
     for concept in concepts:
         part = slice(first, first + concept.num_vectors)
         vectors = {tower: np.asarray(values[part], dtype=np.float32) for tower, values in rows.items()}
-        learned.append(formats.LearnedEmbedding(concept.placeholder_token, vectors, facts))
+        whole = facts | _concept_facts(concept)
+        learned.append(formats.LearnedEmbedding(concept.placeholder_token, vectors, whole))
         first += concept.num_vectors
     return learned
 
@@ -123,28 +130,51 @@ def git_revision() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def write_run_record(folder: Path, args, model, figures: dict) -> None:
-    """Write `run.json`: arguments, versions, base model, dimensions, seed, revision, and the figures so far."""
-    hidden = {"explicit", "hub_token", "demo_defaults"}
+def write_run_record(folder: Path, args, model, concepts, figures: dict, resumed: Sequence[dict] = ()) -> None:
+    """Write `run.json`: arguments, versions, base model, dimensions, seed, revision, and the figures so far.
+
+    `resumed` says after which steps the run went on from a checkpoint, and what had changed then. What is said per
+    concept is a list where there are several concepts, and a plain value for a single one.
+    """
+    hidden = {"explicit", "hub_token", "demo_defaults", "concepts", "sample_prompts"}
     settings = {k: v for k, v in sorted(vars(args).items()) if k not in hidden}
-    settings |= {k: portable(settings[k]) for k in ("pretrained_model_name_or_path", "train_data_dir") if k in settings}
+    settings["train_data_dir"] = [portable(concept.image_folder) for concept in concepts]
+    if settings.get("mask_dir"):
+        settings["mask_dir"] = [portable(folder) for folder in args.mask_dir]
+    places = ("pretrained_model_name_or_path", "tokenizer_name", "cache_dir")
+    settings |= {k: portable(settings[k]) for k in places if settings.get(k) is not None}
+    settings["sample_prompts"] = [vars(prompt) for prompt in args.sample_prompts]
+    settings |= {k: _single(settings[k]) for k in ("placeholder_token", *PER_CONCEPT)}
     atomic.write_json(
         folder / "run.json",
         {
             "base_model": portable(model.name),
-            "placeholder_token": args.placeholder_token,
-            "initializer_token": args.initializer_token,
-            "learnable_property": args.learnable_property,
-            "num_vectors": args.num_vectors,
+            "placeholder_token": _single([concept.placeholder_token for concept in concepts]),
+            "initializer_token": _single([concept.initializer_token for concept in concepts]),
+            "learnable_property": _single([concept.learnable_property for concept in concepts]),
+            "num_vectors": _single([concept.num_vectors for concept in concepts]),
             "embedding_width": {tower.name: tower.embedding_width for tower in model.towers},
             "prediction_type": model.prediction_type,
             "seed": args.seed,
             "settings": settings,
             "versions": versions(),
             "git_revision": git_revision(),
-            "figures": figures,
+            "resumed": list(resumed),
+            "figures": _finite(figures),
         },
     )
+
+
+def _finite(value):
+    """Figures as JSON can hold them: what is no finite number becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _single(values):
+    """The only value of a list of one; else the list."""
+    return values[0] if isinstance(values, list) and len(values) == 1 else values
 
 
 def closing_lines(args, run) -> list[str]:
@@ -153,14 +183,22 @@ def closing_lines(args, run) -> list[str]:
     lines = []
     if losses:
         lines.append(f"loss on the fixed set: {losses[0]:.4f} before, {losses[-1]:.4f} after")
-    score = run.figures.get("score")
-    if score:
-        lines.append(_score_line(score, "image", "with the training images"))
-        lines.append(_score_line(score, "text", "of edit prompts"))
+    for word, score in run.figures.get("scores", {}).items():
+        of = f"{word}: " if len(run.concepts) > 1 else ""
+        lines.append(of + _score_line(score, "image", "with the training images"))
+        lines.append(of + _score_line(score, "text", "of edit prompts"))
+    lines += row_lines(run.figures.get("rows", {}))
+    skipped = run.figures.get("skipped_steps", 0)
+    lines.append(f"skipped steps: {skipped} of {args.max_train_steps}" if skipped else "skipped steps: none")
+    best = run.figures.get("best", {})
+    if "step" in best:
+        lines.append(f"best step: {best['step']} by the {best['by']}, {best['score']:.4f}: {run.folder / BEST_NAME}")
     lines.append(run.phases.summary())
     if "overview" in run.figures:
         lines.append(f"before and after, side by side: {run.folder / 'overview.png'}")
-    lines.append(f"{args.placeholder_token} is in {run.folder / FINAL_NAME}; draw with it:")
+    words = [concept.placeholder_token for concept in run.concepts]
+    verb, them = ("is", "it") if len(words) == 1 else ("are", "them")
+    lines.append(f"{', '.join(words)} {verb} in {run.folder / FINAL_NAME}; draw with {them}:")
     lines.append(f"    python infer.py --embeds {run.folder / FINAL_NAME}")
     return lines
 

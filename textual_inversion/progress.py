@@ -86,7 +86,7 @@ class Progress:
         if self._bar is not None:
             self._bar.write(line, file=self._stream)
         else:
-            print(line, file=self._stream, flush=True)
+            print_line(line, self._stream)
 
     def close(self) -> None:
         """Leave the bar as it stands; may be called twice."""
@@ -98,6 +98,20 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def print_line(line: str, stream: TextIO | None = None) -> None:
+    """Print a line at once, to `sys.stdout` unless told otherwise.
+
+    Output may go to a file on a disk that is full: that is no reason to end a run. Where the reader of a pipe went
+    away, BrokenPipeError is raised.
+    """
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass  # there is no place to say it
 
 
 def _draws_bars(stream: TextIO) -> bool:

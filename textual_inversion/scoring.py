@@ -21,12 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from textual_inversion import metrics
-from textual_inversion.edit_prompts import EDITS, without_word
+from textual_inversion.edit_prompts import EDITS, edits, without_word
 from textual_inversion.generate import ImageRequest, generate, total_steps
-from textual_inversion.prompts import plain_template
-
-# What stands for a concept in the baseline where no initializer word is known.
-GENERIC_WORDS = {"object": "toy", "style": "style"}
+from textual_inversion.prompts import generic_word, plain_template
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,12 @@ class Protocol:
     """What is generated for a score.
 
     Attributes:
-        learnable_property: "object" or "style".
+        learnable_property: "object", "style" or "face".
         num_images: images of the plain sentence, and of all edit prompts together (rounded up to equal shares).
         images_per_edit_prompt: images of each edit prompt, instead of that share; 64 in the paper.
         seed: seed of the first image of each prompt; the next ones count on from it.
         guidance_scale, num_inference_steps, scheduler, batch_size: as in `generate`.
+        language: of the prompts that pictures are made from, one of `prompts.LANGUAGES`.
     """
 
     learnable_property: str = "object"
@@ -49,16 +47,23 @@ class Protocol:
     num_inference_steps: int = 50
     scheduler: str | None = None
     batch_size: int = 8
+    language: str = "en"
 
     @property
     def edits(self) -> tuple[str, ...]:
         """The edit prompts, with one `{}` each."""
-        return EDITS[self.learnable_property]
+        return edits(self.learnable_property, self.language)
+
+    @property
+    def texts(self) -> list[str]:
+        """What the edited pictures are compared with: always English, which the CLIP models that can be loaded read."""
+        return [without_word(template) for template in EDITS[self.learnable_property]]
 
     def requests(self, word: str) -> list[ImageRequest]:
         """The images to make of a word: `num_images` plain ones, then equally many of each edit prompt."""
         per_edit = self.images_per_edit_prompt or -(-self.num_images // len(self.edits))
-        counts = {plain_template(self.learnable_property): self.num_images, **dict.fromkeys(self.edits, per_edit)}
+        plain = plain_template(self.learnable_property, self.language)
+        counts = {plain: self.num_images, **dict.fromkeys(self.edits, per_edit)}
         return [
             ImageRequest(
                 template.replace("{}", word),
@@ -107,7 +112,7 @@ def score(
         model: a `models.BaseModel` that knows the word.
         scorer: a `clip.ClipScorer`.
         training_images: RGB PIL images.
-        initializer: word or phrase of the baseline; None takes "toy" or "style".
+        initializer: word or phrase of the baseline; None takes "toy", "person" or "style" in the prompts' language.
         fresh_images: other pictures of the same concept, for the ceiling.
         progress: a `progress.Progress` whose total is `protocol.steps(2)`.
 
@@ -115,7 +120,7 @@ def score(
         See `report`.
     """
     protocol = protocol or Protocol()
-    initializer = initializer or GENERIC_WORDS[protocol.learnable_property]
+    initializer = initializer or generic_word(protocol.learnable_property, protocol.language)
     training = scorer.image_features(training_images)
     baseline, concept = measure(model, scorer, [initializer, word], training, protocol, progress)
     return report(baseline, concept, ceiling(scorer, training, fresh_images), word=word, initializer=initializer)
@@ -133,7 +138,7 @@ def measure(model, scorer, words: Sequence[str], training, protocol: Protocol, p
     requests = [request for word in words for request in protocol.requests(word)]
     images = generate(model, requests, scheduler=protocol.scheduler, batch_size=protocol.batch_size, progress=progress)
     features = scorer.image_features(images).reshape(len(words), len(images) // len(words), -1)
-    texts = scorer.text_features([without_word(template) for template in protocol.edits])
+    texts = scorer.text_features(protocol.texts)
     return [_similarity(own, training, texts, protocol) for own in features]
 
 

@@ -5,13 +5,15 @@ A sheet is put together from blocks (RGB images on the paper's colour) that are 
 Small pictures are enlarged by a whole factor, so that a 64-pixel sample can be judged by eye.
 """
 
+import io
+import json
 import os
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from textual_inversion import lettering
-from textual_inversion.atomic import replacing
+from textual_inversion.atomic import write_bytes
 
 PAPER = (250, 249, 246)
 INK = (38, 38, 42)
@@ -103,6 +105,8 @@ def _training_block(images: Images, rows: int, box: tuple[int, int]) -> Image.Im
 def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None = None) -> Image.Image:
     """Samples over time: a row per step, the step number at its left.
 
+    Its `info["frames"]` says where the pictures are; saved along with it, it lets `frames_of` take them out again.
+
     Args:
         frames: (step, pictures) in the order of the rows.
         prompts: one text per column, written above it.
@@ -122,9 +126,38 @@ def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None
         height = max(head.height for head in heads)
         bottom = [_placed(head, (box[0] + 2, height), 0.0, 1.0) for head in heads]
         rows.append(_beside([Image.new("RGB", (margin[0], height), PAPER), *bottom], gap))
-    for step, (_, images) in zip(_cells(steps, margin), frames, strict=True):
-        rows.append(_beside([step, *(_tile(image, box) for image in images)], gap))
-    return _page(_below(rows, gap), box, None)
+    places, top = {}, 2 * gap + sum(row.height + gap for row in rows)
+    for cell, (step, images) in zip(_cells(steps, margin), frames, strict=True):
+        tiles = [_tile(image, box) for image in images]
+        first, pitch = 2 * gap + cell.width + gap, box[0] + 2 + gap
+        places[step] = [(first + i * pitch + 1, top + 1) for i in range(len(tiles))]
+        rows.append(_beside([cell, *tiles], gap))
+        top += rows[-1].height + gap
+    page = _page(_below(rows, gap), box, None)
+    page.info["frames"] = json.dumps({"size": box, "places": places})
+    return page
+
+
+def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list[Image.Image]]]:
+    """The pictures of a saved strip, of the steps before one; [] where there is no strip that tells.
+
+    A strip of these and of further pictures as large as the first ones were is the strip of all of them.
+
+    Args:
+        path: a PNG that `strip` made and that was saved with its `info["frames"]` as text.
+    """
+    try:
+        with Image.open(path) as sheet:
+            told = json.loads(sheet.text["frames"])
+            (width, height), places = told["size"], {int(step): corners for step, corners in told["places"].items()}
+            sheet.load()
+        return [
+            (step, [sheet.crop((left, top, left + width, top + height)) for left, top in corners])
+            for step, corners in places.items()
+            if step < before
+        ]
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return []
 
 
 def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:
@@ -140,8 +173,9 @@ def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str
     for name, value in (text or {}).items():
         value = value.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half characters
         info.add_text(name, value)  # Pillow takes the UTF-8 chunk where Latin-1 does not do
-    with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info)
+    content = io.BytesIO()  # Pillow itself would not say that the disk is full
+    image.save(content, format="PNG", pnginfo=info)
+    write_bytes(path, content.getbuffer())
 
 
 # ---------------------------------------------------------------------------------------------------------- blocks

@@ -5,6 +5,8 @@ import os
 import stat
 from typing import Any
 
+import numpy as np
+
 from textual_inversion import paddle_file, safetensors_file, torch_file
 from textual_inversion.errors import EmbeddingFileError
 from textual_inversion.file_errors import BrokenFile, NotAnEmbedding, UnreadableFile
@@ -64,6 +66,19 @@ def map_whole(path: str | os.PathLike[str]) -> memoryview:
         return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
     finally:
         os.close(descriptor)
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Let go of the pages of a mapped file that were read for an array; they come back when they are read again.
+
+    Pages of a mapped file count as memory of the process until then. Does nothing for an array that is no view of one.
+    """
+    base = array
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    file = base.obj if isinstance(base, memoryview) else base
+    if isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def _open_regular(path: str | os.PathLike[str]) -> int:
