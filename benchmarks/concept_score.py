@@ -1,0 +1,61 @@
+"""The demo's score of one concept's embedding files, from pictures of the plain sentence alone.
+
+The same figure as the share of the way of `score.py` with as many pictures; the edit prompts, which it does not depend
+on, are left out.
+"""
+
+from pathlib import Path
+
+from benchmarks.machine import ROOT
+from demo.shipped import fresh_drawings
+from textual_inversion import metrics
+from textual_inversion.clip import ClipScorer, find_clip
+from textual_inversion.concept_files import attach_files, read_concept_files
+from textual_inversion.generate import generate
+from textual_inversion.images import find_images, fit, load_image
+from textual_inversion.models import load_base_model
+from textual_inversion.options import DEMO_MODEL, demo_defaults
+from textual_inversion.prompts import GENERIC_WORDS
+from textual_inversion.scoring import Protocol, ceiling
+
+
+class ConceptScorer:
+    """How far an embedding has come from the initializer word's likeness (0) to the best possible (1).
+
+    Args:
+        pictures: folder of the concept's pictures, from the repository's root.
+        kind: what of them is learned.
+        num_images: pictures that are made.
+        num_inference_steps: denoising steps of each; None: the demo's own.
+        shared: another one, whose models are used too.
+    """
+
+    def __init__(
+        self,
+        pictures: str,
+        kind: str,
+        num_images: int,
+        num_inference_steps: int | None = None,
+        shared: "ConceptScorer | None" = None,
+    ):
+        self.model = shared.model if shared else load_base_model(DEMO_MODEL)
+        self.clip = shared.clip if shared else ClipScorer(find_clip(DEMO_MODEL))
+        side = self.model.resolution
+        framed = [fit(load_image(path), side, side) for path in find_images(ROOT / pictures)]
+        self._training = self.clip.image_features(framed)
+        self._ceiling = ceiling(self.clip, self._training, fresh_drawings(str(ROOT / pictures), side))
+        own = demo_defaults()
+        steps = num_inference_steps or own["num_inference_steps"]
+        self._protocol = Protocol(kind, num_images, guidance_scale=own["guidance_scale"], num_inference_steps=steps)
+        self._baseline = self._likeness(GENERIC_WORDS[kind])
+
+    def __call__(self, path: Path) -> float:
+        """The share of the way of an embedding file's only word."""
+        file = read_concept_files([path])[0]
+        attach_files(self.model, [file])
+        return metrics.share_of_the_way(self._baseline, self._likeness(file.words[0]), self._ceiling)
+
+    def _likeness(self, word: str) -> float:
+        requests = self._protocol.requests(word)[: self._protocol.num_images]
+        images = generate(self.model, requests, batch_size=self._protocol.batch_size)
+        return metrics.mean_cosine(self.clip.image_features(images), self._training)

@@ -1,0 +1,252 @@
+"""Kill training runs with SIGKILL, let them go on, and see that nothing was lost.
+
+    python benchmarks/kill_and_resume.py [--random 40] [--every 1]
+
+First a run is killed at each step of its saves, one after the other: before a temporary file is made, written, flushed,
+renamed, and before an old checkpoint is removed. Then runs with sample pictures, a log and a best step are killed at
+random moments, up to three times each. After every kill all files that have their final names are opened; every run is
+resumed with `--resume_from_checkpoint latest` until it ends, and what it leaves is compared with what an untouched run
+left. The base model is a tiny random one; the processes are forks of one that has imported paddle, which saves the
+seconds of the import.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+SETTINGS = ["--max_train_steps", "3", "--save_steps", "1", "--checkpoints_total_limit", "2", "--only_save_embeds"]
+QUIET = ["--eval_steps", "0"]
+RICH = ["--eval_steps", "1", "--keep_best", "--validation_prompt", "a <cat-toy>", "--validation_steps", "1",
+        "--num_validation_images", "1", "--report_to", "visualdl"]  # fmt: skip
+KILLS_A_RUN = 3
+
+
+@dataclass
+class Figures:
+    """What was tried and what came of it."""
+
+    kills: collections.Counter = field(default_factory=collections.Counter)
+    runs: int = 0
+    equal: int = 0
+    opened: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The figures, a line each."""
+        steps = ", ".join(f"{name} {count}" for name, count in self.kills.items() if name != "random")
+        in_saves = sum(self.kills.values()) - self.kills["random"]
+        return [
+            f"kills at a step of a save     {in_saves} ({steps})",
+            f"kills at a random moment      {self.kills['random']}",
+            f"kills in all                  {sum(self.kills.values())}",
+            f"files opened after the kills  {self.opened}, not whole {sum('not whole' in f for f in self.faults)}",
+            f"temporary files at the end    {sum('left behind' in f for f in self.faults)}",
+            f"resumed runs equal to the untouched one  {self.equal} of {self.runs}",
+            *(f"FAULT: {fault}" for fault in self.faults),
+        ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the figures; the status is 1 where something was lost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--random", type=int, default=40, metavar="N", help="kills at random moments, at least")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="kill at every N-th step of the saves only")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random moments")
+    args = parser.parse_args(argv)
+    from textual_inversion.runtime import prepare_environment
+
+    prepare_environment(1)
+    import ppdiffusers  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as folder:
+        figures = try_all(Path(folder), args.every, args.random, random.Random(args.seed))
+    print("\n".join(figures.lines()))
+    return 1 if figures.faults else 0
+
+
+def try_all(folder: Path, every: int, random_kills: int, dice: random.Random) -> Figures:
+    """Both parts, with runs in a folder."""
+    figures = Figures()
+    kill_at_steps(folder, every, figures)
+    if random_kills:
+        kill_at_random(folder, random_kills, dice, figures)
+    return figures
+
+
+def kill_at_steps(folder: Path, every: int, figures: Figures) -> None:
+    """Kill a run at each step of its saves."""
+    argv = arguments(folder, *SETTINGS, *QUIET)
+    steps = untouched(argv, folder / "untouched", folder / "steps.txt")
+    for number in range(0, len(steps), every):
+        out = folder / "killed"
+        status = fork(lambda n=number, o=out: train(argv, o, kill_at=n))
+        figures.kills[steps[number]] += 1
+        if os.WTERMSIG(status) != signal.SIGKILL:
+            figures.faults.append(f"the run that was to be killed at step {number} of its saves was not")
+        look(out, figures)
+        finish(argv, out, folder / "untouched", f"after {steps[number]} ({number})", figures)
+
+
+def kill_at_random(folder: Path, kills: int, dice: random.Random, figures: Figures) -> None:
+    """Kill runs at random moments, several times each."""
+    argv = arguments(folder, *SETTINGS, *RICH)
+    begin = time.monotonic()
+    untouched(argv, folder / "untouched-rich", folder / "steps.txt")
+    seconds, out = time.monotonic() - begin, folder / "killed"
+    while figures.kills["random"] < kills:
+        for _ in range(KILLS_A_RUN):
+            moment = dice.uniform(0.1, 1.1) * seconds
+            status = fork(lambda: train(argv, out, resume=True), kill_after=moment)
+            figures.kills["random"] += os.WIFSIGNALED(status)
+            look(out, figures)
+        finish(argv, out, folder / "untouched-rich", "after random moments", figures)
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    """A command line without --output_dir; the base model is made by a process of its own."""
+    if not (folder / "base").exists():
+        from training_runs import short_run
+
+        fork(lambda: short_run(folder, *more))
+    from training_runs import short_run
+
+    argv = short_run(folder, *more)
+    place = argv.index("--output_dir")
+    return argv[:place] + argv[place + 2 :]
+
+
+def untouched(argv: list[str], out: Path, steps: Path) -> list[str]:
+    """Let a run end by itself and return the steps of its saves."""
+    status = fork(lambda: train(argv, out, record=steps))
+    assert status == 0, f"the untouched run ended with {status}"
+    return steps.read_text().split()
+
+
+def finish(argv: list[str], out: Path, untouched_out: Path, when: str, figures: Figures) -> None:
+    """Let a killed run go on to its end, compare, and remove it."""
+    figures.runs += 1
+    status = fork(lambda: train(argv, out, resume=True))
+    left = [str(path.relative_to(out)) for path in out.rglob(".*")]
+    figures.faults += [f"{name} was left behind {when}" for name in left]
+    different = [name for name, content in results(untouched_out).items() if results(out).get(name) != content]
+    figures.equal += status == 0 and not different
+    if status != 0:
+        figures.faults.append(f"the run did not go on {when}")
+    figures.faults += [f"{name} differs {when}" for name in different]
+    shutil.rmtree(out)
+    if figures.runs % 20 == 0:
+        print(f"{sum(figures.kills.values())} kills, {len(figures.faults)} faults", file=sys.stderr, flush=True)
+
+
+def results(out: Path) -> dict[str, object]:
+    """What a run left, as far as it must be equal: files by their bytes, figures but for seconds, the log's points."""
+    chosen = [*out.glob("learned_embeds*"), *out.glob("samples/*"), out / "config.yaml"]
+    found: dict[str, object] = {str(path.relative_to(out)): path.read_bytes() for path in chosen}
+    figures = json.loads((out / "run.json").read_text())["figures"]
+    found["figures"] = {name: value for name, value in figures.items() if name != "seconds"}
+    found["log"] = log_points(out)
+    return found
+
+
+def log_points(out: Path) -> list[tuple]:
+    """(tag, step, value) of every scalar that VisualDL shows of a run."""
+    logs = sorted(out.glob("logs/vdlrecords*"))
+    if not logs:
+        return []
+    from visualdl import LogReader
+
+    reader = LogReader(file_path=str(logs[-1]))
+    return [
+        (tag, point.id, point.value)
+        for tag in sorted(reader.get_tags().get("scalar", ()))
+        for point in reader.get_data("scalar", tag)
+    ]
+
+
+def look(out: Path, figures: Figures) -> None:
+    """Open every file that has its final name."""
+    for path in sorted(out.rglob("*")) if out.exists() else ():
+        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(out).parts):
+            continue
+        figures.opened += 1
+        try:
+            opener_of(path)(path)
+        except Exception as error:
+            figures.faults.append(f"{path.relative_to(out)} is not whole: {error}")
+
+
+def opener_of(path: Path) -> Callable:
+    """What reads a file of this kind."""
+    from PIL import Image
+
+    from textual_inversion import checkpoints
+    from textual_inversion.formats import read_embeddings
+
+    if path.parent.name.startswith("checkpoint-"):
+        return lambda file: checkpoints.read(file.parent)
+    openers = {
+        ".pdparams": read_embeddings,
+        ".safetensors": read_embeddings,
+        ".json": lambda file: json.loads(file.read_text()),
+        ".png": lambda file: Image.open(file).load(),
+    }
+    return openers.get(path.suffix, Path.read_bytes)
+
+
+def train(argv, out: Path, *, resume: bool = False, kill_at: int | None = None, record: Path | None = None) -> None:
+    """The training command in this process.
+
+    Args:
+        kill_at: end by SIGKILL before this step of its saves, counted from 0.
+        record: file that gets the names of the steps.
+    """
+    import train_textual_inversion
+    from textual_inversion import atomic
+
+    steps: list[str] = []
+
+    def step(name: str) -> None:
+        if len(steps) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps.append(name)
+
+    atomic._step = step
+    going_on = ["--resume_from_checkpoint", "latest"] if resume else []
+    train_textual_inversion.main([*argv, "--output_dir", str(out), *going_on])
+    if record is not None:
+        record.write_text("\n".join(steps))
+
+
+def fork(work: Callable[[], object], kill_after: float | None = None) -> int:
+    """Do the work in a child and return what `waitpid` says; it may be killed after some seconds."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            with contextlib.suppress(BaseException):
+                work()
+                status = 0
+        os._exit(status)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)  # not yet waited for, so the number is still its own
+    return os.waitpid(child, 0)[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

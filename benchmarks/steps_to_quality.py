@@ -1,0 +1,299 @@
+"""How many optimizer steps, and seconds, until the demo's words are learned, by several recipes.
+
+    python benchmarks/steps_to_quality.py --seeds 5 --variant plain: "cosine:--lr_scheduler cosine"
+
+Each recipe is a name and flags of the training command; the first one is what the others are compared with. Each
+learns both held-out toys and the style from several seeds. The rows are saved every few steps and scored as `score.py`
+does it: how far the pictures of the plain sentence have come from the initializer word's likeness (0) to the best
+possible (1). Reached is a score when two saves in a row have it; between saves a straight line is drawn. 90 % and 99 %
+are those of the first recipe's final score, the median of its seeds, so that a recipe that ends lower does not win by
+that. The loss on the fixed set is the cheap measure beside it: the share of the first recipe's fall on the same seed.
+
+Scores take most of the time; `--measure loss` does without them. Runs and scores are kept in the work folder, and
+`--reuse` takes them from there where flags and sizes are the same.
+"""
+
+import json
+import math
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import runs, tables  # noqa: E402
+from benchmarks.learning_curves import NEVER, Course, Curve, as_shares, seconds_at, steps_until  # noqa: E402
+from benchmarks.machine import ROOT  # noqa: E402
+from textual_inversion.errors import SettingsError, run_command  # noqa: E402
+from textual_inversion.options import OneLineParser, positive_int  # noqa: E402
+
+# Concept -> (folder of its pictures, what of them is learned).
+CONCEPTS = {
+    "cat": ("cat_toy_images", "object"),
+    "rabbit": ("demo/rabbit_toy_images", "object"),
+    "style": ("demo/style_images", "style"),
+}
+SHARES = (0.9, 0.99)
+MEASURES = ("score", "loss")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe: flags of the training command under a name."""
+
+    name: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a recipe, a concept, a seed, and how it is cut into saves."""
+
+    variant: Variant
+    concept: str
+    seed: int
+    steps: int
+    every: int
+    threads: int | None
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.variant.name}-{self.concept}-{self.seed}"
+
+
+def variant(text: str) -> Variant:
+    """`name:flags` as it stands on the command line."""
+    name, colon, words = text.partition(":")
+    if not colon or not name.replace("-", "").replace("_", "").isalnum():
+        raise SettingsError(
+            f"--variant {text}: write a name, a colon and flags, such as 'cosine:--lr_scheduler cosine'"
+        )
+    return Variant(name, tuple(shlex.split(words)))
+
+
+def build_parser() -> OneLineParser:
+    """The command's flags."""
+    parser = OneLineParser(prog="steps_to_quality.py", description="Steps until the demo's words are learned.")
+    flag = parser.add_argument
+    flag("--variant", nargs="+", default=["plain:"], metavar="NAME:FLAGS", help="recipes; the first is compared with")
+    flag("--concept", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
+    flag("--seeds", type=positive_int, default=5, help="seeds 1, 2, …")
+    flag("--steps", type=positive_int, default=200, help="optimizer steps of each run")
+    flag("--every", type=positive_int, default=10, help="steps between saves, scores and losses")
+    flag("--measure", nargs="+", choices=MEASURES, default=list(MEASURES))
+    flag("--num_images", type=positive_int, default=14, help="pictures that are scored of each save")
+    flag("--num_inference_steps", type=positive_int, help="of these pictures; unset: the demo's own")
+    flag("--jobs", type=positive_int, default=1, help="training runs at a time, with one thread each where several")
+    flag("--reuse", action="store_true", help="take earlier runs and scores of the same flags and sizes")
+    runs.add_work_dir(flag)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    args = build_parser().parse_args(argv)
+    variants = [variant(text) for text in args.variant]
+    threads = 1 if args.jobs > 1 else None
+    jobs = [
+        Job(v, concept, seed, args.steps, args.every, threads)
+        for v in variants
+        for concept in args.concept
+        for seed in range(1, args.seeds + 1)
+    ]
+    place = args.work_dir / "quality"
+    with ThreadPoolExecutor(args.jobs) as pool:
+        courses = dict(zip(jobs, pool.map(lambda job: train(job, place, args.reuse), jobs), strict=True))
+    if "score" in args.measure:
+        add_scores(courses, place, args)
+    parts, targets = [], []
+    for measure in args.measure:
+        results = results_of(courses, variants, args.concept, measure)
+        parts += [f"**By the {_WORDS[measure]}**", results_table(results, variants, args.concept)]
+        targets += targets_of(results, variants, args.concept, measure)
+    title = f"Steps to quality, {args.seeds} seed(s), {args.steps} steps"
+    print(tables.section(title, recipes_table(variants), *parts, tables.targets_table(targets)))
+
+
+_WORDS = {"score": "score", "loss": "loss on the fixed set"}
+
+# ------------------------------------------------------------------------------------------------------- training
+
+
+def train(job: Job, place: Path, reuse: bool) -> Course:
+    """Train, or take what an earlier run of the same settings left."""
+    folder = place / job.name
+    kept, settings = folder / "course.json", _settings(job)
+    if reuse and kept.is_file():
+        found = json.loads(kept.read_text())
+        if found["settings"] == settings:
+            return Course(_pairs(found["loss"]), [], found["step_seconds"])
+    runs.say(f"training {job.name}")
+    record = runs.record(training_flags(job, folder / "out"), folder, instruments=["--only_training"])[0]
+    figures = json.loads((folder / "out/run.json").read_text())["figures"]
+    course = Course(
+        loss=sorted((int(step), loss) for step, loss in figures["fixed_set_loss"].items()),
+        score=[],
+        step_seconds=[computed - begin for begin, computed, _ in record["steps"]],
+    )
+    kept.write_text(json.dumps({"settings": settings, "loss": course.loss, "step_seconds": course.step_seconds}))
+    return course
+
+
+def training_flags(job: Job, output: Path) -> list[str]:
+    """The training command's flags; the recipe's own stand last, and so win."""
+    pictures, kind = CONCEPTS[job.concept]
+    plain = {
+        "train_data_dir": ROOT / pictures,
+        "learnable_property": kind,
+        "placeholder_token": "<new>",
+        "output_dir": output,
+        "max_train_steps": job.steps,
+        "save_steps": job.every,
+        "eval_steps": job.every,
+        "only_save_embeds": True,
+        "report_to": "none",
+        "seed": job.seed,
+        "num_threads": job.threads,
+    }
+    return [*runs.flags(plain), *job.variant.flags]
+
+
+def _settings(job: Job) -> dict:
+    return json.loads(json.dumps(asdict(job)))
+
+
+def _pairs(values) -> Curve:
+    return [(int(step), value) for step, value in values]
+
+
+# -------------------------------------------------------------------------------------------------------- scoring
+
+
+def add_scores(courses: dict[Job, Course], place: Path, args) -> None:
+    """Score every save of every run; a run's scores are written as soon as it is done."""
+    from textual_inversion.runtime import prepare_environment
+
+    prepare_environment()
+    from benchmarks.concept_score import ConceptScorer
+
+    scorers = {}
+    for job, course in courses.items():
+        kept, settings = place / job.name / "scores.json", [args.num_images, args.num_inference_steps]
+        if args.reuse and kept.is_file():
+            found = json.loads(kept.read_text())
+            if found["settings"] == settings and len(found["scores"]) == 1 + len(saves(place / job.name / "out")):
+                course.score = _pairs(found["scores"])
+                continue
+        runs.say(f"scoring {job.name}")
+        if job.concept not in scorers:
+            shared = next(iter(scorers.values()), None)
+            scorers[job.concept] = ConceptScorer(
+                *CONCEPTS[job.concept], args.num_images, args.num_inference_steps, shared
+            )
+        scorer = scorers[job.concept]
+        course.score = [(0, 0.0), *((step, scorer(path)) for step, path in saves(place / job.name / "out"))]
+        kept.write_text(json.dumps({"settings": settings, "scores": course.score}))
+
+
+def saves(folder: Path) -> list[tuple[int, Path]]:
+    """(step, file) of every save of a run, in order."""
+    found = folder.glob("learned_embeds-steps-*.pdparams")
+    return sorted((int(path.stem.rpartition("-")[2]), path) for path in found)
+
+
+# ------------------------------------------------------------------------------------------------------- reckoning
+
+
+@dataclass(frozen=True)
+class Result:
+    """A recipe on a concept, medians of its seeds; infinite where most seeds never reach the share.
+
+    Attributes:
+        final: the last value.
+        steps, seconds: share -> until it is reached.
+    """
+
+    final: float
+    steps: dict[float, float]
+    seconds: dict[float, float]
+
+
+def results_of(courses: dict[Job, Course], variants: Sequence[Variant], concepts, measure: str) -> dict:
+    """(recipe's name, concept) -> `Result`."""
+    found = {}
+    for concept in concepts:
+        own = {job: course for job, course in courses.items() if job.concept == concept}
+        shares = as_shares(own, lambda job: job.variant == variants[0], measure)
+        for v in variants:
+            mine = [job for job in courses if job.variant == v and job.concept == concept]
+            reached = {s: [steps_until(shares[job], s) for job in mine] for s in SHARES}
+            seconds = {
+                s: [seconds_at(courses[job].step_seconds, steps) for job, steps in zip(mine, reached[s], strict=True)]
+                for s in SHARES
+            }
+            final = statistics.median(getattr(courses[job], measure)[-1][1] for job in mine)
+            found[v.name, concept] = Result(final, _medians(reached), _medians(seconds))
+    return found
+
+
+def _medians(values: dict[float, list[float]]) -> dict[float, float]:
+    return {share: statistics.median(each) for share, each in values.items()}
+
+
+def mean_ratio(results: dict, name: str, reference: str, concepts, share: float) -> float | None:
+    """Geometric mean over the concepts of a recipe's steps over the reference's; None where one is never reached."""
+    ratios = [results[name, c].steps[share] / results[reference, c].steps[share] for c in concepts]
+    if not all(0 < ratio < NEVER for ratio in ratios):
+        return None
+    return math.exp(statistics.fmean(map(math.log, ratios)))
+
+
+def recipes_table(variants: Sequence[Variant]) -> str:
+    """What the names stand for."""
+    rows = [(v.name, f"`{shlex.join(v.flags)}`" if v.flags else "the defaults") for v in variants]
+    return tables.table(("recipe", "flags"), rows)
+
+
+def results_table(results: dict, variants: Sequence[Variant], concepts) -> str:
+    """A line per recipe and concept."""
+    rows = []
+    for v in variants:
+        for concept in concepts:
+            result, base = results[v.name, concept], results[variants[0].name, concept]
+            cells = [tables.number(result.final)]
+            for share in SHARES:
+                of = tables.ratio(result.steps[share], base.steps[share])
+                shown = tables.times(of) if of is not None and 0 < of < NEVER else tables.MISSING
+                cells += [_or_never(result.steps[share], tables.number), shown]
+                cells.append(_or_never(result.seconds[share], tables.seconds))
+            rows.append((v.name, concept, *cells))
+    head = ["recipe", "concept", "final"]
+    for share in SHARES:
+        head += [f"steps to {share:.0%}", "of the first recipe's", f"seconds to {share:.0%}"]
+    return tables.table(head, rows)
+
+
+def _or_never(value: float, show) -> str:
+    return "never" if math.isinf(value) else show(value)
+
+
+def targets_of(results: dict, variants: Sequence[Variant], concepts, measure: str) -> list[tables.Target]:
+    """Every other recipe should need half the steps of the first one."""
+    return [
+        tables.Target(
+            f"{v.name}: steps to {share:.0%} by the {_WORDS[measure]}, of {variants[0].name}'s, mean of the concepts",
+            mean_ratio(results, v.name, variants[0].name, concepts, share),
+            0.5,
+        )
+        for v in variants[1:]
+        for share in SHARES
+    ]
+
+
+if __name__ == "__main__":
+    run_command(main)
