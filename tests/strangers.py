@@ -76,7 +76,28 @@ def sound_files() -> dict[str, bytes]:
         "safetensors_sdxl": safetensors_bytes({"clip_l": VECTORS, "clip_g": VECTORS}, {}),
     }
     readable = {name: TORCH_FILES[name] for name in TORCH_FILES if name not in ("integer_bin", "whole_model_pt")}
-    return written | numpy_pickles() | readable
+    return written | of_other_programs() | numpy_pickles() | readable
+
+
+def of_other_programs() -> dict[str, bytes]:
+    """The layouts of other programs in safetensors and pickles, in every precision."""
+    two = {"clip_l": VECTORS, "clip_g": VECTORS}
+    return {
+        "ppdiffusers": pickle.dumps({"<cat>": VECTORS[0]}, 4),
+        "diffusers_safetensors": safetensors_bytes({"<cat>": VECTORS[:1]}, {"format": "pt"}),
+        "invoke": safetensors_bytes({"emb_params": VECTORS}, {}),
+        "onetrainer": safetensors_bytes({"emp_params": VECTORS, "emp_params_out": VECTORS}, {}),
+        "onetrainer_sdxl": safetensors_bytes(two | {"clip_l_out": VECTORS, "clip_g_out": VECTORS}, {}),
+        "half": pickle.dumps({"<cat>": VECTORS.astype(np.float16)}, 4),
+        "bfloat16": _safetensors_of("BF16", (VECTORS.view(np.uint32) >> 16).astype("<u2").tobytes()),
+        "half_safetensors": _safetensors_of("F16", VECTORS.astype("<f2").tobytes()),
+        "double_safetensors": _safetensors_of("F64", VECTORS.astype("<f8").tobytes()),
+    }
+
+
+def _safetensors_of(kind: str, values: bytes) -> bytes:
+    head = f'{{"<cat>":{{"dtype":"{kind}","shape":[2,4],"data_offsets":[0,{len(values)}]}}}}'.encode()
+    return struct.pack("<Q", len(head)) + head + values
 
 
 def attacks_by_global(mark: Path) -> dict[str, tuple[bytes, str]]:

@@ -3,6 +3,7 @@
 import pytest
 
 from textual_inversion.arguments import build_parser, parse_arguments, settle_steps
+from textual_inversion.concepts import Concept
 from textual_inversion.errors import SettingsError
 from textual_inversion.options import DEMO_MODEL, demo_defaults
 
@@ -83,12 +84,18 @@ def test_the_scaled_learning_rate_is_that_of_the_documentation():
         (["--adam_beta1", "1"], "--adam_beta1"),
         (["--max_grad_norm", "0"], "--max_grad_norm"),
         (["--num_vectors", "0"], "--num_vectors"),
-        (["--learnable_property", "face"], "invalid choice"),
+        (["--learnable_property", "smell"], "invalid choice"),
         (["--lr_scheduler", "step"], "invalid choice"),
         (["--device", "tpu"], "must be cpu, gpu or gpu:N"),
         (["--validation_steps", "5"], "without --validation_prompt"),
         (["--validation_epochs", "5"], "without --validation_prompt"),
+        (["--validation_prompts_file", "none.txt"], "none.txt cannot be read"),
+        (["--clip_model", "x"], "without --keep_best"),
+        (["--clip_model", "x", "--keep_best"], "--clip_model judges sample pictures; say with --validation_prompt"),
+        (["--keep_best", "--eval_steps", "0"], "--keep_best has nothing to judge by"),
         (["--hub_model_id", "me/x"], "without --push_to_hub"),
+        (["--hub_whole_pipeline"], "--hub_whole_pipeline needs --push_to_hub"),
+        (["--hub_whole_pipeline", "--push_to_hub", "--only_save_embeds"], "leave --only_save_embeds out"),
     ],
 )
 def test_refusals_are_one_line_that_names_the_flag(argv, message):
@@ -131,3 +138,52 @@ def test_no_other_model_is_written_over(tmp_path):
 def test_results_do_not_go_among_the_training_pictures(tmp_path):
     with pytest.raises(SettingsError, match="--train_data_dir are the same folder"):
         parse_arguments([*REAL, "--output_dir", str(tmp_path), "--train_data_dir", str(tmp_path)])
+
+
+TWO = [*REAL, "--placeholder_token", "<cat>", "<dog>", "--train_data_dir", "cats", "dogs"]
+
+
+def test_what_is_said_once_counts_for_every_concept():
+    args = parse_arguments([*TWO, "--initializer_token", "toy cat", "dog", "--num_vectors", "auto", "2"])
+
+    assert args.concepts == [
+        Concept("<cat>", None, "toy cat", "object", "cats"),
+        Concept("<dog>", 2, "dog", "object", "dogs"),
+    ]
+    assert args.learnable_property == ["object", "object"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([*TWO, "--num_vectors", "1", "2", "3"], "--num_vectors has 3 values and --placeholder_token 2"),
+        ([*REAL, "--initializer_token", "toy", "cat"], "put a phrase into quotes"),
+        ([*REAL, "--placeholder_token", "<a>", "<b>"], "--train_data_dir a folder for each"),
+        ([*TWO[:-1], "--learnable_property", "object", "style", "face"], "--learnable_property has 3"),
+        ([*REAL, "--placeholder_token", "<a>", "<a>", "--train_data_dir", "x", "y"], "<a> twice"),
+        ([*REAL, "--num_vectors", "few"], "--num_vectors: must be a whole number or auto, not few"),
+        (["--learnable_property", "face", "style"], "--learnable_property has 2 values"),
+        ([*REAL, "--hidden_reg_weight", "0.1"], "--hidden_reg_weight pulls towards --initializer_token"),
+        ([*REAL, "--token_dropout", "1"], "--token_dropout"),
+    ],
+)
+def test_what_does_not_fit_the_concepts_is_refused_by_name(argv, message):
+    with pytest.raises(SettingsError) as caught:
+        parse_arguments(argv)
+
+    assert message in str(caught.value)
+
+
+def test_a_real_model_starts_at_random_and_the_demo_from_a_generic_word():
+    assert parse_arguments(REAL).concepts[0].initializer_token is None
+    assert parse_arguments([]).concepts[0].initializer_token == "toy"
+    assert parse_arguments(["--learnable_property", "style"]).concepts[0].initializer_token == "style"
+    assert parse_arguments(["--initializer_embeds", "x.pt"]).concepts[0].initializer_token is None
+
+
+def test_progressive_vectors_without_a_number_take_half_of_the_run():
+    args = parse_arguments([*REAL, "--progressive_vectors", "--max_train_steps", "50"])
+
+    settle_steps(args, num_images=4, world_size=1)
+
+    assert args.progressive_vectors == 25

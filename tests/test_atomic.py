@@ -210,3 +210,46 @@ def test_a_folder_does_not_replace_a_file(tmp_path):
     (tmp_path / "c").touch()
     with pytest.raises(OutputError, match="a file has that name"), atomic.fill_folder(tmp_path / "c"):
         pytest.fail("must not be reached")
+
+
+def test_a_folder_that_cannot_be_opened_is_not_flushed(tmp_path, monkeypatch):
+    """As on Windows, and as where a folder may be written and not read."""
+    plain = os.open
+
+    def refuse(path, flags, *more):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return plain(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    atomic.write_text(tmp_path / "f", "new")
+
+    assert (tmp_path / "f").read_text() == "new" and os.listdir(tmp_path) == ["f"]
+
+
+def test_on_windows_no_process_is_asked_by_a_signal(monkeypatch):
+    monkeypatch.setattr(atomic, "_ON_WINDOWS", True)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was ended"))
+    assert atomic._is_another_process(4)
+
+
+def test_a_folder_that_is_removed_loses_its_name_before_anything_in_it_goes(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoint-2"
+    with atomic.fill_folder(folder) as temporary:
+        atomic.write_new(temporary / "a", b"1" * 10)
+    seen = []
+    monkeypatch.setattr(atomic, "_step", lambda name: seen.append((name, folder.exists())))
+
+    atomic.remove_folder(folder)
+
+    assert seen == [("rename", True), ("remove", False)] and not list(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="checkpoint-2"):
+        atomic.remove_folder(folder)
+
+
+def test_a_new_file_in_a_folder_replaces_none(tmp_path):
+    atomic.write_new(tmp_path / "a", b"1")
+    with pytest.raises(FileExistsError):
+        atomic.write_new(tmp_path / "a", b"2")
+    assert (tmp_path / "a").read_bytes() == b"1"

@@ -6,19 +6,24 @@ import numpy as np
 from PIL import Image
 
 from textual_inversion.before_after import overview_prompts, save_overview
+from textual_inversion.concepts import Concept
+from textual_inversion.sample_prompts import SamplePrompt
 
 
-def settings(**changes):
-    usual = dict(validation_prompt=None, placeholder_token="<cat-toy>", learnable_property="object", language="en")
-    return SimpleNamespace(**usual | changes)
+def settings(kind="object", **changes):
+    concept = Concept("<cat-toy>", learnable_property=kind)
+    return SimpleNamespace(**dict(sample_prompts=[], concepts=[concept], language="en") | changes)
 
 
 def test_the_users_own_prompts_come_first():
-    assert overview_prompts(settings(validation_prompt=["A <cat-toy> backpack"])) == ["A <cat-toy> backpack"]
+    own = [SamplePrompt("A <cat-toy> backpack", seed=3)]
+
+    assert overview_prompts(settings(sample_prompts=own)) == own
 
 
 def test_without_prompts_a_concept_is_shown_off_as_what_it_is():
-    thing, style = overview_prompts(settings()), overview_prompts(settings(learnable_property="style"))
+    kinds = (overview_prompts(settings(kind)) for kind in ("object", "style"))
+    thing, style = ([prompt.text for prompt in prompts] for prompts in kinds)
 
     assert all("<cat-toy>" in prompt for prompt in thing + style)
     assert thing[0] == "a photo of a <cat-toy>"

@@ -4,16 +4,10 @@ import numpy as np
 import paddle
 import pytest
 
-from textual_inversion.concepts import (
-    Concept,
-    PromptEncoder,
-    attach_concepts,
-    check_placeholder,
-    initial_rows,
-    start_rows,
-)
+from textual_inversion.concepts import Concept, PromptEncoder, attach_concepts, check_placeholder, check_sentences
 from textual_inversion.errors import ConceptError
 from textual_inversion.models import load_base_model
+from textual_inversion.sampler import TrainingImage
 from textual_inversion.tokenizers import load_clip_tokenizer
 from tiny_models import build_model
 
@@ -78,6 +72,60 @@ def test_a_bare_word_fires_as_a_whole_word_only(tokenizer, prompt, holds):
     assert (900 in encoder.token_ids(prompt)) is holds
 
 
+@pytest.mark.parametrize(
+    ("word", "prompt", "holds"),
+    [
+        ("det-logo", "一张det-logo的照片", True),
+        ("det-logo", "det-logoの写真", True),
+        ("det-logo", "一张det-logos的照片", False),
+        ("猫玩具", "一张猫玩具的照片", True),
+        ("größer", "ein größerer", False),
+        ("größer", "viel größer.", True),
+    ],
+)
+def test_scripts_without_blanks_hold_a_word_as_it_stands(tokenizer, word, prompt, holds):
+    assert PromptEncoder(tokenizer, {word: 1}, first_id=900).holds_placeholder(prompt) is holds
+
+
+def test_other_words_can_be_held_still(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<a>": 2, "<b>": 2, "det-logo": 1}, first_id=900)
+
+    plain = "<a> and <b> and <b>_1 on det-logo, det-logos"
+
+    prompt = encoder.held_still(plain, "<a>")
+
+    free = encoder.token_ids(plain)
+    still = {902: 907, 903: 908, 904: 909}
+    assert encoder.token_ids(prompt) == [still.get(i, i) for i in free]
+    assert encoder.token_ids(prompt, {"<b>": (1,)}).count(908) == 2  # in place of both vectors, and by its own name
+    assert encoder.held_still(prompt, "<b>") == encoder.held_still(plain, "<b>")
+    assert encoder.replaced(prompt, {"<b>": "cat"}).startswith("<a> and cat and")
+    assert encoder.ends([prompt]) == encoder.ends([plain])
+
+
+def test_what_is_held_still_reads_the_same_and_gets_no_gradient(model):
+    rows = {"text_encoder": np.random.default_rng(0).standard_normal((3, model.embedding_width)).astype("float32")}
+    embedding = attach_concepts(model, {"<a>": 2, "<b>": 1}, rows)["text_encoder"]
+    prompt = "a <a> beside a <b>"
+
+    free = model.encode_prompts([prompt]).hidden_states
+    still = model.encode_prompts([model.towers[0].encode_ids.held_still(prompt, "<a>")]).hidden_states
+    (still * paddle.arange(still.shape[-1], dtype="float32")).sum().backward()
+
+    np.testing.assert_array_equal(free.numpy(), still.numpy())
+    assert (np.abs(embedding.parts[0].grad.numpy()).max(axis=1) > 0).all()
+    assert not embedding.parts[1].grad.numpy().any()
+
+
+@pytest.mark.parametrize("sentence", ["my_det-logo_picture", "a det-logo-like thing", "a <other>"])
+def test_a_sentence_from_which_nothing_is_learned_is_refused(tokenizer, sentence):
+    encoder = PromptEncoder(tokenizer, {"det-logo": 1, "<other>": 1}, first_id=900)
+    images = [TrainingImage(0, ("a det-logo", sentence))]
+
+    with pytest.raises(ConceptError, match="does not hold det-logo as a word of its own"):
+        check_sentences(encoder, [Concept("det-logo"), Concept("<other>")], images, note=print)
+
+
 def test_one_vector_can_be_named_alone(tokenizer):
     encoder = PromptEncoder(tokenizer, {"<t>": 12}, first_id=900)
 
@@ -102,31 +150,40 @@ def test_unusable_placeholders_are_refused(tokenizer, bad):
         check_placeholder(bad, tokenizer)
 
 
-def test_rows_start_at_the_initializers_mean_and_apart_from_one_another(model, tokenizer):
-    table = paddle.to_tensor(np.random.default_rng(0).standard_normal((2000, 8)).astype("float32"))
-    ids = PromptEncoder(tokenizer).token_ids("toy cat")
+def test_only_the_chosen_vectors_stand_in_a_prompt_in_their_order(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<t>": 3, "<other>": 2}, first_id=900)
 
-    rows = initial_rows(Concept("<t>", 3, "toy cat"), tokenizer, table, np.random.default_rng(0))
+    ids = encoder(["a <t> and <other>", "a <t>"], [{"<t>": (2, 0)}, {"<t>": (1,)}])
 
-    np.testing.assert_allclose(rows[0], table.numpy()[ids].mean(0), atol=1e-6)
-    assert np.abs(rows[0] - rows[1]).max() > 1e-3 and np.abs(rows[1] - rows[2]).max() > 1e-3
-    assert np.abs(rows - rows[0]).std() < 0.2 * table.numpy().std()
-
-
-@pytest.mark.parametrize("initializer", ["", "   "])
-def test_an_empty_initializer_is_refused(model, initializer):
-    with pytest.raises(ConceptError, match="initializer"):
-        start_rows(model, [Concept("<t>", 1, initializer)], np.random.default_rng(0))
+    a, and_ = encoder.token_ids("a"), encoder.token_ids("and")
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    assert ids[0][:8].tolist() == [start, *a, 902, 900, *and_, 903, 904, end]
+    assert ids[1][:4].tolist() == [start, *a, 901, end]
 
 
-def test_more_vectors_than_a_prompt_has_room_for_are_refused(model):
-    with pytest.raises(ConceptError, match="at most 63"):
-        start_rows(model, [Concept("<t>", 64, "toy")], np.random.default_rng(0))
+def test_the_end_token_is_found_also_behind_a_cut_prompt(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<t>": 2}, first_id=900)
+    prompts = ["a <t>", "", " ".join(["toy"] * 200)]
+
+    ends = encoder.ends(prompts)
+
+    assert ends.tolist() == [4, 1, 76]
+    assert all(row[end] == tokenizer.eos_token_id for row, end in zip(encoder(prompts), ends, strict=True))
+    assert encoder.ends(prompts[:1], [{"<t>": (0,)}]).tolist() == [3]
+
+
+def test_placeholders_give_way_to_other_words_as_whole_words(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<t>": 2, "det-logo": 1}, first_id=900)
+
+    assert encoder.replaced("a <t> on a det-logo, det-logos", {"<t>": "grey cat", "det-logo": "sign"}) == (
+        "a grey cat on a sign, det-logos"
+    )
+    assert encoder.replaced("a <t>", {}) == "a <t>"
 
 
 def test_attached_words_change_only_prompts_that_hold_them(model):
     before = model.encode_prompts(["a photo of a toy"]).hidden_states.numpy()
-    rows = start_rows(model, [Concept("<t>", 2, "cat")], np.random.default_rng(0))
+    rows = {"text_encoder": np.random.default_rng(0).standard_normal((2, model.embedding_width))}
 
     embeddings = attach_concepts(model, {"<t>": 2}, rows)
 
@@ -135,3 +192,16 @@ def test_attached_words_change_only_prompts_that_hold_them(model):
     hidden.sum().backward()
     gradient = embeddings["text_encoder"].rows.grad.numpy()
     assert (np.abs(gradient).max(axis=1) > 0).all()
+
+
+def test_a_prompt_moves_the_part_of_its_own_concept_only(model):
+    rows = {"text_encoder": np.random.default_rng(0).standard_normal((3, model.embedding_width)).astype("float32")}
+    embedding = attach_concepts(model, {"<one>": 2, "<two>": 1}, rows)["text_encoder"]
+
+    model.encode_prompts(["a photo of a <one>"]).hidden_states.sum().backward()
+
+    one, two = embedding.parts
+    assert one.shape == [2, model.embedding_width] and two.shape == [1, model.embedding_width]
+    assert (np.abs(one.grad.numpy()).max(axis=1) > 0).all()
+    assert not two.grad.numpy().any()
+    np.testing.assert_array_equal(embedding.rows.numpy(), rows["text_encoder"])

@@ -57,7 +57,7 @@ def test_without_arguments_a_toy_is_learned_that_the_model_never_saw(tmp_path, c
     """The quick start, whole: half of the way to fresh drawings at least, and the word still composes."""
     train_textual_inversion.main(["--output_dir", str(tmp_path / "out")])
 
-    score = json.loads((tmp_path / "out" / "run.json").read_text())["figures"]["score"]
+    score = json.loads((tmp_path / "out" / "run.json").read_text())["figures"]["scores"]["<cat-toy>"]
     assert score["share_of_the_way"] >= 0.5
     assert score["text_ratio"] >= 0.8
     losses = list(json.loads((tmp_path / "out" / "run.json").read_text())["figures"]["fixed_set_loss"].values())

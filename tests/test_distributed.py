@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
+import pytest
 
 from conftest import ROOT
 from textual_inversion import distributed
 from textual_inversion.distributed import Ranks
+from textual_inversion.signals import Signals
 
 
 def parameter(gradient):
@@ -18,29 +21,50 @@ def parameter(gradient):
     return p
 
 
-def test_one_all_reduce_carries_the_rows_of_all_encoders_and_nothing_else(monkeypatch):
-    sent = []
+@pytest.mark.parametrize(("told", "others"), [(None, 0.0), (15, 0.0), (None, 1.0)])
+def test_one_all_reduce_carries_the_rows_of_all_encoders_and_whether_to_end(monkeypatch, told, others):
+    sent, stop = [], Signals()
+    stop.received = told
 
     def all_reduce(flat):
         sent.append(list(flat.shape))
-        flat.set_value(flat + 10.0)  # what the other rank has
+        flat.set_value(flat + paddle.to_tensor([10.0] * (flat.shape[0] - 1) + [others]))  # what the other rank has
 
     monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
     rows = [parameter([[2.0, 4.0]]), parameter([[6.0, 8.0, 10.0], [1.0, 2.0, 3.0]])]
 
-    Ranks(0, 2).mean_gradients(rows)
+    Ranks(0, 2).mean_gradients(rows, stop)
 
-    assert sent == [[1 * 2 + 2 * 3]]
+    assert sent == [[1 * 2 + 2 * 3 + 1]]
+    assert stop.agreed == bool(told or others)
     np.testing.assert_allclose(rows[0].grad.numpy(), [[6.0, 7.0]])
     np.testing.assert_allclose(rows[1].grad.numpy(), [[8.0, 9.0, 10.0], [5.5, 6.0, 6.5]])
+
+
+class OnGpu:
+    """A number that would have to be waited for."""
+
+    def __init__(self, value):
+        self.place, self.value = SimpleNamespace(is_cpu_place=lambda: False), value
+
+    def __float__(self):
+        return self.value
+
+
+def test_on_a_gpu_all_end_a_step_later_and_no_step_waits_for_its_own_answer():
+    ranks = Ranks(0, 2)
+    assert [ranks._is_asked(OnGpu(value)) for value in (0.0, 1.0, 1.0)] == [False, False, True]
 
 
 def test_alone_nothing_is_exchanged(monkeypatch):
     monkeypatch.setattr(distributed.dist, "all_reduce", None)
     rows = [parameter([[2.0, 4.0]])]
 
-    Ranks().mean_gradients(rows)
+    stop = Signals()
+    Ranks().mean_gradients(rows, stop)
     Ranks().wait()
+    Ranks().leave()
+    assert not stop.agreed
 
     np.testing.assert_array_equal(rows[0].grad.numpy(), [[2.0, 4.0]])
     assert Ranks().broadcast("seed") == "seed"
@@ -61,6 +85,9 @@ distributed.dist.all_reduce(sum_)
 assert sum_.tolist() == [2.0] * 3
 ranks.wait()
 open(sys.argv[1] + str(ranks.rank), "w").close()
+print("done")  # in a buffer, as stdout is a file here
+ranks.leave()
+sys.exit("still here")
 """
 
 
@@ -75,3 +102,16 @@ def test_ranks_wait_for_a_slow_one_longer_than_gloo_would(tmp_path):
 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert sorted(p.name for p in tmp_path.glob("done-*")) == ["done-0", "done-1"]
+    logs = [path.read_text() for path in tmp_path.glob("log/workerlog.*")]
+    assert len(logs) == 2 and all("done" in log and "still here" not in log for log in logs)
+
+
+def test_rows_that_nothing_led_to_take_no_part(monkeypatch):
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda flat: flat.set_value(flat * 2.0))
+    led_to, left_out = parameter([[2.0, 4.0]]), paddle.create_parameter([1, 3], "float32")
+
+    Ranks(0, 2).mean_gradients([left_out, led_to])
+    Ranks(0, 2).mean_gradients([left_out])
+
+    assert left_out.grad is None
+    np.testing.assert_array_equal(led_to.grad.numpy(), [[2.0, 4.0]])

@@ -186,10 +186,59 @@ def test_the_table_of_the_demo_holds_its_defaults(readme):
 @pytest.mark.parametrize("readme", READMES)
 def test_every_flag_in_the_text_exists(readme):
     flags = {a.option_strings[-1] for command in COMMANDS for group in groups(command) for a in group}
-    elsewhere = {"--help"}
+    elsewhere = {"--help", "--guidance", "--steps", "--negative"}  # the last three stand in files of prompts
 
-    prose = "".join(re.findall("`[^`]*`", _FENCE.sub("", read(readme))))
+    # Only the first column of the comparison speaks of this project.
+    kept = re.sub(r"^(\|[^|]*)(\|[^|]*){4}\|$", r"\1", _FENCE.sub("", read(readme)), flags=re.MULTILINE)
+    prose = "".join(re.findall("`[^`]*`", kept))
     assert set(re.findall(r"--\w+", prose)) - elsewhere == flags
+
+
+def _comparison(readme: str) -> list[list[str]]:
+    """The rows of the table that compares with other systems: here, their three names, a test."""
+    return next(table for table in tables(read(readme)) if len(table[0]) == 5 and "img_dirs" in str(table))
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_what_is_said_to_be_proved_names_a_test_that_is_there(readme):
+    proofs = next(table for table in tables(read(readme)) if len(table[0]) == 8)
+    others = _comparison(readme)
+
+    assert len(proofs) >= 10 and len(others) >= 20
+    for row in others:
+        ((file, name),) = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row[-1])
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+    for row in proofs:
+        for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", row[-1]):
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert "::" in row[-1] and set(row[1:-1]) <= {"✓", "–"}
+
+
+# What the three systems of the documents let their users say: the ppdiffusers example under the same names here, the
+# other two under names of their own.
+PPDIFFUSERS = """pretrained_model_name_or_path train_data_dir placeholder_token initializer_token learnable_property
+    num_train_epochs max_train_steps save_steps gradient_accumulation_steps enable_xformers_memory_efficient_attention
+    language learning_rate scale_lr lr_scheduler lr_warmup_steps train_batch_size center_crop height width resolution
+    repeats gradient_checkpointing output_dir validation_prompt validation_epochs seed adam_beta1 adam_beta2
+    adam_weight_decay adam_epsilon max_grad_norm logging_dir report_to push_to_hub hub_token hub_model_id""".split()
+OTHERS = """learnable_properties concept_tokens concept_strs initializer_tokens initializer_strs train_img_dirs img_dirs
+    inference_prompts max_length HF_AUTH_TOKEN uuids generate_grid.yaml const.yaml const_advanced.yaml
+    --data_path --save_path --infer_during_train infer_interval --total_step --weight --textual_inversion_weight
+    --prompt --num_cols --config --device_target""".split()
+
+
+def test_every_flag_of_the_ppdiffusers_example_is_here():
+    assert set(PPDIFFUSERS) <= {action.dest for group in groups("train_textual_inversion.py") for action in group}
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_what_other_systems_call_a_thing_has_its_place_in_the_table(readme):
+    comparison = _comparison(readme)
+
+    elsewhere = "\n".join(cell for row in comparison for cell in row[1:-1])
+    assert [name for name in OTHERS if name not in elsewhere] == []
+    ours = {a.option_strings[-1] for command in COMMANDS for group in groups(command) for a in group}
+    assert set(re.findall(r"--\w+", " ".join(row[0] for row in comparison))) <= ours
 
 
 @pytest.mark.parametrize("readme", READMES)

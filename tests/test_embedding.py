@@ -22,7 +22,7 @@ def rows():
 def test_lookup_takes_old_ids_from_the_table_and_new_ones_from_the_rows(table, rows):
     ids = paddle.to_tensor([[0, 5, 6], [7, 6, 2]])
 
-    found = ConceptEmbedding(table, rows)(ids)
+    found = ConceptEmbedding(table, [rows])(ids)
 
     expected = np.concatenate([table.numpy(), rows])[ids.numpy()]
     np.testing.assert_array_equal(found.numpy(), expected)
@@ -30,7 +30,7 @@ def test_lookup_takes_old_ids_from_the_table_and_new_ones_from_the_rows(table, r
 
 def test_only_the_rows_are_parameters_and_get_gradients(table, rows):
     before = table.numpy().copy()
-    layer = ConceptEmbedding(table, rows)
+    layer = ConceptEmbedding(table, [rows])
 
     layer(paddle.to_tensor([[0, 7, 7]])).sum().backward()
 
@@ -43,14 +43,14 @@ def test_only_the_rows_are_parameters_and_get_gradients(table, rows):
 
 
 def test_the_table_is_shared_not_copied(table, rows):
-    layer = ConceptEmbedding(table, rows)
+    layer = ConceptEmbedding(table, [rows])
 
     assert layer.table.data_ptr() == table.data_ptr()
 
 
 def test_rows_of_another_width_are_refused(table):
     with pytest.raises(ValueError, match="width 4"):
-        ConceptEmbedding(table, np.zeros((1, 3), dtype="float32"))
+        ConceptEmbedding(table, [np.zeros((1, 3), dtype="float32")])
 
 
 class Encoder:

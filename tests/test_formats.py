@@ -94,10 +94,12 @@ def test_the_watch_sees_what_python_itself_would_run(tmp_path):
     assert any("os.system" in event for event in watch.seen) and (tmp_path / "mark").exists()
 
 
-def test_damaged_files_end_in_a_named_error(tmp_path):
-    figures = fuzz(1500, seed=1, folder=tmp_path)
-    assert figures["executions"] == [] and figures["unnamed"] == [] and figures["greedy"] == []
-    assert set(figures["outcomes"]) >= {"read", "BrokenFile", "RefusedFile", "NotAnEmbedding"}
+def test_hostile_files_end_in_a_named_error_and_nothing_runs(tmp_path):
+    figures = fuzz(1500, 1, tmp_path, made=300)
+    assert figures.executions == [] and figures.unnamed == [] and figures.greedy == []
+    assert set(figures.names()) >= {"read", "BrokenFile", "RefusedFile", "NotAnEmbedding", "WrongValues"}
+    assert figures.files["damaged"] == 1500 and figures.files["made up"] == 300 and figures.files["crafted"] > 70
+    assert list(tmp_path.iterdir()) == [tmp_path / "hostile"]
 
 
 @pytest.mark.parametrize("name", list(sound_files()))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from textual_inversion.errors import OutputError
-from textual_inversion.gallery import Gallery
+from textual_inversion.gallery import SCANNED, Gallery, label
 
 SETTINGS = {"base_model": "models/sd", "embeds": [{"file": "a.pdparams", "sha256": "00"}]}
 
@@ -75,3 +75,10 @@ def test_another_programs_manifest_is_not_touched(tmp_path, content):
     with pytest.raises(OutputError, match="choose another --output_dir"):
         Gallery(tmp_path, SETTINGS)
     assert (tmp_path / "manifest.json").read_text() == content
+
+
+def test_labels_name_the_settings_that_differ():
+    entry = {"prompt": "a <t>", "seed": 3, "guidance_scale": 7.5, "num_inference_steps": 20}
+
+    assert label(entry, []) == "a <t>  (seed 3)"
+    assert label(entry, list(SCANNED)) == "a <t>  (seed 3, guidance 7.5, steps 20)"

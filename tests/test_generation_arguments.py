@@ -36,3 +36,20 @@ def test_pixels():
     for text, message in (("20", "multiple of 8, not 20; try 16"), ("0", "at least 1"), ("x", "no whole number")):
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             shared.pixels(text)
+
+
+def test_where_the_base_model_came_from_is_taken_from_the_record():
+    file = argparse.Namespace(run={"settings": {"tokenizer_name": "there", "revision": "v2", "variant": None}})
+    empty = dict(tokenizer_name=None, variant=None, cache_dir=None)
+
+    unnamed = argparse.Namespace(pretrained_model_name_or_path=None, revision=None, **empty)
+    shared.settle_source(unnamed, [argparse.Namespace(run={}), file])
+    assert (unnamed.tokenizer_name, unnamed.revision, unnamed.cache_dir) == ("there", "v2", None)
+
+    chosen = argparse.Namespace(pretrained_model_name_or_path=None, revision="main", **empty)
+    shared.settle_source(chosen, [file])
+    assert chosen.revision == "main"
+
+    named = argparse.Namespace(pretrained_model_name_or_path="other", revision=None, **empty)
+    shared.settle_source(named, [file])
+    assert named.tokenizer_name is None and named.revision is None

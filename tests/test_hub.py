@@ -108,8 +108,9 @@ def test_a_folder_is_taken_as_it_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("layout", ["ppdiffusers", "diffusers"])
-def test_a_model_in_the_cache_of_ppdiffusers_needs_no_network(tmp_path, layout):
-    folder = build_model(tmp_path / "paddlenlp" / "ppdiffusers" / NAME, layout=layout, shards=2)
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "taiyi", "alt", "ldm"])
+def test_a_model_in_the_cache_of_ppdiffusers_needs_no_network(tmp_path, family, layout):
+    folder = build_model(tmp_path / "paddlenlp" / "ppdiffusers" / NAME, family, layout, shards=2)
 
     assert hub.resolve(NAME) == folder
 
@@ -127,6 +128,14 @@ def test_a_half_filled_cache_is_not_taken(tmp_path, gone):
     folder = build_model(tmp_path / "paddlenlp" / "ppdiffusers" / NAME)
     path = folder / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    with pytest.raises(BaseModelError, match="no model hub can be reached"):
+        hub.resolve(NAME)
+
+
+@pytest.mark.parametrize("family, gone", [("sdxl", "text_encoder_2"), ("sdxl", "tokenizer_2"), ("ldm", "bert")])
+def test_a_cache_without_a_part_that_its_family_needs_is_not_taken(tmp_path, family, gone):
+    shutil.rmtree(build_model(tmp_path / "paddlenlp" / "ppdiffusers" / NAME, family) / gone)
 
     with pytest.raises(BaseModelError, match="no model hub can be reached"):
         hub.resolve(NAME)
@@ -159,10 +168,11 @@ def test_what_is_no_hub_name_is_a_missing_folder(name):
 
 
 def test_a_file_is_told_from_a_folder(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"x")
+    for name, message in (("model.ckpt", "is a file; give the folder"), ("model.safetensors", "cut off or damaged")):
+        (tmp_path / name).write_bytes(b"x")
 
-    with pytest.raises(BaseModelError, match="is a file"):
-        hub.resolve(tmp_path / "model.safetensors")
+        with pytest.raises(BaseModelError, match=message):
+            hub.resolve(tmp_path / name)
 
 
 def test_each_part_is_fetched_once_and_nothing_else():
@@ -217,6 +227,37 @@ def test_a_variant_is_fetched_where_there_is_one():
 
     assert sum("fp16" in name for name in files) == 4
     assert not [name for name in files if name.endswith((".bin", "model.safetensors")) and "fp16" not in name]
+
+
+@pytest.mark.parametrize("family", ["sdxl", "taiyi", "alt", "ldm"])
+def test_every_family_can_be_fetched_from_hugging_face(tmp_path, monkeypatch, family):
+    from textual_inversion.models import load_base_model
+
+    there = build_model(tmp_path / "there", family, "diffusers", tokenizer_json_only=family == "alt")
+    hugging_face(monkeypatch, there)
+
+    assert tree(load_base_model(NAME).folder) == tree(there)
+
+
+def test_the_commands_pass_on_where_a_base_model_comes_from(tmp_path, monkeypatch):
+    import infer
+    import train_textual_inversion
+    from training_runs import short_run
+
+    asked = hugging_face(monkeypatch, build_model(tmp_path / "there", layout="diffusers", variant="fp16"))
+    source = ["--pretrained_model_name_or_path", NAME, "--revision", "v2", "--variant", "fp16"]
+    source += ["--cache_dir", str(tmp_path / "mine"), "--hub_token", "secret"]
+    argv = short_run(tmp_path, *source, "--only_save_embeds")
+
+    train_textual_inversion.main(argv)
+    shutil.rmtree(tmp_path / "mine")
+    quick = ["--prompt", "a <cat-toy>", "--num_images", "1", "--num_inference_steps", "1"]
+    file = str(tmp_path / "out/learned_embeds.pdparams")
+    infer.main([*source, "--embeds", file, *quick, "--output_dir", str(tmp_path / "drawn")])
+
+    assert [(one["name"], one["revision"]) for one in asked] == [(NAME, "v2")] * 2
+    weights = tmp_path / "mine" / NAME.replace("/", "--") / "v2/unet/diffusion_pytorch_model.fp16.safetensors"
+    assert weights.is_file() and "secret" not in (tmp_path / "out/run.json").read_text()
 
 
 def test_a_download_from_hugging_face_loads(tmp_path, monkeypatch):

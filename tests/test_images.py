@@ -200,6 +200,22 @@ def test_an_opaque_alpha_channel_is_not_worth_a_note(tmp_path):
     assert loaded.getpixel((0, 0)) == RED and notes == []
 
 
+def test_opacity_is_read_upright_and_full_where_there_is_none(tmp_path):
+    picture = two_halves().convert("RGBA")
+    picture.paste((0, 0, 0, 0), (0, 0, 40, 5))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    picture.save(tmp_path / "a.png", exif=exif)
+    two_halves().save(tmp_path / "b.jpg")
+
+    alpha, opaque = images.load_alpha(tmp_path / "a.png"), images.load_alpha(tmp_path / "b.jpg")
+
+    assert (alpha.mode, alpha.getpixel((5, 2)), alpha.getpixel((5, 17))) == ("L", 255, 0)
+    assert (opaque.size, opaque.getextrema()) == ((40, 20), (255, 255))
+    with pytest.raises(ImageError, match="nowhere.png"):
+        images.load_alpha(tmp_path / "nowhere.png")
+
+
 def test_a_palette_with_a_transparent_entry(tmp_path):
     picture = two_halves().quantize(4)
     picture.save(tmp_path / "a.png", transparency=picture.getpixel((0, 0)))
@@ -436,8 +452,19 @@ def test_interpolations_differ_and_linear_is_bilinear():
 
 
 def test_an_unknown_interpolation_names_the_known_ones():
-    with pytest.raises(SettingsError, match="cubic.*bicubic, lanczos"):
-        images.fit(two_halves(), 8, 8, interpolation="cubic")
+    for resize in (images.fit, images.cover):
+        with pytest.raises(SettingsError, match="cubic.*bicubic, lanczos"):
+            resize(two_halves(), 8, 8, interpolation="cubic")
+
+
+@pytest.mark.parametrize(
+    ("size", "covering"), [((80, 20), (64, 16)), ((20, 80), (32, 128)), ((40, 20), (32, 16)), ((7, 10), (32, 46))]
+)
+def test_covering_keeps_the_whole_picture_and_its_shape(size, covering):
+    covered = images.cover(two_halves(*size), 16, 32)
+
+    assert covered.size == covering
+    assert near(covered.getpixel((0, 8)), RED) and near(covered.getpixel((covering[0] - 1, 8)), BLUE)
 
 
 def test_arrays_run_from_minus_one_to_one_and_back_without_loss():

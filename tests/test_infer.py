@@ -75,6 +75,30 @@ def test_without_prompts_the_word_is_shown_off(tmp_path, base, kind, first):
     assert images[0]["prompt"] == first and len({image["prompt"] for image in images}) >= 5
 
 
+def test_a_chinese_word_is_shown_off_in_chinese(tmp_path, base):
+    file = embeds(tmp_path / "run", base, "<w>", settings={"language": "zh"})
+
+    infer.main(["--embeds", file, *QUICK, "--num_images", "1", "--output_dir", str(tmp_path / "out")])
+
+    images = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"][0]["images"]
+    assert images[0]["prompt"] == "一张<w>的照片" and not any(image["prompt"].isascii() for image in images)
+
+
+def test_a_run_without_pictures_leaves_the_last_one_listed(tmp_path, base, monkeypatch):
+    from textual_inversion import generate
+
+    file = embeds(tmp_path / "run", base)
+    arguments = ["--embeds", file, *QUICK, "--prompt", "a <cat-toy>", "--output_dir", str(tmp_path / "out")]
+    infer.main(arguments)
+    before = tree(tmp_path / "out")
+    monkeypatch.setattr(generate, "_make_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        infer.main(arguments)
+
+    assert tree(tmp_path / "out") == before
+
+
 def test_two_files_in_one_prompt(tmp_path, base):
     files = [embeds(tmp_path / "a", base, "<a>"), embeds(tmp_path / "b", base, "<b>", vectors=2)]
 
@@ -194,3 +218,18 @@ def test_without_arguments_the_demo_is_shown(tmp_path, monkeypatch):
     with Image.open(tmp_path / "outputs" / images[0]["file"]) as image:
         assert image.size == (64, 64)
         assert np.asarray(image).std() > 20
+
+
+def test_prompts_guidance_and_steps_are_scanned_as_a_grid(tmp_path, base):
+    file = embeds(tmp_path / "run", base)
+
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", "the <cat-toy>", "--guidance_scale", "1", "3",
+                "--num_inference_steps", "1", "2", "--num_images", "1", "--seed", "7",
+                "--output_dir", str(tmp_path / "out")])  # fmt: skip
+
+    (run,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"]
+    assert [(i["prompt"], i["guidance_scale"], i["num_inference_steps"]) for i in run["images"]] == [
+        (prompt, scale, steps) for prompt in ("a <cat-toy>", "the <cat-toy>") for scale in (1, 3) for steps in (1, 2)
+    ]
+    pictures = {np.asarray(Image.open(tmp_path / "out" / i["file"])).tobytes() for i in run["images"]}
+    assert len(pictures) == 8

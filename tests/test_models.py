@@ -101,6 +101,23 @@ def test_all_is_frozen_in_float32_and_in_evaluation_mode(tmp_path):
         assert all(p.stop_gradient and p.dtype == paddle.float32 for p in layer.parameters())
 
 
+@pytest.mark.parametrize(
+    "old", [("text_encoder", "embeddings.LayerNorm.", "embeddings.layer_norm."), ("text_encoder", "", "bert.")]
+)
+def test_older_names_of_a_bert_are_known(tmp_path, old):
+    part, new_name, old_name = old
+    folder = build_model(tmp_path / "base", "taiyi", "diffusers")
+    expected = load_base_model(folder).encode_prompts(PROMPTS).hidden_states.numpy()
+
+    def rename(tensors):
+        for name in [name for name in tensors if name.startswith(new_name)]:
+            tensors[old_name + name.removeprefix(new_name)] = tensors.pop(name)
+        tensors.pop(next(name for name in tensors if name.endswith("pooler.dense.bias")))  # nothing depends on it
+
+    edit_tensors(folder / part / "model.safetensors", rename)
+    np.testing.assert_array_equal(load_base_model(folder).encode_prompts(PROMPTS).hidden_states.numpy(), expected)
+
+
 @pytest.mark.parametrize("family, prediction_type", [("sd1", "epsilon"), ("sd2", "v_prediction")])
 def test_what_training_needs_to_know(tmp_path, family, prediction_type):
     model = load_base_model(build_model(tmp_path / "base", family, sample_size=16))
@@ -235,8 +252,20 @@ def test_position_ids_of_older_files_are_harmless(tmp_path):
         (dict(unet=dict(in_channels=9)), "an inpainting model"),
         (dict(unet=dict(in_channels=5, out_channels=5)), "no plain text-to-image model"),
         (dict(unet=dict(cross_attention_dim=48)), "32 numbers per token, its U-Net takes 48"),
-        (dict(pipeline_class="StableDiffusionXLPipeline"), "StableDiffusionXLPipeline, which cannot be trained"),
-        (dict(pipeline_class="StableDiffusionInpaintPipeline"), "StableDiffusionInpaintPipeline, which cannot"),
+        (dict(pipeline_class="StableDiffusionInpaintPipeline"), "StableDiffusionInpaintPipeline.*also takes a mask"),
+        (dict(pipeline_class="StableDiffusionXLInpaintPipeline"), "which cannot be trained: its U-Net also takes a m"),
+        (dict(pipeline_class="StableDiffusionControlNetPipeline"), "led by another network"),
+        (dict(pipeline_class="StableUnCLIPPipeline"), "told of a picture's embedding"),
+        (dict(pipeline_class="KandinskyV22Pipeline"), "told of a picture's embedding"),
+        (dict(pipeline_class="StableDiffusion3Pipeline"), "a transformer in place of the U-Net"),
+        (dict(pipeline_class="FluxPipeline"), "a transformer in place of the U-Net"),
+        (dict(pipeline_class="PixArtAlphaPipeline"), "a transformer in place of the U-Net"),
+        (dict(pipeline_class="HunyuanDiTPipeline"), "a transformer in place of the U-Net"),
+        (dict(pipeline_class="SomethingNewPipeline"), "SomethingNewPipeline, which cannot be trained: take a text-to-"),
+        (dict(family="sdxl", pipeline_class="StableDiffusionPipeline"), "has addition_embed_type text_time"),
+        (dict(pipeline_class="StableDiffusionXLPipeline"), "names nothing as text_encoder_2"),
+        (dict(family="sdxl", unet=dict(projection_class_embeddings_input_dim=64)), "takes 64 added numbers per prompt"),
+        (dict(unet=dict(class_embed_type="timestep")), "has class_embed_type timestep"),
         (dict(scheduler=dict(prediction_type="sample")), "prediction_type sample"),
         (dict(scheduler=dict(_class_name="FlowMatchEulerDiscreteScheduler")), "has no DDPM noise"),
     ],
@@ -248,6 +277,22 @@ def test_what_cannot_be_trained_is_refused_with_a_sentence(tmp_path, options, me
         load_base_model(folder)
 
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("entries", [dict(requires_aesthetics_score=True), dict(text_encoder=[None, None])])
+def test_the_refiner_is_refused(tmp_path, entries):
+    folder = build_model(tmp_path / "base", "sdxl")
+    edit(folder / "model_index.json", _class_name="StableDiffusionXLImg2ImgPipeline", **entries)
+
+    with pytest.raises(BaseModelError, match="is the refiner of Stable Diffusion XL.*take the base model"):
+        load_base_model(folder)
+
+
+def test_a_part_alone_is_called_by_its_name(tmp_path):
+    (tmp_path / "config.json").write_text('{"_class_name": "ControlNetModel"}')
+
+    with pytest.raises(BaseModelError, match="no model_index.json and is a ControlNetModel alone; give the folder of"):
+        load_base_model(tmp_path)
 
 
 @pytest.mark.parametrize("gone", ["model_index.json", "unet", "vae/config.json", "scheduler", "tokenizer/merges.txt"])
@@ -262,8 +307,8 @@ def test_an_incomplete_folder_is_explained(tmp_path, gone):
 
 def test_another_text_encoder_class_and_a_damaged_index_are_refused(tmp_path):
     folder = build_model(tmp_path / "base")
-    edit(folder / "model_index.json", text_encoder=["ppdiffusers.transformers", "BertModel"])
-    with pytest.raises(BaseModelError, match="names BertModel as text_encoder"):
+    edit(folder / "model_index.json", text_encoder=["ppdiffusers.transformers", "T5EncoderModel"])
+    with pytest.raises(BaseModelError, match="names T5EncoderModel as text_encoder; only models with CLIPTextModel or"):
         load_base_model(folder)
 
     (folder / "model_index.json").write_text("{")

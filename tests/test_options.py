@@ -53,3 +53,12 @@ def test_the_demo_is_known_by_its_folder(tmp_path, monkeypatch):
 
     assert options.is_demo("demo/model") and options.is_demo(str(options.DEMO_MODEL))
     assert not options.is_demo(str(tmp_path)) and not options.is_demo("demo/model-that-is-not-there")
+
+
+def test_a_switch_can_be_switched_off_again(parser):
+    assert parser.parse_args([]).fast is False
+    assert parser.parse_args(["--fast"]).fast is True
+    assert parser.parse_args(["--fast", "--fast", "false"]).fast is False
+    assert parser.parse_args(["--fast=no", "--steps", "3"]).fast is False
+    with pytest.raises(SettingsError, match="--fast: is a switch, true or false, not fsle"):
+        parser.parse_args(["--fast", "fsle"])

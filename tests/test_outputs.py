@@ -41,7 +41,7 @@ def test_periodic_saves_keep_a_copy_by_step_and_renew_the_latest(tmp_path, conce
 
 
 def test_several_concepts_get_a_safetensors_file_each(tmp_path, concepts):
-    outputs.save_final(tmp_path, concepts, ROWS, {"steps": "7"})
+    outputs.save_final(tmp_path, outputs.as_learned(concepts, ROWS, {"steps": "7"}))
 
     assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == [
         "learned_embeds-a.safetensors",
@@ -92,16 +92,32 @@ def test_paths_are_recorded_so_that_they_stay_true(tmp_path, monkeypatch):
     assert outputs.portable("CompVis/stable-diffusion-v1-4") == "CompVis/stable-diffusion-v1-4"
 
 
-def test_the_record_holds_no_access_token(tmp_path):
+def record(tmp_path, concepts) -> dict:
+    """What is written about a run of some concepts."""
     tower = SimpleNamespace(name="text_encoder", embedding_width=4)
     model = SimpleNamespace(name="m", towers=[tower], prediction_type="epsilon")
     args = SimpleNamespace(
-        placeholder_token="<a>", initializer_token="toy", learnable_property="object", num_vectors=1, seed=5,
-        hub_token="hf_secret", explicit={"hub_token"}, learning_rate=0.1,
+        pretrained_model_name_or_path="m", seed=5, hub_token="hf_secret", explicit={"hub_token"}, learning_rate=0.1,
+        concepts=concepts, placeholder_token=[c.placeholder_token for c in concepts],
+        initializer_token=[c.initializer_token for c in concepts], train_data_dir=[c.image_folder for c in concepts],
+        learnable_property=[c.learnable_property for c in concepts], num_vectors=[1] * len(concepts),
+        template_file=None, sample_prompts=[],
     )  # fmt: skip
+    outputs.write_run_record(tmp_path, args, model, concepts, {"x": 1})
+    return json.loads((tmp_path / "run.json").read_text())
 
-    outputs.write_run_record(tmp_path, args, model, {"x": 1})
 
-    text = (tmp_path / "run.json").read_text()
-    assert "hf_secret" not in text
-    assert json.loads(text)["settings"]["learning_rate"] == 0.1
+def test_the_record_holds_no_access_token(tmp_path):
+    written = record(tmp_path, [Concept("<a>", 1, "toy", "object", str(tmp_path))])
+
+    assert "hf_secret" not in json.dumps(written)
+    assert written["settings"]["learning_rate"] == 0.1
+    assert (written["placeholder_token"], written["settings"]["train_data_dir"]) == ("<a>", str(tmp_path))
+
+
+def test_the_record_of_several_concepts_has_a_value_for_each(tmp_path):
+    written = record(tmp_path, [Concept("<a>", 1, "toy", "object", "x"), Concept("<b>", 2, None, "style", "y")])
+
+    assert written["placeholder_token"] == ["<a>", "<b>"] and written["num_vectors"] == [1, 2]
+    assert written["initializer_token"] == ["toy", None] and written["learnable_property"] == ["object", "style"]
+    assert written["settings"]["train_data_dir"] == ["x", "y"]

@@ -10,7 +10,7 @@ import termios
 
 import pytest
 
-from textual_inversion.progress import Progress, duration
+from textual_inversion.progress import Progress, duration, print_line
 
 
 class Clock:
@@ -153,3 +153,20 @@ def test_close_may_come_twice_and_after_an_error():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+class Refusing(io.StringIO):
+    """A stream that raises."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+def test_a_line_that_a_full_disk_refuses_is_let_go_and_a_broken_pipe_is_not():
+    print_line("x", Refusing(OSError(28, "No space left on device")))
+    with pytest.raises(BrokenPipeError):
+        print_line("x", Refusing(BrokenPipeError()))

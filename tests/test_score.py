@@ -78,6 +78,20 @@ def test_flags_win_over_the_record(tmp_path, base, pictures):
     assert result["clip_model"] == str(clip)
 
 
+@pytest.mark.parametrize(("flags", "chinese"), [([], True), (["--language", "en"], False)])
+def test_a_chinese_word_is_scored_on_chinese_prompts(tmp_path, base, pictures, flags, chinese):
+    settings = {"train_data_dir": str(pictures), "language": "zh"}
+    file = embeds(tmp_path / "run", base, "<w>", settings=settings)
+
+    score.main(["--embeds", file, *QUICK, *flags, "--output", str(tmp_path / "score.json")])
+
+    result = json.loads((tmp_path / "score.json").read_text())
+    assert ("一张沙滩上的{}的照片" in result["concept"]["text_by_edit"]) == chinese
+    assert (result["baseline"]["word"], result["settings"]["language"]) == (
+        ("玩具", "zh") if chinese else ("toy", "en")
+    )
+
+
 def test_the_same_seed_gives_the_same_score(tmp_path, base, pictures):
     file = embeds(tmp_path / "run", base, "<w>", settings={"train_data_dir": str(pictures)})
     figures = []
@@ -86,6 +100,35 @@ def test_the_same_seed_gives_the_same_score(tmp_path, base, pictures):
         figures.append(json.loads((tmp_path / f"{number}.json").read_text())["concept"]["image_similarity"])
 
     assert figures[0] == figures[1] != figures[2]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "sizes", "red_at_the_edge"),
+    [
+        ({}, [(16, 16)], True),
+        ({"resize_mode": "squash"}, [(16, 16)], True),
+        ({"resize_mode": "center_crop"}, [(16, 16)], False),
+        ({"resize_mode": "random_crop"}, [(16, 16)], False),
+        ({"center_crop": True}, [(16, 16)], False),  # as earlier versions recorded it
+        ({"resize_mode": "bucket"}, [(32, 8)], True),
+    ],
+)
+def test_pictures_are_framed_as_training_framed_them(tmp_path, base, monkeypatch, recorded, sizes, red_at_the_edge):
+    from textual_inversion import scoring
+
+    wide = Image.new("RGB", (80, 20), "blue")
+    wide.paste("red", (0, 0, 16, 20))
+    (tmp_path / "wide").mkdir()
+    wide.save(tmp_path / "wide" / "1.png")
+    seen = []
+    monkeypatch.setattr(scoring, "score", lambda *_, training_images, **__: seen.extend(training_images))
+    monkeypatch.setattr(score, "_report", lambda *_: None)
+    settings = {"train_data_dir": str(tmp_path / "wide"), **recorded}
+
+    score.main(["--embeds", embeds(tmp_path / "run", base, "<w>", settings=settings), *QUICK])
+
+    assert [picture.size for picture in seen] == sizes
+    assert (seen[0].getpixel((0, 4))[0] > 200) == red_at_the_edge
 
 
 def test_several_words_want_a_choice(tmp_path, base):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textual_inversion import sheets
+from textual_inversion import atomic, sheets
 from textual_inversion.errors import OutputError
 
 COLORS = [(220, 20, 20), (20, 160, 20), (20, 20, 220), (200, 180, 0), (180, 0, 180), (0, 170, 170)]
@@ -179,11 +179,42 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
     sheets.save_png(pictures(1)[0], tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
 
-    def fail(self, path, **_):
-        raise OSError(28, "No space left on device")
+    def full(step):
+        if step == "write":
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OutputError, match="a.png"):
+    monkeypatch.setattr(atomic, "_step", full)
+    with pytest.raises(OutputError, match="a.png: the disk is full"):
         sheets.save_png(pictures(2)[1], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+# ---------------------------------------------------------------------------------------------------- a strip goes on
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 48), (256, 256), (300, 400), (512, 512)])
+@pytest.mark.parametrize("prompts", [None, ["a toy", "a very long prompt that runs over several lines " * 3]])
+def test_a_saved_strip_goes_on_as_if_it_had_never_been_put_away(tmp_path, size, prompts):
+    g = np.random.default_rng(0)
+    frames = [
+        (step, [Image.fromarray(g.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)) for _ in range(2)])
+        for step in (0, 90, 1000)
+    ]
+    first = sheets.strip(frames[:2], prompts=prompts)
+    sheets.save_png(first, tmp_path / "strip.png", text={"frames": first.info["frames"]})
+
+    earlier = sheets.frames_of(tmp_path / "strip.png", before=1000)
+    again = sheets.strip([*earlier, frames[2]], prompts=prompts)
+
+    assert [step for step, _ in earlier] == [0, 90]
+    assert [step for step, _ in sheets.frames_of(tmp_path / "strip.png", before=90)] == [0]
+    assert np.array_equal(np.asarray(again), np.asarray(sheets.strip(frames, prompts=prompts)))
+
+
+def test_what_is_no_strip_has_no_frames(tmp_path):
+    sheets.save_png(pictures(1)[0], tmp_path / "plain.png")
+    sheets.save_png(pictures(1)[0], tmp_path / "odd.png", text={"frames": '{"size": 3}'})
+    (tmp_path / "cut.png").write_bytes((tmp_path / "plain.png").read_bytes()[:100])
+    for name in ("plain.png", "odd.png", "cut.png", "missing.png"):
+        assert sheets.frames_of(tmp_path / name, before=9) == []

@@ -1,8 +1,6 @@
 """The training command, end to end on tiny random models."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import paddle
@@ -10,11 +8,10 @@ import paddle.nn.functional as F
 import pytest
 
 import train_textual_inversion
-from conftest import ROOT
 from textual_inversion.formats import read_embeddings
 from textual_inversion.models import load_base_model
 from tiny_models import tree
-from training_runs import short_run
+from training_runs import launch, short_run
 
 
 def files(folder):
@@ -31,7 +28,11 @@ def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
                   "--validation_steps", "1", "--num_validation_images", "2", "--overview", "--only_save_embeds")
     )  # fmt: skip
 
+    checkpoint = {"SHA256SUMS", "checkpoint.json", "state.safetensors"}
     assert files(tmp_path / "out") == {
+        *(f"checkpoint-{step}/{name}" for step in (1, 2) for name in checkpoint),
+        "README.md",
+        "config.yaml",
         "learned_embeds-steps-1.pdparams",
         "learned_embeds-steps-2.pdparams",
         "learned_embeds.pdparams",
@@ -39,11 +40,13 @@ def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
         "overview.png",
         "run.json",
         "samples/over-time.png",
+        "samples/step-0.png",
         "samples/step-1.png",
         "samples/step-2.png",
     }
     said = capsys.readouterr()
-    assert "32 numbers to train: <cat-toy> as 1 vector(s), starting from 'toy', seed 3" in said.out
+    assert "32 numbers to train, seed 3" in said.out
+    assert "<cat-toy> as 1 vector(s), starting from random rows like the table's" in said.out
     assert "python infer.py --embeds" in said.out
     assert "step 2/2" in said.err and "loss on the fixed set" in said.err
 
@@ -94,6 +97,41 @@ def test_a_seed_is_drawn_and_recorded_when_none_is_given(tmp_path):
     np.testing.assert_array_equal(rows_of(tmp_path / "again" / "learned_embeds.pdparams"), rows)
 
 
+def test_a_file_of_prompts_is_drawn_from_the_start_with_its_own_options(tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("# mine\na <cat-toy> --seed 5 --steps 1\na dog --n blurry\n")
+    argv = ["--validation_prompts_file", str(tmp_path / "prompts.txt"), "--validation_steps", "2", "--overview"]
+
+    train_textual_inversion.main(short_run(tmp_path, *argv, "--only_save_embeds", "--num_validation_images", "1"))
+
+    drawn = sorted(path.name for path in (tmp_path / "out" / "samples").iterdir())
+    assert drawn == ["over-time.png", "step-0.png", "step-2.png"]
+    prompts = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["sample_prompts"]
+    assert [(prompt["text"], prompt["seed"], prompt["negative_prompt"]) for prompt in prompts] == [
+        ("a <cat-toy>", 5, ""),
+        ("a dog", None, "blurry"),
+    ]
+    said = capsys.readouterr()
+    assert "'a dog' of sample pictures holds none of <cat-toy>" in said.out
+    assert "step 0: sample pictures in" in said.err
+
+
+def test_the_configuration_that_a_run_writes_repeats_it_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = short_run(tmp_path, "--only_save_embeds", "--num_vectors", "2", "--output_dir", "out", "--train_data_dir",
+                     "pictures")  # fmt: skip
+    argv[argv.index("--seed") : argv.index("--seed") + 2] = []
+
+    train_textual_inversion.main(argv)
+    first = tree(tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    train_textual_inversion.main(["--config", "../out/config.yaml"])
+
+    assert tree(tmp_path / "out") == first
+    for name in ("learned_embeds.pdparams", "learned_embeds.safetensors", "config.yaml"):
+        assert (tmp_path / "out-2" / name).read_bytes() == first[name]
+
+
 class Recorder:
     """An optimizer that keeps the gradient instead of using it."""
 
@@ -103,12 +141,15 @@ class Recorder:
     def step(self):
         self.gradients.append([p.grad.numpy().copy() for p in self.parameters])
 
-    def clear_grad(self):
+    def clear_grad(self, set_to_zero=True):
         for p in self.parameters:
             p.clear_gradient()
 
     def get_lr(self):
         return 0.0
+
+    def state_dict(self):
+        return {}
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
@@ -195,17 +236,6 @@ def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_pa
     frozen = [p for p in own.parameters() if p is not trained[0]]
     assert len(frozen) == len(encoder.parameters()) - 1
     assert all(p.stop_gradient and p.grad is None for p in frozen)
-
-
-def launch(arguments, *, processes, cwd):
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes)]
-    if processes == 1:
-        command = [sys.executable]
-    done = subprocess.run(
-        [*command, str(ROOT / "train_textual_inversion.py"), *arguments],
-        capture_output=True, text=True, timeout=280, cwd=cwd,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_path):

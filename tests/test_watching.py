@@ -3,12 +3,18 @@
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
+from textual_inversion import watching
+from textual_inversion.generate import ImageRequest
+from textual_inversion.sample_prompts import SamplePrompt
+from textual_inversion.saving import Saves
+from textual_inversion.tracking import Tracker
 from textual_inversion.watching import pictures_due
 
 
 def settings_of(**settings):
-    usual = dict(validation_prompt=["x"], validation_steps=None, validation_epochs=2, epoch_samples=10, global_batch=4,
+    usual = dict( validation_steps=None, validation_epochs=2, epoch_samples=10, global_batch=4,
                  max_train_steps=15)  # fmt: skip
     return SimpleNamespace(**usual | settings)
 
@@ -28,3 +34,61 @@ def test_pictures_are_due_by_steps_or_by_samples_and_at_the_end(settings, steps)
     args = settings_of(**settings)
 
     assert [step for step in range(1, 16) if pictures_due(args, step)] == steps
+
+
+class Log:
+    """A writer that remembers pictures and texts."""
+
+    def __init__(self):
+        self.images, self.texts = [], []
+
+    def add_image(self, tag, pixels, step, **_):
+        self.images.append((tag, step))
+
+    def add_text(self, tag, text, step):
+        self.texts.append((tag, text, step))
+
+
+def test_sample_pictures_take_each_prompts_own_options_and_are_logged_with_captions(tmp_path, monkeypatch):
+    asked, log = [], Log()
+
+    def generate(model, requests, **how):
+        asked.append((requests, how))
+        return [Image.new("RGB", (8, 8), "red") for _ in requests]
+
+    monkeypatch.setattr(watching, "generate", generate)
+    prompts = [SamplePrompt("a <w>"), SamplePrompt("a <w> here", 9, 3.0, 7, "blurry")]
+    args = SimpleNamespace(sample_prompts=prompts, num_validation_images=2, guidance_scale=7.5, num_inference_steps=50,
+                           height=8, width=8, low_memory=False, resize_mode="squash")  # fmt: skip
+    pictures = watching.SamplePictures(None, args, tmp_path, Tracker(log), Saves(tmp_path))
+
+    for step in (0, 5):
+        path, requests, drawn = pictures.draw(step)
+
+    assert requests == [
+        ImageRequest("a <w>", 0, "", 7.5, 50),
+        ImageRequest("a <w>", 1, "", 7.5, 50),
+        ImageRequest("a <w> here", 9, "blurry", 3.0, 7),
+        ImageRequest("a <w> here", 10, "blurry", 3.0, 7),
+    ]
+    assert asked == [(requests, {"height": 8, "width": 8, "batch_size": 8})] * 2 and len(drawn) == 4
+    captions = "a <w>\n\na <w> here (seed 9, guidance 3, steps 7, without blurry)"
+    assert log.images == [("samples", 0), ("samples", 5)]
+    assert log.texts == [("samples", captions, 0), ("samples", captions, 5)]
+    with Image.open(path) as sheet:
+        assert sheet.text["step"] == "5" and "without blurry" in sheet.text["prompts"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["over-time.png", "step-0.png", "step-5.png"]
+
+
+def test_a_watch_that_fails_to_begin_closes_its_log_and_its_bar():
+    closed = []
+    watch = object.__new__(watching.Watch)
+    watch._run = SimpleNamespace(resumed=None)
+    watch._tracker = SimpleNamespace(close=lambda: closed.append("log"))
+    watch._progress = SimpleNamespace(close=lambda: closed.append("bar"))
+    watch._evaluate = lambda step: (_ for _ in ()).throw(MemoryError)
+
+    with pytest.raises(MemoryError), watch:
+        pytest.fail("entered")
+
+    assert sorted(closed) == ["bar", "log"]

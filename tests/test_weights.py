@@ -1,6 +1,8 @@
 """Weights: both layouts, every spelling of a name, and nothing missing, misshapen or surplus is let through."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -8,11 +10,13 @@ import pytest
 from paddle import nn
 from safetensors.numpy import load_file, save_file
 
+from textual_inversion import weights
 from textual_inversion.errors import BaseModelError
 from textual_inversion.weight_files import (
     DIFFUSION_FILES,
     ENCODER_FILES,
     SafetensorsFile,
+    StoredState,
     candidates,
     read_state,
     write_safetensors,
@@ -344,3 +348,42 @@ def test_only_files_with_the_models_own_names_can_be_linked(tmp_path):
 
     assert is_as_ppdiffusers_loads_it(Part(), same, renames_attention=False)
     assert not is_as_ppdiffusers_loads_it(Part(), more, renames_attention=False)
+
+
+def resident_of(path) -> int | None:
+    """Bytes of a mapped file that are in this process's memory; None where it is not mapped."""
+    sizes, current = [], None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            current = line
+        elif line.startswith("Rss:") and str(path) in current:
+            sizes.append(1024 * int(line.split()[1]))
+    return sum(sizes) if sizes else None
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux")
+@pytest.mark.parametrize("name", ["model_state.pdparams", "model.safetensors"])
+def test_a_file_is_in_memory_one_tensor_at_a_time_and_not_at_all_afterwards(tmp_path, monkeypatch, name):
+    megabyte = 1 << 20
+    module = nn.LayerList([nn.Linear(512, 512, bias_attr=False) for _ in range(16)])  # of a megabyte each
+    tensors = {name: np.full(target.shape, 0.5, np.float32) for name, target in module.state_dict().items()}
+    path = tmp_path / name
+    if name.endswith(".safetensors"):
+        save_file(tensors, path)
+    else:
+        paddle.save({name: paddle.to_tensor(array) for name, array in tensors.items()}, str(path))
+    seen, usual = [], weights._oriented
+    monkeypatch.setattr(
+        weights,
+        "_oriented",
+        lambda stored, *a: (float(stored.sum()), seen.append(resident_of(path)), usual(stored, *a))[2],
+    )
+
+    load_weights(module, StoredState(path, [path]), layout="ppdiffusers")
+
+    assert resident_of(path) is None
+    assert all(float(layer.weight.min()) == 0.5 for layer in module)
+    if name.endswith(".safetensors"):
+        assert seen == [None] * 16  # read, not mapped
+    else:
+        assert len(seen) == 16 and megabyte / 2 < max(seen) < 4 * megabyte

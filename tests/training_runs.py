@@ -1,10 +1,13 @@
 """Short training runs on tiny random models, for the tests of the command."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from conftest import ROOT
 from tiny_models import build_model
 
 
@@ -38,3 +41,16 @@ def short_run(tmp_path: Path, *more: str, family: str = "sd1", layout: str = "pp
     }
     given = {word for word in more if word.startswith("--")}
     return [x for k, v in settings.items() if f"--{k}" not in given for x in (f"--{k}", str(v))] + list(more)
+
+
+def launch(arguments: list[str], *, processes: int, cwd: Path) -> None:
+    """Run the training command as real processes, with the workers' own words when it fails."""
+    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes)]
+    if processes == 1:
+        command = [sys.executable]
+    done = subprocess.run(
+        [*command, str(ROOT / "train_textual_inversion.py"), *arguments],
+        capture_output=True, text=True, timeout=280, cwd=cwd,
+    )  # fmt: skip
+    logs = [path.read_text(errors="replace")[-3000:] for path in sorted(cwd.glob("log/workerlog.*"))]
+    assert done.returncode == 0, "\n".join([done.stdout[-2000:], done.stderr[-2000:], *logs])

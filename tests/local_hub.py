@@ -1,0 +1,174 @@
+"""A hub on this machine: the few endpoints that huggingface_hub needs to upload a folder and to download files."""
+
+import base64
+import hashlib
+import importlib
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+from huggingface_hub.utils import reset_sessions
+
+TOKEN = "hf_right"
+COMMIT = "c" * 40
+
+
+class LocalHub:
+    """Repositories in memory, served over HTTP; a context manager.
+
+    Attributes:
+        endpoint: its address.
+        repositories: "me/cat" -> path -> bytes.
+        large: endings of the files that are to go through large file storage.
+        refused: part of a path -> status with which requests to it are refused.
+        requests: what was asked, "POST /api/repos/create" and the like.
+    """
+
+    def __init__(self):
+        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.large, self.refused, self.requests = (".png", ".safetensors"), {}, []
+        self._objects: dict[str, bytes] = {}
+
+    def __enter__(self) -> "LocalHub":
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                hub._answer(self)
+
+            do_POST = do_PUT = do_HEAD = do_GET
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """No answer from now on; connections that are still open are forgotten."""
+        self._server.shutdown()
+        self._server.server_close()
+        reset_sessions()
+
+    def _answer(self, request) -> None:
+        path = unquote(urlsplit(request.path).path)
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        self.requests.append(f"{request.command} {path}")
+        status = next((code for part, code in self.refused.items() if part in path), None)
+        if status is not None:
+            return _send(request, {"error": "refused"}, status)
+        if path.startswith("/objects/"):
+            self._objects[path.removeprefix("/objects/")] = body
+            return _send(request, {})
+        if "/resolve/" in path:
+            return self._file(request, path)
+        if path.startswith("/api/models/") and request.command == "GET":
+            return self._model_info(request, path)
+        if path == "/api/validate-yaml":
+            return _send(request, {"errors": [], "warnings": []})
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return _send(request, {"error": "Invalid username or password."}, 401)
+        self._write(request, path, body)
+
+    def _write(self, request, path: str, body: bytes) -> None:
+        """What needs the token."""
+        if path == "/api/whoami-v2":
+            return _send(request, {"name": "me", "type": "user"})
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            repository = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            known = repository in self.repositories
+            self.repositories.setdefault(repository, {})
+            return _send(request, {"url": f"{self.endpoint}/{repository}"}, 409 if known else 200)
+        if path.endswith("/info/lfs/objects/batch"):
+            return _send(request, {"objects": [self._place(entry) for entry in json.loads(body)["objects"]]})
+        repository = "/".join(path.split("/")[3:5])
+        if repository not in self.repositories:
+            return _send(request, {"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        if "/preupload/" in path:
+            files = [
+                {"path": entry["path"], "uploadMode": self._mode(entry["path"]), "shouldIgnore": False}
+                for entry in json.loads(body)["files"]
+            ]
+            return _send(request, {"files": files})
+        if "/commit/" in path:
+            self._commit(repository, body)
+            return _send(request, {"commitUrl": f"{self.endpoint}/{repository}/commit/{COMMIT}", "commitOid": COMMIT})
+        return _send(request, {"error": "no such endpoint"}, 404)
+
+    def _mode(self, path: str) -> str:
+        return "lfs" if path.endswith(self.large) else "regular"
+
+    def _place(self, entry: dict) -> dict:
+        return {**entry, "actions": {"upload": {"href": f"{self.endpoint}/objects/{entry['oid']}"}}}
+
+    def _commit(self, repository: str, body: bytes) -> None:
+        for line in body.splitlines():
+            entry = json.loads(line)
+            value = entry["value"]
+            if entry["key"] == "file":
+                self.repositories[repository][value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile":
+                content = self._objects[value["oid"]]
+                assert hashlib.sha256(content).hexdigest() == value["oid"]
+                self.repositories[repository][value["path"]] = content
+
+    def _model_info(self, request, path: str) -> None:
+        repository = "/".join(path.split("/")[3:5])
+        if repository not in self.repositories:
+            return _send(request, {"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        files = [{"rfilename": name} for name in sorted(self.repositories[repository])]
+        facts = {"id": repository, "sha": COMMIT, "private": False, "downloads": 0, "likes": 0, "tags": []}
+        _send(request, {**facts, "siblings": files})
+
+    def _file(self, request, path: str) -> None:
+        repository, _, rest = path.lstrip("/").partition("/resolve/")
+        content = self.repositories.get(repository, {}).get(rest.partition("/")[2])
+        if content is None:
+            return _send(request, {}, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
+        _send(request, content, 200, headers)
+
+
+def _send(request, content, status: int = 200, headers: dict | None = None) -> None:
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    request.send_response(status)
+    for name, value in {
+        "Content-Length": str(len(data)),
+        "Content-Type": "application/json",
+        **(headers or {}),
+    }.items():
+        request.send_header(name, value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(data)
+
+
+def use(hub: LocalHub, monkeypatch, cache) -> None:
+    """Let huggingface_hub, which has read its environment already, talk to the local hub and keep an own cache."""
+    for name in ("hf_api", "file_download", "_snapshot_download"):
+        importlib.import_module(f"huggingface_hub.{name}")
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    values = {
+        "ENDPOINT": hub.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_CACHE": str(cache),
+    }
+    for name, module in list(sys.modules.items()):
+        if name.startswith("huggingface_hub"):
+            for key, value in values.items():
+                if key in vars(module):
+                    monkeypatch.setattr(module, key, value)
+    reset_sessions()
