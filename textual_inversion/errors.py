@@ -90,9 +90,9 @@ def _print_any_letter() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(line: str) -> None:
+def _tell(line: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be a file on a full disk
-        print(f"error: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
@@ -106,15 +106,15 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     try:
         status = main() or 0
     except TextualInversionError as error:
-        _complain(one_line(error))
+        _tell(f"error: {one_line(error)}")
         status = 2
     except MemoryError:
-        _complain(_NO_MEMORY)
+        _tell(f"error: {_NO_MEMORY}")
         status = 2
     except Stopped as stop:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher repeats it
-        with contextlib.suppress(OSError):
-            print(*filter(None, [str(stop)]), end="\n" if str(stop) else "", file=sys.stderr)
+        if str(stop):
+            _tell(str(stop))
         status = stop.status
     except BrokenPipeError:
         # The reader of our output went away (`… | head`); stdout must not be flushed again at exit.
