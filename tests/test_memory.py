@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 import pytest
+from ppdiffusers.models.attention_processor import Attention
 
 from textual_inversion.concepts import attach_concepts
 from textual_inversion.errors import SettingsError
@@ -110,7 +111,9 @@ def test_working_in_parts_changes_no_gradient_and_no_picture_but_for_rounding(fo
     plain, saving = load_base_model(folder), load_base_model(folder)
     said = work_in_parts(saving, has_efficient_attention=False)
 
-    assert "one head at a time" in said
+    assert "in blocks of 128 rows" in said
+    attentions = [layer for layer in saving.unet.sublayers() if isinstance(layer, Attention)]
+    assert attentions and all(layer.processor.keep == 0 for layer in attentions)
     (loss, states), (same_loss, same_states) = gradient(plain), gradient(saving)
     assert same_loss == pytest.approx(loss, rel=1e-6)
     np.testing.assert_allclose(same_states, states, rtol=1e-4, atol=1e-8)

@@ -5,6 +5,7 @@ import os
 import paddle
 from paddle.distributed.fleet.utils import recompute
 
+from textual_inversion.attention import ROWS, work_in_blocks
 from textual_inversion.errors import SettingsError
 
 _EFFICIENT = "--enable_xformers_memory_efficient_attention"
@@ -36,7 +37,8 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise SettingsError(
-                f"{_EFFICIENT} cannot be used here ({reason}); it needs a GPU and paddlepaddle-gpu, leave it out"
+                f"{_EFFICIENT} cannot be used here ({reason}); it needs a GPU and paddlepaddle-gpu, leave it out: "
+                "on a CPU attention works in blocks anyway"
             ) from error
 
 
@@ -54,9 +56,13 @@ def work_in_parts(model, *, has_efficient_attention: bool) -> str:
     if not has_efficient_attention:
         try:
             model.unet.enable_xformers_memory_efficient_attention()
-        except Exception:  # not here; a head at a time needs no kernel of its own
-            model.unet.set_attention_slice("max")
-            how = "one head at a time"
+        except Exception:  # not here; these need no kernel of their own
+            if paddle.device.get_device() == "cpu":
+                work_in_blocks(model.unet, keep=0)
+                how = f"in blocks of {ROWS} rows"
+            else:
+                model.unet.set_attention_slice("max")
+                how = "one head at a time"
     model.prepare_vae(_vae_in_parts)
     return f"attention {how}, VAE one picture at a time, above its own picture size in tiles"
 
