@@ -1,25 +1,14 @@
 """The least that a training step can be: text encoder and U-Net, forward, and backward to the new rows.
 
-    python benchmarks/floor.py MODEL --record FILE
-
-Inputs are fixed and ready, nothing is sampled, logged or optimised, everything but the rows is frozen. `Floor.of_run`
-takes the modules of a training run as they are; the command loads ppdiffusers' own classes and changes nothing in them.
+Inputs are fixed and ready, nothing is sampled, logged or optimised, everything but the rows is frozen. The modules are
+those of a training run, as they are and with what this project replaced in them put back.
 """
 
-import json
-import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import OneLineParser, natural, positive_int  # noqa: E402
-
-_LENGTH = 77  # tokens of a prompt
-_LATENT_SIDE = 8  # pixels that one latent stands for
 
 
 class Floor:
@@ -67,61 +56,32 @@ class Floor:
         self.run()
         return time.perf_counter() - begin
 
-
-def plain_floor(folder: Path, batch_size: int, resolution: int) -> Floor:
-    """The floor of ppdiffusers' classes as they are, with a row beside the table and all weights frozen."""
-    import ppdiffusers
-    from ppdiffusers.transformers import CLIPTextConfig, CLIPTextModel
-
-    from textual_inversion.embedding import attach
-
-    text_encoder = _loaded(folder / "text_encoder", lambda c: CLIPTextModel(CLIPTextConfig.from_dict(c)))
-    unet = _loaded(folder / "unet", lambda config: ppdiffusers.UNet2DConditionModel.from_config(config))
-    generator = np.random.default_rng(1)
-    embedding = attach(text_encoder, generator.normal(0, 0.02, (1, text_encoder.config.hidden_size)))
-    ids = generator.integers(0, embedding.first_id, (batch_size, _LENGTH))
-    ids[:, 5] = embedding.first_id
-    side = resolution // _LATENT_SIDE
-    latents = generator.standard_normal((batch_size, unet.config.in_channels, side, side))
-    return Floor(text_encoder, unet, list(embedding.parts), ids, latents)
+    def plain_seconds(self) -> float:
+        """How long one pass takes with ppdiffusers' modules as they are."""
+        with as_shipped(self._text_encoder, self._unet):
+            return self.seconds()
 
 
-def _loaded(folder: Path, build):
-    from textual_inversion.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
-    from textual_inversion.weights import build_unset, load_weights
+@contextmanager
+def as_shipped(*modules) -> Iterator[None]:
+    """ppdiffusers' and paddle's own layer norms and attention inside, where ours stand in for them."""
+    from paddle import nn
+    from ppdiffusers.models.attention_processor import Attention, AttnProcessor
 
-    config = read_json(folder / "config.json")
-    files = ENCODER_FILES if folder.name == "text_encoder" else DIFFUSION_FILES
-    layer = build_unset(lambda: build(config))
-    load_weights(layer, read_state(folder, files))
-    for parameter in layer.parameters():
-        parameter.stop_gradient = True
-    return layer.eval()
+    from textual_inversion.attention import BlockwiseAttnProcessor
+    from textual_inversion.frozen import FrozenLayerNorm
 
-
-def build_parser() -> OneLineParser:
-    """The command's flags."""
-    parser = OneLineParser(prog="floor.py", description="Time the bare passes of ppdiffusers' own modules.")
-    parser.add_argument("model", help="a folder in ppdiffusers' layout, Stable Diffusion 1.x")
-    parser.add_argument("--record", required=True, metavar="FILE", help="where the seconds of each pass are written")
-    parser.add_argument("--resolution", type=positive_int, default=256)
-    parser.add_argument("--batch_size", type=positive_int, default=1)
-    parser.add_argument("--steps", type=positive_int, default=5)
-    parser.add_argument("--warm_up", type=natural, default=1, help="passes that do not count")
-    parser.add_argument("--num_threads", type=positive_int)
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    args = build_parser().parse_args(argv)
-    from textual_inversion.runtime import prepare_environment
-
-    prepare_environment(args.num_threads)
-    floor = plain_floor(Path(args.model), args.batch_size, args.resolution)
-    every = [floor.seconds() for _ in range(args.warm_up + args.steps)]
-    Path(args.record).write_text(json.dumps({"floor": every[args.warm_up :]}))
-
-
-if __name__ == "__main__":
-    run_command(main)
+    parts = [part for module in modules for part in module.sublayers(include_self=True)]
+    norms = [part for part in parts if type(part) is FrozenLayerNorm]
+    processors = {part: part.processor for part in parts if isinstance(part, Attention)}
+    for part in norms:
+        part.__class__ = nn.LayerNorm
+    for part, own in processors.items():
+        part.set_processor(AttnProcessor() if type(own) is BlockwiseAttnProcessor else own)
+    try:
+        yield
+    finally:
+        for part in norms:
+            part.__class__ = FrozenLayerNorm
+        for part, own in processors.items():
+            part.set_processor(own)

@@ -32,7 +32,8 @@ class Recorder:
     Attributes:
         phases: begin, end and, where wanted, memory of each phase, in order; "" is what lies between two.
         steps: of each optimizer step (begin, end of its computation, end of what is watched and saved after it).
-        floor: seconds of the bare model's forward and backward pass, one after each step.
+        floor, plain_floor: seconds of the bare model's forward and backward pass, one after each step, with its modules
+            as they are and as ppdiffusers ships them.
         bytes: of each optimizer step (in its computation, in what follows it), over all collective operations.
     """
 
@@ -41,6 +42,7 @@ class Recorder:
         self.phases: list[dict] = []
         self.steps: list[tuple[float, float, float]] = []
         self.floor: list[float] = []
+        self.plain_floor: list[float] = []
         self.bytes: list[tuple[int, int]] = []
         self.moved = self.moves = self.moved_before = self.rank = 0
         self.forgets_peak = True  # the peak of a process that has just begun is its own
@@ -149,6 +151,7 @@ class Recorder:
             self.bytes.append((moved - self._moved, self.moved - moved))
             if self._floor is not None:
                 self.floor.append(self._floor.seconds())
+                self.plain_floor.append(self._floor.plain_seconds())
             self._begin, self._moved = time.monotonic(), self.moved
             return result
 
@@ -187,6 +190,7 @@ class Recorder:
             "phases": self.phases,
             "steps": self.steps,
             "floor": self.floor,
+            "plain_floor": self.plain_floor,
             "bytes": self.bytes,
             "bytes_before_training": self.moved_before,
             "collectives": self.moves,

@@ -5,8 +5,9 @@
 
 Measured in turns, round after round, each in a process of its own:
 
-- the floor: text encoder and U-Net, forward, and backward to the new rows, nothing around it. Once between the steps
-  of our own run, with its modules; once with ppdiffusers' modules as they are (`floor.py`).
+- the floor: text encoder and U-Net, forward, and backward to the new rows, nothing around it (`floor.py`), between the
+  steps of our own run: with its modules, and with ppdiffusers' own layer norms and attention put back. The second is
+  no way to train: on a CPU its layer norms give a wrong gradient.
 - our step: the real command; a step is all from one end of `Watch.after_step` to the next.
 - `--peer`: a script that takes the flags of the ppdiffusers example, in its own default environment and then with the
   environment variables of our run.
@@ -78,13 +79,13 @@ def one_round(args) -> Iterator[tuple[str, list[float]]]:
     record = ours(args, model, pictures)
     yield OURS, runs.step_seconds(record, args.warm_up)
     yield FLOOR, record["floor"][args.warm_up :]
-    yield PLAIN, bare_floor(args, model, sys.executable, "floor.py")
+    yield PLAIN, record["plain_floor"][args.warm_up :]
     equal = runs.default_environment() | record["environment"]
     for script in args.peer:
         for name, environment in ((PEER_DEFAULT, runs.default_environment()), (PEER_EQUAL, equal)):
             yield name.format(script.stem), peer_seconds(args, script, model, pictures, sys.executable, environment)
     if args.torch_python:
-        yield TORCH_FLOOR, bare_floor(args, model, args.torch_python, "torch_floor.py")
+        yield TORCH_FLOOR, torch_floor(args, model)
     for script in args.torch_peer:
         torch_model = full_size_model.cached(args.work_dir, args.size, "diffusers")
         environment = runs.default_environment()
@@ -108,12 +109,12 @@ def ours(args, model: Path, pictures: Path) -> dict:
     return runs.record([*arguments, *args.flags.split()], place, instruments=instruments)[0]
 
 
-def bare_floor(args, model: Path, python: str, script: str) -> list[float]:
-    """Seconds of each pass of a floor that is a program of its own."""
-    record = args.work_dir / Path(script).with_suffix(".json").name
+def torch_floor(args, model: Path) -> list[float]:
+    """Seconds of each pass of the floor in PyTorch, which is a program of its own."""
+    record = args.work_dir / "torch_floor.json"
     words = {"record": record, "num_threads": args.num_threads}
     words |= {name: getattr(args, name) for name in ("resolution", "batch_size", "steps", "warm_up")}
-    runs.run([python, Path(__file__).with_name(script), model, *runs.flags(words)])
+    runs.run([args.torch_python, Path(__file__).with_name("torch_floor.py"), model, *runs.flags(words)])
     return json.loads(record.read_text())["floor"]
 
 

@@ -1,11 +1,12 @@
 """Each benchmark runs, on tiny random models and in few steps. What is asserted is what they measure, never a time."""
 
 import json
-import math
 import os
 
 import numpy as np
 import pytest
+from paddle import nn
+from ppdiffusers.models.attention_processor import AttnProcessor
 
 from benchmarks import (
     all as everything,
@@ -24,6 +25,9 @@ from benchmarks import (
     torch_floor,
     traffic,
 )
+from textual_inversion.attention import BlockwiseAttnProcessor
+from textual_inversion.frozen import FrozenLayerNorm
+from textual_inversion.models import load_base_model
 
 TINY = ["--size", "tiny"]
 # Other numbers of threads may round otherwise.
@@ -75,7 +79,8 @@ def test_a_recorded_run_holds_its_steps_phases_memory_and_floor(recorded):
 
     assert steps.shape == (3, 3) and (np.diff(steps, axis=1) >= 0).all() and (np.diff(steps[:, 0]) > 0).all()
     assert recorded["launched"] < recorded["begin"] < steps[0, 0]
-    assert len(recorded["floor"]) == 3 and min(recorded["floor"]) > 0
+    for name in ("floor", "plain_floor"):
+        assert len(recorded[name]) == 3 and min(recorded[name]) > 0
     assert recorded["numbers"] == 2 * 32 and recorded["full_table_bytes"] == 49408 * 32 * 4
     names = [phase["name"] for phase in recorded["phases"] if phase["name"]]
     assert names[:4] == ["starting", "images", "base model", "images"] and "training" in names
@@ -100,15 +105,17 @@ def test_the_instruments_change_nothing_that_is_learned(recorded, work):
         assert (work / "plain" / name).read_bytes() == (work / "out" / name).read_bytes()
 
 
-def test_the_plain_floor_reaches_the_rows_and_nothing_else(work):
-    bare = floor.plain_floor(work / "model-tiny-ppdiffusers", batch_size=2, resolution=64)
+def test_the_plain_floor_has_what_ppdiffusers_ships_and_puts_ours_back(work):
+    model = load_base_model(work / "model-tiny-ppdiffusers")
+    parts = [part for one in (model.unet, model.towers[0].text_encoder) for part in one.sublayers()]
 
-    first, second = bare.run(), bare.run()
+    def kinds():
+        found = {type(part) for part in parts} | {type(p.processor) for p in parts if hasattr(p, "processor")}
+        return {FrozenLayerNorm, nn.LayerNorm, BlockwiseAttnProcessor, AttnProcessor} & found
 
-    assert math.isfinite(first) and first > 0 and first == pytest.approx(second, rel=1e-5)
-    assert all(p.stop_gradient for p in bare._unet.parameters())
-    trained = [p for p in bare._text_encoder.parameters() if not p.stop_gradient]
-    assert len(trained) == 1 and list(trained[0].shape) == [1, 32] and trained[0].grad is None
+    with floor.as_shipped(model.unet, model.towers[0].text_encoder):
+        assert kinds() == {nn.LayerNorm, AttnProcessor}
+    assert kinds() == {FrozenLayerNorm, BlockwiseAttnProcessor}
 
 
 def test_the_floor_in_pytorch_asks_for_pytorch_only_when_it_runs():
