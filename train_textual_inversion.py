@@ -103,9 +103,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     with Signals() as stop, ExitStack() as held:
         run = set_up(args, stop, held)
-        before = look_before(args, run)
         train(args, run)
-        finish(args, run, before)
+        finish(args, run)
     run.ranks.leave()
 
 
@@ -122,7 +121,7 @@ def set_up(args, stop: Signals, held: ExitStack) -> Run:
     with phases("starting"):
         run = start(args, stop, held, phases)
 
-        from textual_inversion import resume
+        from textual_inversion import results, resume
 
         resume.find(args, run)
     with phases("images"):
@@ -135,6 +134,7 @@ def set_up(args, stop: Signals, held: ExitStack) -> Run:
     with phases("images"):
         encode_images(args, run, pictures, masks)
         plan_samples(args, run)
+    results.begin(args, run)
     return run
 
 
@@ -388,30 +388,11 @@ def train(args, run: Run) -> None:
             schedule.step()
 
 
-# ---------------------------------------------------------------------------------------------- before and after
+# ------------------------------------------------------------------------------------------------------- results
 
 
-def look_before(args, run: Run) -> dict:
-    """Draw and score the word before it is trained, to compare with."""
-    from textual_inversion import before_after, configuration
-    from textual_inversion.results import write_records
-
-    before = {}
-    if not run.ranks.is_main:
-        return before
-    settings = write_records(args, run)
-    if settings.name != configuration.FILE_NAME:
-        run.say(f"{run.folder / configuration.FILE_NAME} is yours and stays as it is; {settings} repeats this run")
-    with run.phases("pictures and scores"):
-        if args.overview or args.demo:
-            before["pictures"] = before_after.draw_overview(run.model, args)
-        if args.demo:
-            before["scores"] = before_after.demo_scores(args, run)
-    return before
-
-
-def finish(args, run: Run, before: dict) -> None:
-    """Write the final files, the saved pipeline and the overview, and say what was made.
+def finish(args, run: Run) -> None:
+    """Write the final files, the saved pipeline and the overview, which all ranks draw, and say what was made.
 
     Raises:
         OutputError: something could not be written. All the rest is, and the rows are, if need be elsewhere.
@@ -420,7 +401,7 @@ def finish(args, run: Run, before: dict) -> None:
     from textual_inversion.results import write_results
     from textual_inversion.saving import unsaved
 
-    failures = write_results(args, run, before) if run.ranks.is_main else []
+    failures = write_results(args, run)
     run.ranks.wait()
     if failures:
         raise unsaved(failures, run.folder / outputs.FINAL_NAME)

@@ -55,8 +55,6 @@ class Recorder:
         command.prepare_environment = self._after_import(command.prepare_environment)
         command.train = self._recorded_training(command.train)
         command.finish = self._then_write(command.finish)
-        if self.args.only_training:
-            command.look_before = lambda args, run: {}
 
     # ------------------------------------------------------------------------------------------------------ phases
 
@@ -116,8 +114,11 @@ class Recorder:
 
     def _recorded_training(self, original):
         def train(args, run):
+            from textual_inversion import before_after
             from textual_inversion.watching import Watch
 
+            if self.args.only_training:
+                before_after.is_wanted = lambda args: False
             self.rank = run.ranks.rank
             if self.args.floor:
                 from benchmarks.floor import Floor
@@ -219,7 +220,7 @@ def build_parser() -> OneLineParser:
     parser.add_argument("--memory", action="store_true", help="note each phase's memory")
     parser.add_argument("--traffic", action="store_true", help="count the bytes of collective operations")
     parser.add_argument("--floor", action="store_true", help="after each step time the bare model's passes")
-    parser.add_argument("--only_training", action="store_true", help="draw and score nothing before and after")
+    parser.add_argument("--only_training", action="store_true", help="draw and score nothing at the end")
     return parser
 
 

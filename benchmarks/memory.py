@@ -21,8 +21,8 @@ from textual_inversion.options import OneLineParser, positive, positive_int  # n
 
 _CASES = ("256", "256+gradient_checkpointing", "512", "512+gradient_checkpointing")
 # The second time that a phase of this name comes, it is something else.
-_SECOND = {"images": "encoding the images", "pictures and scores": "pictures after training"}
-_FIRST = {"images": "reading the images", "pictures and scores": "pictures before training", "base model": "base model"}
+_SECOND = {"images": "encoding the images"}
+_FIRST = {"images": "reading the images", "pictures": "pictures after training"}
 _ENDED = "ended: more than {} of memory"
 
 

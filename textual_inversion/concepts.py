@@ -20,8 +20,12 @@ from textual_inversion.learned_embedding import LONGEST_TOKEN
 
 # Placeholder -> which of its vectors, counted from 0, stand in one prompt, and in which order.
 Vectors = Mapping[str, Sequence[int]]
-# Stands before a word whose rows are to be read in this prompt and not to learn from it; of no script (private use).
-_STILL = "\ue000"
+# Stand before a word, of no script (private use): its rows are to be read in this prompt and not to learn from it, or
+# what they started from is to be read instead.
+_STILL, _STARTED = "\ue000", "\ue001"
+# How many times N further on the ids of a word with such a mark lie.
+_SHIFTS = {_STILL: 1, _STARTED: 2}
+_MARKS = "".join(_SHIFTS)
 # Characters of scripts that put no blank between words: there the edge of a word cannot be seen.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED += "\U00020000-\U0003ffff"
@@ -66,7 +70,7 @@ class PromptEncoder:
         tokenizer: the base model's tokenizer, which stays as it is.
         num_vectors: placeholder -> number of its rows, in the order of the rows.
         first_id: token id of the first row (V, the number of rows in the frozen table). The ids of all N rows are
-            followed by N more for the same rows held still, see `held_still`.
+            followed by N more for the same rows held still, see `held_still`, and N for their start, see `as_started`.
 
     Attributes:
         max_length: tokens per prompt (L), start and end tokens included.
@@ -86,7 +90,7 @@ class PromptEncoder:
             self._ids.update({self._names[i]: [i] for i in ids})
             self._ids[placeholder] = ids
             first_id += count
-        self._pattern = whole_words(self._ids, prefix=_STILL)
+        self._pattern = whole_words(self._ids, prefix=f"[{_MARKS}]")
 
     @property
     def placeholders(self) -> list[str]:
@@ -97,6 +101,10 @@ class PromptEncoder:
         """A prompt from which `word` alone learns: the rows of other new words are read and get no gradient."""
         own = self._ids[word]
         return self._replace(prompt, lambda found: found if self._ids[found][0] in own else _STILL + found)
+
+    def as_started(self, prompt: str) -> str:
+        """A prompt that reads, in place of every new word's rows, what these started from."""
+        return self._replace(prompt, lambda found: _STARTED + found)
 
     def holds_placeholder(self, prompt: str) -> bool:
         """Whether any learned word stands in the prompt."""
@@ -115,20 +123,19 @@ class PromptEncoder:
         return ids
 
     def _rows_of(self, found: str, vectors: Vectors) -> list[int]:
-        placeholder = found.removeprefix(_STILL)
+        placeholder = found.lstrip(_MARKS)
         ids = self._ids[placeholder]
         ids = [ids[i] for i in vectors[placeholder]] if placeholder in vectors else ids
-        return ids if found == placeholder else [i + self._rows for i in ids]
+        shift = self._rows * _SHIFTS.get(found[0], 0)
+        return [i + shift for i in ids]
 
     def replaced(self, prompt: str, words: Mapping[str, str]) -> str:
         """A prompt in which the placeholders named in `words` give way to other words."""
         return self._replace(prompt, lambda found: words.get(found, found))
 
     def _replace(self, prompt: str, change: Callable[[str], str]) -> str:
-        """A prompt with every placeholder in it changed, whether it was held still or not."""
-        return (
-            self._pattern.sub(lambda found: change(found[0].removeprefix(_STILL)), prompt) if self._pattern else prompt
-        )
+        """A prompt with every placeholder in it changed, whether it had a mark or not."""
+        return self._pattern.sub(lambda found: change(found[0].lstrip(_MARKS)), prompt) if self._pattern else prompt
 
     def dropped(self, prompt: str) -> str:
         """The end of a prompt that the model does not read because it is past `max_length`; "" when all is read."""
@@ -171,7 +178,7 @@ def whole_words(words, prefix: str = "") -> re.Pattern | None:
     Next to characters of scripts that are written without blanks a word is found as it stands: `一张det-logo的照片`.
 
     Args:
-        prefix: a character that may stand before a word, and is found with it.
+        prefix: pattern of a character that may stand before a word, and is found with it.
     """
     if not words:
         return None

@@ -13,6 +13,8 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
+from textual_inversion import meeting
+
 _POLL_SECONDS = 0.02
 
 
@@ -92,6 +94,29 @@ class Ranks:
             time.sleep(_POLL_SECONDS)
         # The store is rank 0's: nobody leaves while another still asks it.
         dist.barrier()
+
+    def meet(self, stop) -> None:
+        """Return when every rank has come here and will go on to a collective operation, however long one takes.
+
+        Unlike `wait`, for times at which a signal ends a run at once, such as while pictures are drawn: a rank that
+        leaves then leaves nobody behind in native code. Call it inside `stop.noted()`, with the collective operation.
+
+        Args:
+            stop: a `signals.Signals`.
+
+        Raises:
+            Stopped: a rank was told to end; all of them raise it, and none goes on.
+        """
+        if self.world_size == 1:
+            return
+        from paddle.base.core import create_or_get_global_tcp_store
+
+        self._meetings += 1
+        name, store = f"textual_inversion/gathering/{self._meetings}", create_or_get_global_tcp_store()
+        with stop.noted():
+            told, pause = (lambda: stop.received is not None), (lambda: time.sleep(_POLL_SECONDS))
+            if not meeting.hold(store, name, self.rank, self.world_size, told, pause):
+                raise stop.stopped()
 
     def leave(self) -> None:
         """End this process, successful, where it is one of several; does nothing where it is alone.

@@ -11,9 +11,11 @@ import paddle.nn.functional as F
 class ConceptEmbedding(nn.Layer):
     """A token embedding of V frozen rows and N trainable ones.
 
-    Token ids below V look up the table, ids V to V+N-1 the new rows, and ids V+N to V+2N-1 the new rows again, held
-    still: they read the same values and get no gradient. The table is a buffer, so neither a gradient nor an optimizer
-    state nor weight decay can ever reach it: frozen by construction, not by copying old values back.
+    Token ids below V look up the table and ids V to V+N-1 the new rows. Ids V+N to V+2N-1 are the new rows again, held
+    still: they read the same values and get no gradient. Ids V+2N to V+3N-1 are what the rows started from, so that
+    before and after can be drawn at any time, and nothing has to be put in the rows' place for it. The table and the
+    start are buffers, so neither a gradient nor an optimizer state nor weight decay can ever reach them: frozen by
+    construction, not by copying old values back.
 
     Args:
         table: float [V, D], the base model's embedding; kept, not copied.
@@ -30,6 +32,7 @@ class ConceptEmbedding(nn.Layer):
                 raise ValueError(f"rows of shape {part.shape} do not fit a table of width {table.shape[1]}")
         # detach() shares the memory and turns a parameter into a plain tensor.
         self.register_buffer("table", table.detach(), persistable=False)
+        self.register_buffer("start", paddle.to_tensor(np.concatenate(parts)), persistable=False)
         self.parts = nn.ParameterList(
             [self.create_parameter(part.shape, default_initializer=nn.initializer.Assign(part)) for part in parts]
         )
@@ -49,7 +52,7 @@ class ConceptEmbedding(nn.Layer):
         is_new = (ids >= self.first_id).unsqueeze(-1)  # (..., 1)
         old = F.embedding(paddle.clip(ids, max=self.first_id - 1), self.table)
         rows = self.rows
-        new = F.embedding(paddle.clip(ids - self.first_id, min=0), paddle.concat([rows, rows.detach()]))
+        new = F.embedding(paddle.clip(ids - self.first_id, min=0), paddle.concat([rows, rows.detach(), self.start]))
         return paddle.where(is_new, new.astype(old.dtype), old)  # (..., D)
 
 

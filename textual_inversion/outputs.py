@@ -196,11 +196,15 @@ def closing_lines(args, run) -> list[str]:
     lines.append(run.phases.summary())
     if "overview" in run.figures:
         lines.append(f"before and after, side by side: {run.folder / 'overview.png'}")
-    words = [concept.placeholder_token for concept in run.concepts]
-    verb, them = ("is", "it") if len(words) == 1 else ("are", "them")
-    lines.append(f"{', '.join(words)} {verb} in {run.folder / FINAL_NAME}; draw with {them}:")
+    lines.append(f"{where_words_are(run)}; draw with {'it' if len(run.concepts) == 1 else 'them'}:")
     lines.append(f"    python infer.py --embeds {run.folder / FINAL_NAME}")
     return lines
+
+
+def where_words_are(run) -> str:
+    """The learned words and their file, as the beginning of a sentence."""
+    words = [concept.placeholder_token for concept in run.concepts]
+    return f"{', '.join(words)} {'is' if len(words) == 1 else 'are'} in {run.folder / FINAL_NAME}"
 
 
 def _score_line(score: dict, kind: str, what: str) -> str:

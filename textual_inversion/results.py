@@ -2,11 +2,20 @@
 
 from pathlib import Path
 
-from textual_inversion import before_after, configuration, model_card, outputs, pipelines
+from textual_inversion import before_after, configuration, model_card, outputs, pipelines, resume
 from textual_inversion.arguments import build_parser
 from textual_inversion.errors import OutputError
 from textual_inversion.row_report import row_figures
 from textual_inversion.saving import Saves, save_rows
+
+
+def begin(args, run) -> None:
+    """Write the records as far as they are known when training begins, on the first rank; raises OutputError."""
+    if not run.ranks.is_main:
+        return
+    settings = write_records(args, run)
+    if settings.name != configuration.FILE_NAME:
+        run.say(f"{run.folder / configuration.FILE_NAME} is yours and stays as it is; {settings} repeats this run")
 
 
 def write_records(args, run) -> Path:
@@ -26,50 +35,72 @@ def write_records(args, run) -> Path:
     return configuration.write(run.folder, args, build_parser(), run.ranks.world_size)
 
 
-def write_results(args, run, before: dict) -> list[OutputError]:
-    """Write the rows, then the saved pipeline, the overview and the records, and say what was made.
+def write_results(args, run) -> list[OutputError]:
+    """Write the rows, the saved pipeline, the overview and the records, and say what was made.
+
+    All ranks draw; the first one writes. Whatever ends the run while pictures are drawn, the rows are saved by then.
 
     Args:
         args: settled settings.
         run: the command's `Run`; its folder changes where the output folder cannot take the rows.
-        before: pictures and scores from before training, by the names "pictures" and "scores" where there are any.
 
     Returns:
         Why some of it could not be written; [] where all of it was.
 
     Raises:
         OutputError: the rows could not be written anywhere.
+        Stopped: a rank was told to end while pictures were drawn.
     """
+    main = run.ranks.is_main
+    saves = _keep_rows(args, run) if main else Saves(run.folder)
+    if before_after.is_wanted(args):
+        if main:
+            _record(args, run, saves)
+            known, rest = outputs.where_words_are(run), resume.how_to_go_on(run.folder)
+            run.stop.advice = f"after the last step, while before and after were drawn; {known}; for the rest {rest}"
+        _show(args, run, saves)
+    if main:
+        _record(args, run, saves)
+        saves.attempt(_write_card, args, run)
+        for line in outputs.closing_lines(args, run):
+            run.say(line)
+    return saves.failures
+
+
+def _keep_rows(args, run) -> Saves:
+    """Write the rows, and then the saved pipeline where it is wanted."""
     with run.phases("saving"):
-        learned = outputs.as_learned(
-            run.concepts, run.rows(), outputs.file_facts(args, run.model, args.max_train_steps)
-        )
+        facts = outputs.file_facts(args, run.model, args.max_train_steps)
+        learned = outputs.as_learned(run.concepts, run.rows(), facts)
         failure = save_rows(run, learned)
         saves = Saves(run.folder)  # perhaps another one by now
         if failure is not None:
             saves.failures.append(failure)
         elif not args.only_save_embeds:
             saves.attempt(pipelines.save_pipeline, run.model, learned, run.folder)
-    with run.phases("pictures and scores"):
-        _look_again(args, run, before, saves)
+    return saves
+
+
+def _record(args, run, saves: Saves) -> None:
+    """Write the records with what is known by now."""
     table_norms = {name: embedding.table.norm(axis=1).numpy() for name, embedding in run.embeddings.items()}
     run.figures["rows"] = row_figures(run.concepts, run.start, run.rows(), table_norms)
     run.figures["seconds"] = {name: round(seconds, 1) for name, seconds in run.phases.seconds.items()}
     saves.attempt(write_records, args, run)
-    saves.attempt(_write_card, args, run)
-    for line in outputs.closing_lines(args, run):
-        run.say(line)
-    return saves.failures
 
 
-def _look_again(args, run, before: dict, saves: Saves) -> None:
-    """Draw and score the words now that they are trained, where that was done before."""
-    if "pictures" in before:
-        pictures = (run.pixels, before["pictures"], before_after.draw_overview(run.model, args))
-        if saves.attempt(before_after.save_overview, run.folder / "overview.png", args, *pictures):
+def _show(args, run, saves: Saves) -> None:
+    """Draw before and after, on all ranks; write the overview, and score what is scored, on the first."""
+    with run.phases("pictures"):
+        drawn = before_after.draw_all(args, run)
+        if drawn is None:
+            return
+        shown = (run.pixels, drawn.before, drawn.after)
+        if saves.attempt(before_after.save_overview, run.folder / "overview.png", args, *shown):
             run.figures["overview"] = "overview.png"
-    if "scores" in before:
-        run.figures["scores"] = {word: score.report() for word, score in before["scores"].items()}
+    if drawn.scored:
+        with run.phases("scores"):
+            run.figures["scores"] = before_after.score_all(args, run, drawn.scored)
 
 
 def _write_card(args, run) -> None:

@@ -137,9 +137,22 @@ def measure(model, scorer, words: Sequence[str], training, protocol: Protocol, p
     """
     requests = [request for word in words for request in protocol.requests(word)]
     images = generate(model, requests, scheduler=protocol.scheduler, batch_size=protocol.batch_size, progress=progress)
-    features = scorer.image_features(images).reshape(len(words), len(images) // len(words), -1)
-    texts = scorer.text_features(protocol.texts)
-    return [_similarity(own, training, texts, protocol) for own in features]
+    return compare(scorer, images, training, protocol)
+
+
+def compare(scorer, images: Sequence, training, protocol: Protocol) -> list[Similarity]:
+    """Measure the images of several words.
+
+    Args:
+        images: RGB PIL images, word by word in the order of `Protocol.requests`.
+        training: float32 [n, P], CLIP features of the training images.
+
+    Returns:
+        One `Similarity` a word, in order.
+    """
+    features, texts = scorer.image_features(images), scorer.text_features(protocol.texts)
+    words = np.split(features, len(images) // len(protocol.requests("")))
+    return [_similarity(own, training, texts, protocol) for own in words]
 
 
 def _similarity(features: np.ndarray, training, texts, protocol: Protocol) -> Similarity:

@@ -89,6 +89,20 @@ class Signals:
         finally:
             self._waits = waited
 
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Only note a signal inside, and end the run at the end if it would have ended at once outside.
+
+        For what several processes do together, and none of them may leave half-way.
+        """
+        waited, self._waits = self._waits, True
+        try:
+            yield
+        finally:
+            self._waits = waited
+        if not waited:
+            self.wait_no_longer()
+
     def stopped(self) -> Stopped:
         """What to raise, with its line."""
         number = self.received if self.received is not None else signal.SIGTERM  # another process was told to end

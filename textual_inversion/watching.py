@@ -1,30 +1,22 @@
 """What a user sees while a run goes on: figures, the loss on a fixed set, sample pictures, saved embeddings."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import paddle
 
-from textual_inversion import best, checkpoints, loss, outputs, resume, sheets
+from textual_inversion import best, checkpoints, loss, outputs, resume
 from textual_inversion.best import BestStep
 from textual_inversion.checkpoints import Checkpoint
 from textual_inversion.divergence import give_up
 from textual_inversion.errors import Stopped
-from textual_inversion.generate import ImageRequest, generate
-from textual_inversion.memory import keeps_vae
 from textual_inversion.movement import MovementCheck
 from textual_inversion.progress import Progress
-from textual_inversion.sample_prompts import SamplePrompt
+from textual_inversion.sample_pictures import SamplePictures, pictures_due
 from textual_inversion.saving import Saves
 from textual_inversion.tracking import open_tracker
 
 # Steps between two looks at the loss: reading a number back makes the processor wait for the device.
 _LOG_EVERY = 10
-# Sample pictures that are made together, and the pixels from which they are made one by one.
-_BATCH = 8
-OVER_TIME = "over-time.png"
-_LARGE_PICTURE = 256 * 256
 
 
 class Watch:
@@ -51,9 +43,8 @@ class Watch:
         if main and args.eval_steps:
             batches = run.samples.evaluation_batches(args.eval_samples)
             self._fixed_set = FixedSet(run, batches, chunk=args.train_batch_size)
-        if main and args.sample_prompts:
-            earlier = _drawn_before(run.resumed)
-            self._pictures = SamplePictures(run.model, args, run.folder, self._tracker, self._saves, earlier)
+        if args.sample_prompts:
+            self._pictures = SamplePictures(args, run, self._tracker, self._saves)
         if main and args.keep_best:
             self._best = BestStep(args, run)
             run.say(f"the best step so far is kept as {outputs.BEST_NAME}, judged by the {self._best.by}")
@@ -64,7 +55,7 @@ class Watch:
             if run.resumed is None:
                 self._evaluate(0)
                 self._draw(0)
-                run.ranks.wait()
+                run.ranks.meet(run.stop)
             else:  # its checkpoint was written before anybody looked
                 facts = run.resumed.facts
                 self._look(run.resumed.step, facts["loss"], facts["learning_rate"])
@@ -146,13 +137,13 @@ class Watch:
             self._progress.update(step, **self._latest)
             if step % args.save_steps == 0:
                 self._save(step)
-            if draws:
-                self._draw(step)
+        if draws:
+            self._draw(step)
         if self._guard.gives_up():
             self._tell_skipped(step)
             give_up(args, self._run, step, self._guard.in_a_row)
         if evaluates or draws:
-            ranks.wait()
+            ranks.meet(self._run.stop)
 
     def _save(self, step: int) -> None:
         run, facts = self._run, outputs.file_facts(self._args, self._run.model, step)
@@ -198,14 +189,17 @@ class Watch:
             self._judge(self._best.see_loss, step, value)
 
     def _draw(self, step: int) -> None:
-        """Draw and log the sample pictures, and let them be judged; step 0 is before any training."""
-        if self._pictures is None:
+        """Draw and log the sample pictures, and let them be judged; step 0 is before any training.
+
+        All ranks draw, and the first one has the pictures.
+        """
+        drawn = self._pictures.draw(step) if self._pictures else None
+        if drawn is None:
             return
-        path, requests, pictures = self._pictures.draw(step)
-        if path is not None:
-            self._progress.write(f"step {step}: sample pictures in {path}")
+        if drawn.path is not None:
+            self._progress.write(f"step {step}: sample pictures in {drawn.path}")
         if self._best is not None:
-            self._judge(self._best.see_pictures, step, [request.prompt for request in requests], pictures)
+            self._judge(self._best.see_pictures, step, drawn.prompts, drawn.pictures)
             scores = self._run.figures["best"]["scores"]
             if self._best.by == best.BY_PICTURES and str(step) in scores:
                 self._tracker.scalar("samples/image_similarity", scores[str(step)], step)
@@ -254,94 +248,3 @@ class FixedSet:
             total += float(loss.diffusion_loss(prediction, target, mask=mask)) * len(sentences)
             count += len(sentences)
         return total / count
-
-
-def _drawn_before(checkpoint: Checkpoint | None) -> list[tuple[int, list]]:
-    """What the strip over time of the run holds that a checkpoint belongs to."""
-    if checkpoint is None:
-        return []
-    return sheets.frames_of(checkpoint.folder.parent / "samples" / OVER_TIME, checkpoint.step)
-
-
-def pictures_due(args, step: int) -> bool:
-    """Whether sample pictures are wanted after optimizer step `step`, counted from 1: every so often and at the end."""
-    if step == args.max_train_steps:
-        return True
-    if args.validation_steps:
-        return step % args.validation_steps == 0
-    samples = args.validation_epochs * args.epoch_samples
-    return step * args.global_batch // samples > (step - 1) * args.global_batch // samples
-
-
-class SamplePictures:
-    """Pictures of the sample prompts, drawn with the modules in memory every so often.
-
-    Args:
-        folder: the run's output folder; pictures go to `samples/step-N.png` and, as a strip over time, to
-            `samples/over-time.png`.
-        tracker: a `tracking.Tracker` that logs them too.
-        saves: attempts to write them.
-        earlier: (step, first picture of each prompt) of what was drawn before.
-    """
-
-    def __init__(self, model, args, folder: Path, tracker, saves: Saves, earlier: Sequence[tuple[int, list]] = ()):
-        self._model, self._args, self._folder, self._tracker, self._saves = model, args, folder, tracker, saves
-        self._over_time = [frame for frame in earlier if len(frame[1]) == len(args.sample_prompts)]
-
-    def draw(self, step: int) -> tuple[Path | None, list[ImageRequest], list]:
-        """Draw, save and log the pictures of a step.
-
-        Returns:
-            The file, None where it could not be written; and what was asked for beside what was drawn,
-            `--num_validation_images` a prompt.
-        """
-        prompts, each = self._args.sample_prompts, self._args.num_validation_images
-        requests = [_request(prompt, prompt.first_seed + i, self._args) for prompt in prompts for i in range(each)]
-        pictures = draw(self._model, self._args, requests)
-        captions = [prompt.caption for prompt in prompts]
-        labels = [caption for caption in captions for _ in range(each)]
-        sheet = sheets.contact_sheet(pictures, columns=each, labels=labels, title=f"step {step}")
-        self._tracker.image("samples", sheet, step)
-        self._tracker.text("samples", "\n\n".join(captions), step)
-        self._over_time.append((step, pictures[::each]))
-        path = self._folder / "samples" / f"step-{step}.png"
-        text = {"step": str(step), "prompts": "\n".join(captions)}
-        is_saved = self._saves.attempt(self._save, path, sheet, text, captions)
-        return path if is_saved else None, requests, pictures
-
-    def _save(self, path: Path, sheet, text: dict[str, str], captions: list[str]) -> None:
-        path.parent.mkdir(exist_ok=True)
-        sheets.save_png(sheet, path, text=text)
-        strip = sheets.strip(self._over_time, prompts=captions)
-        sheets.save_png(strip, path.with_name(OVER_TIME), text={"frames": strip.info["frames"]})
-
-
-def _request(prompt: SamplePrompt, seed: int, args) -> ImageRequest:
-    """One picture of a prompt, what it leaves open settled by the flags."""
-    steps, guidance = prompt.num_inference_steps, prompt.guidance_scale
-    return ImageRequest(
-        prompt=prompt.text,
-        seed=seed,
-        negative_prompt=prompt.negative_prompt,
-        guidance_scale=args.guidance_scale if guidance is None else guidance,
-        num_inference_steps=args.num_inference_steps if steps is None else steps,
-    )
-
-
-def draw_once(model, args, prompts: list[SamplePrompt]) -> list:
-    """One picture a prompt; those without a seed of their own get 0, 1, 2, … in the order of the prompts."""
-    seeds = [i if prompt.seed is None else prompt.seed for i, prompt in enumerate(prompts)]
-    return draw(model, args, [_request(prompt, seed, args) for prompt, seed in zip(prompts, seeds, strict=True)])
-
-
-def draw(model, args, requests: list[ImageRequest]) -> list:
-    """The pictures of the requests, in the training pictures' size.
-
-    The VAE stays in memory where it will be wanted again soon, see `memory.keeps_vae`; else it leaves.
-    """
-    # A large picture's attention alone fills gigabytes; small ones are made quickest together.
-    batch_size = _BATCH if args.height * args.width < _LARGE_PICTURE and not args.low_memory else 1
-    pictures = generate(model, requests, height=args.height, width=args.width, batch_size=batch_size)
-    if not keeps_vae(args):
-        model.free_vae()
-    return pictures
