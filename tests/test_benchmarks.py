@@ -426,7 +426,7 @@ def test_what_lies_before_the_first_step_is_itemised_and_adds_up():
 
 
 def test_what_of_the_demo_is_not_training_is_itemised():
-    table = start_up.demo_table(100.0, {"starting": 2.0, "training": 60.0, "pictures and scores": 30.0})
+    table = start_up.demo_table(100.0, {"starting": 2.0, "training": 60.0, "pictures": 25.0, "scores": 5.0})
 
     assert "| beginning and end of the process | 8.00 s | 8 % |" in table
     assert "| **all but training** | 40.0 s | 40 % |" in table

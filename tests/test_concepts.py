@@ -103,6 +103,18 @@ def test_other_words_can_be_held_still(tokenizer):
     assert encoder.ends([prompt]) == encoder.ends([plain])
 
 
+def test_every_word_of_a_prompt_can_be_read_as_it_started(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<a>": 2, "det-logo": 1}, first_id=900)
+    plain = "<a>, <a>_1 on a det-logo, not det-logos"
+
+    started = encoder.as_started(plain)
+
+    later = {900: 906, 901: 907, 902: 908}
+    assert encoder.token_ids(started) == [later.get(i, i) for i in encoder.token_ids(plain)]
+    assert encoder.as_started(encoder.held_still(plain, "<a>")) == encoder.as_started(started) == started
+    assert encoder.as_started("a toy") == "a toy"
+
+
 def test_what_is_held_still_reads_the_same_and_gets_no_gradient(model):
     rows = {"text_encoder": np.random.default_rng(0).standard_normal((3, model.embedding_width)).astype("float32")}
     embedding = attach_concepts(model, {"<a>": 2, "<b>": 1}, rows)["text_encoder"]

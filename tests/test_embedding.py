@@ -28,6 +28,20 @@ def test_lookup_takes_old_ids_from_the_table_and_new_ones_from_the_rows(table, r
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
+def test_what_the_rows_started_from_can_be_read_when_they_have_moved(table, rows):
+    layer = ConceptEmbedding(table, [rows[:1], rows[1:]])
+    started = paddle.to_tensor([V + 2 * N, V + 2 * N + 1])
+
+    layer(started).sum().backward()
+    assert all(part.grad is None or not part.grad.numpy().any() for part in layer.parts)
+    for part in layer.parts:
+        part.set_value(part + 1.0)
+
+    np.testing.assert_array_equal(layer(started).numpy(), rows)
+    np.testing.assert_array_equal(layer(paddle.to_tensor([V, V + 1])).numpy(), rows + 1.0)
+    assert not layer.state_dict().keys() & {"start", "table"}
+
+
 def test_only_the_rows_are_parameters_and_get_gradients(table, rows):
     before = table.numpy().copy()
     layer = ConceptEmbedding(table, [rows])

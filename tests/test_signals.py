@@ -60,12 +60,49 @@ def test_pictures_within_the_loop_do_not_wait_and_the_next_step_does():
         assert stop.received == signal.SIGTERM
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_processes_do_together_is_not_left_half_way(waits):
+    done = []
+    with Signals() as stop:
+        if waits:
+            stop.wait_for_the_step()
+        try:
+            with stop.noted(), stop.noted():
+                send(signal.SIGTERM)
+                done.append("the exchange")
+            done.append("the rest")
+        except Stopped:
+            done.append("stopped")
+
+    assert done == ["the exchange", "the rest" if waits else "stopped"]
+
+
 def test_the_handlers_of_before_come_back():
     before = [signal.getsignal(number) for number in NUMBERS]
     with Signals() as stop:
         stop.install()
         assert [signal.getsignal(number) for number in NUMBERS] != before
     assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+UNINTERRUPTED = """
+import os, signal, threading, time
+from textual_inversion.signals import Signals, uninterrupted
+with Signals() as stop:
+    stop.wait_for_the_step()
+    with uninterrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):
+            assert stop.received is None
+    print(signal.Signals(stop.received).name, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_signals_come_after_a_native_call_that_must_not_be_interrupted():
+    done = subprocess.run([sys.executable, "-c", UNINTERRUPTED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout in ("SIGTERM set()\n", "SIGINT set()\n")
 
 
 HELD_BACK = """

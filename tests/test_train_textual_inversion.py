@@ -217,9 +217,7 @@ def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_pa
     make, finish, posterior = optimizer.make_optimizer, train_textual_inversion.finish, latents._posterior
     monkeypatch.setattr(optimizer, "make_optimizer", lambda args, p: (trained.extend(p), make(args, p))[1])
     monkeypatch.setattr(latents, "_posterior", lambda vae, array: (encoded.append(1), posterior(vae, array))[1])
-    monkeypatch.setattr(
-        train_textual_inversion, "finish", lambda args, run, before: (runs.append(run), finish(args, run, before))
-    )
+    monkeypatch.setattr(train_textual_inversion, "finish", lambda args, run: (runs.append(run), finish(args, run)))
     train_textual_inversion.main(short_run(tmp_path, "--num_vectors", "2", "--adam_weight_decay", "0.5"))
 
     model, fresh = runs[0].model, load_base_model(tmp_path / "base")

@@ -14,6 +14,7 @@ import paddle
 import paddle.distributed as dist
 
 from textual_inversion import meeting
+from textual_inversion.signals import uninterrupted
 
 _POLL_SECONDS = 0.02
 
@@ -113,9 +114,14 @@ class Ranks:
 
         self._meetings += 1
         name, store = f"textual_inversion/gathering/{self._meetings}", create_or_get_global_tcp_store()
+
+        def add(key: str, number: int) -> int:
+            with uninterrupted():
+                return store.add(key, number)
+
         with stop.noted():
             told, pause = (lambda: stop.received is not None), (lambda: time.sleep(_POLL_SECONDS))
-            if not meeting.hold(store, name, self.rank, self.world_size, told, pause):
+            if not meeting.hold(add, name, self.rank, self.world_size, told, pause):
                 raise stop.stopped()
 
     def leave(self) -> None:

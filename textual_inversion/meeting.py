@@ -19,29 +19,34 @@ _GO, _OFF = 1, 2
 
 
 def hold(
-    store, name: str, rank: int, world_size: int, is_told: Callable[[], bool], pause: Callable[[], object]
+    add: Callable[[str, int], int],
+    name: str,
+    rank: int,
+    world_size: int,
+    is_told: Callable[[], bool],
+    pause: Callable[[], object],
 ) -> bool:
     """Wait for all ranks, and say whether all of them go on together; else nobody does.
 
     Args:
-        store: what has an atomic `add(name, number)` that gives the new sum, across the ranks.
+        add: the store's atomic `add(name, number)`, which gives the new sum.
         name: of this meeting; the same on all ranks, and used once.
         rank, world_size: who this is among how many; fewer than 2 ** 20.
         is_told: whether this rank was told to end; being told must not raise anything in here.
         pause: called between two looks.
     """
     if rank == 0:
-        while store.add(name, 0) < world_size - 1 and not is_told():
+        while add(name, 0) < world_size - 1 and not is_told():
             pause()
-        goes_on = store.add(name, _CLOSED) == _CLOSED + world_size - 1 and not is_told()
-        store.add(_verdict(name), _GO if goes_on else _OFF)
+        goes_on = add(name, _CLOSED) == _CLOSED + world_size - 1 and not is_told()
+        add(_verdict(name), _GO if goes_on else _OFF)
         return goes_on
-    store.add(name, 1)
+    add(name, 1)
     wants_to_leave = False
-    while not (verdict := store.add(_verdict(name), 0)):
+    while not (verdict := add(_verdict(name), 0)):
         if is_told() and not wants_to_leave:
             wants_to_leave = True
-            if store.add(name, _LEFT) < _CLOSED:
+            if add(name, _LEFT) < _CLOSED:
                 return False
         pause()  # closed already: the verdict is about to come
     return verdict == _GO

@@ -19,6 +19,22 @@ GRACE = 5.0  # seconds
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let both signals come only after what is inside, as far as this thread gets them; for native calls.
+
+    Paddle's key-value store takes a call that a signal interrupts for a broken connection.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Signals:
     """Handles both signals as long as it is entered; outside the main thread they stay as they are.
 
