@@ -67,12 +67,16 @@ def test_sample_pictures_take_each_prompts_own_options_and_are_logged_with_capti
     for step in (0, 5):
         drawn = pictures.draw(step)
 
-    assert asked[0][0] == asked[1][0] == [
-        ImageRequest("a <w>", 0, "", 7.5, 50),
-        ImageRequest("a <w>", 1, "", 7.5, 50),
-        ImageRequest("a <w> here", 9, "blurry", 3.0, 7),
-        ImageRequest("a <w> here", 10, "blurry", 3.0, 7),
-    ]
+    assert (
+        asked[0][0]
+        == asked[1][0]
+        == [
+            ImageRequest("a <w>", 0, "", 7.5, 50),
+            ImageRequest("a <w>", 1, "", 7.5, 50),
+            ImageRequest("a <w> here", 9, "blurry", 3.0, 7),
+            ImageRequest("a <w> here", 10, "blurry", 3.0, 7),
+        ]
+    )
     assert asked[0][1].items() >= {"height": 8, "width": 8, "batch_size": 8}.items()
     assert drawn.prompts == ["a <w>", "a <w>", "a <w> here", "a <w> here"] and len(drawn.pictures) == 4
     captions = "a <w>\n\na <w> here (seed 9, guidance 3, steps 7, without blurry)"
