@@ -42,8 +42,12 @@ PARTS = {
         (("--seeds", "1", "--steps", "4", "--every", "2", "--concept", "cat", "--num_images", "2")
          + ("--num_inference_steps", "2"),),
     ),
+    "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
+    "fuzz_formats": (((),), (("--files", "200"),)),
     "gpu": (((),), ((),)),
 }  # fmt: skip
+# Parts that lie elsewhere, because tests hold a short form of them.
+_ELSEWHERE = {"fuzz_formats": machine.ROOT / "tests" / "fuzz_formats.py"}
 # Which parts take which of the flags below.
 _PEER_FLAGS = {"step_time": ("peer", "torch_python", "torch_peer"), "memory": ("peer",)}
 
@@ -96,14 +100,18 @@ def run_part(name: str, args) -> tuple[str, bool]:
     return "\n\n".join(sections), True
 
 
+def script(name: str) -> Path:
+    """The program of a part."""
+    return _ELSEWHERE.get(name, Path(__file__).with_name(f"{name}.py"))
+
+
 def commands(name: str, args) -> list[list[str]]:
     """The command lines of a part."""
     more = {flag: getattr(args, flag) for flag in _PEER_FLAGS.get(name, ())}
     words = [word for flag, value in more.items() for word in peer_words(flag, value)]
     if args.work_dir != runs.WORK:
         words += ["--work_dir", str(args.work_dir)]
-    script = str(Path(__file__).with_name(f"{name}.py"))
-    return [[sys.executable, script, *own, *words] for own in PARTS[name][args.quick]]
+    return [[sys.executable, str(script(name)), *own, *words] for own in PARTS[name][args.quick]]
 
 
 def peer_words(flag: str, value: str | Sequence[str] | None) -> list[str]:

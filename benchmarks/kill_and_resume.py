@@ -10,7 +10,6 @@ left. The base model is a tiny random one; the processes are forks of one that h
 seconds of the import.
 """
 
-import argparse
 import collections
 import contextlib
 import json
@@ -27,6 +26,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from benchmarks import runs, tables  # noqa: E402
+from textual_inversion.errors import run_command  # noqa: E402
+from textual_inversion.options import OneLineParser, natural, positive_int  # noqa: E402
 
 SETTINGS = ["--max_train_steps", "3", "--save_steps", "1", "--checkpoints_total_limit", "2", "--only_save_embeds"]
 QUIET = ["--eval_steps", "0"]
@@ -45,36 +48,53 @@ class Figures:
     opened: int = 0
     faults: list[str] = field(default_factory=list)
 
-    def lines(self) -> list[str]:
+    def table(self) -> str:
         """The figures, a line each."""
-        steps = ", ".join(f"{name} {count}" for name, count in self.kills.items() if name != "random")
-        in_saves = sum(self.kills.values()) - self.kills["random"]
-        return [
-            f"kills at a step of a save     {in_saves} ({steps})",
-            f"kills at a random moment      {self.kills['random']}",
-            f"kills in all                  {sum(self.kills.values())}",
-            f"files opened after the kills  {self.opened}, not whole {sum('not whole' in f for f in self.faults)}",
-            f"temporary files at the end    {sum('left behind' in f for f in self.faults)}",
-            f"resumed runs equal to the untouched one  {self.equal} of {self.runs}",
-            *(f"FAULT: {fault}" for fault in self.faults),
+        in_saves = {name: count for name, count in self.kills.items() if name != "random"}
+        rows = [
+            *((f"kills before a save's step: {name}", count) for name, count in in_saves.items()),
+            ("kills at a step of a save", sum(in_saves.values())),
+            ("kills at a random moment", self.kills["random"]),
+            ("kills in all", sum(self.kills.values())),
+            ("files opened after the kills", self.opened),
+            ("resumed runs", self.runs),
+            ("resumed runs equal to the untouched one", self.equal),
         ]
+        return tables.table(("killed and gone on", ""), rows)
+
+    def targets(self) -> list[tables.Target]:
+        """What must not be."""
+        named = {"not whole": "files that are not whole", "left behind": "temporary files left behind"}
+        counts = {what: sum(words in fault for fault in self.faults) for words, what in named.items()}
+        counts["resumed runs that differ from the untouched one"] = self.runs - self.equal
+        return [tables.Target(what, count, 0) for what, count in counts.items()]
+
+
+def build_parser() -> OneLineParser:
+    """The command's flags."""
+    parser = OneLineParser(prog="kill_and_resume.py", description="Kill training runs, and see that nothing is lost.")
+    flag = parser.add_argument
+    flag("--random", type=natural, default=40, metavar="N", help="kills at random moments, at least")
+    flag("--every", type=positive_int, default=1, metavar="N", help="kill at every N-th step of the saves only")
+    flag("--seed", type=int, default=0, metavar="N", help="of the random moments")
+    runs.add_work_dir(flag)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the figures; the status is 1 where something was lost."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--random", type=int, default=40, metavar="N", help="kills at random moments, at least")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="kill at every N-th step of the saves only")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random moments")
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     from textual_inversion.runtime import prepare_environment
 
     prepare_environment(1)
     import ppdiffusers  # noqa: F401
 
-    with tempfile.TemporaryDirectory() as folder:
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
         figures = try_all(Path(folder), args.every, args.random, random.Random(args.seed))
-    print("\n".join(figures.lines()))
+    print(tables.section("Killed runs", figures.table(), tables.targets_table(figures.targets())))
+    for fault in figures.faults:
+        runs.say(f"FAULT: {fault}")
     return 1 if figures.faults else 0
 
 
@@ -149,7 +169,7 @@ def finish(argv: list[str], out: Path, untouched_out: Path, when: str, figures: 
     figures.faults += [f"{name} differs {when}" for name in different]
     shutil.rmtree(out)
     if figures.runs % 20 == 0:
-        print(f"{sum(figures.kills.values())} kills, {len(figures.faults)} faults", file=sys.stderr, flush=True)
+        runs.say(f"{sum(figures.kills.values())} kills, {len(figures.faults)} faults")
 
 
 def results(out: Path) -> dict[str, object]:
@@ -249,4 +269,4 @@ def fork(work: Callable[[], object], kill_after: float | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -9,7 +9,6 @@ EmbeddingFileError of one line; nothing may be executed, imported or written, wh
 bounded: by the file's size for each reading, and by RLIMIT_AS for the whole process.
 """
 
-import argparse
 import io
 import json
 import random
@@ -20,7 +19,6 @@ import time
 import tracemalloc
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,9 +28,11 @@ from hypothesis import strategies as st
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import runs, tables
 from strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, sound_files, zip_of
-from textual_inversion.errors import EmbeddingFileError
+from textual_inversion.errors import EmbeddingFileError, run_command
 from textual_inversion.formats import read_embeddings, read_pickled_tensors
+from textual_inversion.options import OneLineParser, positive_int
 from textual_inversion.unpickle import MOST_STEPS
 
 NAMES = (b"os\nsystem\n", b"builtins\neval\n", b"numpy\nload\n", b"numpy\nndarray\n", b"collections\nOrderedDict\n")
@@ -201,14 +201,22 @@ class Figures:
         found = {name for counter in self.outcomes.values() for name in counter}
         return sorted(found - {"read"}) + ["read"]
 
-    def lines(self) -> Iterator[str]:
-        """The table."""
+    def table(self) -> str:
+        """Readings by kind of file and outcome."""
         names = self.names()
-        yield "".join([f"{'files':<10}{'number':>8}", *(f"{name:>16}" for name in names)])
-        for kind, counter in self.outcomes.items():
-            yield "".join([f"{kind:<10}{self.files[kind]:>8}", *(f"{counter[name]:>16}" for name in names)])
-        faults = f"executions {len(self.executions)}, unnamed errors {len(self.unnamed)}, beyond the memory bound "
-        yield f"{faults}{len(self.greedy)}; peak of one reading {self.peak_bytes / 1e6:.1f} MB"
+        rows = [(kind, self.files[kind], *(found[name] for name in names)) for kind, found in self.outcomes.items()]
+        sums = [sum(found[name] for found in self.outcomes.values()) for name in names]
+        head = ("files, each read twice", "number", *names)
+        return tables.table(head, [*rows, ("**in all**", sum(self.files.values()), *sums)])
+
+    def targets(self) -> list[tables.Target]:
+        """What must not happen, and the most that one reading took."""
+        faults = {
+            "executed, imported or written": self.executions,
+            "errors without a name or of several lines": self.unnamed,
+            "readings beyond the memory bound of their file": self.greedy,
+        }
+        return [tables.Target(what, len(lines), 0) for what, lines in faults.items()]
 
 
 class Trial:
@@ -283,22 +291,32 @@ def limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
+def build_parser() -> OneLineParser:
+    """The command's flags."""
+    parser = OneLineParser(prog="fuzz_formats.py", description="Read hostile embedding files.")
+    flag = parser.add_argument
+    flag("--files", type=positive_int, default=20_000, help="damaged files; a quarter as many are made up")
+    flag("--seed", type=int, default=0, help="decides all of them")
+    runs.add_work_dir(flag)
+    return parser
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Read hostile embedding files.")
-    parser.add_argument("--files", type=int, default=20_000, help="damaged files; a quarter as many are made up")
-    parser.add_argument("--seed", type=int, default=0, help="decides all of them")
-    args = parser.parse_args(argv)
+    """Print the figures; the status is 1 where something happened that must not."""
+    args = build_parser().parse_args(argv)
+    args.work_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     limit_memory(512 << 20)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
         figures = fuzz(args.files, args.seed, Path(folder))
-    print("\n".join(figures.lines()))
-    print(f"{sum(figures.files.values())} files, each read twice, in {time.monotonic() - started:.0f} s")
+    files, seconds = sum(figures.files.values()), time.monotonic() - started
+    said = f"{files} files in {seconds:.0f} s; one reading took {figures.peak_bytes / 1e6:.1f} MB at most."
+    print(tables.section("Hostile files", figures.table(), said, tables.targets_table(figures.targets())))
     faults = figures.executions + figures.unnamed + figures.greedy
     for line in faults[:10]:
-        print("  " + line)
+        runs.say(f"FAULT: {line}")
     return int(bool(faults))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -59,9 +59,9 @@ def test_the_overview_is_a_readable_picture(tmp_path):
 # ---------------------------------------------------------------------------------------------------- whole runs
 
 PROMPTS = ["a <one>", "a two-logo beside <two>_1, not two-logos"]
-TWO_WORDS = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--learning_rate", "5", "--guidance_scale", "30", "--overview",
-             "--only_save_embeds", "--num_inference_steps", "3", "--validation_epochs", "1000",
-             "--validation_prompt", *PROMPTS, "a <two> --negative <one> --seed 9"]  # fmt: skip
+TWO_WORDS = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--learning_rate", "5", "--overview",
+             "--guidance_scale", "30", "--only_save_embeds", "--num_inference_steps", "3", "--validation_epochs",
+             "1000", "--validation_prompt", *PROMPTS, "a <two> --negative <one> --seed 9"]  # fmt: skip
 
 
 @pytest.fixture

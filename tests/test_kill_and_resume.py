@@ -11,7 +11,10 @@ def test_killed_runs_lose_nothing():
     done = subprocess.run(command, capture_output=True, text=True, timeout=580)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    killed = int(done.stdout.partition("kills in all")[2].split()[0])
-    runs = done.stdout.partition("equal to the untouched one")[2].split()
-    assert killed >= 6 and runs[0] == runs[2]
-    assert "not whole 0" in done.stdout and "temporary files at the end    0" in done.stdout
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
+    figures = {name: values for name, *values in cells}
+    assert done.stdout.startswith("## Killed runs") and "revision:" in done.stdout
+    assert int(figures["kills in all"][0]) >= 6
+    assert figures["resumed runs"] == figures["resumed runs equal to the untouched one"] != ["0"]
+    for what in ("files that are not whole", "temporary files left behind"):
+        assert figures[what] == ["≤ 0", "0", "met"]
