@@ -30,7 +30,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Rank 0 writes files, draws pictures and talks."""
+        """Rank 0 writes files and talks."""
         return self.rank == 0
 
     def mean_gradients(self, parameters: list, stop=None) -> None:

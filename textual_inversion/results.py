@@ -64,6 +64,7 @@ def write_results(args, run) -> list[OutputError]:
         saves.attempt(_write_card, args, run)
         for line in outputs.closing_lines(args, run):
             run.say(line)
+    run.ranks.meet(run.stop)  # a signal may still come, while the others have nothing to do
     return saves.failures
 
 
