@@ -1,8 +1,6 @@
 """What the overview shows, and that before and after are what they say though both are drawn after training."""
 
 import json
-import os
-import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +14,6 @@ from textual_inversion import before_after, drawing
 from textual_inversion.before_after import overview_prompts, save_overview
 from textual_inversion.concepts import Concept
 from textual_inversion.drawing import request_of
-from textual_inversion.errors import Stopped
-from textual_inversion.formats import read_embeddings
 from textual_inversion.generate import ImageRequest, generate
 from textual_inversion.sample_prompts import SamplePrompt
 from tiny_models import FAMILIES
@@ -127,34 +123,6 @@ def test_before_is_the_start_of_a_run_that_was_resumed_too(tmp_path, watched):
     check(watched)
     for early, late in zip(first, watched.looked, strict=True):
         np.testing.assert_array_equal(early, late)
-
-
-def test_a_run_that_is_ended_while_pictures_are_drawn_has_saved_what_it_learned(tmp_path, monkeypatch):
-    argv = short_run(tmp_path, "--overview", "--only_save_embeds")
-    train_textual_inversion.main(argv)
-    whole = read_embeddings(tmp_path / "out" / "learned_embeds.pdparams")[0].vectors["text_encoder"]
-    argv += ["--output_dir", str(tmp_path / "cut")]
-    draw = drawing.generate
-
-    def told(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGINT)
-        return draw(*arguments, **options)
-
-    monkeypatch.setattr(drawing, "generate", told)
-    with pytest.raises(Stopped) as caught:
-        train_textual_inversion.main(argv)
-    monkeypatch.undo()
-
-    cut = tmp_path / "cut"
-    assert str(caught.value) == (
-        f"stopped by SIGINT after the last step, while before and after were drawn; <cat-toy> is in {cut}/"
-        "learned_embeds.pdparams; for the rest go on with the same command and --resume_from_checkpoint latest "
-        f"--output_dir {cut}"
-    )
-    np.testing.assert_array_equal(read_embeddings(cut / "learned_embeds.pdparams")[0].vectors["text_encoder"], whole)
-    assert json.loads((cut / "run.json").read_text())["figures"]["rows"] and not (cut / "overview.png").exists()
-    train_textual_inversion.main([*argv, "--resume_from_checkpoint", "latest"])
-    assert (cut / "overview.png").read_bytes() == (tmp_path / "out" / "overview.png").read_bytes()
 
 
 def test_the_demo_draws_every_picture_once_and_all_after_training(tmp_path, monkeypatch, capsys):
