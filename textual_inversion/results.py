@@ -56,7 +56,7 @@ def write_results(args, run) -> list[OutputError]:
     if before_after.is_wanted(args):
         if main:
             _record(args, run, Saves(run.folder))  # if this fails, the one at the end may not
-            known, rest = outputs.where_words_are(run), resume.how_to_go_on(run.folder)
+            known, rest = outputs.where_words_are(run), resume.how_to_go_on(Path(args.output_dir))
             run.stop.advice = f"after the last step, while before and after were drawn; {known}; for the rest {rest}"
         _show(args, run, saves)
     if main:
