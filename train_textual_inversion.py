@@ -19,6 +19,7 @@ from typing import Any
 
 from textual_inversion.arguments import parse_arguments, settle_steps
 from textual_inversion.errors import run_command
+from textual_inversion.liveness import Peers
 from textual_inversion.progress import print_line
 from textual_inversion.runtime import prepare_environment
 from textual_inversion.signals import Signals
@@ -100,9 +101,9 @@ class Run:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
-    args = parse_arguments(argv)
-    with Signals() as stop, ExitStack() as held:
-        run = set_up(args, stop, held)
+    with Signals() as stop, Peers() as peers, ExitStack() as held:
+        args = parse_arguments(argv)
+        run = set_up(args, stop, peers, held)
         train(args, run)
         finish(args, run)
     run.ranks.leave()
@@ -111,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
 # ------------------------------------------------------------------------------------------------------- set-up
 
 
-def set_up(args, stop: Signals, held: ExitStack) -> Run:
+def set_up(args, stop: Signals, peers: Peers, held: ExitStack) -> Run:
     """Load the base model, add the new word to it, and encode the training images.
 
     Args:
@@ -119,7 +120,7 @@ def set_up(args, stop: Signals, held: ExitStack) -> Run:
     """
     phases = Phases()
     with phases("starting"):
-        run = start(args, stop, held, phases)
+        run = start(args, stop, peers, held, phases)
 
         from textual_inversion import results, resume
 
@@ -138,17 +139,18 @@ def set_up(args, stop: Signals, held: ExitStack) -> Run:
     return run
 
 
-def start(args, stop: Signals, held: ExitStack, phases: Phases) -> Run:
+def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) -> Run:
     """Import paddle, meet the other processes, take the output folder, and say how the run begins."""
     with stop.held_back():
         environment = prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
 
-    from textual_inversion import distributed, outputs, precision, publishing
+    from textual_inversion import agreement, distributed, outputs, precision, publishing
     from textual_inversion.output_lock import locked
     from textual_inversion.runtime import select_device
 
+    peers.gather()
     with stop.held_back():
-        ranks = distributed.start()
+        ranks = distributed.start(peers, agreement.of_program(args))
     device = select_device(args.device)
     precision.check_device(args.mixed_precision, device)
     folder = Path(args.output_dir)

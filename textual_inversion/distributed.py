@@ -7,16 +7,20 @@ model and nothing to synchronise in it, because nothing in it changes.
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
+from paddle.base.core import create_or_get_global_tcp_store
 
-from textual_inversion import meeting
+from textual_inversion import agreement, meeting
+from textual_inversion.liveness import Peers
 from textual_inversion.signals import uninterrupted
 
 _POLL_SECONDS = 0.02
+# Whoever asks before rank 0's key-value store listens sleeps for 3 seconds, deaf to signals and to other threads.
+_HEAD_START = 0.2
 
 
 @dataclass
@@ -25,6 +29,7 @@ class Ranks:
 
     rank: int = 0
     world_size: int = 1
+    peers: Peers = field(default_factory=Peers)
     _meetings: int = 0
     _asked: object = None
 
@@ -85,8 +90,6 @@ class Ranks:
         """
         if self.world_size == 1:
             return
-        from paddle.base.core import create_or_get_global_tcp_store
-
         store = create_or_get_global_tcp_store()
         self._meetings += 1
         name = f"textual_inversion/meeting/{self._meetings}"
@@ -138,10 +141,23 @@ class Ranks:
         os._exit(0)
 
 
-def start() -> Ranks:
-    """Join the other processes of `python -m paddle.distributed.launch`; alone without it."""
+def start(peers: Peers | None = None, facts: dict | None = None) -> Ranks:
+    """Join the other processes of `python -m paddle.distributed.launch`; alone without it.
+
+    Args:
+        peers: entered, and gathered here.
+        facts: from `agreement.of_program`; None: nothing is compared.
+
+    Raises:
+        SettingsError: on every rank, where facts differ.
+    """
     world_size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1") or 1)
     if world_size == 1:
         return Ranks()
+    rank = int(os.environ["PADDLE_TRAINER_ID"])
+    if rank:
+        time.sleep(_HEAD_START)
+    if facts is not None:  # before anything that has to be the same everywhere
+        agreement.agree(create_or_get_global_tcp_store(), rank, world_size, facts)
     dist.init_parallel_env()
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    return Ranks(dist.get_rank(), dist.get_world_size(), peers or Peers())

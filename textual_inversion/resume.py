@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textual_inversion import checkpoints, optimizer, run_settings
+from textual_inversion import agreement, checkpoints, optimizer, run_settings
 from textual_inversion.checkpoints import Checkpoint
 from textual_inversion.errors import CheckpointError, SettingsError
 
@@ -26,6 +26,7 @@ def find(args, run) -> None:
     Raises:
         CheckpointError: it is missing or damaged.
     """
+    run.ranks.peers.advice = how_to_go_on(run.folder)
     if not args.resume_from_checkpoint:
         if run.ranks.is_main and (run.folder / "run.json").exists():
             run.say(f"note: the files of an earlier run in {run.folder} are replaced as this one writes its own")
@@ -53,8 +54,10 @@ def compare(args, run, settings: dict) -> None:
         settings: from `run_settings`, all of them or a part.
 
     Raises:
-        SettingsError: the course of the run would change, and --allow_changed_settings is not given.
+        SettingsError: the course of the run would change, and --allow_changed_settings is not given; or the ranks
+            differ in them.
     """
+    agreement.agree_on_data(run.ranks, settings)  # first: from then on all ranks find the same changes
     run.settings |= settings
     if run.resumed is None:
         return

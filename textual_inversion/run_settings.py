@@ -106,7 +106,7 @@ def changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
         before = recorded.get(name, "not recorded")
         if before != value:
             plain = name.startswith("--") or name == "the global batch"
-            found.append(f"{name} {_short(before)}, now {_short(value)}" if plain else name)
+            found.append(f"{name} {short(before)}, now {short(value)}" if plain else name)
     return found
 
 
@@ -115,7 +115,8 @@ def _is_endless(settings: dict[str, Any]) -> bool:
     return settings.get("--lr_scheduler") in _ENDLESS_SCHEDULES and not settings.get("--average_last_steps")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A setting's value as it stands in a message."""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
