@@ -34,22 +34,21 @@ class Node:
         os.kill(process, signal.SIGKILL)
 
 
-def start_nodes(
-    folder: Path, *arguments: list[str], script: Path = ROOT / "train_textual_inversion.py", name=""
-) -> list:
-    """Start as many nodes as there are lists of arguments; each may begin with a script of its own.
+def start_nodes(folder: Path, *arguments: list[str], scripts: dict | None = None) -> list[Node]:
+    """Start as many nodes as there are lists of arguments; their consoles and logs lie in `folder`.
 
     Args:
-        name: of the run, for its folders.
+        scripts: node -> what it runs instead of the training command.
     """
     port, nodes = free_port(), []
+    folder.mkdir(exist_ok=True)
     for number, words in enumerate(arguments):
-        own = [] if words and words[0].endswith(".py") else [str(script)]
-        logs, console = folder / f"{name}log-{number}", folder / f"{name}console-{number}.txt"
-        launch = ["--master", f"127.0.0.1:{port}", "--nnodes", str(len(arguments)), "--rank", str(number),
-                  "--nproc_per_node", "1", "--log_dir", str(logs), *own, *words]  # fmt: skip
+        logs, console = folder / f"log-{number}", folder / f"console-{number}.txt"
+        launch = ["--master", f"127.0.0.1:{port}", "--nnodes", str(len(arguments)), "--rank", str(number)]
+        launch += ["--nproc_per_node", "1", "--log_dir", str(logs)]
+        script = (scripts or {}).get(number, ROOT / "train_textual_inversion.py")
         with console.open("w") as stream:
-            command = [sys.executable, "-u", "-m", "paddle.distributed.launch", *launch]
+            command = [sys.executable, "-u", "-m", "paddle.distributed.launch", *launch, str(script), *words]
             launcher = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder)
         nodes.append(Node(launcher, console, logs / "workerlog.0"))
     return nodes

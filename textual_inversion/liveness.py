@@ -150,8 +150,8 @@ class Peers:
         """A rank is gone, or about to go: tell the others, and end too where that is called for."""
         with self._changed:
             self._ended.add(message["rank"])
-        if message["status"] == 0 or message["rank"] == self._rank:
-            return
+            if message["status"] == 0 or message["rank"] == self._rank or self._is_leaving:
+                return
         if self._rank == 0:
             self._link.send(message)
         status = LOST_STATUS if message["status"] is None else int(message["status"])
