@@ -1,9 +1,13 @@
 """What ranks must have in common, and what every one of them says when they have not."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from conftest import ROOT
+from node_runs import free_port
 from textual_inversion import agreement
 from textual_inversion.arguments import build_parser, parse_arguments
 from textual_inversion.errors import SettingsError
@@ -158,3 +162,31 @@ def test_data_is_named_without_its_hash(named_node):
 
     assert "rank 1 (node-a) in --height (256, there 512), the training pictures; give every node the same" in said
     assert "aaa" not in said
+
+
+STORM = """
+import os, signal, subprocess, sys
+sys.path.insert(0, {root!r})
+from paddle.base.core import TCPStore
+from textual_inversion import agreement
+
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+store = TCPStore("127.0.0.1", {port}, True, 1, 30)
+send = f"import os, time; [(os.kill({{os.getpid()}}, 15), time.sleep(0.001)) for _ in range(500)]"
+storm, count = subprocess.Popen([sys.executable, "-c", send]), 0
+while storm.poll() is None:
+    count += 1
+    agreement.meet(store, f"meeting {{count}}", 1)
+assert len(heard) > 3 and count > 3
+print("all met")
+"""
+
+
+def test_signals_do_not_come_between_a_question_to_the_store_and_its_answer():
+    """A launcher sends SIGTERM three times; the store takes an interrupted wait for a broken connection."""
+    script = STORM.format(root=str(ROOT), port=free_port())
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+
+    assert done.stdout == "all met\n", done.stderr

@@ -87,10 +87,10 @@ def test_the_handlers_of_before_come_back():
 
 UNINTERRUPTED = """
 import os, signal, threading, time
-from textual_inversion.signals import Signals, uninterrupted
+from textual_inversion.signals import Signals, blocked
 with Signals() as stop:
     stop.wait_for_the_step()
-    with uninterrupted():
+    with blocked():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(100):

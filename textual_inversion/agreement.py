@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from textual_inversion import signals
 from textual_inversion.errors import SettingsError
 from textual_inversion.options import ROOT
 from textual_inversion.outputs import versions
@@ -126,17 +127,25 @@ def differences(part: str, first: dict[str, Any], other: dict[str, Any]) -> list
 
 def _exchange(store, rank: int, world_size: int, value: Any) -> list[Any]:
     """What each rank has brought, in the order of the ranks; nobody leaves the store while another reads."""
-    name = f"textual_inversion/agreement/{store.add('textual_inversion/agreements/' + str(rank), 1)}"
-    store.set(f"{name}/{rank}", json.dumps(value))
-    _meet(store, f"{name}/written", world_size)
-    everyone = [json.loads(bytes(store.get(f"{name}/{number}"))) for number in range(world_size)]
-    store.add(f"{name}/read", 1)
+    with signals.blocked():
+        turn = store.add(f"textual_inversion/agreements/{rank}", 1)
+        name = f"textual_inversion/agreement/{turn}"
+        store.set(f"{name}/{rank}", json.dumps(value))
+    meet(store, f"{name}/written", world_size)
+    with signals.blocked():
+        everyone = [json.loads(bytes(store.get(f"{name}/{number}"))) for number in range(world_size)]
+        store.add(f"{name}/read", 1)
     if rank == 0:  # the store is its
-        _meet(store, f"{name}/read", world_size, comes=0)
+        meet(store, f"{name}/read", world_size, comes=0)
     return everyone
 
 
-def _meet(store, name: str, world_size: int, comes: int = 1) -> None:
-    store.add(name, comes)
-    while store.add(name, 0) < world_size:
-        time.sleep(_POLL_SECONDS)
+def meet(store, name: str, world_size: int, comes: int = 1) -> None:
+    """Return when `world_size` have come; a signal finds this process between two questions, which it would spoil."""
+    count = 0
+    while count < world_size:
+        with signals.blocked():
+            count = store.add(name, comes)
+        comes = 0
+        if count < world_size:
+            time.sleep(_POLL_SECONDS)

@@ -16,9 +16,8 @@ from paddle.base.core import create_or_get_global_tcp_store
 
 from textual_inversion import agreement, meeting
 from textual_inversion.liveness import Peers
-from textual_inversion.signals import uninterrupted
+from textual_inversion.signals import blocked
 
-_POLL_SECONDS = 0.02
 # Whoever asks before rank 0's key-value store listens sleeps for 3 seconds, deaf to signals and to other threads.
 _HEAD_START = 0.2
 
@@ -90,12 +89,8 @@ class Ranks:
         """
         if self.world_size == 1:
             return
-        store = create_or_get_global_tcp_store()
         self._meetings += 1
-        name = f"textual_inversion/meeting/{self._meetings}"
-        store.add(name, 1)
-        while store.add(name, 0) < self.world_size:
-            time.sleep(_POLL_SECONDS)
+        agreement.meet(create_or_get_global_tcp_store(), f"textual_inversion/meeting/{self._meetings}", self.world_size)
         # The store is rank 0's: nobody leaves while another still asks it.
         dist.barrier()
 
@@ -119,7 +114,7 @@ class Ranks:
         name, store = f"textual_inversion/gathering/{self._meetings}", create_or_get_global_tcp_store()
 
         def add(key: str, number: int) -> int:
-            with uninterrupted():
+            with blocked():
                 return store.add(key, number)
 
         with stop.noted():

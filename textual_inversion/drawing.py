@@ -15,7 +15,7 @@ from textual_inversion.generate import ImageRequest, generate, total_steps
 from textual_inversion.memory import keeps_vae
 from textual_inversion.progress import Progress
 from textual_inversion.sample_prompts import SamplePrompt
-from textual_inversion.signals import uninterrupted
+from textual_inversion.signals import blocked
 
 # Pictures that are made together, and the pixels from which they are made one by one.
 _BATCH = 8
@@ -90,7 +90,7 @@ def _gather(run, pictures: list, count: int, size: tuple[int, int]) -> list | No
         own[place] = np.asarray(picture)
     with run.stop.noted():
         ranks.meet(run.stop)
-        with uninterrupted():
+        with blocked():
             sent, received = paddle.to_tensor(own), [] if ranks.is_main else None
             dist.gather(sent, received, dst=0)
             sent.numpy()  # on a card the exchange is over only now, and nobody leaves before

@@ -11,11 +11,12 @@ Messages are lines of JSON. Whoever connects first says which run and rank it is
 import contextlib
 import json
 import selectors
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+from textual_inversion import signals
 
 SILENCE = 25  # seconds until a machine that does not answer counts as lost
 _PROBES = 4  # in that time, after the first pause
@@ -227,18 +228,5 @@ def _probe(open_socket: socket.socket) -> None:
 
 
 def _start(watch: Callable[[], None]) -> None:
-    with _signals_blocked():
+    with signals.blocked():
         threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A thread that begins inside leaves signals to the main thread, which may hold them back for a while."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -15,9 +15,12 @@ Whoever is ended so leaves without any tidying up: every file is written beside 
 A process that is alone starts nothing of this.
 """
 
+import atexit
+import contextlib
 import hashlib
 import os
 import platform
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,6 +91,7 @@ class Peers:
             self._is_leaving = True
         if status:
             self._wait(self._all_connected, _GRACE)  # else nobody would ever hear of it
+            atexit.register(_leave, status)
         self._link.send({**_about(self._environment, self._rank), "status": status, "said": said})
         self._link.close()
 
@@ -222,6 +226,14 @@ def _line(message: dict, advice: str) -> str:
         what = f"ended with status {status}{told}; its own error is on its node's console{log}"
     mend = "mend that, and " if status in (1, 2) else ""
     return f"error: rank {message['rank']} ({message['host']}) {what}; this process ends too; {mend}{advice}"
+
+
+def _leave(status: int) -> NoReturn:
+    """End as `distributed.Ranks.leave` does: native threads that lose a peer while they are torn down may abort."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _end(line: str, status: int) -> NoReturn:

@@ -20,10 +20,11 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let both signals come only after what is inside, as far as this thread gets them; for native calls.
+def blocked() -> Iterator[None]:
+    """Let neither signal reach this thread inside, nor a thread that begins inside for as long as it lives.
 
-    Paddle's key-value store takes a call that a signal interrupts for a broken connection.
+    For native calls that take an interrupted wait for an error, as Paddle's key-value store does, and for threads that are to leave signals
+    to the main thread, which may hold them back.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
