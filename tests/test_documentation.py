@@ -252,12 +252,13 @@ def test_the_commands_are_understood_by_their_parsers(readme):
         assert not any("$" in value for value in vars(settings).values() if isinstance(value, str))
 
 
-def test_the_readme_shows_a_launch_on_cards_and_one_on_cpus():
+def test_the_readme_shows_a_launch_on_cards_one_on_two_machines_and_one_on_cpus():
     launched = [words for words in command_lines("README.md") if "paddle.distributed.launch" in words]
 
     before_program = [words[: words.index("train_textual_inversion.py")] for words in launched]
     start = ["python", "-u", "-m", "paddle.distributed.launch"]
-    assert before_program == [[*start, "--gpus", "0,1,2,3"], [*start, "--nproc_per_node", "2"]]
+    cards, nodes = ["--gpus", "0,1,2,3"], ["--master", "10.0.0.1:8090", "--nnodes", "2", "--rank", "0"]
+    assert before_program == [[*start, *cards], [*start, *nodes, *cards], [*start, "--nproc_per_node", "2"]]
 
 
 @pytest.mark.parametrize("readme", READMES)
