@@ -148,7 +148,7 @@ def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) ->
     from textual_inversion.output_lock import locked
     from textual_inversion.runtime import select_device
 
-    peers.gather()
+    peers.wait_for_all()
     with stop.held_back():
         ranks = distributed.start(peers, agreement.of_program(args))
     device = select_device(args.device)

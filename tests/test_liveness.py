@@ -25,7 +25,7 @@ exec(os.environ.get("BEFORE", ""))
 def main():
     with liveness.Peers() as peers:
         exec(os.environ.get("EARLY", ""))
-        peers.gather()
+        peers.wait_for_all()
         print("together", flush=True)
         exec(sys.argv[1])
 run_command(main)
@@ -251,7 +251,7 @@ def test_a_process_that_is_alone_starts_nothing():
 
     before = threading.active_count()
     with Peers({}) as peers:
-        peers.gather()
+        peers.wait_for_all()
         assert threading.active_count() == before and peers._link is None
     assert threading.active_count() == before
 

@@ -95,9 +95,9 @@ def agree(store, rank: int, world_size: int, facts: dict[str, dict[str, Any]]) -
         SettingsError: on every rank, where they differ.
     """
     everyone = _exchange(store, rank, world_size, {"host": platform.node(), "facts": facts})
-    first, found, ways_out = everyone[0], {}, set()  # what differs -> ranks; parts that do
+    found, ways_out = {}, set()  # what differs -> ranks; parts that do
     for number, one in enumerate(everyone):
-        parts = {part: differences(part, first["facts"][part], one["facts"][part]) for part in facts}
+        parts = {p: differences(p, everyone[0]["facts"].get(p, {}), one["facts"].get(p, {})) for p in _WAYS_OUT}
         ways_out |= {part for part, named in parts.items() if named}
         named = [difference for part in parts.values() for difference in part]
         if named:
@@ -106,7 +106,7 @@ def agree(store, rank: int, world_size: int, facts: dict[str, dict[str, Any]]) -
     if found:
         who = "; ".join(f"rank {', '.join(ranks)} in {named}" for named, ranks in found.items())
         ways = ", and ".join(way for part, way in _WAYS_OUT.items() if part in ways_out)
-        raise SettingsError(f"the processes of this run differ from rank 0 ({first['host']}): {who}; {ways}")
+        raise SettingsError(f"the processes of this run differ from rank 0 ({everyone[0]['host']}): {who}; {ways}")
 
 
 def differences(part: str, first: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -125,17 +125,27 @@ def differences(part: str, first: dict[str, Any], other: dict[str, Any]) -> list
     return found
 
 
-def _exchange(store, rank: int, world_size: int, value: Any) -> list[Any]:
-    """What each rank has brought, in the order of the ranks; nobody leaves the store while another reads."""
+def _exchange(store, rank: int, world_size: int, value: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each rank has brought, in the order of the ranks; [] where all have brought the same facts.
+
+    An answer of the store takes a tenth of a second. So each rank asks for rank 0's facts, and for those of all only
+    where somebody's differ. Rank 0, whose the store is, does not leave while another reads.
+    """
+    text = json.dumps(value)
     with signals.blocked():
-        turn = store.add(f"textual_inversion/agreements/{rank}", 1)
-        name = f"textual_inversion/agreement/{turn}"
-        store.set(f"{name}/{rank}", json.dumps(value))
+        name = f"textual_inversion/agreement/{store.add(f'textual_inversion/agreements/{rank}', 1)}"
+        store.set(f"{name}/{rank}", text)
     meet(store, f"{name}/written", world_size)
     with signals.blocked():
+        if rank and json.loads(bytes(store.get(f"{name}/0")))["facts"] != json.loads(text)["facts"]:
+            store.add(f"{name}/differing", 1)
+    meet(store, f"{name}/compared", world_size)
+    with signals.blocked():
+        if not store.add(f"{name}/differing", 0):
+            return []
         everyone = [json.loads(bytes(store.get(f"{name}/{number}"))) for number in range(world_size)]
         store.add(f"{name}/read", 1)
-    if rank == 0:  # the store is its
+    if rank == 0:
         meet(store, f"{name}/read", world_size, comes=0)
     return everyone
 

@@ -140,7 +140,7 @@ def start(peers: Peers | None = None, facts: dict | None = None) -> Ranks:
     """Join the other processes of `python -m paddle.distributed.launch`; alone without it.
 
     Args:
-        peers: entered, and gathered here.
+        peers: the other processes, all of which have come.
         facts: from `agreement.of_program`; None: nothing is compared.
 
     Raises:
@@ -155,4 +155,4 @@ def start(peers: Peers | None = None, facts: dict | None = None) -> Ranks:
     if facts is not None:  # before anything that has to be the same everywhere
         agreement.agree(create_or_get_global_tcp_store(), rank, world_size, facts)
     dist.init_parallel_env()
-    return Ranks(dist.get_rank(), dist.get_world_size(), peers or Peers())
+    return Ranks(dist.get_rank(), dist.get_world_size(), peers=peers or Peers())

@@ -95,7 +95,7 @@ class Peers:
         self._link.send({**_about(self._environment, self._rank), "status": status, "said": said})
         self._link.close()
 
-    def gather(self) -> None:
+    def wait_for_all(self) -> None:
         """Return when all ranks have come here; before anything that cannot be interrupted.
 
         Whoever has not even begun after a while is not waited for. Rank 0 says so, and goes on.
