@@ -18,6 +18,7 @@ from textual_inversion import agreement, meeting
 from textual_inversion.liveness import Peers
 from textual_inversion.signals import blocked
 
+_POLL_SECONDS = 0.02
 # Whoever asks before rank 0's key-value store listens sleeps for 3 seconds, deaf to signals and to other threads.
 _HEAD_START = 0.2
 
@@ -108,8 +109,6 @@ class Ranks:
         """
         if self.world_size == 1:
             return
-        from paddle.base.core import create_or_get_global_tcp_store
-
         self._meetings += 1
         name, store = f"textual_inversion/gathering/{self._meetings}", create_or_get_global_tcp_store()
 

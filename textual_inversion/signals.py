@@ -23,8 +23,8 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 def blocked() -> Iterator[None]:
     """Let neither signal reach this thread inside, nor a thread that begins inside for as long as it lives.
 
-    For native calls that take an interrupted wait for an error, as Paddle's key-value store does, and for threads that are to leave signals
-    to the main thread, which may hold them back.
+    For native calls that take an interrupted wait for an error, as Paddle's key-value store does, and for threads that
+    are to leave signals to the main thread, which may hold them back.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
