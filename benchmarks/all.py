@@ -29,7 +29,10 @@ that were taken in one run, in turns. Each section names its machine, versions a
 # Part -> the arguments of each of its runs, at full size and for a quick look.
 PARTS = {
     "start_up": (((),), (("--repeats", "1", "--part", "answers"),)),
-    "step_time": (((),), (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),)),
+    "step_time": (
+        (("--rounds", "2", "--peer_steps", "3"),),
+        (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),),
+    ),
     "memory": (((),), (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),)),
     "generation": (
         ((), ("--size", "full", "--resolution", "256", "--pictures", "4", "--denoising_steps", "5")),
