@@ -33,11 +33,11 @@ PARTS = {
         (("--rounds", "2", "--peer_steps", "3"),),
         (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),),
     ),
-    "memory": (((),), (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),)),
-    "generation": (
-        ((), ("--size", "full", "--resolution", "256", "--pictures", "4", "--denoising_steps", "5")),
-        (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),),
+    "memory": (
+        (("--case", "256", "512+gradient_checkpointing"),),
+        (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),),
     ),
+    "generation": (((),), (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),)),
     "traffic": (((),), (("--size", "tiny", "--steps", "2", "--num_vectors", "1"),)),
     "scaling": (((),), (("--steps", "2", "--timed_steps", "4", "--rounds", "1", "--timed_batch_size", "1"),)),
     "steps_to_quality": (

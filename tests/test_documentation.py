@@ -304,3 +304,20 @@ def test_links_and_pictures_exist(readme):
 @pytest.mark.parametrize("readme", READMES)
 def test_every_output_that_is_shown_was_measured(readme):
     assert UNMEASURED not in read(readme)
+
+
+def test_the_figures_of_speed_are_those_of_the_results():
+    """A row has the label and the figures of one row of RESULTS.md, or only figures that stand there."""
+    text = read("README.md")
+    rows = [
+        row
+        for table in tables(section(text, [t for _, t in headings(text)].index("Speed and memory")))
+        for row in table
+    ]
+    results = [row for table in tables(read("benchmarks/RESULTS.md")) for row in table]
+    figures = {cell for row in results for cell in row}
+
+    assert len(rows) > 8
+    for label, *cells in rows:
+        own = [row for row in results if row[0] == label]
+        assert set(cells) <= (set(own[0]) if own else figures), label
