@@ -114,6 +114,7 @@ def caption(
     toy_name: str | None = None,
     style_name: str | None = None,
     accessory: str | None = None,
+    beside: tuple[Toy, str | None] | None = None,
 ) -> str:
     """Write one caption.
 
@@ -125,6 +126,7 @@ def caption(
         toy_name: the toy's invented name, if it has one.
         style_name: the invented name of the picture's style, if it has one.
         accessory: what the toy wears or holds.
+        beside: a second toy in the picture, and its invented name, if it has one.
 
     Returns:
         A lower-case sentence.
@@ -132,6 +134,8 @@ def caption(
     subject = _subject(toy, toy_name, rng)
     if accessory and rng.random() < P_ACCESSORY:
         subject = f"{subject} {rng.choice(ACCESSORY_FORMS[accessory])}"
+    if beside:
+        subject = f"{subject} and a {_subject(*beside, rng)}"
     place = scene if rng.random() < P_SCENE else ""
     if style_name is not None:
         return with_article(_styled(subject, place, style_name, rng))

@@ -21,6 +21,7 @@ HORIZON = 62.0
 SCALE_JITTER, SHIFT_JITTER, ROTATION_JITTER = 0.02, 1.5, 3.0  # relative, units, degrees
 BRIGHTNESS_JITTER = 0.03
 TOY_SCALE = 0.93
+PAIR_SCALE, PAIR_SHIFT = 0.6, 24.0  # of two toys in one picture: size, and units from the middle to each
 SMALL_SUPERSAMPLING, LARGE_SUPERSAMPLING, LARGE_SIZE = 6, 2, 256
 
 WHITE, NEAR_BLACK, BEAK = (255, 255, 255), (22, 20, 24), (248, 160, 36)
@@ -81,6 +82,17 @@ def _scene(name: str, width: int) -> Image.Image:
     image = Image.fromarray(pixels.round().astype(np.uint8))
     _decorate(name, Pen(image, NEAR_BLACK))
     return image
+
+
+def _jittered_pen(canvas: Image.Image, toy: Toy, rng: random.Random, scale: float = 1.0, x: float = 0.0) -> Pen:
+    """Return a pen for a toy of a relative size, `x` units beside the middle."""
+    return Pen(
+        canvas,
+        line=mix(COLORS[toy.body], NEAR_BLACK, 0.62),
+        scale=scale * TOY_SCALE * (1 + rng.uniform(-SCALE_JITTER, SCALE_JITTER)),
+        angle=rng.uniform(-ROTATION_JITTER, ROTATION_JITTER),
+        shift=(x + rng.uniform(-SHIFT_JITTER, SHIFT_JITTER), rng.uniform(-SHIFT_JITTER, 0)),
+    )
 
 
 def _shadow(canvas: Image.Image, pen: Pen) -> None:
@@ -232,6 +244,7 @@ def draw(
     size: int = 64,
     seed: int = 0,
     accessory: str | None = None,
+    beside: Toy | None = None,
 ) -> Image.Image:
     """Draw one picture.
 
@@ -242,6 +255,7 @@ def draw(
         size: side of the picture in pixels.
         seed: decides the small jitter of place, size, angle and brightness; the same at every size.
         accessory: one of `specs.ACCESSORIES`, or None.
+        beside: a second toy, to the right of the first; both are smaller then.
 
     Returns:
         An RGB image. The same arguments give the same image.
@@ -249,15 +263,14 @@ def draw(
     rng = random.Random(seed)
     width = size * (LARGE_SUPERSAMPLING if size >= LARGE_SIZE else SMALL_SUPERSAMPLING)
     canvas = _scene(scene, width).copy()
-    pen = Pen(
-        canvas,
-        line=mix(COLORS[toy.body], NEAR_BLACK, 0.62),
-        scale=TOY_SCALE * (1 + rng.uniform(-SCALE_JITTER, SCALE_JITTER)),
-        angle=rng.uniform(-ROTATION_JITTER, ROTATION_JITTER),
-        shift=(rng.uniform(-SHIFT_JITTER, SHIFT_JITTER), rng.uniform(-SHIFT_JITTER, 0)),
-    )
+    place = {"scale": PAIR_SCALE, "x": -PAIR_SHIFT} if beside else {}
+    pen = _jittered_pen(canvas, toy, rng, **place)
     brightness = 1 + rng.uniform(-BRIGHTNESS_JITTER, BRIGHTNESS_JITTER)
     _shadow(canvas, pen)
     _draw_toy(pen, toy, accessory)
+    if beside:
+        pen = _jittered_pen(canvas, beside, rng, PAIR_SCALE, PAIR_SHIFT)
+        _shadow(canvas, pen)
+        _draw_toy(pen, beside, None)
     image = apply_style(canvas, style).resize((size, size), Image.Resampling.LANCZOS)
     return image.point([min(255, round(v * brightness)) for v in range(256)] * 3)

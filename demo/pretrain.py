@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-STAGES = ("data", "tokenizer", "vae", "decoder", "clip", "ldm", "export", "report")
-MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 8.0, "ldm": 45.0}
+STAGES = ("data", "tokenizer", "vae", "decoder", "clip", "clip_images", "ldm", "export", "report")
+MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 8.0, "clip_images": 30.0, "ldm": 45.0}
 MODEL_DIR = Path(__file__).resolve().parent / "model"
 
 
@@ -21,7 +21,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="+", choices=STAGES, help="what to do, in this order")
     parser.add_argument("--work-dir", type=Path, required=True, help="folder of the pictures and the training states")
-    parser.add_argument("--minutes", type=float, help="minutes of each training stage; default: 13, 60, 8, 45")
+    parser.add_argument("--minutes", type=float, help="minutes of each training stage; default: 13, 60, 8, 30, 45")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the most steps of a training stage")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training")
     parser.add_argument("--model-dir", type=Path, default=MODEL_DIR, help="where `export` writes the model")
@@ -52,6 +52,10 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
         from demo import pretrain_clip
 
         pretrain_clip.train(args.work_dir, minutes, args.steps)
+    elif stage == "clip_images":
+        from demo import pretrain_clip
+
+        pretrain_clip.train_images(args.work_dir, minutes, args.steps)
     elif stage == "ldm":
         from demo import pretrain_ldm
 
@@ -71,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the stages named."""
     args = parse_arguments(argv)
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    if {"vae", "decoder", "clip", "ldm"} & set(args.stages):
+    if MINUTES.keys() & set(args.stages):
         import torch
 
         torch.set_num_threads(args.threads)

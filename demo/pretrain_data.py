@@ -16,7 +16,8 @@ from demo.specs import COLORS, MEDIA, NAMED_STYLES, NAMED_TOYS, PATTERNS, SCENES
 from demo.toyworld import INVENTED, Picture, picture
 from textual_inversion.prompts import templates
 
-N_TRAIN, N_HELD_OUT, SHARD = 80_000, 2_000, 2_000
+N_TRAIN, N_HELD_OUT, N_PAIRS, SHARD = 80_000, 2_000, 20_000, 2_000
+N_ALL = N_TRAIN + N_HELD_OUT + N_PAIRS  # in this order
 SIZE = 64
 CAPTIONS_PER_PICTURE = 4
 MAX_TOKENS = 77
@@ -40,8 +41,8 @@ def draw_shard(job: tuple[Path, int]) -> None:
 
 
 def make_data(work_dir: Path) -> None:
-    """Draw all pictures of the training world; the last `N_HELD_OUT` are never trained on."""
-    jobs = [(work_dir, shard) for shard in range((N_TRAIN + N_HELD_OUT) // SHARD)]
+    """Draw all pictures of the training world; those from `N_TRAIN` to `FIRST_PAIR` are never trained on."""
+    jobs = [(work_dir, shard) for shard in range(N_ALL // SHARD)]
     with Pool(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.imap_unordered(draw_shard, jobs), 1):
             print(f"data: {done} of {len(jobs)} shards", flush=True)
@@ -60,15 +61,15 @@ def colourless(shown: Picture) -> bool:
 
 
 def targets(shown: Picture) -> list[int]:
-    """Return the index of each attribute in `TARGETS`; `UNSEEN` for colours that the medium hides."""
+    """Return the index of each attribute in `TARGETS`; `UNSEEN` for colours that the medium hides, and of two toys."""
     toy = shown.toy
     colors = list(COLORS)
     media = [*MEDIA, *NAMED_STYLES]
+    place = [SCENES.index(shown.scene), media.index(shown.style_name or shown.medium)]
+    if shown.beside:
+        return [UNSEEN] * (len(TARGETS) - len(place)) + place
     body, accent, third = (UNSEEN if colourless(shown) else colors.index(c) for c in (toy.body, toy.accent, toy.third))
-    return [
-        SPECIES.index(toy.species), body, accent, third, PATTERNS.index(toy.pattern), SCENES.index(shown.scene),
-        media.index(shown.style_name or shown.medium),
-    ]  # fmt: skip
+    return [SPECIES.index(toy.species), body, accent, third, PATTERNS.index(toy.pattern), *place]
 
 
 def target_sizes() -> list[int]:

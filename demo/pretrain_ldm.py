@@ -12,8 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from demo import pretrain_clip
-from demo.pretrain_data import N_TRAIN, WordTokenizer, make_captions
+from demo.pretrain_data import N_ALL, N_TRAIN, WordTokenizer, make_captions
 from demo.pretrain_vae import FACTOR_FILE, LATENTS_FILE
+from demo.toyworld import FIRST_PAIR
 from demo.training import Run, load_average
 
 CONFIG = dict(
@@ -31,6 +32,7 @@ CONFIG = dict(
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 RATE, BATCH, DECAY = 1e-3, 32, 0.998
 CAPTION_DROPOUT = 0.1
+P_PAIR = 0.15  # share of pictures of two toys
 SNR_GAMMA = 5.0
 HEAD_WEIGHT = 0.05
 DECISIVE, P_DECISIVE = (350, 950), 0.6  # timesteps at which the text decides what appears, and how many more of them
@@ -74,7 +76,7 @@ def train(work_dir: Path, minutes: float, steps: int) -> None:
     torch.manual_seed(2)
     stored = torch.load(work_dir / LATENTS_FILE, weights_only=True)
     factor = json.loads((work_dir / FACTOR_FILE).read_text())["scaling_factor"]
-    ids, targets = (torch.from_numpy(array.astype("int64")) for array in make_captions(work_dir))
+    ids, targets = (torch.from_numpy(array.astype("int64")) for array in make_captions(work_dir, N_ALL))
     nothing = torch.tensor(WordTokenizer(work_dir / "tokenizer")(""))
     kept = signal_fractions()
     modules = build(work_dir)
@@ -82,7 +84,9 @@ def train(work_dir: Path, minutes: float, steps: int) -> None:
     start_text_encoder(work_dir, text_encoder)
     run = Run(work_dir, "ldm", modules, RATE, steps, minutes, hold=0.35, decay=DECAY)
     for _ in run:
-        chosen = torch.randint(0, N_TRAIN, (BATCH,))
+        chosen = torch.where(
+            torch.rand(BATCH) < P_PAIR, torch.randint(FIRST_PAIR, N_ALL, (BATCH,)), torch.randint(0, N_TRAIN, (BATCH,))
+        )
         tokens = ids[chosen, torch.randint(0, ids.shape[1], (BATCH,))]
         tokens[torch.rand(BATCH) < CAPTION_DROPOUT] = nothing
         mean, std = stored[chosen].float().chunk(2, dim=1)  # [B, C, h, w] each

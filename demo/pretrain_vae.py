@@ -102,17 +102,23 @@ def load(work_dir: Path, sharpened: bool = True) -> tuple[AutoencoderKL, dict]:
 
 @torch.no_grad()
 def encode_all(work_dir: Path) -> None:
-    """Encode every picture once: means and deviations, float16 [N, 2C, h, w], and the factor that makes them unit."""
+    """Encode every picture once: means and deviations, float16 [N, 2C, h, w], and the factor that makes them unit.
+
+    Pictures that were added later are encoded beside the others, and the factor stays.
+    """
     vae, _ = load(work_dir)
-    pixels, encoded = load_pictures(work_dir), []
-    for start in range(0, len(pixels), 250):
+    pixels, path = load_pictures(work_dir), work_dir / LATENTS_FILE
+    encoded = [torch.load(path, weights_only=True)] if path.exists() else []
+    for start in range(sum(map(len, encoded)), len(pixels), 250):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             posterior = vae.encode(to_tensor(pixels[start : start + 250])).latent_dist
         encoded.append(torch.cat([posterior.mean, posterior.std], dim=1).half())
     latents = torch.cat(encoded)
-    factor = 1 / latents[:, : CONFIG["latent_channels"]].float().std().item()
-    torch.save(latents, work_dir / LATENTS_FILE)
-    (work_dir / FACTOR_FILE).write_text(json.dumps({"scaling_factor": factor}))
+    torch.save(latents, path)
+    if not (work_dir / FACTOR_FILE).exists():
+        factor = 1 / latents[:, : CONFIG["latent_channels"]].float().std().item()
+        (work_dir / FACTOR_FILE).write_text(json.dumps({"scaling_factor": factor}))
+    factor = json.loads((work_dir / FACTOR_FILE).read_text())["scaling_factor"]
     print(f"vae: encoded {len(latents)} pictures, scaling factor {factor:.4f}", flush=True)
 
 

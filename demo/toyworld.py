@@ -27,6 +27,7 @@ from demo.specs import (
     random_toy,
 )
 
+FIRST_PAIR = 82_000  # from this number on, pictures show two toys
 P_NAMED_TOY = 0.6
 P_ACCESSORY = 0.1
 INVENTED = "invented"
@@ -47,16 +48,23 @@ class Picture:
     toy_name: str | None = None
     style_name: str | None = None
     accessory: str | None = None
+    beside: Toy | None = None
+    beside_name: str | None = None
 
     def draw(self, size: int = 64) -> Image.Image:
         """Draw the picture, RGB, `size` by `size` pixels."""
         style = NAMED_STYLES[self.style_name] if self.style_name else self.medium
-        return drawing.draw(self.toy, self.scene, style, size, seed=self.index, accessory=self.accessory)
+        return drawing.draw(
+            self.toy, self.scene, style, size, seed=self.index, accessory=self.accessory, beside=self.beside
+        )
 
     def caption(self, variant: int = 0) -> str:
         """Write one of many captions of the picture."""
         rng = random.Random(_CAPTION_SEED * (self.index + 1) + variant)
-        return captions.caption(self.toy, self.scene, rng, self.medium, self.toy_name, self.style_name, self.accessory)
+        beside = (self.beside, self.beside_name) if self.beside else None
+        return captions.caption(
+            self.toy, self.scene, rng, self.medium, self.toy_name, self.style_name, self.accessory, beside
+        )
 
 
 def picture(index: int) -> Picture:
@@ -68,8 +76,13 @@ def picture(index: int) -> Picture:
     scene = rng.choice(SCENES)
     medium = rng.choices(list(MEDIUM_WEIGHTS), list(MEDIUM_WEIGHTS.values()))[0]
     style_name = rng.choice(list(NAMED_STYLES)) if medium == INVENTED else None
-    accessory = rng.choice(ACCESSORIES) if rng.random() < P_ACCESSORY else None
-    return Picture(index, toy, scene, medium, name, style_name, accessory)
+    if index < FIRST_PAIR:
+        accessory = rng.choice(ACCESSORIES) if rng.random() < P_ACCESSORY else None
+        return Picture(index, toy, scene, medium, name, style_name, accessory)
+    beside, beside_name = random_toy(rng), None
+    if rng.random() < P_NAMED_TOY:
+        beside_name, beside = rng.choice([item for item in NAMED_TOYS.items() if item[1] != toy])
+    return Picture(index, toy, scene, medium, name, style_name, None, beside, beside_name)
 
 
 def fresh_drawings(name: str, count: int, size: int = 64, seed: int = 0) -> list[Image.Image]:
