@@ -10,7 +10,7 @@ Hours at full size. Nothing else should be at work on the machine.
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -123,12 +123,12 @@ def peer_words(flag: str, value: str | Sequence[str] | None) -> list[str]:
     return [word for each in values for word in (f"--{flag}", each)]
 
 
-def with_section(text: str, name: str, section: str) -> str:
-    """The results with a part's section in its place, new or in the old one's stead; sections are in `PARTS`' order."""
+def with_section(text: str, name: str, section: str, *, order: Iterable[str] = PARTS, head: str = HEAD) -> str:
+    """The results with a part's section in its place, new or in the old one's stead; all are in the order given."""
     found = {part: body for part, body in re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", text, re.DOTALL)}
     found[name] = section
-    bodies = [f"<!-- {part} -->\n{found[part]}\n<!-- /{part} -->" for part in PARTS if part in found]
-    return "\n\n".join([HEAD.strip(), *bodies]) + "\n"
+    bodies = [f"<!-- {part} -->\n{found[part]}\n<!-- /{part} -->" for part in order if part in found]
+    return "\n\n".join([head.strip(), *bodies]) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,278 @@
+"""Every figure of the demo, measured on the model that ships, and its contact sheet.
+
+python demo/report.py                         all of it, into demo/FIGURES.md: an hour on two cores
+python demo/report.py --part clip pictures    only these; the sections of the others stay
+
+decoder     what the autoencoder loses on drawings that it was not trained on
+clip        how many attributes of drawings the CLIP model tells, which bounds what it can tell of pictures
+pictures    the same of pictures that the diffusion model makes: of descriptions, of invented names, of toys that
+            training pictures showed and of toys that none showed
+inversion   the default training on each held-out concept, several seeds, scored with 64 pictures a row
+together    the three concepts in one run
+sheet       demo/contact_sheet.png
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np  # noqa: E402
+
+from benchmarks import all as results  # noqa: E402
+from benchmarks import runs, tables  # noqa: E402
+from demo import judging  # noqa: E402
+from demo.judging import ATTRIBUTES, STYLE, Shown  # noqa: E402
+from demo.specs import NAMED_TOYS, SCENES  # noqa: E402
+from demo.toyworld import FIRST_PAIR, picture  # noqa: E402
+from textual_inversion import atomic  # noqa: E402
+from textual_inversion.errors import run_command  # noqa: E402
+from textual_inversion.options import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
+
+FIGURES = Path(__file__).with_name("FIGURES.md")
+SHEET = Path(__file__).with_name("contact_sheet.png")
+HEAD = """# Figures of the demo
+
+Written by `python demo/report.py`. A target stands beside each figure that has one.
+"""
+N_DECODED, N_DRAWN, N_STYLED = 500, 256, 96
+HELD_OUT = FIRST_PAIR - 2000  # the first of the drawings that nothing was trained on
+EASY, HARD = ("species", "body", "scene"), ("accent", "third", "pattern")
+# Concept -> (folder of its pictures, what of them is learned, the share of the way that it should come).
+CONCEPTS = {
+    "cat": ("cat_toy_images", "object", 0.75),
+    "rabbit": ("demo/rabbit_toy_images", "object", 0.75),
+    "style": ("demo/style_images", "style", 0.6),
+}
+TEXT_KEPT = 0.85
+# Unseen combinations should be told as well as seen ones; so many pictures leave a difference of this size to chance.
+CHANCE = 0.05
+
+
+class Subject:
+    """The shipped model and its CLIP model, loaded once.
+
+    Args:
+        count: pictures of each kind that are made.
+        seed: of the first of them.
+    """
+
+    def __init__(self, count: int, seed: int):
+        from textual_inversion.runtime import prepare_environment
+
+        prepare_environment()
+        from textual_inversion.clip import ClipScorer, find_clip
+        from textual_inversion.models import load_base_model
+
+        self.model, self.scorer = load_base_model(DEMO_MODEL), ClipScorer(find_clip(DEMO_MODEL))
+        self.count, self._seed, self._settings = count, seed, demo_defaults()
+
+    def draw(self, prompts: list[str]) -> list:
+        """A picture of each prompt, with the demo's own settings."""
+        from textual_inversion.generate import ImageRequest, generate, total_steps
+        from textual_inversion.progress import Progress
+
+        settings = {name: self._settings[name] for name in ("guidance_scale", "num_inference_steps")}
+        requests = [ImageRequest(prompt, self._seed + i, **settings) for i, prompt in enumerate(prompts)]
+        with Progress(total_steps(requests), description="denoising step") as progress:
+            return generate(self.model, requests, batch_size=16, progress=progress)
+
+    def accuracies(self, images: list, shown: list[Shown], attributes=ATTRIBUTES) -> dict[str, float]:
+        """See `judging.accuracies`."""
+        return judging.accuracies(self.scorer, images, shown, attributes)
+
+
+# ---------------------------------------------------------------------------------------------------------- model
+
+
+def decoder(subject: Subject, args) -> list[str]:
+    """Peak signal-to-noise ratio of held-out drawings, encoded, sampled and decoded."""
+    import paddle
+
+    paddle.seed(0)
+    drawings = [np.asarray(picture(HELD_OUT + i).draw(64), np.float32) for i in range(N_DECODED)]
+    squares = []
+    with paddle.no_grad():
+        for first in range(0, N_DECODED, 50):
+            batch = np.stack(drawings[first : first + 50]).transpose(0, 3, 1, 2) / 127.5 - 1  # (B, 3, H, W) in [-1, 1]
+            pixels = paddle.to_tensor(batch)
+            again = subject.model.vae.decode(subject.model.vae.encode(pixels).latent_dist.sample()).sample.clip(-1, 1)
+            squares.append(float((again - pixels).square().mean()))
+    ratio = 10 * np.log10(4 / np.mean(squares))
+    text = f"{N_DECODED} drawings that it was not trained on, from sampled latents: {ratio:.2f} dB."
+    return [text, tables.targets_table([tables.Target("PSNR of held-out drawings, dB", ratio, 28.0, at_least=True)])]
+
+
+def clip(subject: Subject, args) -> list[str]:
+    """What the CLIP model tells of drawings."""
+    shown = judging.random_shown(N_DRAWN, seed=2)
+    told = subject.accuracies([one.drawing(HELD_OUT + i) for i, one in enumerate(shown)], shown)
+    styled = judging.random_styled(N_STYLED, seed=5)
+    told |= subject.accuracies([one.drawing(HELD_OUT + i) for i, one in enumerate(styled)], styled, (STYLE,))
+    bounds = dict.fromkeys(EASY, 0.95) | dict.fromkeys((*HARD, STYLE), 0.85)
+    rows = [(f"{N_DRAWN} drawings, {N_STYLED} for the style", *_percents(told))]
+    return [_accuracy_table(rows), tables.targets_table(_at_least("drawings", told, bounds))]
+
+
+def pictures(subject: Subject, args) -> list[str]:
+    """What the CLIP model tells of pictures that the diffusion model made."""
+    seen_toys = {picture(i).toy for i in range(HELD_OUT)}
+    kinds = {
+        "toys that training pictures showed": judging.random_shown(args.count, 3, lambda toy: toy in seen_toys),
+        "toys that none showed": judging.random_shown(args.count, 4, lambda toy: toy not in seen_toys),
+    }
+    found = {name: subject.accuracies(subject.draw([s.description for s in own]), own) for name, own in kinds.items()}
+    named = [Shown(toy, SCENES[i % len(SCENES)]) for i, toy in enumerate(list(NAMED_TOYS.values())[: args.count])]
+    prompts = [f"a photo of a {name} {one.scene}" for name, one in zip(NAMED_TOYS, named, strict=False)]
+    found["invented names of toys"] = subject.accuracies(subject.draw(prompts), named)
+    styled = judging.random_styled(args.count, seed=5)
+    style = subject.accuracies(subject.draw([one.description for one in styled]), styled, (STYLE,))
+    seen, unseen = (found[name] for name in kinds)
+    both = {name: (seen[name] + unseen[name]) / 2 for name in ATTRIBUTES} | style
+    rows = [(name, *_percents(told | (style if told is seen else {}))) for name, told in found.items()]
+    bounds = dict.fromkeys((*EASY, STYLE), 0.90) | dict.fromkeys(HARD, 0.75)
+    gap = float(np.mean([seen[name] - unseen[name] for name in ATTRIBUTES]))
+    targets = [*_at_least("pictures", both, bounds), tables.Target("seen less unseen toys, mean", gap, CHANCE)]
+    return [f"{args.count} pictures of each kind.", _accuracy_table(rows), tables.targets_table(targets)]
+
+
+def _accuracy_table(rows: list[tuple]) -> str:
+    return tables.table(("told rightly", *ATTRIBUTES, STYLE), rows)
+
+
+def _percents(told: dict[str, float]) -> list[str]:
+    return [f"{100 * told[name]:.1f} %" if name in told else tables.MISSING for name in (*ATTRIBUTES, STYLE)]
+
+
+def _at_least(what: str, told: dict[str, float], bounds: dict[str, float]) -> list[tables.Target]:
+    return [
+        tables.Target(f"{name} of {what}", told[name], bound, at_least=True)
+        for name, bound in bounds.items()
+        if name in told
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------ inversion
+
+
+def inversion(subject: Subject, args) -> list[str]:
+    """The default training of each concept, from several seeds."""
+    rows, targets = [], []
+    for name, (folder, kind, bound) in CONCEPTS.items():
+        scores = []
+        for seed in args.seeds:
+            output = args.work_dir / f"demo-{name}-{seed}"
+            words = {"train_data_dir": ROOT / folder, "learnable_property": kind, "placeholder_token": f"<{name}>"}
+            _train(output, seed=seed, **words)
+            scores.append(_score(output))
+            rows.append((f"{name}, seed {seed}", *_score_cells(scores[-1])))
+        targets += _score_targets(name, scores, bound)
+    return [_score_table(rows), tables.targets_table(targets)]
+
+
+def together(subject: Subject, args) -> list[str]:
+    """The three concepts in one run, each with as many steps as alone."""
+    output = args.work_dir / "demo-together"
+    folders, kinds, _ = zip(*CONCEPTS.values(), strict=True)
+    words = {"train_data_dir": [ROOT / folder for folder in folders], "learnable_property": kinds}
+    steps = len(CONCEPTS) * demo_defaults()["max_train_steps"]
+    _train(output, placeholder_token=[f"<{name}>" for name in CONCEPTS], max_train_steps=steps, **words)
+    scores = {name: _score(output, f"<{name}>") for name in CONCEPTS}
+    rows = [(name, *_score_cells(score)) for name, score in scores.items()]
+    targets = [t for name, score in scores.items() for t in _score_targets(name, [score], CONCEPTS[name][2])]
+    return [f"{steps} steps in all.", _score_table(rows), tables.targets_table(targets)]
+
+
+def _train(output: Path, **flags) -> None:
+    runs.say(f"training {output.name}")
+    runs.run([sys.executable, "-u", ROOT / "train_textual_inversion.py", *runs.flags({"output_dir": output, **flags})])
+
+
+def _score(output: Path, word: str | None = None) -> dict:
+    runs.say(f"scoring {output.name} {word or ''}")
+    flags = {"embeds": output / "learned_embeds.pdparams", "output": output / "score.json", "placeholder_token": word}
+    runs.run([sys.executable, ROOT / "score.py", *runs.flags(flags)])
+    return json.loads((output / "score.json").read_text())
+
+
+def _score_table(rows: list[tuple]) -> str:
+    head = ("", "image similarity, before → after (ceiling)", "of the way", "text similarity, before → after", "kept")
+    return tables.table(head, rows)
+
+
+def _score_cells(score: dict) -> list[str]:
+    before, after, ceiling = score["baseline"], score["concept"], score["ceiling"]["image_similarity"]
+    image, text = (f"{before[key]:.3f} → {after[key]:.3f}" for key in ("image_similarity", "text_similarity"))
+    return [f"{image} ({ceiling:.3f})", f"{score['share_of_the_way']:.0%}", text, f"{score['text_ratio']:.0%}"]
+
+
+def _score_targets(name: str, scores: list[dict], bound: float) -> list[tables.Target]:
+    """What the least good of a concept's runs should reach."""
+    way, kept = (min(score[key] for score in scores) for key in ("share_of_the_way", "text_ratio"))
+    return [
+        tables.Target(f"{name}: share of the way, the least", way, bound, at_least=True),
+        tables.Target(f"{name}: text similarity kept, the least", kept, TEXT_KEPT, at_least=True),
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------- sheet
+
+
+def sheet(subject: Subject, args) -> list[str]:
+    """Pictures beside drawings of the same: described toys, named toys, things worn and held, pairs, named styles."""
+    from textual_inversion import sheets
+
+    described = judging.random_shown(12, seed=1)
+    styled = judging.random_styled(12, seed=1)
+    pairs = [picture(FIRST_PAIR + i) for i in range(200)]
+    pairs = [one for one in pairs if one.toy_name and one.beside_name and one.medium == "photo"][:12]
+    worn = [f"a {name} {how}" for name, how in zip(list(NAMED_TOYS)[12:24], 4 * _WORN, strict=True)]
+    columns = {
+        "described": ([one.description for one in described], [one.drawing(i) for i, one in enumerate(described)]),
+        "worn and held": (worn, []),
+        "two toys": (
+            [f"a photo of a {one.toy_name} and a {one.beside_name} {one.scene}" for one in pairs],
+            [one.draw() for one in pairs],
+        ),
+        "styles": ([one.description for one in styled], [one.drawing(i) for i, one in enumerate(styled)]),
+    }
+    images, labels = [], []
+    for name, (prompts, drawings) in columns.items():
+        images += [*subject.draw(prompts), *drawings]
+        labels += [*prompts, *[f"{name}: drawn"] * len(drawings)]
+    sheets.save_png(sheets.contact_sheet(images, columns=12, labels=labels), SHEET)
+    return [f"[{SHEET.name}]({SHEET.name})"]
+
+
+_WORN = ("wearing a hat", "wearing a backpack", "holding a balloon")
+PARTS = {f.__name__: f for f in (decoder, clip, pictures, inversion, together, sheet)}
+
+
+def build_parser() -> OneLineParser:
+    """The command's flags."""
+    parser = OneLineParser(prog="report.py", description="Measure the demo's figures on the model that ships.")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="unset: all of them")
+    parser.add_argument("--count", type=positive_int, default=128, help="pictures of each kind")
+    parser.add_argument("--seeds", type=positive_int, nargs="+", default=[42, 1, 2], help="of the inversions")
+    parser.add_argument("--output", type=Path, default=FIGURES, help="the file of figures")
+    runs.add_work_dir(parser.add_argument)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    args = build_parser().parse_args(argv)
+    subject = Subject(args.count, seed=0)
+    for name in args.part:
+        runs.say(f"=== {name}")
+        section = tables.section(name.capitalize(), *PARTS[name](subject, args))
+        print(section)
+        text = args.output.read_text(encoding="utf-8") if args.output.is_file() else ""
+        atomic.write_text(args.output, results.with_section(text, name, section, order=PARTS, head=HEAD))
+
+
+if __name__ == "__main__":
+    run_command(main)
