@@ -26,7 +26,7 @@ HEAD = """# Results
 Written by `python benchmarks/all.py`; what each part measures stands in [README.md](README.md). A ratio is of figures
 that were taken in one run, in turns. Each section names its machine, versions and revision.
 """
-# The plain recipe, and the one that half the steps are enough for.
+# The plain recipe, and one of half the steps.
 _PLAIN = "plain:--learning_rate 0.005 --lr_scheduler constant --timestep_sampling uniform --max_train_steps 200"
 _FALLING = (
     "falling:--learning_rate 0.02 --lr_scheduler cosine --timestep_sampling stratified --antithetic_noise "
@@ -35,19 +35,16 @@ _FALLING = (
 # Part -> the arguments of each of its runs, at full size and for a quick look.
 PARTS = {
     "start_up": (((),), (("--repeats", "1", "--part", "answers"),)),
-    "step_time": (
-        (("--rounds", "2", "--peer_steps", "3"),),
-        (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),),
+    "step_time": (((),), (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),)),
+    "memory": (((),), (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),)),
+    "generation": (
+        ((), ("--size", "full", "--resolution", "256", "--pictures", "4", "--denoising_steps", "5")),
+        (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),),
     ),
-    "memory": (
-        (("--case", "256", "512+gradient_checkpointing"),),
-        (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),),
-    ),
-    "generation": (((),), (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),)),
     "traffic": (((),), (("--size", "tiny", "--steps", "2", "--num_vectors", "1"),)),
     "scaling": (((),), (("--steps", "2", "--timed_steps", "4", "--rounds", "1", "--timed_batch_size", "1"),)),
     "steps_to_quality": (
-        (("--every", "20", "--jobs", "2", "--num_inference_steps", "10", "--variant", _PLAIN, _FALLING),),
+        (("--variant", _PLAIN, _FALLING),),
         (("--seeds", "1", "--steps", "4", "--every", "2", "--concept", "cat", "--num_images", "2")
          + ("--num_inference_steps", "2"),),
     ),

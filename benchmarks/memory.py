@@ -57,7 +57,7 @@ def build_parser() -> OneLineParser:
     flag("--case", nargs="+", default=list(_CASES), help="resolution, and switches of the command after a plus")
     flag("--batch_size", type=positive_int, default=1)
     flag("--steps", type=positive_int, default=2, help="optimizer steps")
-    flag("--denoising_steps", type=positive_int, default=1, help="of the pictures; more take no more memory")
+    flag("--denoising_steps", type=positive_int, default=2, help="of the pictures")
     flag("--limit_gb", type=positive, help="end a run that takes more; unset: nine tenths of the memory")
     flag("--peer", type=Path, action="append", default=[], metavar="PATH", help="also a script for this interpreter")
     flag("--peer_resolution", type=positive_int, default=256)

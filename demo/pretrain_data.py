@@ -13,11 +13,12 @@ import numpy as np
 
 from demo import captions
 from demo.specs import COLORS, MEDIA, NAMED_STYLES, NAMED_TOYS, PATTERNS, SCENES, SPECIES
-from demo.toyworld import INVENTED, Picture, picture
+from demo.toyworld import FIRST_PAIR, INVENTED, Picture, picture
 from textual_inversion.prompts import templates
 
-N_TRAIN, N_HELD_OUT, N_PAIRS, SHARD = 80_000, 2_000, 20_000, 2_000
-N_ALL = N_TRAIN + N_HELD_OUT + N_PAIRS  # in this order
+N_TRAIN, N_PAIRS, SHARD = 80_000, 20_000, 2_000
+N_HELD_OUT = FIRST_PAIR - N_TRAIN
+N_ALL = FIRST_PAIR + N_PAIRS  # trained on, held out, pairs: in this order
 SIZE = 64
 CAPTIONS_PER_PICTURE = 4
 MAX_TOKENS = 77

@@ -26,6 +26,7 @@ from benchmarks import all as results  # noqa: E402
 from benchmarks import runs, tables  # noqa: E402
 from demo import judging  # noqa: E402
 from demo.judging import ATTRIBUTES, STYLE, Shown  # noqa: E402
+from demo.pretrain_data import N_TRAIN  # noqa: E402
 from demo.specs import NAMED_TOYS, SCENES  # noqa: E402
 from demo.toyworld import FIRST_PAIR, picture  # noqa: E402
 from textual_inversion import atomic  # noqa: E402
@@ -39,7 +40,7 @@ HEAD = """# Figures of the demo
 Written by `python demo/report.py`. A target stands beside each figure that has one.
 """
 N_DECODED, N_DRAWN, N_STYLED = 500, 256, 96
-HELD_OUT = FIRST_PAIR - 2000  # the first of the drawings that nothing was trained on
+HELD_OUT = N_TRAIN  # the first of the drawings that nothing was trained on
 EASY, HARD = ("species", "body", "scene"), ("accent", "third", "pattern")
 # Concept -> (folder of its pictures, what of them is learned, the share of the way that it should come).
 CONCEPTS = {

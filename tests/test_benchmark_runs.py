@@ -1,6 +1,7 @@
 """Each benchmark runs, on tiny random models and in few steps. What is asserted is what they measure, never a time."""
 
 import json
+import math
 import os
 
 import numpy as np
@@ -26,6 +27,7 @@ from benchmarks import (
     traffic,
 )
 from textual_inversion.attention import BlockwiseAttnProcessor
+from textual_inversion.embedding import attach
 from textual_inversion.frozen import FrozenLayerNorm
 from textual_inversion.models import load_base_model
 
@@ -105,7 +107,7 @@ def test_the_instruments_change_nothing_that_is_learned(recorded, work):
         assert (work / "plain" / name).read_bytes() == (work / "out" / name).read_bytes()
 
 
-def test_the_plain_floor_has_what_ppdiffusers_ships_and_puts_ours_back(work):
+def test_the_floors_reach_the_rows_and_nothing_else_and_the_plain_one_puts_ours_back(work):
     model = load_base_model(work / "model-tiny-ppdiffusers")
     parts = [part for one in (model.unet, model.towers[0].text_encoder) for part in one.sublayers()]
 
@@ -113,6 +115,16 @@ def test_the_plain_floor_has_what_ppdiffusers_ships_and_puts_ours_back(work):
         found = {type(part) for part in parts} | {type(p.processor) for p in parts if hasattr(p, "processor")}
         return {FrozenLayerNorm, nn.LayerNorm, BlockwiseAttnProcessor, AttnProcessor} & found
 
+    latents = np.random.default_rng(0).standard_normal((2, 4, 8, 8))
+    embedding = attach(model.towers[0].text_encoder, np.full((1, 32), 0.02, np.float32))
+    ids = np.full((2, 77), 5)
+    ids[:, 4] = embedding.first_id
+    bare = floor.Floor(model.towers[0].text_encoder, model.unet, list(embedding.parts), ids, latents)
+    for way in (bare.run, lambda: (bare.plain_seconds(), bare.run())[1]):
+        first, second = way(), bare.run()
+        assert math.isfinite(first) and first > 0 and first == pytest.approx(second, rel=1e-5)
+    assert all(part.grad is None for part in embedding.parts)
+    assert all(p.stop_gradient and p.grad is None for p in model.unet.parameters())
     with floor.as_shipped(model.unet, model.towers[0].text_encoder):
         assert kinds() == {nn.LayerNorm, AttnProcessor}
     assert kinds() == {FrozenLayerNorm, BlockwiseAttnProcessor}
