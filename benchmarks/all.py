@@ -26,11 +26,14 @@ HEAD = """# Results
 Written by `python benchmarks/all.py`; what each part measures stands in [README.md](README.md). A ratio is of figures
 that were taken in one run, in turns. Each section names its machine, versions and revision.
 """
-# The plain recipe, and one of half the steps.
-_PLAIN = "plain:--learning_rate 0.005 --lr_scheduler constant --timestep_sampling uniform --max_train_steps 200"
-_FALLING = (
-    "falling:--learning_rate 0.02 --lr_scheduler cosine --timestep_sampling stratified --antithetic_noise "
-    "--max_train_steps 100 --save_steps 10 --eval_steps 10"
+# The recipe of most scripts, with as many steps as it needs, and that of the demo's defaults.
+_PLAIN = (
+    "plain:--learning_rate 0.005 --lr_scheduler constant --adam_weight_decay 0 --timestep_sampling uniform "
+    "--antithetic_noise false --max_train_steps 200"
+)
+_DEMO = (
+    "demo:--learning_rate 0.03 --lr_scheduler cosine --adam_weight_decay 1 --timestep_sampling stratified "
+    "--antithetic_noise --max_train_steps 100"
 )
 # Part -> the arguments of each of its runs, at full size and for a quick look.
 PARTS = {
@@ -44,7 +47,7 @@ PARTS = {
     "traffic": (((),), (("--size", "tiny", "--steps", "2", "--num_vectors", "1"),)),
     "scaling": (((),), (("--steps", "2", "--timed_steps", "4", "--rounds", "1", "--timed_batch_size", "1"),)),
     "steps_to_quality": (
-        (("--variant", _PLAIN, _FALLING),),
+        (("--jobs", "2", "--variant", _PLAIN, _DEMO),),
         (("--seeds", "1", "--steps", "4", "--every", "2", "--concept", "cat", "--num_images", "2")
          + ("--num_inference_steps", "2"),),
     ),

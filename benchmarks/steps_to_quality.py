@@ -5,12 +5,13 @@
 Each recipe is a name and flags of the training command; the first one is what the others are compared with. Each
 learns both held-out toys and the style from several seeds. The rows are saved every few steps and scored as `score.py`
 does it: how far the pictures of the plain sentence have come from the initializer word's likeness (0) to the best
-possible (1). Reached is a score when two saves in a row have it; between saves a straight line is drawn. 90 % and 99 %
-are those of the first recipe's final score, the median of its seeds, so that a recipe that ends lower does not win by
-that. The loss on the fixed set is the cheap measure beside it: the share of the first recipe's fall on the same seed.
+possible (1). Reached is a score when two saves in a row have it, and what comes after is not scored but for the end;
+between saves a straight line is drawn. 90 % and 99 % are those of the first recipe's final score, the median of its
+seeds, so that a recipe that ends lower does not win by that. The loss on the fixed set is the cheap measure beside it:
+the share of the first recipe's fall on the same seed.
 
 Scores take most of the time; `--measure loss` does without them. Runs and scores are kept in the work folder, and
-`--reuse` takes them from there where flags and sizes are the same.
+`--reuse` takes them from there where flags, sizes and the demo's defaults are the same.
 """
 
 import json
@@ -18,7 +19,7 @@ import math
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from benchmarks import runs, tables  # noqa: E402
 from benchmarks.learning_curves import NEVER, Course, Curve, as_shares, seconds_at, steps_until  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
 from textual_inversion.errors import SettingsError, run_command  # noqa: E402
-from textual_inversion.options import OneLineParser, positive_int  # noqa: E402
+from textual_inversion.options import OneLineParser, demo_defaults, positive_int  # noqa: E402
 
 # Concept -> (folder of its pictures, what of them is learned).
 CONCEPTS = {
@@ -164,7 +165,7 @@ def training_flags(job: Job, output: Path) -> list[str]:
 
 
 def _settings(job: Job) -> dict:
-    return json.loads(json.dumps(asdict(job)))
+    return json.loads(json.dumps(asdict(job) | {"defaults": demo_defaults()}))
 
 
 def _pairs(values) -> Curve:
@@ -175,29 +176,74 @@ def _pairs(values) -> Curve:
 
 
 def add_scores(courses: dict[Job, Course], place: Path, args) -> None:
-    """Score every save of every run; a run's scores are written as soon as it is done."""
+    """Score the saves that decide when a share is reached; what is scored is written at once.
+
+    The last saves come first, for what the first recipe ends with. Of every run follow the saves from its beginning up
+    to the one that settles the last share: those after it would change nothing.
+    """
     from textual_inversion.runtime import prepare_environment
 
     prepare_environment()
     from benchmarks.concept_score import ConceptScorer
 
-    scorers = {}
-    for job, course in courses.items():
-        kept, settings = place / job.name / "scores.json", [args.num_images, args.num_inference_steps]
-        if args.reuse and kept.is_file():
-            found = json.loads(kept.read_text())
-            if found["settings"] == settings and len(found["scores"]) == 1 + len(saves(place / job.name / "out")):
-                course.score = _pairs(found["scores"])
-                continue
-        runs.say(f"scoring {job.name}")
-        if job.concept not in scorers:
+    scorers: dict[str, ConceptScorer] = {}
+
+    def scorer(concept: str) -> ConceptScorer:
+        if concept not in scorers:
             shared = next(iter(scorers.values()), None)
-            scorers[job.concept] = ConceptScorer(
-                *CONCEPTS[job.concept], args.num_images, args.num_inference_steps, shared
-            )
-        scorer = scorers[job.concept]
-        course.score = [(0, 0.0), *((step, scorer(path)) for step, path in saves(place / job.name / "out"))]
-        kept.write_text(json.dumps({"settings": settings, "scores": course.score}))
+            scorers[concept] = ConceptScorer(*CONCEPTS[concept], args.num_images, args.num_inference_steps, shared)
+        return scorers[concept]
+
+    settings = [args.num_images, args.num_inference_steps]
+    runs_scores = {
+        job: Scores(place / job.name, settings, args.reuse, lambda path, job=job: scorer(job.concept)(path))
+        for job in courses
+    }
+    reference = next(iter(courses)).variant
+    for concept in args.concept:
+        own = {job: scores for job, scores in runs_scores.items() if job.concept == concept}
+        final = statistics.median(scores[scores.steps[-1]] for job, scores in own.items() if job.variant == reference)
+        for job, scores in own.items():
+            courses[job].score = scores.until(max(SHARES) * final)
+
+
+class Scores:
+    """Scores of one run's saves, each made when it is first asked for and kept beside the run.
+
+    Args:
+        folder: of the run.
+        settings: that a kept score must have been made with.
+        reuse: take what an earlier call kept.
+        score: of an embedding file.
+
+    Attributes:
+        steps: of the saves, in order.
+    """
+
+    def __init__(self, folder: Path, settings: list, reuse: bool, score: Callable[[Path], float]):
+        self._kept, self._settings, self._score = folder / "scores.json", settings, score
+        self._name, self._paths = folder.name, dict(saves(folder / "out"))
+        self.steps = list(self._paths)
+        found = json.loads(self._kept.read_text()) if reuse and self._kept.is_file() else {}
+        self._found = dict(_pairs(found["scores"])) if found.get("settings") == settings else {}
+
+    def __getitem__(self, step: int) -> float:
+        if step not in self._found:
+            runs.say(f"scoring {self._name} after step {step}")
+            self._found[step] = self._score(self._paths[step])
+            kept = {"settings": self._settings, "scores": sorted(self._found.items())}
+            self._kept.write_text(json.dumps(kept))
+        return self._found[step]
+
+    def until(self, wanted: float) -> Curve:
+        """The curve from 0 on, up to the second save in a row that has a score, and the last save."""
+        curve: Curve = [(0, 0.0)]
+        for step in self.steps:
+            curve.append((step, self[step]))
+            if min(value for _, value in curve[-2:]) >= wanted:
+                break
+        last = self.steps[-1]
+        return curve if curve[-1][0] == last else [*curve, (last, self[last])]
 
 
 def saves(folder: Path) -> list[tuple[int, Path]]:

@@ -520,6 +520,31 @@ def test_a_recipes_own_flags_win_and_a_name_without_a_colon_is_refused():
         steps_to_quality.variant("fast")
 
 
+def test_only_the_saves_that_decide_are_scored_and_none_of_them_twice(tmp_path):
+    (tmp_path / "out").mkdir()
+    values = {10: 0.95, 20: 0.5, 30: 0.9, 40: 0.92, 50: 0.1, 60: 0.8}
+    for step in values:
+        (tmp_path / f"out/learned_embeds-steps-{step}.pdparams").write_bytes(b"")
+    asked = []
+
+    def score(path):
+        asked.append(int(path.stem.rpartition("-")[2]))
+        return values[asked[-1]]
+
+    curve = steps_to_quality.Scores(tmp_path, [1], False, score).until(0.9)
+    assert curve == [(0, 0.0), (10, 0.95), (20, 0.5), (30, 0.9), (40, 0.92), (60, 0.8)]  # one save alone is chance
+    assert asked == [10, 20, 30, 40, 60]
+    assert (
+        learning_curves.steps_until(curve, 0.9) == learning_curves.steps_until([(0, 0.0), *values.items()], 0.9) == 30
+    )
+
+    kept = steps_to_quality.Scores(tmp_path, [1], True, score)
+    assert kept.until(0.9) == curve and len(asked) == 5
+    assert len(kept.until(2.0)) == 7 and asked[5:] == [50]  # never reached: all of them
+    steps_to_quality.Scores(tmp_path, [2], True, score).until(0.9)  # other sizes
+    assert asked[6:] == [10, 20, 30, 40, 60]
+
+
 def test_saves_are_found_in_the_order_of_their_steps(tmp_path):
     for step in (100, 20, 5):
         (tmp_path / f"learned_embeds-steps-{step}.pdparams").write_bytes(b"")

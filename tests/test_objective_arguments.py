@@ -82,6 +82,13 @@ def test_what_spreads_over_the_global_batch_needs_more_than_one_sample(flags):
     settle_steps(parse_arguments(["--train_batch_size", "1", "--gradient_accumulation_steps", "2", *flags]), 5, 1)
 
 
+def test_the_demos_own_spreading_is_no_reason_to_refuse_one_sample():
+    args = parse_arguments(["--train_batch_size", "1"])
+    assert (args.timestep_sampling, args.antithetic_noise) == ("stratified", True)
+
+    settle_steps(args, 5, 1)
+
+
 def test_more_last_steps_than_there_are_cannot_be_averaged():
     args = parse_arguments(["--max_train_steps", "10", "--average_last_steps", "11"])
     with pytest.raises(SettingsError, match="--average_last_steps 11 is more than the 10 training steps"):
