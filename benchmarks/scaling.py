@@ -86,7 +86,7 @@ def _learn(args, case: Case, processes: int, accumulation: int) -> np.ndarray:
     place = args.work_dir / "scaling"
     output = place / f"out-{processes}x{accumulation}"
     pictures = make_pictures(place / "pictures")
-    settings = {"learning_rate": 5e-3, "train_batch_size": args.batch_size, "num_threads": 1} | case.settings
+    settings = {"train_batch_size": args.batch_size, "num_threads": 1} | case.settings
     settings["gradient_accumulation_steps"] = accumulation
     settings["placeholder_token"] = "<new>"
     arguments = runs.quiet_training(args.model, pictures, output, args.steps, **settings)

@@ -1,6 +1,6 @@
 """How many optimizer steps, and seconds, until the demo's words are learned, by several recipes.
 
-    python benchmarks/steps_to_quality.py --seeds 5 --variant plain: "cosine:--lr_scheduler cosine"
+    python benchmarks/steps_to_quality.py --seeds 5 --variant demo: "slower:--learning_rate 0.01"
 
 Each recipe is a name and flags of the training command; the first one is what the others are compared with. Each
 learns both held-out toys and the style from several seeds. The rows are saved every few steps and scored as `score.py`
@@ -11,17 +11,18 @@ seeds, so that a recipe that ends lower does not win by that. The loss on the fi
 the share of the first recipe's fall on the same seed.
 
 Scores take most of the time; `--measure loss` does without them. Runs and scores are kept in the work folder, and
-`--reuse` takes them from there where flags, sizes and the demo's defaults are the same.
+`--reuse` takes them from there where all settings are the same, those of the demo's defaults too.
 """
 
 import json
 import math
 import shlex
+import shutil
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -29,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import runs, tables  # noqa: E402
 from benchmarks.learning_curves import NEVER, Course, Curve, as_shares, seconds_at, steps_until  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
+from textual_inversion.arguments import parse_arguments  # noqa: E402
 from textual_inversion.errors import SettingsError, run_command  # noqa: E402
-from textual_inversion.options import OneLineParser, demo_defaults, positive_int  # noqa: E402
+from textual_inversion.options import OneLineParser, positive_int  # noqa: E402
 
 # Concept -> (folder of its pictures, what of them is learned).
 CONCEPTS = {
@@ -133,6 +135,7 @@ def train(job: Job, place: Path, reuse: bool) -> Course:
         found = json.loads(kept.read_text())
         if found["settings"] == settings:
             return Course(_pairs(found["loss"]), [], found["step_seconds"])
+    shutil.rmtree(folder, ignore_errors=True)  # saves and scores of other settings
     runs.say(f"training {job.name}")
     record = runs.record(training_flags(job, folder / "out"), folder, instruments=["--only_training"])[0]
     figures = json.loads((folder / "out/run.json").read_text())["figures"]
@@ -165,7 +168,9 @@ def training_flags(job: Job, output: Path) -> list[str]:
 
 
 def _settings(job: Job) -> dict:
-    return json.loads(json.dumps(asdict(job) | {"defaults": demo_defaults()}))
+    """All that the run's course and times depend on, whatever its name."""
+    settings = vars(parse_arguments(training_flags(job, Path("out"))))
+    return {name: str(value) for name, value in sorted(settings.items()) if name not in ("explicit", "demo_defaults")}
 
 
 def _pairs(values) -> Curve:

@@ -285,6 +285,12 @@ def test_steps_to_quality_trains_scores_and_takes_what_is_there(tmp_path, monkey
     again = capsys.readouterr().out
     assert rows(first) == rows(again) and "plain" in rows(first)
 
+    monkeypatch.undo()
+    words[words.index("--steps") + 1] = "1"
+    steps_to_quality.main([*words, "--reuse"])  # another run: nothing of the one before is left
+    kept = json.loads((tmp_path / "quality/plain-style-1/scores.json").read_text())
+    assert [step for step, _ in kept["scores"]] == [1]
+
 
 def test_the_score_of_a_save_is_the_one_of_the_protocol():
     from benchmarks.concept_score import ConceptScorer

@@ -63,8 +63,8 @@ def shown(value) -> str:
     """A default as a README shows it."""
     if value is None:
         return "–"
-    if value is False:
-        return "off"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     values = value if isinstance(value, list) else [value]
     return f"`{' '.join(map(_plain, values))}`"
 
