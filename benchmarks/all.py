@@ -32,7 +32,7 @@ _PLAIN = (
     "--antithetic_noise false --max_train_steps 200"
 )
 _DEMO = (
-    "demo:--learning_rate 0.02 --lr_scheduler cosine --adam_weight_decay 1 --timestep_sampling stratified "
+    "demo:--learning_rate 0.025 --lr_scheduler cosine --adam_weight_decay 1 --timestep_sampling stratified "
     "--antithetic_noise --max_train_steps 100"
 )
 # Part -> the arguments of each of its runs, at full size and for a quick look.
