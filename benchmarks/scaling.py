@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import runs, tables  # noqa: E402
 from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import DEMO_MODEL, ROOT, OneLineParser, positive_int  # noqa: E402
+from textual_inversion.options import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
 
 CUTS = ((1, 4), (2, 2), (4, 1))  # (processes, accumulated micro-batches)
 _CAPTIONS = ("a photo of a <new> in the snow", "a close-up photo of a <new>")
@@ -86,7 +86,8 @@ def _learn(args, case: Case, processes: int, accumulation: int) -> np.ndarray:
     place = args.work_dir / "scaling"
     output = place / f"out-{processes}x{accumulation}"
     pictures = make_pictures(place / "pictures")
-    settings = {"train_batch_size": args.batch_size, "num_threads": 1} | case.settings
+    rate = demo_defaults()["learning_rate"]  # differences grow with it
+    settings = {"learning_rate": rate, "train_batch_size": args.batch_size, "num_threads": 1} | case.settings
     settings["gradient_accumulation_steps"] = accumulation
     settings["placeholder_token"] = "<new>"
     arguments = runs.quiet_training(args.model, pictures, output, args.steps, **settings)
