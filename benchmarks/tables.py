@@ -60,10 +60,10 @@ def section(title: str, *parts: str) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure with so many significant digits, never as a power of ten below a million; a dash for None."""
+    """A figure with so many significant digits, never as a power of ten from 0.001 to a million; a dash for None."""
     if value is None or value == 0:
         return MISSING if value is None else "0"
-    if 1e-4 <= abs(value) < 1e6:
+    if 1e-3 <= abs(value) < 1e6:
         whole = len(str(int(abs(value))))
         places = max(0, digits - whole) if abs(value) >= 1 else digits
         return f"{value:.{places}f}"
