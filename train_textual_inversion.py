@@ -334,6 +334,7 @@ def train(args, run: Run) -> None:
     from textual_inversion import loss as objective
     from textual_inversion import resume
     from textual_inversion.averaging import RowAverage
+    from textual_inversion.gradient_sum import GradientSum
     from textual_inversion.host_copies import to_device
     from textual_inversion.loss_scale import LossScale
     from textual_inversion.optimizer import make_optimizer
@@ -351,7 +352,8 @@ def train(args, run: Run) -> None:
     guard = StepGuard(optimizer, run.parameters, args.max_skipped_steps, loss_scale)
     predict = make_predictor(model, compiled=args.compile)
     average = RowAverage(run.parameters, args.average_last_steps, args.max_train_steps)
-    run.kept = {"loss_scale": loss_scale, "average": average}
+    gradients = GradientSum(run.parameters, ranks, args.gradient_accumulation_steps)
+    run.kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
     first_step = resume.restore(run, optimizer, schedule)
     with run.phases("training"), Watch(args, run, optimizer, guard) as watch:
         for step in range(first_step, args.max_train_steps):
@@ -378,12 +380,13 @@ def train(args, run: Run) -> None:
                 weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
                 loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=run.mask(batch))
                 loss = loss + regularizer.penalty(batch.prompts, batch.vectors, prompts.hidden_states)
-                loss = loss / args.gradient_accumulation_steps
                 loss_scale.scaled(loss).backward()
-                loss_sum = loss_sum + loss.detach()
+                gradients.collect()
+                loss_sum = loss_sum + loss.detach() / args.gradient_accumulation_steps
 
+            gradients.add_up()  # to the same bits, whichever ranks the micro-batches are on
             guard.spoil(loss_sum)  # a loss that is no number shows in the gradient, which all ranks will see
-            ranks.mean_gradients(run.parameters, run.stop)
+            gradients.exchange(run.stop)
             guard.step(run.parameters_of(run.samples.words_in(step)))  # or skips it
             average.after_step(step + 1)
             watch.after_step(step + 1, loss_sum, optimizer.get_lr())

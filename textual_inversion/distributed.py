@@ -38,7 +38,7 @@ class Ranks:
         """Rank 0 writes files and talks."""
         return self.rank == 0
 
-    def mean_gradients(self, parameters: list, stop=None) -> None:
+    def mean_gradients(self, parameters: list, stop=None, parts: int | None = None) -> None:
         """Replace each parameter's gradient by its mean over the ranks: one all-reduce for all of them.
 
         A parameter that nothing led to has no gradient on any rank, and none afterwards.
@@ -49,23 +49,34 @@ class Ranks:
 
         Args:
             stop: a `signals.Signals`, whose `agreed` is set.
+            parts: what the sum over the ranks is divided by; None: the ranks.
         """
+        parts = parts or self.world_size
         wanted = stop is not None and stop.received is not None
         if self.world_size == 1:
             if stop is not None:
                 stop.agreed = wanted
+            if parts > 1:
+                for parameter in (p for p in parameters if p.grad is not None):
+                    parameter.grad = parameter.grad / parts
             return
         parameters = [parameter for parameter in parameters if parameter.grad is not None]
         flat = paddle.concat([*(p.grad.reshape([-1]) for p in parameters), paddle.full([1], float(wanted))])
         dist.all_reduce(flat)
         if stop is not None:
             stop.agreed = self._is_asked(flat[-1])
-        flat = flat / self.world_size
+        flat = flat / parts
         start = 0
         for parameter in parameters:
             size = int(np.prod(parameter.shape))
             parameter.grad.set_value(flat[start : start + size].reshape(parameter.shape))
             start += size
+
+    def largest(self, values):
+        """The largest of each number over the ranks; in the first step only."""
+        if self.world_size > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values
 
     def _is_asked(self, count) -> bool:
         """Whether any rank was told to end; on a GPU the answer of the step before, for which nobody has to wait."""

@@ -1,0 +1,91 @@
+"""Sums of gradients that have the same bits however a global batch is divided.
+
+Sums of float32 numbers depend on their order in the last bit, and training enlarges it: after 50 steps of a high rate
+one last bit of one number has become 1e-5 (benchmarks/EXPERIMENTS.md). So micro-batches on one process and on several
+would end with rows that differ. Here every micro-batch's gradient is first rounded to a grid that all processes know:
+then all sums are exact, in any order, as long as they stay below 2^24 steps of the grid. (Rounding to a common grid is
+the first step of reproducible summation: Demmel and Nguyen, ARITH 2013.)
+
+The grid of each number is 2^-13 or so of its gradient's recent size, a thousandth of what samples differ by. A larger
+sum than expected is rounded like any other sum of floats.
+"""
+
+import paddle
+
+_DECAY = 0.99  # of what a gradient's size is taken for, a step
+_ROOM = 6  # powers of two by which a micro-batch's gradient may exceed that size times the number of micro-batches
+_FLOOR = 0.25  # least size of a number, as a share of its row's mean
+_EXPONENT = 0x7F800000  # the bits of a float32's power of two
+
+
+class GradientSum:
+    """Adds up the gradients of a step's micro-batches on this process, ready for the sum over all of them.
+
+    Args:
+        parameters: the rows, float32 [N, D] each.
+        ranks: the processes; the first step asks them all for the largest gradients.
+        accumulation: micro-batches of a step on each process. One in all: nothing is done.
+    """
+
+    def __init__(self, parameters: list, ranks, accumulation: int):
+        self._parameters, self._ranks, self._parts = parameters, ranks, accumulation * ranks.world_size
+        self._found: list[list] = [[] for _ in parameters]
+        self._sizes: list = [None] * len(parameters)
+
+    def collect(self) -> None:
+        """Take over the gradients of a micro-batch; none is left at the parameters."""
+        if self._parts == 1:
+            return
+        for parameter, found in zip(self._parameters, self._found, strict=True):
+            if parameter.grad is not None:
+                found.append(parameter.grad.clone())
+                parameter.clear_gradient(False)
+
+    @paddle.no_grad()
+    def add_up(self) -> None:
+        """Give the parameters the sums of what was collected, on their grids."""
+        for number, found in enumerate(self._found):
+            if not found:
+                continue
+            if self._sizes[number] is None:
+                largest = paddle.stack(found).abs().max(axis=0)
+                self._sizes[number] = _finite(self._ranks.largest(largest))
+            grid = _grid(self._sizes[number], self._parts)
+            self._parameters[number].grad = sum(on_grid(gradient, grid) for gradient in found)
+            found.clear()
+
+    @paddle.no_grad()
+    def exchange(self, stop=None) -> None:
+        """Replace the sums by the means over the global batch's micro-batches, and remember how large they are."""
+        self._ranks.mean_gradients(self._parameters, stop, self._parts)
+        for number, parameter in enumerate(self._parameters):
+            if self._sizes[number] is not None and parameter.grad is not None:
+                faded = self._sizes[number] * _DECAY
+                self._sizes[number] = paddle.maximum(_finite(parameter.grad.abs()), faded)
+
+    def state(self) -> dict:
+        """What a resumed run must take over: a float32 tensor [N, D] a parameter, by names."""
+        return {f"size_{number}": size for number, size in enumerate(self._sizes) if size is not None}
+
+    def restore(self, state: dict) -> None:
+        """Go on from what `state` gave, as tensors or arrays."""
+        for name, size in (state or {}).items():
+            self._sizes[int(name.removeprefix("size_"))] = paddle.to_tensor(size, dtype="float32")
+
+
+def on_grid(gradient, grid):
+    """Round float32 numbers to multiples of the last bit of `grid`, float32, three halves of a power of two each."""
+    return (gradient + grid) - grid  # what does not fit behind the grid's last bit is rounded off
+
+
+def _grid(size, parts: int):
+    """For sums of `parts` numbers up to `size`: float32, three halves of a power of two, or 0 for 0."""
+    # A number that was small by chance may be as large as its neighbours the next time.
+    size = paddle.maximum(size, _FLOOR * size.mean(axis=-1, keepdim=True))
+    bits = size.view("int32")
+    power = (bits & paddle.full_like(bits, _EXPONENT)).view("float32")  # the largest power of two up to it
+    return power * (1.5 * 2.0 ** (1 + _ROOM + parts.bit_length()))
+
+
+def _finite(size):
+    return paddle.where(paddle.isfinite(size), size, paddle.zeros_like(size))
