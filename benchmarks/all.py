@@ -41,7 +41,7 @@ PARTS = {
     "step_time": (((),), (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),)),
     "memory": (((),), (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),)),
     "generation": (
-        ((), ("--size", "full", "--resolution", "256", "--pictures", "4", "--denoising_steps", "5")),
+        ((), ("--size", "full", "--resolution", "256", "--pictures", "1", "--denoising_steps", "50")),
         (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),),
     ),
     "traffic": (((),), (("--size", "tiny", "--steps", "2", "--num_vectors", "1"),)),

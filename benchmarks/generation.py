@@ -1,7 +1,7 @@
 """What making pictures costs beside the U-Net's own work.
 
     python benchmarks/generation.py                       the demo model
-    python benchmarks/generation.py --size full --pictures 2 --denoising_steps 4 --resolution 256
+    python benchmarks/generation.py --size full --resolution 256 --pictures 1 --denoising_steps 50
 
 In turns: `textual_inversion.generate`; ppdiffusers' pipeline as a user calls it; and the pipeline's bare loop, which is
 the U-Net for every denoising step of the same batches, guidance and the scheduler's step, with prompts encoded before
@@ -10,6 +10,7 @@ and no picture decoded.
 
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from textual_inversion.options import DEMO_MODEL, OneLineParser, positive, posit
 
 PROMPTS = ("a photo of a toy", "a photo of a toy on the beach")
 OURS, PIPELINE, BARE = "generate", "ppdiffusers' pipeline", "bare U-Net loop"
+_WARM_UP = 2  # denoising steps; at full size all of them would take minutes
 
 
 def build_parser() -> OneLineParser:
@@ -58,11 +60,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(model, args) -> dict[tuple[str, float], list[float]]:
-    """(what, guidance) -> seconds of each round; a first round is not counted."""
+    """(what, guidance) -> seconds of each round; a first, short round is not counted."""
     times: dict[tuple[str, float], list[float]] = {}
+    warm_up = Namespace(**vars(args) | {"denoising_steps": min(_WARM_UP, args.denoising_steps)})
     for number in range(args.rounds + 1):
         for guidance in (args.guidance_scale, 1.0):
-            for name, job in jobs(model, args, guidance).items():
+            for name, job in jobs(model, args if number else warm_up, guidance).items():
                 begin = time.perf_counter()
                 job()
                 seconds = time.perf_counter() - begin

@@ -55,6 +55,17 @@ def test_every_division_gives_the_same_bits():
     assert (np.abs(alone - exact) <= 2.0**-11 * np.maximum(largest, largest.mean(axis=-1, keepdims=True))).all()
 
 
+def test_rows_whose_turn_comes_later_and_seldom_give_the_same_bits_too():
+    sizes = 10.0 ** rng.uniform(-1, 0, (3, 16))
+    gradients = (sizes * rng.standard_normal((100, 8, 3, 16))).astype(np.float32)
+    gradients[:2, :, 1] = gradients[3:99, :, 1] = 0  # shown in two steps
+
+    alone = divided(gradients, 1)
+
+    np.testing.assert_array_equal(divided(gradients, 4), alone)
+    np.testing.assert_allclose(alone, gradients.mean(axis=1), rtol=0, atol=2e-3)
+
+
 def test_one_micro_batch_is_left_as_it_is():
     parameter = paddle.create_parameter([1, 2], "float32")
     (parameter * paddle.to_tensor([[1.2345678, 3e-20]])).sum().backward()
@@ -90,7 +101,7 @@ def test_a_gradient_that_is_suddenly_large_is_a_sum_like_any_other():
 
 def test_the_grid_is_a_power_of_two_and_zero_for_what_has_no_gradient():
     sizes = np.float32([1.0, 1.5, 3e-12, 7e20, 0.0])
-    grid = _grid(paddle.to_tensor(sizes[:, None]), 4).numpy()[:, 0]
+    grid = _grid(paddle.to_tensor(sizes[:, None]), paddle.zeros([]), 4).numpy()[:, 0]
 
     mantissa = np.frexp(grid)[0]
     assert set(mantissa[:4]) == {0.75} and grid[4] == 0

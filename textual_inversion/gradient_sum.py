@@ -45,23 +45,26 @@ class GradientSum:
     def add_up(self) -> None:
         """Give the parameters the sums of what was collected, on their grids."""
         for number, found in enumerate(self._found):
-            if not found:
-                continue
-            if self._sizes[number] is None:
+            if found and self._sizes[number] is None:
                 largest = paddle.stack(found).abs().max(axis=0)
                 self._sizes[number] = _finite(self._ranks.largest(largest))
-            grid = _grid(self._sizes[number], self._parts)
-            self._parameters[number].grad = sum(on_grid(gradient, grid) for gradient in found)
-            found.clear()
+        usual = _usual(self._sizes)
+        for parameter, size, found in zip(self._parameters, self._sizes, self._found, strict=True):
+            if found:
+                grid = _grid(size, usual[size.shape[-1]], self._parts)
+                parameter.grad = sum(on_grid(gradient, grid) for gradient in found)
+                found.clear()
 
     @paddle.no_grad()
     def exchange(self, stop=None) -> None:
         """Replace the sums by the means over the global batch's micro-batches, and remember how large they are."""
         self._ranks.mean_gradients(self._parameters, stop, self._parts)
         for number, parameter in enumerate(self._parameters):
-            if self._sizes[number] is not None and parameter.grad is not None:
-                faded = self._sizes[number] * _DECAY
-                self._sizes[number] = paddle.maximum(_finite(parameter.grad.abs()), faded)
+            size = self._sizes[number]
+            if size is not None and parameter.grad is not None:
+                now = _finite(parameter.grad.abs())
+                is_shown = now.max(axis=-1, keepdim=True) > 0  # a word waits for its turn, and does not fade
+                self._sizes[number] = paddle.where(is_shown, paddle.maximum(now, size * _DECAY), size)
 
     def state(self) -> dict:
         """What a resumed run must take over: a float32 tensor [N, D] a parameter, by names."""
@@ -78,10 +81,22 @@ def on_grid(gradient, grid):
     return (gradient + grid) - grid  # what does not fit behind the grid's last bit is rounded off
 
 
-def _grid(size, parts: int):
-    """For sums of `parts` numbers up to `size`: float32, three halves of a power of two, or 0 for 0."""
-    # A number that was small by chance may be as large as its neighbours the next time.
-    size = paddle.maximum(size, _FLOOR * size.mean(axis=-1, keepdim=True))
+def _usual(sizes: list) -> dict:
+    """Width D -> the mean size of the rows of that width which had a gradient already, a float32 scalar."""
+    rows: dict[int, list] = {}
+    for size in sizes:
+        if size is not None:
+            rows.setdefault(size.shape[-1], []).append(size.mean(axis=-1))
+    means = {width: paddle.concat(found) for width, found in rows.items()}
+    return {width: mean.sum() / (mean > 0).sum().clip(min=1).astype("float32") for width, mean in means.items()}
+
+
+def _grid(size, usual, parts: int):
+    """For sums of `parts` numbers up to `size`: float32, three halves of a power of two, or 0 where all is 0."""
+    # A number that was small by chance may be as large as its neighbours the next time, and a row that had no gradient
+    # yet as large as the others.
+    row = size.mean(axis=-1, keepdim=True)
+    size = paddle.maximum(size, paddle.where(row > 0, _FLOOR * row, usual))
     bits = size.view("int32")
     power = (bits & paddle.full_like(bits, _EXPONENT)).view("float32")  # the largest power of two up to it
     return power * (1.5 * 2.0 ** (1 + _ROOM + parts.bit_length()))
