@@ -234,12 +234,14 @@ def _load_diffusion_part(class_name: str, folder: Path, config: dict[str, Any], 
     import ppdiffusers
 
     from textual_inversion.attention import work_in_blocks
+    from textual_inversion.convolution import convolve_in_blocks
 
     cls = getattr(ppdiffusers, class_name)
     known = set(inspect.signature(cls.__init__).parameters)
     layer = build_unset(lambda: cls(**{key: value for key, value in config.items() if key in known}))
     layout = load_weights(layer, read_state(folder, DIFFUSION_FILES, variant=variant))
     work_in_blocks(layer)
+    convolve_in_blocks(layer)
     return freeze(layer), layout
 
 
