@@ -354,32 +354,40 @@ def train(args, run: Run) -> None:
     average = RowAverage(run.parameters, args.average_last_steps, args.max_train_steps)
     gradients = GradientSum(run.parameters, ranks, args.gradient_accumulation_steps)
     run.kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
+
+    def denoising_loss(batch):
+        """The loss of a micro-batch of B samples, a scalar."""
+        latents = run.cache.sample(batch)  # (B, C, H, W)
+        timesteps = to_device(batch.timesteps)  # (B,)
+        noise, shift, perturbation = map(
+            to_device, (batch.noise, batch.offset_noise, batch.perturbation)
+        )  # (B, C, H, W), (B, C, 1, 1), (B, C, H, W)
+        noise = objective.offset_noise(noise, shift, args.noise_offset)
+        input_noise = objective.perturbed_noise(noise, perturbation, args.input_perturbation)
+        noisy_latents = objective.add_noise(latents, input_noise, alphas_cumprod, timesteps)  # (B, C, H, W)
+
+        # The only path by which the rows act: prompt -> rows -> text encoder -> U-Net.
+        size = run.shapes[batch.bucket]  # (height, width), of which SDXL is told
+        prompts = model.encode_prompts(batch.prompts, batch.vectors, size)  # hidden states (B, L, D)
+        prediction = predict(noisy_latents, timesteps, prompts)  # the U-Net's, (B, C, H, W)
+
+        target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
+        weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
+        loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=run.mask(batch))
+        return loss + regularizer.penalty(batch.prompts, batch.vectors, prompts.hidden_states)
+
     first_step = resume.restore(run, optimizer, schedule)
+    with run.phases("training"):
+        first = run.samples.micro_batches(0, 0, ranks.world_size, args.gradient_accumulation_steps)
+        gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
     with run.phases("training"), Watch(args, run, optimizer, guard) as watch:
         for step in range(first_step, args.max_train_steps):
             loss_sum = paddle.zeros([])
-            # This rank's share of the step's global batch, in micro-batches of B samples.
+            # This rank's share of the step's global batch, in micro-batches.
             for batch in run.samples.micro_batches(
                 step, ranks.rank, ranks.world_size, args.gradient_accumulation_steps
             ):
-                latents = run.cache.sample(batch)  # (B, C, H, W)
-                timesteps = to_device(batch.timesteps)  # (B,)
-                noise, shift, perturbation = map(
-                    to_device, (batch.noise, batch.offset_noise, batch.perturbation)
-                )  # (B, C, H, W), (B, C, 1, 1), (B, C, H, W)
-                noise = objective.offset_noise(noise, shift, args.noise_offset)
-                input_noise = objective.perturbed_noise(noise, perturbation, args.input_perturbation)
-                noisy_latents = objective.add_noise(latents, input_noise, alphas_cumprod, timesteps)  # (B, C, H, W)
-
-                # The only path by which the rows act: prompt -> rows -> text encoder -> U-Net.
-                size = run.shapes[batch.bucket]  # (height, width), of which SDXL is told
-                prompts = model.encode_prompts(batch.prompts, batch.vectors, size)  # hidden states (B, L, D)
-                prediction = predict(noisy_latents, timesteps, prompts)  # the U-Net's, (B, C, H, W)
-
-                target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
-                weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
-                loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=run.mask(batch))
-                loss = loss + regularizer.penalty(batch.prompts, batch.vectors, prompts.hidden_states)
+                loss = denoising_loss(batch)
                 loss_scale.scaled(loss).backward()
                 gradients.collect()
                 loss_sum = loss_sum + loss.detach() / args.gradient_accumulation_steps

@@ -126,7 +126,6 @@ class Recorder:
                 self._floor = Floor.of_run(args, run)
             plain = (Watch.__enter__, Watch.after_step)
             Watch.__enter__, Watch.after_step = self._begun(plain[0]), self._stepped(plain[1])
-            self.moved_before = self.moved
             try:
                 original(args, run)
             finally:
@@ -139,6 +138,7 @@ class Recorder:
         def enter(watch):
             result = original(watch)
             self._begin, self._moved = time.monotonic(), self.moved
+            self.moved_before = self.moved
             return result
 
         return enter

@@ -22,9 +22,17 @@ def divided(gradients, processes):
     """The mean gradients of each step, float32 [steps, N, D], of so many processes, one after another."""
     accumulation = gradients.shape[1] // processes
     rows = [paddle.create_parameter(list(gradients.shape[2:]), "float32") for _ in range(processes)]
-    largest = lambda own: paddle.to_tensor(np.abs(gradients[0]).max(axis=0))  # noqa: E731, of all processes
-    ranks = [SimpleNamespace(world_size=processes, largest=largest, mean_gradients=None) for _ in rows]
+    told = {}  # by rank 0
+    ranks = [
+        SimpleNamespace(
+            world_size=processes, is_main=not place, broadcast=lambda value: told.setdefault("sizes", value)
+        )
+        for place in range(processes)
+    ]
     sums = [GradientSum([r], rank, accumulation) for r, rank in zip(rows, ranks, strict=True)]
+    for parameter, sum_ in zip(rows, sums, strict=True):
+        sum_.begin(lambda p=parameter: (p * paddle.to_tensor(gradients[0, 0])).sum().backward())
+        assert parameter.grad is None
     found = []
     for step in gradients:
         for place, (parameter, sum_) in enumerate(zip(rows, sums, strict=True)):
@@ -71,6 +79,7 @@ def test_one_micro_batch_is_left_as_it_is():
     (parameter * paddle.to_tensor([[1.2345678, 3e-20]])).sum().backward()
     sum_ = GradientSum([parameter], Ranks(), 1)
 
+    sum_.begin(None)  # nothing is asked for
     sum_.collect()
     sum_.add_up()
     sum_.exchange()
@@ -125,11 +134,16 @@ def test_a_resumed_sum_goes_on_with_the_same_grids():
         parameter.clear_gradient(False)
         return result
 
+    def probe():
+        (parameter * paddle.to_tensor(gradients[0, 0])).sum().backward()
+
     first = GradientSum([parameter], Ranks(), 2)
+    first.begin(probe)
     for both in gradients[:3]:
         step(first, both)
     second = GradientSum([parameter], Ranks(), 2)
     second.restore({name: tensor.numpy() for name, tensor in first.state().items()})
+    second.begin(None)  # it knows
 
     for both in gradients[3:]:
         np.testing.assert_array_equal(step(first, both), step(second, both))

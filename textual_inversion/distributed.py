@@ -72,12 +72,6 @@ class Ranks:
             parameter.grad.set_value(flat[start : start + size].reshape(parameter.shape))
             start += size
 
-    def largest(self, values):
-        """The largest of each number over the ranks; in the first step only."""
-        if self.world_size > 1:
-            dist.all_reduce(values, op=dist.ReduceOp.MAX)
-        return values
-
     def _is_asked(self, count) -> bool:
         """Whether any rank was told to end; on a GPU the answer of the step before, for which nobody has to wait."""
         if not count.place.is_cpu_place():

@@ -10,6 +10,8 @@ The grid of each number is 2^-13 or so of its gradient's recent size, a thousand
 sum than expected is rounded like any other sum of floats.
 """
 
+from collections.abc import Callable
+
 import paddle
 
 _DECAY = 0.99  # of what a gradient's size is taken for, a step
@@ -23,7 +25,7 @@ class GradientSum:
 
     Args:
         parameters: the rows, float32 [N, D] each.
-        ranks: the processes; the first step asks them all for the largest gradients.
+        ranks: the processes.
         accumulation: micro-batches of a step on each process. One in all: nothing is done.
     """
 
@@ -31,6 +33,26 @@ class GradientSum:
         self._parameters, self._ranks, self._parts = parameters, ranks, accumulation * ranks.world_size
         self._found: list[list] = [[] for _ in parameters]
         self._sizes: list = [None] * len(parameters)
+
+    @paddle.no_grad()
+    def begin(self, backward: Callable[[], object]) -> None:
+        """Take over from rank 0 how large gradients are before the first step; nothing where that is known already.
+
+        Args:
+            backward: brings the gradients of a micro-batch to the parameters.
+        """
+        if self._parts == 1 or any(size is not None for size in self._sizes):
+            return
+        sizes = None
+        if self._ranks.is_main:
+            with paddle.enable_grad():
+                backward()
+            sizes = [
+                _finite(paddle.zeros_like(p) if p.grad is None else p.grad.abs()).numpy() for p in self._parameters
+            ]
+            for parameter in self._parameters:
+                parameter.clear_gradient(False)
+        self._sizes = [paddle.to_tensor(size) for size in self._ranks.broadcast(sizes)]
 
     def collect(self) -> None:
         """Take over the gradients of a micro-batch; none is left at the parameters."""
@@ -44,10 +66,6 @@ class GradientSum:
     @paddle.no_grad()
     def add_up(self) -> None:
         """Give the parameters the sums of what was collected, on their grids."""
-        for number, found in enumerate(self._found):
-            if found and self._sizes[number] is None:
-                largest = paddle.stack(found).abs().max(axis=0)
-                self._sizes[number] = _finite(self._ranks.largest(largest))
         usual = _usual(self._sizes)
         for parameter, size, found in zip(self._parameters, self._sizes, self._found, strict=True):
             if found:
