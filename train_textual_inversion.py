@@ -5,13 +5,15 @@
     python -u -m paddle.distributed.launch --gpus 0,1,2,3 train_textual_inversion.py …
 
 The new word has N rows of width D in the text encoder's embedding table, and they are the only parameters: everything
-else is frozen. `train` below is the whole method; `set_up` makes what it needs and `finish` writes the results.
+else is frozen. `make_denoising_loss` and `train` below are the whole method; `set_up` makes what it needs and `finish`
+writes the results.
 
 Imports of the library stand inside the functions, so that `--help` answers at once and threads are set before paddle
 is imported.
 """
 
 import importlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -327,36 +329,20 @@ def plan_samples(args, run: Run) -> None:
 # ------------------------------------------------------------------------------------------------------ training
 
 
-def train(args, run: Run) -> None:
-    """Textual Inversion: minimise the denoising loss over the new rows, everything else held still."""
-    import paddle
-
+def make_denoising_loss(args, run: Run) -> Callable:
+    """What training minimises: a function of a micro-batch of B samples that returns a scalar."""
     from textual_inversion import loss as objective
-    from textual_inversion import resume
-    from textual_inversion.averaging import RowAverage
-    from textual_inversion.gradient_sum import GradientSum
     from textual_inversion.host_copies import to_device
-    from textual_inversion.loss_scale import LossScale
-    from textual_inversion.optimizer import make_optimizer
     from textual_inversion.prediction import make_predictor
     from textual_inversion.regularizers import make_regularizer
-    from textual_inversion.step_guard import StepGuard
-    from textual_inversion.watching import Watch
 
-    model, ranks = run.model, run.ranks
+    model = run.model
     alphas_cumprod, kind = model.noise_scheduler.alphas_cumprod, model.prediction_type  # (T,)
     weighting, loss_kind = (args.snr_gamma, args.debiased_estimation_loss), (args.loss_type, args.huber_c)
-    optimizer, schedule = make_optimizer(args, run.parameters)
     regularizer = make_regularizer(args, model, run.embeddings, run.concepts)
-    loss_scale = LossScale(enabled=args.mixed_precision == "fp16")
-    guard = StepGuard(optimizer, run.parameters, args.max_skipped_steps, loss_scale)
     predict = make_predictor(model, compiled=args.compile)
-    average = RowAverage(run.parameters, args.average_last_steps, args.max_train_steps)
-    gradients = GradientSum(run.parameters, ranks, args.gradient_accumulation_steps)
-    run.kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
 
     def denoising_loss(batch):
-        """The loss of a micro-batch of B samples, a scalar."""
         latents = run.cache.sample(batch)  # (B, C, H, W)
         timesteps = to_device(batch.timesteps)  # (B,)
         noise, shift, perturbation = map(
@@ -376,21 +362,42 @@ def train(args, run: Run) -> None:
         loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=run.mask(batch))
         return loss + regularizer.penalty(batch.prompts, batch.vectors, prompts.hidden_states)
 
+    return denoising_loss
+
+
+def train(args, run: Run) -> None:
+    """Textual Inversion: minimise the denoising loss over the new rows, everything else held still."""
+    import paddle
+
+    from textual_inversion import resume
+    from textual_inversion.averaging import RowAverage
+    from textual_inversion.gradient_sum import GradientSum
+    from textual_inversion.loss_scale import LossScale
+    from textual_inversion.optimizer import make_optimizer
+    from textual_inversion.step_guard import StepGuard
+    from textual_inversion.watching import Watch
+
+    ranks, accumulation = run.ranks, args.gradient_accumulation_steps
+    optimizer, schedule = make_optimizer(args, run.parameters)
+    denoising_loss = make_denoising_loss(args, run)
+    loss_scale = LossScale(enabled=args.mixed_precision == "fp16")
+    guard = StepGuard(optimizer, run.parameters, args.max_skipped_steps, loss_scale)
+    average = RowAverage(run.parameters, args.average_last_steps, args.max_train_steps)
+    gradients = GradientSum(run.parameters, ranks, accumulation)
+    run.kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
     first_step = resume.restore(run, optimizer, schedule)
     with run.phases("training"):
-        first = run.samples.micro_batches(0, 0, ranks.world_size, args.gradient_accumulation_steps)
+        first = run.samples.micro_batches(0, 0, ranks.world_size, accumulation)
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
     with run.phases("training"), Watch(args, run, optimizer, guard) as watch:
         for step in range(first_step, args.max_train_steps):
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches.
-            for batch in run.samples.micro_batches(
-                step, ranks.rank, ranks.world_size, args.gradient_accumulation_steps
-            ):
+            for batch in run.samples.micro_batches(step, ranks.rank, ranks.world_size, accumulation):
                 loss = denoising_loss(batch)
                 loss_scale.scaled(loss).backward()
                 gradients.collect()
-                loss_sum = loss_sum + loss.detach() / args.gradient_accumulation_steps
+                loss_sum = loss_sum + loss.detach() / accumulation
 
             gradients.add_up()  # to the same bits, whichever ranks the micro-batches are on
             guard.spoil(loss_sum)  # a loss that is no number shows in the gradient, which all ranks will see
