@@ -386,7 +386,7 @@ def train(args, run: Run) -> None:
     gradients = GradientSum(run.parameters, ranks, accumulation)
     run.kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
     first_step = resume.restore(run, optimizer, schedule)
-    with run.phases("training"):
+    with run.phases("training"):  # where sums are to be made exact, a look at how large gradients are
         first = run.samples.micro_batches(0, 0, ranks.world_size, accumulation)
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
     with run.phases("training"), Watch(args, run, optimizer, guard) as watch:

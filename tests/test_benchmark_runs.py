@@ -196,6 +196,7 @@ def test_traffic_and_throughput_of_two_real_processes(work, every_run_is, capsys
     assert [record["rank"] for record in two] == [0, 1] and two[0]["world_size"] == 2
     # One float for each number that is trained, and beside them no more than a flag or two.
     assert len(two[0]["bytes"]) == 3 and all(4 * 32 <= inside <= 4 * 32 + 16 for inside, _ in two[0]["bytes"])
+    assert two[0]["bytes_before_training"] >= 4 * 32  # how large the gradients are
     assert printed["1"][0] == "128 B" and printed["1"][4] == "6.32 MB"
 
     scaling.main(["--part", "throughput", "--rounds", "1", "--timed_batch_size", "2", "--work_dir", str(work)])

@@ -10,6 +10,7 @@ from ppdiffusers.models.lora import LoRACompatibleConv
 from textual_inversion import convolution
 from textual_inversion.convolution import BlockwiseConv2D, BlockwiseLoRAConv, convolve_in_blocks
 from textual_inversion.models import load_base_model
+from textual_inversion.prediction import make_predictor
 from tiny_models import FAMILIES, build_model
 
 
@@ -119,14 +120,21 @@ def test_every_familys_unet_and_vae_give_the_same(tmp_path, family, calls):
     build_model(tmp_path, family)
     model = load_base_model(tmp_path)
     kinds = {type(part) for layer in (model.unet, model.vae) for part in layer.sublayers()}
-    pixels = paddle.randn([1, 3, 64, 64])
+    predict = make_predictor(model, compiled=False)
+    pixels, latents = paddle.randn([1, 3, 64, 64]), paddle.randn([1, model.unet.config.in_channels, 16, 16])
 
-    with paddle.no_grad():
-        found = [model.vae.decode(model.vae.encode(pixels).latent_dist.mean).sample.numpy()]
-        in_blocks = len(calls)
-        convolution.MATRIX = 10**12
-        found += [model.vae.decode(model.vae.encode(pixels).latent_dist.mean).sample.numpy()]
+    def results():
+        with paddle.no_grad():
+            prompts = model.encode_prompts(["a toy"])
+            decoded = model.vae.decode(model.vae.encode(pixels).latent_dist.mean).sample
+            return [decoded.numpy(), predict(latents, paddle.to_tensor([500]), prompts).numpy()]
+
+    found = results()
+    in_blocks = len(calls)
+    convolution.MATRIX = 10**12
+    whole = results()
 
     assert not kinds & {nn.Conv2D, LoRACompatibleConv}
     assert in_blocks > 2 * (len(calls) - in_blocks) > 0
-    np.testing.assert_allclose(*found, atol=1e-5)
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

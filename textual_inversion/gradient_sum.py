@@ -6,8 +6,8 @@ would end with rows that differ. Here every micro-batch's gradient is first roun
 then all sums are exact, in any order, as long as they stay below 2^24 steps of the grid. (Rounding to a common grid is
 the first step of reproducible summation: Demmel and Nguyen, ARITH 2013.)
 
-The grid of each number is 2^-13 or so of its gradient's recent size, a thousandth of what samples differ by. A larger
-sum than expected is rounded like any other sum of floats.
+Of four micro-batches, the grid of each number is 2^-13 or so of its gradient's recent size. Of more it is wider in
+proportion, and the mean of their roundings smaller. A larger sum than expected is rounded like any other of floats.
 """
 
 from collections.abc import Callable
