@@ -122,7 +122,7 @@ def first_step_table(record: dict) -> str:
     begin, first_end = record["launched"], record["steps"][0][1]
     rows = [("Python, and the command's own modules", record["begin"] - begin)]
     for phase in record["phases"]:
-        if phase["name"] and phase["end"] <= first_end:
+        if phase["name"] not in ("", "training") and phase["end"] <= first_end:
             rows.append((phase["name"], phase["end"] - phase["begin"]))
     rows.append(("training: what is done before the first step", record["steps"][0][0] - _training_begins(record)))
     rows.append(("training: the first step", first_end - record["steps"][0][0]))

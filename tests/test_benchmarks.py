@@ -414,7 +414,8 @@ def test_what_lies_before_the_first_step_is_itemised_and_adds_up():
         "phases": [
             {"name": "", "begin": 10.6, "end": 10.6},
             {"name": "starting", "begin": 10.6, "end": 12.6},
-            {"name": "training", "begin": 13.0, "end": 20.0},
+            {"name": "training", "begin": 13.0, "end": 13.2},  # a look at how large gradients are
+            {"name": "training", "begin": 13.2, "end": 20.0},
         ],
         "steps": [[14.0, 15.0, 15.1]],
     }
