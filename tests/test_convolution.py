@@ -103,16 +103,18 @@ def test_the_rest_goes_the_usual_way(calls, layer, pixels):
     assert set(calls) <= {side, side + 2}  # whole pictures, padded or not
 
 
-def test_gradients_still_pass(calls):
+@pytest.mark.parametrize("of_pixels", [True, False])
+def test_gradients_still_pass(calls, of_pixels):
     plain, other = blockwise(nn.Conv2D, 6, 8, 3, padding=1)
     found = []
     for layer in (plain, other):
         pixels = paddle.ones([1, 6, 16, 16])
-        pixels.stop_gradient = False
+        pixels.stop_gradient, layer.weight.stop_gradient = not of_pixels, of_pixels
         layer(pixels).square().sum().backward()
-        found.append(pixels.grad.numpy())
+        found.append((pixels if of_pixels else layer.weight).grad.numpy())
 
     np.testing.assert_array_equal(*found)
+    assert not calls  # no blocks
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
