@@ -20,9 +20,11 @@ from textual_inversion.errors import run_command  # noqa: E402
 from textual_inversion.options import OneLineParser, positive, positive_int  # noqa: E402
 
 _CASES = ("256", "256+gradient_checkpointing", "512", "512+gradient_checkpointing")
+_FIRST = {
+    "images": "reading the images", "training": "before the first step", "pictures": "pictures after training"
+}  # fmt: skip
 # The second time that a phase of this name comes, it is something else.
-_SECOND = {"images": "encoding the images"}
-_FIRST = {"images": "reading the images", "pictures": "pictures after training"}
+_SECOND = {"images": "encoding the images", "training": "training"}
 _ENDED = "ended: more than {} of memory"
 
 

@@ -280,13 +280,14 @@ def phase(name, begin, end, peak, own=True):
 def test_phases_of_one_name_are_told_apart_and_what_lies_between_counts_to_the_earlier_one():
     phases = [
         phase("", 0, 0, 1), phase("images", 0, 1, 2), phase("", 1, 1, 9), phase("base model", 1, 2, 5),
-        phase("images", 2, 3, 6),
+        phase("images", 2, 3, 6), phase("training", 3, 4, 7), phase("training", 4, 5, 8),
     ]  # fmt: skip
 
     found = memory.labelled(phases, memory.Watcher(100))
 
     assert [(entry["label"], entry["peak"]) for entry in found] == [
         ("reading the images", 9), ("base model", 5), ("encoding the images", 6),
+        ("before the first step", 7), ("training", 8),
     ]  # fmt: skip
     assert memory.overall(found) == 9
 
