@@ -125,6 +125,7 @@ def set_up(args, stop: Signals, peers: Peers, held: ExitStack) -> Run:
         run = start(args, stop, peers, held, phases)
 
         from textual_inversion import results, resume
+        from textual_inversion.training_images import encode_images, read_images
 
         resume.find(args, run)
     with phases("images"):
@@ -172,30 +173,6 @@ def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) ->
     return run
 
 
-def read_images(args, run: Run) -> tuple[list, list]:
-    """Read every concept's pictures and masks, and write the sentences that go with them, before anything slow."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from textual_inversion import images
-    from textual_inversion.captions import sentences_of
-    from textual_inversion.masks import check_alpha, masks_for
-    from textual_inversion.outputs import portable
-    from textual_inversion.sampler import TrainingImage
-
-    pictures, masks = [], []
-    for place, concept in enumerate(args.concepts):
-        paths = images.find_images(concept.image_folder, note=run.say)
-        with ThreadPoolExecutor(max_workers=max(1, args.dataloader_num_workers)) as pool:
-            own = list(pool.map(lambda path: images.load_image(path, note=run.say), paths))
-        masks += masks_for(own, paths, args.mask_dir and args.mask_dir[place], alpha=args.alpha_mask, note=run.say)
-        pictures += own
-        run.images += [TrainingImage(place, prompts) for prompts in sentences_of(args, place, paths, note=run.say)]
-        run.say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
-    if args.alpha_mask:
-        check_alpha(masks)
-    return pictures, masks
-
-
 def load_model(args, run: Run, pictures: list) -> None:
     """Load and freeze the base model, and add the new words to it."""
     from textual_inversion import sampler
@@ -204,6 +181,7 @@ def load_model(args, run: Run, pictures: list) -> None:
     from textual_inversion.hub import resolve
     from textual_inversion.memory import low_memory_line, save_memory, work_in_parts
     from textual_inversion.models import load_base_model
+    from textual_inversion.new_words import add_words, find_initializers
     from textual_inversion.options import source_of
     from textual_inversion.outputs import portable
     from textual_inversion.precision import lower
@@ -229,74 +207,6 @@ def load_model(args, run: Run, pictures: list) -> None:
     in_type = "" if args.mixed_precision == "no" else f", U-Net and text encoders in {args.mixed_precision}"
     run.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen{in_type}")
     run.say(f"{sum(int(rows.size) for rows in run.parameters)} numbers to train, seed {args.seed}")
-
-
-def find_initializers(args, run: Run, pictures: list) -> None:
-    """Let the pictures of each concept say which word it starts from, where that was left to them."""
-    from textual_inversion.nearest_words import settle_auto
-
-    own = [
-        [p for p, image in zip(pictures, run.images, strict=True) if image.concept == c]
-        for c in range(len(args.concepts))
-    ]
-    if run.ranks.is_main:
-        settle_auto(args, run.model, own, run.say)
-    args.concepts, args.initializer_token = run.ranks.broadcast((args.concepts, args.initializer_token))
-
-
-def add_words(args, run: Run) -> None:
-    """Give the base model the new words: rows beside its embedding tables, and prompts that know them."""
-    from textual_inversion import concepts, initialization, sampler
-    from textual_inversion.concept_files import read_initializer_embeds
-    from textual_inversion.movement import unread_words
-
-    model = run.model
-    run.learned = read_initializer_embeds(args.initializer_embeds, token=args.hub_token)
-    run.concepts = initialization.settle(args.concepts, model, run.learned)
-    generator = sampler.initial_rows_generator(args.seed)
-    run.start = initialization.start_rows(model, run.concepts, generator, run.learned)
-    counts = {concept.placeholder_token: concept.num_vectors for concept in run.concepts}
-    run.embeddings = concepts.attach_concepts(model, counts, run.start)
-    concepts.check_sentences(model.towers[0].encode_ids, run.concepts, run.images, note=run.say)
-    for warning in unread_words(model.towers, run.concepts, run.images):
-        run.say(warning)
-    for concept in run.concepts:
-        known = initialization.matching(concept, run.learned, alone=len(run.concepts) == 1)
-        start = initialization.describe(concept, known)
-        run.say(f"{concept.placeholder_token} as {concept.num_vectors} vector(s), starting from {start}")
-    for prompt in args.sample_prompts:
-        if not model.towers[0].encode_ids.holds_placeholder(prompt.text):
-            words = ", ".join(args.placeholder_token)
-            run.say(f"note: the prompt {prompt.text!r} of sample pictures holds none of {words}")
-    texts = [text for prompt in args.sample_prompts for text in (prompt.text, prompt.negative_prompt)]
-    for line in concepts.cut_notes(model.towers[0].encode_ids, texts):
-        run.say(f"note: {line}")
-
-
-def encode_images(args, run: Run, pictures: list, masks: list) -> None:
-    """Bring every training image to its shape, and let the VAE see it once."""
-    from textual_inversion.framing import Framing
-    from textual_inversion.generate import side_factor
-    from textual_inversion.images import to_array
-    from textual_inversion.latents import LiveLatents, encode_posteriors
-    from textual_inversion.masks import Masks
-    from textual_inversion.memory import keeps_vae
-
-    framing = Framing(args.resize_mode, args.height, args.width, args.interpolation, side_factor(run.model))
-    run.shapes, buckets = framing.buckets([picture.size for picture in pictures])
-    framing.say(run.shapes, buckets, run.say)
-    run.images = [replace(image, bucket=bucket) for image, bucket in zip(run.images, buckets, strict=True)]
-    framed = list(zip(pictures, (run.shapes[bucket] for bucket in buckets), strict=True))
-    run.pixels = [to_array(framing.view(picture, shape)) for picture, shape in framed]
-    if masks:
-        run.masks = Masks(masks, framing, run.shapes, buckets, run.model.vae_scale_factor, args.unmasked_weight)
-    if args.resize_mode == "random_crop":
-        material = [to_array(framing.material(picture, shape)) for picture, shape in framed]
-        run.cache = LiveLatents(run.model, material, run.shapes[0])
-        return
-    run.cache = encode_posteriors(run.model.vae, run.pixels, mirrored=args.flip_p > 0)
-    if not keeps_vae(args):
-        run.model.free_vae()
 
 
 def plan_samples(args, run: Run) -> None:
