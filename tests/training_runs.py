@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+import train_textual_inversion
 from conftest import ROOT
+from textual_inversion.formats import read_embeddings
 from tiny_models import build_model
 
 
@@ -18,6 +21,16 @@ def draw_pictures(folder: Path, count: int = 3) -> Path:
     for i in range(count):
         blocks = g.integers(0, 255, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(blocks).resize((40, 32), Image.Resampling.NEAREST).save(folder / f"{i}.png")
+    return folder
+
+
+def masks_of(pictures, folder):
+    """White left halves."""
+    folder.mkdir(exist_ok=True)
+    for path in pictures.glob("*.png"):
+        mask = Image.new("L", Image.open(path).size, 0)
+        mask.paste(255, (0, 0, mask.width // 2, mask.height))
+        mask.save(folder / path.name)
     return folder
 
 
@@ -54,3 +67,33 @@ def launch(arguments: list[str], *, processes: int, cwd: Path) -> None:
     )  # fmt: skip
     logs = [path.read_text(errors="replace")[-3000:] for path in sorted(cwd.glob("log/workerlog.*"))]
     assert done.returncode == 0, "\n".join([done.stdout[-2000:], done.stderr[-2000:], *logs])
+
+
+class Stopped(Exception):
+    """Raised in place of training, once a run is set up."""
+
+
+def set_up(monkeypatch, argv):
+    """The run that a command line makes, before its training."""
+    runs = []
+
+    def keep(args, run):
+        runs.append(run)
+        raise Stopped
+
+    monkeypatch.setattr(train_textual_inversion, "train", keep)
+    with pytest.raises(Stopped):
+        train_textual_inversion.main(argv)
+    return runs[0]
+
+
+def rows_after(argv):
+    """Word -> its rows after a run."""
+    train_textual_inversion.main(argv)
+    return rows_in(argv, "learned_embeds.pdparams")
+
+
+def rows_in(argv, name):
+    """Word -> its rows in one of a run's files."""
+    out = argv[argv.index("--output_dir") + 1]
+    return {e.placeholder_token: e.vectors["text_encoder"] for e in read_embeddings(f"{out}/{name}")}
