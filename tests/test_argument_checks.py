@@ -1,5 +1,7 @@
 """Settings that go badly together are refused before anything slow."""
 
+import re
+
 import pytest
 
 from textual_inversion.arguments import parse_arguments
@@ -23,12 +25,9 @@ REAL = ["--pretrained_model_name_or_path", "some/model"]
         (["--hidden_reg_weight", "0.1"], "--hidden_reg_weight pulls towards --initializer_token"),
     ],
 )
-def test_what_has_no_effect_or_contradicts_is_refused_by_name(argv, message):
-    with pytest.raises(SettingsError) as caught:
+def test_what_has_no_effect_or_contradicts_is_refused_in_a_line_that_names_it(argv, message):
+    with pytest.raises(SettingsError, match=rf"\A[^\n]*{re.escape(message)}[^\n]*\Z"):
         parse_arguments(REAL + argv)
-
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("inside", [".", "result", "../base/result"])
