@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textual_inversion.errors import SettingsError
 from textual_inversion.nearest_words import asks_for_it
-from textual_inversion.options import DEMO_MODEL
+from textual_inversion.options import DEMO_MODEL, LATEST
 
 
 def check_together(args) -> None:
@@ -31,6 +31,18 @@ def check_together(args) -> None:
         if flag in args.explicit and not args.sample_prompts:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; say what to draw")
     _check_keep_best(args)
+    _check_resume(args)
+
+
+def _check_resume(args) -> None:
+    if args.allow_changed_settings and not args.resume_from_checkpoint:
+        raise SettingsError("--allow_changed_settings has no effect without --resume_from_checkpoint; add it, or leave "
+                            "--allow_changed_settings out")  # fmt: skip
+    if args.resume_from_checkpoint == LATEST and args.config and "output_dir" not in args.explicit:
+        raise SettingsError(
+            "--resume_from_checkpoint latest looks into --output_dir, and --config chooses a new folder without it; "
+            "name the folder of the run that is to go on"
+        )
 
 
 def _check_keep_best(args) -> None:

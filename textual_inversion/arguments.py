@@ -1,4 +1,4 @@
-"""The command line of `train_textual_inversion.py`: its flags, their defaults, and what does not go together.
+"""The command line of `train_textual_inversion.py`: its flags, their defaults, and what each concept is given.
 
 A flag keeps the default of the ppdiffusers documentation, or of PaddleMIX's example where that is silent. Both make
 sense for real models only, so when the base model is the demo's, `demo/defaults.yaml` takes the place of every default
@@ -41,7 +41,6 @@ from textual_inversion.sample_prompts import sample_prompts
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 POLYNOMIAL_END = 1e-7  # the learning rate at which ppdiffusers' polynomial schedule ends
-LATEST = "latest"
 HALF_OF_THE_RUN = -1  # a number of steps that is known only later
 # Flags that take one value, or one for each concept.
 PER_CONCEPT = ("initializer_token", "train_data_dir", "learnable_property", "num_vectors", "template_file")
@@ -218,8 +217,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _settle_concepts(args)
     settle_objective(args)
     settle_machine(args)
+    args.checkpointing_steps = args.checkpointing_steps or args.save_steps
     check_together(args)
-    _check_resume(args)
     return args
 
 
@@ -258,18 +257,6 @@ def _take_demo_defaults(args) -> None:
     if {"validation_epochs", "validation_prompt", "validation_prompts_file"} & args.explicit:
         args.demo_defaults.pop("validation_steps", None)
     vars(args).update(args.demo_defaults)
-
-
-def _check_resume(args) -> None:
-    args.checkpointing_steps = args.checkpointing_steps or args.save_steps
-    if args.allow_changed_settings and not args.resume_from_checkpoint:
-        raise SettingsError("--allow_changed_settings has no effect without --resume_from_checkpoint; add it, or leave "
-                            "--allow_changed_settings out")  # fmt: skip
-    if args.resume_from_checkpoint == LATEST and args.config and "output_dir" not in args.explicit:
-        raise SettingsError(
-            "--resume_from_checkpoint latest looks into --output_dir, and --config chooses a new folder without it; "
-            "name the folder of the run that is to go on"
-        )
 
 
 def settle_steps(args, num_images: int, world_size: int) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from textual_inversion import atomic
-from textual_inversion.arguments import LATEST
 from textual_inversion.errors import CheckpointError, EmbeddingFileError
+from textual_inversion.options import LATEST
 from textual_inversion.safetensors_file import read_safetensors, safetensors_bytes
 from textual_inversion.tensor_file import read_whole
 

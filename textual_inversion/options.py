@@ -15,6 +15,7 @@ from textual_inversion import configuration
 from textual_inversion.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
+LATEST = "latest"  # of --resume_from_checkpoint: the newest one in the output folder
 DEMO_MODEL = ROOT / "demo" / "model"
 
 
