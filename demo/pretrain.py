@@ -1,6 +1,6 @@
-"""Maintainers' tool: trains the demo model from nothing, stage by stage. Needs `demo/requirements.txt`, no GPU.
+"""Maintainers' tool: trains the demo model from nothing, stage by stage. Needs `demo/requirements.txt`.
 
-    python -m demo.pretrain data tokenizer vae decoder clip ldm export --work-dir WORK
+    python -m demo.pretrain data tokenizer vae latents decoder clip ldm export report --work-dir WORK
 
 Each stage keeps its state in WORK and goes on where it was killed. A stage that has used its minutes ends at once, so
 the same command may simply be run again; more `--minutes` prolong it.
@@ -9,10 +9,11 @@ the same command may simply be run again; more `--minutes` prolong it.
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
-STAGES = ("data", "tokenizer", "vae", "decoder", "clip", "clip_images", "ldm", "export", "report")
-MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 8.0, "clip_images": 30.0, "ldm": 45.0}
+STAGES = ("data", "tokenizer", "adopt", "vae", "latents", "decoder", "clip", "ldm", "export", "report")
+MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 60.0, "ldm": 300.0}
 MODEL_DIR = Path(__file__).resolve().parent / "model"
 
 
@@ -21,16 +22,28 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="+", choices=STAGES, help="what to do, in this order")
     parser.add_argument("--work-dir", type=Path, required=True, help="folder of the pictures and the training states")
-    parser.add_argument("--minutes", type=float, help="minutes of each training stage; default: 13, 60, 8, 30, 45")
+    parser.add_argument("--minutes", type=float, help="minutes of each training stage; default: 13, 60, 60, 300")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the most steps of a training stage")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training")
-    parser.add_argument("--model-dir", type=Path, default=MODEL_DIR, help="where `export` writes the model")
+    parser.add_argument(
+        "--model-dir", type=Path, default=MODEL_DIR, help="where `export` writes the model, and `adopt` reads it"
+    )
     return parser.parse_args(argv)
+
+
+def torch_device(args: argparse.Namespace):
+    """Return the device to train on, set up for it."""
+    import torch
+
+    torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True  # shapes never change
+    torch.set_float32_matmul_precision("high")
+    return torch.device(args.device)
 
 
 def run_stage(stage: str, args: argparse.Namespace) -> None:
     """Run one stage; each imports only what it needs."""
-    minutes = args.minutes or MINUTES.get(stage, 0.0)
     if stage == "data":
         from demo.pretrain_data import make_data
 
@@ -39,27 +52,21 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
         from demo.pretrain_data import make_tokenizer
 
         make_tokenizer(args.work_dir)
-    elif stage == "vae":
+    elif stage == "latents":
         from demo import pretrain_vae
 
-        pretrain_vae.train(args.work_dir, minutes, args.steps)
-        pretrain_vae.encode_all(args.work_dir)
+        pretrain_vae.encode_all(args.work_dir, torch_device(args))
+    elif stage == "adopt":
+        from demo import pretrain_export
+
+        pretrain_export.adopt(args.model_dir, args.work_dir)
     elif stage == "decoder":
         from demo import pretrain_vae
 
-        pretrain_vae.sharpen(args.work_dir, minutes, args.steps)
-    elif stage == "clip":
-        from demo import pretrain_clip
-
-        pretrain_clip.train(args.work_dir, minutes, args.steps)
-    elif stage == "clip_images":
-        from demo import pretrain_clip
-
-        pretrain_clip.train_images(args.work_dir, minutes, args.steps)
-    elif stage == "ldm":
-        from demo import pretrain_ldm
-
-        pretrain_ldm.train(args.work_dir, minutes, args.steps)
+        pretrain_vae.sharpen(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
+    elif stage in MINUTES:
+        trainer = importlib.import_module(f"demo.pretrain_{stage}")
+        trainer.train(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
     elif stage == "export":
         from demo import pretrain_export
 
@@ -68,17 +75,13 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
     else:
         from demo import pretrain_report
 
-        pretrain_report.report(args.work_dir)
+        pretrain_report.report(args.work_dir, torch_device(args))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the stages named."""
     args = parse_arguments(argv)
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    if MINUTES.keys() & set(args.stages):
-        import torch
-
-        torch.set_num_threads(args.threads)
     for stage in args.stages:
         run_stage(stage, args)
 

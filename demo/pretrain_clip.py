@@ -11,22 +11,31 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPConfig, CLIPModel
 
-from demo.pretrain_data import N_TRAIN, UNSEEN, WordTokenizer, load_pictures, make_captions, make_twins, target_sizes
+from demo.pretrain_batches import draw_training_numbers, styled_numbers
+from demo.pretrain_data import (
+    N_TRAIN,
+    SIZE,
+    UNSEEN,
+    WordTokenizer,
+    load_pictures,
+    make_captions,
+    make_twins,
+    target_sizes,
+)
 from demo.pretrain_vae import to_tensor
-from demo.training import Run, load_average
+from demo.training import Run, load_average, reduced_precision
 
 WIDTH, PROJECTION = 128, 128
-BATCH, RATE, DECAY = 128, 1e-3, 0.995
+BATCH, RATE, DECAY = 96, 1e-3, 0.995
 HEAD_WEIGHT, MAX_SCALE = 0.5, 50.0
-N_DESCRIBED = 64  # pictures of a batch that are also told from their twins
+N_DESCRIBED, N_STYLED = 72, 40  # pictures of a batch that are told from their twins too; how many of them are styled
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # what the shipped image processor says: pixels in -1..1
 SHOWN_TOKENS = 32  # longest caption of the demo world, end marker included; the text encoder is causal
 SHIFT = 1  # pixels
 VISION = dict(
-    image_size=64,
+    image_size=SIZE,
     patch_size=8,
     hidden_size=160,
     intermediate_size=640,
@@ -98,71 +107,28 @@ def twin_loss(texts: torch.Tensor, image: torch.Tensor, scale: torch.Tensor) -> 
     """Cross entropy of the true description against altered ones. texts [B, 1 + twins, P], image [B, P]."""
     texts, image = F.normalize(texts.float(), dim=-1), F.normalize(image.float(), dim=-1)
     logits = scale.exp().clamp(max=MAX_SCALE) * (texts * image[:, None]).sum(-1)
-    return F.cross_entropy(logits, torch.zeros(len(image), dtype=torch.long))
+    return F.cross_entropy(logits, torch.zeros(len(image), dtype=torch.long, device=image.device))
 
 
-def image_tower(model: CLIPModel) -> nn.ModuleList:
-    """Return what makes the features of pictures."""
-    return nn.ModuleList([model.vision_model, model.visual_projection])
-
-
-def take_image_tower(work_dir: Path, model: CLIPModel, run: Run) -> None:
-    """Put in the averaged image tower of the `clip_images` stage, if that is newer than the state of this run."""
-    newer = work_dir / "clip_images.pt"
-    if not newer.exists() or (run.path.exists() and run.path.stat().st_mtime > newer.stat().st_mtime):
-        return
-    tower = image_tower(model)
-    load_average(work_dir, "clip_images", {"tower": tower, "head": AttributeHeads()})
-    taken = {id(p) for p in tower.parameters()}
-    for parameter, average in zip(run.parameters, run.average, strict=True):
-        if id(parameter) in taken:
-            average.copy_(parameter.detach())
-
-
-def train_images(work_dir: Path, minutes: float, steps: int) -> None:
-    """Stage `clip_images`: train the image tower alone, on attributes and against text features that stay as they are.
-
-    Most of a step of `train` goes into texts. What the image tower lacks, small things such as stripes and spots, it
-    learns several times as fast without them. It goes on from the `clip` stage, which goes on from it in turn.
-    """
-    torch.manual_seed(3)
-    pixels = load_pictures(work_dir)[:N_TRAIN]
-    ids, targets = (torch.from_numpy(array.astype("int64")) for array in make_captions(work_dir))
-    model, _ = load(work_dir)
-    head, tower = AttributeHeads(), image_tower(model).train().requires_grad_(True)
-    run = Run(work_dir, "clip_images", {"tower": tower, "head": head}, RATE, steps, minutes, decay=DECAY)
-    for _ in run:
-        chosen = torch.randint(0, N_TRAIN, (BATCH,))
-        tokens = ids[chosen, torch.randint(0, ids.shape[1], (BATCH,)), :SHOWN_TOKENS]
-        shift = tuple(torch.randint(-SHIFT, SHIFT + 1, (2,)).tolist())
-        with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            with torch.no_grad():
-                text = text_features(model, tokens)
-            image = image_features(model, to_tensor(pixels[chosen]).roll(shift, dims=(2, 3)))
-            shown = head.loss(image, targets[chosen]).float()
-        match = contrastive_loss(text, image, model.logit_scale, tokens)
-        run.update(shown + HEAD_WEIGHT * match, BATCH, shown=shown.item(), match=match.item())
-
-
-def train(work_dir: Path, minutes: float, steps: int) -> None:
+def train(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
     """Train the CLIP model and the heads."""
     torch.manual_seed(1)
-    tokenizer = WordTokenizer(work_dir / "tokenizer")
-    pixels = load_pictures(work_dir)[:N_TRAIN]
-    ids, targets = make_captions(work_dir)
-    twins = torch.from_numpy(make_twins(work_dir).astype("int64"))
-    ids, targets = torch.from_numpy(ids.astype("int64")), torch.from_numpy(targets)
-    model, heads = clip_model(tokenizer), nn.ModuleList([AttributeHeads(), AttributeHeads()])
-    run = Run(work_dir, "clip", {"clip": model, "heads": heads}, RATE, steps, minutes, decay=DECAY, weight_decay=0.05)
-    take_image_tower(work_dir, model, run)
+    tokenizer, styled = WordTokenizer(work_dir / "tokenizer"), styled_numbers()
+    styled = styled[styled < N_TRAIN]
+    pixels = torch.from_numpy(load_pictures(work_dir)[:N_TRAIN]).to(device)
+    twins = torch.from_numpy(make_twins(work_dir)[:, :, :SHOWN_TOKENS]).to(device)
+    ids, targets = (torch.from_numpy(array).to(device) for array in make_captions(work_dir, N_TRAIN))
+    modules = {"clip": clip_model(tokenizer), "heads": nn.ModuleList([AttributeHeads(), AttributeHeads()])}
+    model, heads = (module.to(device) for module in modules.values())
+    run = Run(work_dir, "clip", modules, RATE, steps, minutes, decay=DECAY, weight_decay=0.05)
     for _ in run:
-        chosen = torch.randint(0, N_TRAIN, (BATCH,))
-        variant = torch.randint(0, ids.shape[1], (BATCH,))
-        tokens = ids[chosen, variant, :SHOWN_TOKENS]
+        chosen = draw_training_numbers(BATCH, 0, styled, N_STYLED).flip(0).to(device)  # the styled ones first
+        variant = torch.randint(0, ids.shape[1], (BATCH,), device=device)
+        tokens = ids[chosen, variant, :SHOWN_TOKENS].long()
         shift = tuple(torch.randint(-SHIFT, SHIFT + 1, (2,)).tolist())
         pictures = to_tensor(pixels[chosen]).roll(shift, dims=(2, 3))
-        described = twins[chosen[:N_DESCRIBED], :, :SHOWN_TOKENS]
-        with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # a third faster than flash
+        described = twins[chosen[:N_DESCRIBED]].long()
+        with reduced_precision(device):
             image = image_features(model, pictures)
             text, said_twins = text_features(model, torch.cat([tokens, described.flatten(0, 1)])).split(
                 [BATCH, described[..., 0].numel()]
@@ -172,7 +138,7 @@ def train(work_dir: Path, minutes: float, steps: int) -> None:
         match = contrastive_loss(text, image, model.logit_scale, tokens)
         told = twin_loss(said_twins.unflatten(0, described.shape[:2]), image[:N_DESCRIBED], model.logit_scale)
         loss = match + told + HEAD_WEIGHT * (shown + said)
-        run.update(loss, BATCH, match=match.item(), told=told.item(), shown=shown.item(), said=said.item())
+        run.update(loss, BATCH, match=match, told=told, shown=shown, said=said)
 
 
 def load(work_dir: Path) -> tuple[CLIPModel, dict]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
-from dataclasses import replace
+from dataclasses import astuple, replace
+from functools import cache
 from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
 
 from demo import captions
-from demo.specs import COLORS, MEDIA, NAMED_STYLES, NAMED_TOYS, PATTERNS, SCENES, SPECIES
+from demo.specs import COLORS, MEDIA, NAMED_STYLES, NAMED_TOYS, PATTERNS, SCENES, SPECIES, Style
 from demo.toyworld import FIRST_PAIR, INVENTED, Picture, picture
 from textual_inversion.prompts import templates
 
@@ -25,7 +26,8 @@ MAX_TOKENS = 77
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 TARGETS = ("species", "body", "accent", "third", "pattern", "scene", "medium")
 TOY_CHOICES = {"species": SPECIES, "pattern": PATTERNS} | {part: tuple(COLORS) for part in ("body", "accent", "third")}
-TWINS = 2  # altered descriptions of each picture
+TWINS = 3  # altered descriptions of each picture
+SIMILAR = 12  # styles that a style is taken for at first
 UNSEEN = -100  # the label of what a picture does not show; cross entropy skips it
 
 
@@ -150,8 +152,22 @@ class WordTokenizer:
         return ids + [self.end] * (MAX_TOKENS - len(ids))
 
 
+@cache
+def similar_styles(name: str) -> list[str]:
+    """Return the named styles that share most with one: ink, paper, strength, texture and edge."""
+    own = astuple(NAMED_STYLES[name])
+
+    def shared(style: Style) -> int:
+        return sum(ours == theirs for ours, theirs in zip(own, astuple(style), strict=True))
+
+    others = [other for other in NAMED_STYLES if other != name]
+    return sorted(others, key=lambda other: -shared(NAMED_STYLES[other]))[:SIMILAR]
+
+
 def twin(shown: Picture, rng: random.Random) -> Picture:
-    """Return a picture whose toy differs in one visible attribute."""
+    """Return a picture that differs in one visible attribute: of its toy, or, every other time, its named style."""
+    if shown.style_name and rng.random() < 0.5:
+        return replace(shown, style_name=rng.choice(similar_styles(shown.style_name)))
     attribute = rng.choice(("species", "pattern") if colourless(shown) else tuple(TOY_CHOICES))
     others = [value for value in TOY_CHOICES[attribute] if value != getattr(shown.toy, attribute)]
     return replace(shown, toy=replace(shown.toy, **{attribute: rng.choice(others)}))

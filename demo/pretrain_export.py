@@ -11,23 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from demo import pretrain_clip, pretrain_ldm, pretrain_vae
+from demo import pretrain_clip, pretrain_ldm, pretrain_vae, training
 from demo.pretrain_data import SIZE, WordTokenizer
 
 VERSION = "0.29.0"  # of ppdiffusers, whose layout this is
 TEXT_PREFIX = "text_model."
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
 SCHEDULER = {
-    "_class_name": "DDIMScheduler",
+    "_class_name": "DPMSolverMultistepScheduler",
     "_ppdiffusers_version": VERSION,
     **pretrain_ldm.SCHEDULE,
-    "clip_sample": False,
-    "prediction_type": "epsilon",
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
+    **pretrain_ldm.SOLVER,
 }
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -66,6 +63,43 @@ def paddle_state(module: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
         array = tensor.float().numpy()
         state[prefix + name] = np.ascontiguousarray(array.T if name in linear else array, dtype=np.float16)
     return state
+
+
+def torch_state(file: Path, module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights that `paddle_state` wrote, as a module's own: float32, linear layers as PyTorch has them."""
+    linear = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    stored, state = load_file(file), module.state_dict()
+    for name in state:
+        if name.endswith("position_ids"):
+            continue
+        array = stored[name if name in stored else TEXT_PREFIX + name].astype(np.float32)
+        state[name] = torch.from_numpy(np.ascontiguousarray(array.T if name in linear else array))
+    return state
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the files of a tokenizer."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, target / name)
+
+
+def adopt(model_dir: Path, work_dir: Path) -> None:
+    """Make the exported weights what every training stage goes on from; only its attribute heads begin anew.
+
+    The tokenizer comes along: ids belong to the weights, and another release of `tokenizers` numbers words otherwise.
+    """
+    copy_tokenizer(model_dir / "tokenizer", work_dir / "tokenizer")
+    clip = pretrain_clip.clip_model(WordTokenizer(model_dir / "tokenizer"))
+    vae, modules = pretrain_vae.AutoencoderKL(**pretrain_vae.CONFIG), pretrain_ldm.build(work_dir)
+    encoder, unet = modules["text_encoder"], modules["unet"]
+    weights, factor_file = "diffusion_paddle_model.safetensors", work_dir / pretrain_vae.FACTOR_FILE
+    training.adopt(work_dir, "vae", {"vae": torch_state(model_dir / "vae" / weights, vae)})
+    training.adopt(work_dir, "clip", {"clip": torch_state(model_dir / "clip" / "model.safetensors", clip)})
+    told = torch_state(model_dir / "text_encoder" / "model.safetensors", encoder)
+    training.adopt(work_dir, "ldm", {"text_encoder": told, "unet": torch_state(model_dir / "unet" / weights, unet)})
+    factor = json.loads((model_dir / "vae" / "config.json").read_text())["scaling_factor"]
+    factor_file.write_text(json.dumps({"scaling_factor": factor}))
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -123,9 +157,7 @@ def export(work_dir: Path, model_dir: Path) -> None:
     write_json(model_dir / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(model_dir / "model_index.json", INDEX)
     for folder in ("tokenizer", "clip"):
-        (model_dir / folder).mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(work_dir / "tokenizer" / name, model_dir / folder / name)
+        copy_tokenizer(work_dir / "tokenizer", model_dir / folder)
     size = sum(path.stat().st_size for path in model_dir.rglob("*") if path.is_file())
     print(f"export: {model_dir}, {size / 2**20:.1f} MiB, diffusion model after {figures}", flush=True)
 
@@ -139,7 +171,7 @@ def reference(work_dir: Path, file: Path) -> None:
     tokenizer = WordTokenizer(work_dir / "tokenizer")
     ids = torch.tensor([tokenizer("a photo of an orange cat on the beach"), tokenizer("")])
     pixels = torch.rand(2, 3, SIZE, SIZE, generator=generator) * 2 - 1
-    latents = torch.randn(2, 16, 8, 8, generator=generator)
+    latents = torch.randn(2, *pretrain_ldm.LATENT_SHAPE, generator=generator)
     states = modules["text_encoder"](ids).last_hidden_state
     arrays = {
         "ids": ids, "pixels": pixels, "latents": latents, "states": states,

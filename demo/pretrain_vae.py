@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from demo.pretrain_data import N_TRAIN, load_pictures
-from demo.training import Run, load_average
+from demo.pretrain_batches import draw_training_numbers
+from demo.pretrain_data import N_TRAIN, SIZE, load_pictures
+from demo.training import Run, load_average, reduced_precision
 
 CONFIG = dict(
     in_channels=3,
@@ -22,10 +22,11 @@ CONFIG = dict(
     layers_per_block=1,
     latent_channels=16,
     norm_num_groups=8,
-    sample_size=64,
+    sample_size=SIZE,
     mid_block_add_attention=True,
 )
 RATE, BATCH, DECAY = 2e-3, 32, 0.995
+P_PAIR = 0.35  # share of pictures of two toys, whose faces are small
 KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
 SHARPENING_RATE, SQUARE_WEIGHT = 1e-3, 4.0
 FIRST_LOG_VARIANCE = -5.0
@@ -43,46 +44,48 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
     return F.l1_loss(output, target) + EDGE_WEIGHT * edges + F.mse_loss(output, target)
 
 
-def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
+def psnr(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB of pictures in -1..1."""
-    return -10 * math.log10(F.mse_loss(output.clamp(-1, 1), target).item() / 4)
+    return -10 * torch.log10(F.mse_loss(output.clamp(-1, 1), target) / 4)
 
 
-def train(work_dir: Path, minutes: float, steps: int) -> None:
+def train(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
     """Train the autoencoder."""
     torch.manual_seed(0)
-    pixels = load_pictures(work_dir)[:N_TRAIN]
-    vae = AutoencoderKL(**CONFIG)
+    pixels = torch.from_numpy(load_pictures(work_dir)).to(device)
+    vae = AutoencoderKL(**CONFIG).to(device, memory_format=torch.channels_last)
     # Latents of unit noise say nothing at first, and the decoder would learn to ignore them.
     with torch.no_grad():
         vae.quant_conv.bias[CONFIG["latent_channels"] :] = FIRST_LOG_VARIANCE
     run = Run(work_dir, "vae", {"vae": vae}, RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
     for _ in run:
-        target = to_tensor(pixels[torch.randint(0, N_TRAIN, (BATCH,))])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        target = to_tensor(pixels[draw_training_numbers(BATCH, P_PAIR).to(device)])
+        with reduced_precision(device):
             mean, log_variance = vae.quant_conv(vae.encoder(target)).float().chunk(2, dim=1)
             log_variance = log_variance.clamp(-30, 20)
             latents = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
             output = vae.decoder(vae.post_quant_conv(latents)).float()
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         loss = reconstruction_loss(output, target) + KL_WEIGHT * kl
-        run.update(loss, BATCH, psnr=psnr(output.detach(), target), kl=kl.item())
+        run.update(loss, BATCH, psnr=psnr(output.detach(), target), kl=kl.detach())
 
 
-def sharpen(work_dir: Path, minutes: float, steps: int) -> None:
+def sharpen(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
     """Train the decoder on, the encoder held still: the latents, and all that learned from them, stay as they are."""
     torch.manual_seed(2)
-    pixels, latents = load_pictures(work_dir)[:N_TRAIN], torch.load(work_dir / LATENTS_FILE, weights_only=True)
-    vae, _ = load(work_dir, sharpened=False)
-    modules = _decoder_modules(vae)
-    for module in modules.values():
-        module.train().requires_grad_(True)
+    pixels = torch.from_numpy(load_pictures(work_dir)).to(device)
+    latents = torch.load(work_dir / LATENTS_FILE, weights_only=True)
+    modules = _decoder_modules(load(work_dir, sharpened=False)[0])
+    decoder, post_quant_conv = (module.train().requires_grad_(True).to(device) for module in modules.values())
     run = Run(work_dir, "decoder", modules, SHARPENING_RATE, steps, minutes, hold=0.3, decay=0.999, weight_decay=1e-4)
     for _ in run:
-        chosen = torch.randint(0, N_TRAIN, (BATCH,))
-        target, (mean, deviation) = to_tensor(pixels[chosen]), latents[chosen].float().chunk(2, dim=1)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            output = vae.decoder(vae.post_quant_conv(mean + deviation * torch.randn_like(mean))).float()
+        chosen = draw_training_numbers(BATCH, P_PAIR)
+        target, (mean, deviation) = (
+            to_tensor(pixels[chosen.to(device)]),
+            latents[chosen].to(device).float().chunk(2, dim=1),
+        )
+        with reduced_precision(device):
+            output = decoder(post_quant_conv(mean + deviation * torch.randn_like(mean))).float()
         loss = reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target)
         run.update(loss, BATCH, psnr=psnr(output.detach(), target))
 
@@ -101,20 +104,16 @@ def load(work_dir: Path, sharpened: bool = True) -> tuple[AutoencoderKL, dict]:
 
 
 @torch.no_grad()
-def encode_all(work_dir: Path) -> None:
-    """Encode every picture once: means and deviations, float16 [N, 2C, h, w], and the factor that makes them unit.
-
-    Pictures that were added later are encoded beside the others, and the factor stays.
-    """
-    vae, _ = load(work_dir)
-    pixels, path = load_pictures(work_dir), work_dir / LATENTS_FILE
-    encoded = [torch.load(path, weights_only=True)] if path.exists() else []
-    for start in range(sum(map(len, encoded)), len(pixels), 250):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            posterior = vae.encode(to_tensor(pixels[start : start + 250])).latent_dist
-        encoded.append(torch.cat([posterior.mean, posterior.std], dim=1).half())
+def encode_all(work_dir: Path, device: torch.device) -> None:
+    """Encode every picture once: means and deviations, float16 [N, 2C, h, w], and the factor that makes them unit."""
+    vae = load(work_dir)[0].to(device)
+    pixels, encoded = load_pictures(work_dir), []
+    for start in range(0, len(pixels), 250):
+        with reduced_precision(device):
+            posterior = vae.encode(to_tensor(pixels[start : start + 250]).to(device)).latent_dist
+        encoded.append(torch.cat([posterior.mean, posterior.std], dim=1).half().cpu())
     latents = torch.cat(encoded)
-    torch.save(latents, path)
+    torch.save(latents, work_dir / LATENTS_FILE)
     if not (work_dir / FACTOR_FILE).exists():
         factor = 1 / latents[:, : CONFIG["latent_channels"]].float().std().item()
         (work_dir / FACTOR_FILE).write_text(json.dumps({"scaling_factor": factor}))
@@ -123,11 +122,13 @@ def encode_all(work_dir: Path) -> None:
 
 
 @torch.no_grad()
-def evaluate(work_dir: Path, count: int = 500) -> float:
-    """Return the PSNR of held-out drawings from sampled latents."""
+def evaluate(work_dir: Path, first: int = N_TRAIN, count: int = 500) -> float:
+    """Return the PSNR of drawings from sampled latents; unless told, of drawings that are held out."""
     vae, figures = load(work_dir)
     generator = torch.Generator().manual_seed(0)
-    target = to_tensor(load_pictures(work_dir)[N_TRAIN : N_TRAIN + count])
-    output = vae.decode(vae.encode(target).latent_dist.sample(generator)).sample
-    print(f"vae: held-out PSNR {psnr(output, target):.2f} dB, {figures}", flush=True)
-    return psnr(output, target)
+    target = to_tensor(load_pictures(work_dir)[first : first + count])
+    latents = torch.cat([vae.encode(part).latent_dist.sample(generator) for part in target.split(50)])
+    output = torch.cat([vae.decode(part).sample for part in latents.split(50)])
+    ratio = psnr(output, target).item()
+    print(f"vae: PSNR {ratio:.2f} dB, {figures}", flush=True)
+    return ratio
