@@ -26,9 +26,9 @@ CONFIG = dict(
     mid_block_add_attention=True,
 )
 RATE, BATCH, DECAY = 2e-3, 32, 0.995
-P_PAIR = 0.35  # share of pictures of two toys, whose faces are small
+P_PAIR = 0.2  # share of pictures of two toys, whose faces are small
 KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
-SHARPENING_RATE, SQUARE_WEIGHT = 1e-3, 4.0
+SHARPENING_RATE, SQUARE_WEIGHT = 1e-3, 32.0
 FIRST_LOG_VARIANCE = -5.0
 LATENTS_FILE, FACTOR_FILE = "latents.pt", "scaling_factor.json"
 

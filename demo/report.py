@@ -183,7 +183,7 @@ def inversion(subject: Subject, args) -> list[str]:
         for seed in args.seeds:
             output = args.work_dir / f"demo-{name}-{seed}"
             words = {"train_data_dir": ROOT / folder, "learnable_property": kind, "placeholder_token": f"<{name}>"}
-            _train(output, seed=seed, **words)
+            _train(output, args.reuse, seed=seed, **words)
             scores.append(_score(output))
             rows.append((f"{name}, seed {seed}", *_score_cells(scores[-1])))
         targets += _score_targets(name, scores, bound)
@@ -196,14 +196,17 @@ def together(subject: Subject, args) -> list[str]:
     folders, kinds, _ = zip(*CONCEPTS.values(), strict=True)
     words = {"train_data_dir": [ROOT / folder for folder in folders], "learnable_property": kinds}
     steps = len(CONCEPTS) * demo_defaults()["max_train_steps"]
-    _train(output, placeholder_token=[f"<{name}>" for name in CONCEPTS], max_train_steps=steps, **words)
+    placeholders = [f"<{name}>" for name in CONCEPTS]
+    _train(output, args.reuse, placeholder_token=placeholders, max_train_steps=steps, **words)
     scores = {name: _score(output, f"<{name}>") for name in CONCEPTS}
     rows = [(name, *_score_cells(score)) for name, score in scores.items()]
     targets = [t for name, score in scores.items() for t in _score_targets(name, [score], CONCEPTS[name][2])]
     return [f"{steps} steps in all.", _score_table(rows), tables.targets_table(targets)]
 
 
-def _train(output: Path, **flags) -> None:
+def _train(output: Path, reuse: bool, **flags) -> None:
+    if reuse and (output / "learned_embeds.pdparams").exists():
+        return
     runs.say(f"training {output.name}")
     runs.run([sys.executable, "-u", ROOT / "train_textual_inversion.py", *runs.flags({"output_dir": output, **flags})])
 
@@ -275,6 +278,7 @@ def build_parser() -> OneLineParser:
     parser.add_argument("--count", type=positive_int, default=128, help="pictures of each kind")
     parser.add_argument("--seeds", type=positive_int, nargs="+", default=[42, 1, 2], help="of the inversions")
     parser.add_argument("--output", type=Path, default=FIGURES, help="the file of figures")
+    parser.add_argument("--reuse", action="store_true", help="take the words that an earlier call learned; score anew")
     runs.add_work_dir(parser.add_argument)
     return parser
 
