@@ -7,7 +7,7 @@ decoder     what the autoencoder loses on drawings that it was not trained on
 clip        how many attributes of drawings the CLIP model tells, which bounds what it can tell of pictures
 pictures    the same of pictures that the diffusion model makes: of descriptions, of invented names, of toys that
             training pictures showed and of toys that none showed
-inversion   the default training on each held-out concept, several seeds, scored with 64 pictures a row
+inversion   the default training on each held-out concept, several seeds, scored with `--scored` pictures a row
 together    the three concepts in one run
 sheet       demo/contact_sheet.png
 """
@@ -184,10 +184,10 @@ def inversion(subject: Subject, args) -> list[str]:
             output = args.work_dir / f"demo-{name}-{seed}"
             words = {"train_data_dir": ROOT / folder, "learnable_property": kind, "placeholder_token": f"<{name}>"}
             _train(output, args.reuse, seed=seed, **words)
-            scores.append(_score(output))
+            scores.append(_score(output, args.scored))
             rows.append((f"{name}, seed {seed}", *_score_cells(scores[-1])))
         targets += _score_targets(name, scores, bound)
-    return [_score_table(rows), tables.targets_table(targets)]
+    return [f"{args.scored} pictures a row.", _score_table(rows), tables.targets_table(targets)]
 
 
 def together(subject: Subject, args) -> list[str]:
@@ -198,10 +198,10 @@ def together(subject: Subject, args) -> list[str]:
     steps = len(CONCEPTS) * demo_defaults()["max_train_steps"]
     placeholders = [f"<{name}>" for name in CONCEPTS]
     _train(output, args.reuse, placeholder_token=placeholders, max_train_steps=steps, **words)
-    scores = {name: _score(output, f"<{name}>") for name in CONCEPTS}
+    scores = {name: _score(output, args.scored, f"<{name}>") for name in CONCEPTS}
     rows = [(name, *_score_cells(score)) for name, score in scores.items()]
     targets = [t for name, score in scores.items() for t in _score_targets(name, [score], CONCEPTS[name][2])]
-    return [f"{steps} steps in all.", _score_table(rows), tables.targets_table(targets)]
+    return [f"{steps} steps in all, {args.scored} pictures a row.", _score_table(rows), tables.targets_table(targets)]
 
 
 def _train(output: Path, reuse: bool, **flags) -> None:
@@ -211,10 +211,10 @@ def _train(output: Path, reuse: bool, **flags) -> None:
     runs.run([sys.executable, "-u", ROOT / "train_textual_inversion.py", *runs.flags({"output_dir": output, **flags})])
 
 
-def _score(output: Path, word: str | None = None) -> dict:
+def _score(output: Path, count: int, word: str | None = None) -> dict:
     runs.say(f"scoring {output.name} {word or ''}")
     flags = {"embeds": output / "learned_embeds.pdparams", "output": output / "score.json", "placeholder_token": word}
-    runs.run([sys.executable, ROOT / "score.py", *runs.flags(flags)])
+    runs.run([sys.executable, ROOT / "score.py", *runs.flags({**flags, "num_images": count})])
     return json.loads((output / "score.json").read_text())
 
 
@@ -276,6 +276,7 @@ def build_parser() -> OneLineParser:
     parser = OneLineParser(prog="report.py", description="Measure the demo's figures on the model that ships.")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="unset: all of them")
     parser.add_argument("--count", type=positive_int, default=128, help="pictures of each kind")
+    parser.add_argument("--scored", type=positive_int, default=64, help="pictures of a row that a word is scored with")
     parser.add_argument("--seeds", type=positive_int, nargs="+", default=[42, 1, 2], help="of the inversions")
     parser.add_argument("--output", type=Path, default=FIGURES, help="the file of figures")
     parser.add_argument("--reuse", action="store_true", help="take the words that an earlier call learned; score anew")

@@ -78,7 +78,7 @@ def test_every_concept_is_trained_from_every_seed_and_the_least_score_counts(tmp
 
     monkeypatch.setattr(runs, "run", run)
 
-    table, targets = report.inversion(None, Namespace(seeds=[1, 2], work_dir=tmp_path, reuse=False))
+    _, table, targets = report.inversion(None, Namespace(seeds=[1, 2], work_dir=tmp_path, reuse=False, scored=64))
 
     assert len(asked) == 2 * 3 * 2 and table.count("seed") == 6
     assert "| cat: share of the way, the least | ≥ 0.750 | 0.700 | not met |" in targets
@@ -88,23 +88,26 @@ def test_every_concept_is_trained_from_every_seed_and_the_least_score_counts(tmp
 def test_words_that_an_earlier_call_learned_are_scored_anew_and_not_trained_again(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(runs, "run", lambda words, **_: asked.append(words))
-    monkeypatch.setattr(report, "_score", lambda output, word=None: a_score(0.8, 0.9))
+    monkeypatch.setattr(report, "_score", lambda output, count, word=None: a_score(0.8, 0.9))
     (tmp_path / "demo-rabbit-1").mkdir()
     (tmp_path / "demo-rabbit-1" / "learned_embeds.pdparams").touch()
 
     for reuse, trainings in ((True, 2), (False, 3)):
         asked.clear()
-        report.inversion(None, Namespace(seeds=[1], work_dir=tmp_path, reuse=reuse))
+        report.inversion(None, Namespace(seeds=[1], work_dir=tmp_path, reuse=reuse, scored=64))
         assert len(asked) == trainings
 
 
 def test_three_concepts_in_one_run_have_the_steps_of_three(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(runs, "run", lambda words, **_: asked.append([str(word) for word in words]))
-    monkeypatch.setattr(report, "_score", lambda output, word: a_score(0.8, 0.9))
+    monkeypatch.setattr(report, "_score", lambda output, count, word: a_score(0.8, 0.9))
 
-    said = report.together(None, Namespace(work_dir=tmp_path, reuse=False))
+    said = report.together(None, Namespace(work_dir=tmp_path, reuse=False, scored=64))
 
     steps = int(asked[0][asked[0].index("--max_train_steps") + 1])
-    assert steps == 3 * report.demo_defaults()["max_train_steps"] and said[0] == f"{steps} steps in all."
+    assert (
+        steps == 3 * report.demo_defaults()["max_train_steps"]
+        and said[0] == f"{steps} steps in all, 64 pictures a row."
+    )
     assert "not met" not in said[2]
