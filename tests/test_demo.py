@@ -54,12 +54,12 @@ def test_no_fresh_drawings_of_other_folders(tmp_path):
 
 
 def test_without_arguments_a_toy_is_learned_that_the_model_never_saw(tmp_path, capsys):
-    """The quick start, whole: half of the way to fresh drawings at least, and the word still composes."""
+    """The quick start, whole: three quarters of the way to fresh drawings at least, and the word still composes."""
     train_textual_inversion.main(["--output_dir", str(tmp_path / "out")])
 
     score = json.loads((tmp_path / "out" / "run.json").read_text())["figures"]["scores"]["<cat-toy>"]
-    assert score["share_of_the_way"] >= 0.5
-    assert score["text_ratio"] >= 0.8
+    assert score["share_of_the_way"] >= 0.75
+    assert score["text_ratio"] >= 0.85
     losses = list(json.loads((tmp_path / "out" / "run.json").read_text())["figures"]["fixed_set_loss"].values())
     assert losses[-1] < losses[0]
     assert load_image(tmp_path / "out" / "overview.png").width > 600
