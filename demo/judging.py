@@ -6,6 +6,7 @@ values of the attribute at once.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 from demo.captions import sentence
 from demo.drawing import draw
 from demo.specs import COLORS, NAMED_STYLES, PATTERNS, PHOTO, SCENES, SPECIES, Toy, random_toy
+from demo.toyworld import FIRST_PAIR, Picture, picture
 
 CHOICES = {
     "species": SPECIES, "body": tuple(COLORS), "accent": tuple(COLORS), "third": tuple(COLORS), "pattern": PATTERNS,
@@ -62,6 +64,13 @@ def random_shown(count: int, seed: int, accept: Callable[[Toy], bool] = lambda t
         if accept(toy):
             found.append(Shown(toy, rng.choice(SCENES)))
     return found
+
+
+def named_pairs(count: int) -> list[Picture]:
+    """The first photos of the training world that show two toys with invented names."""
+    pairs = (picture(index) for index in itertools.count(FIRST_PAIR))
+    named = (one for one in pairs if one.toy_name and one.beside_name and one.medium == PHOTO)
+    return list(itertools.islice(named, count))
 
 
 def random_styled(count: int, seed: int) -> list[Shown]:

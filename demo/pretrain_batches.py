@@ -8,7 +8,9 @@ from demo.pretrain_data import N_ALL, N_TRAIN
 from demo.toyworld import FIRST_PAIR, picture
 
 
-def draw_training_numbers(count: int, p_pair: float, styled: torch.Tensor | None = None, n_styled: int = 0):
+def draw_training_numbers(
+    count: int, p_pair: float, styled: torch.Tensor | None = None, n_styled: int = 0
+) -> torch.Tensor:
     """Draw numbers of pictures to train on, int64 [count]: a share of pairs, and at the end some that are styled.
 
     Args:

@@ -30,7 +30,7 @@ CONFIG = dict(
     norm_num_groups=32,
 )
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-# How pictures are made: in half the steps of DDIM, and at 15 of them as true to the prompt (arXiv 2211.01095).
+# How pictures are made; a solver of second order needs fewer steps than DDIM (arXiv 2211.01095).
 SOLVER = dict(algorithm_type="dpmsolver++", solver_order=2, prediction_type="epsilon", steps_offset=1)
 LATENT_SHAPE = (CONFIG["in_channels"], CONFIG["sample_size"], CONFIG["sample_size"])
 RATE, BATCH, DECAY = 1e-3, 32, 0.998

@@ -17,7 +17,7 @@ from demo.judging import ATTRIBUTES, STYLE
 from demo.pretrain_data import N_TRAIN, WordTokenizer
 from demo.pretrain_sample import Sampler, sheet
 from demo.specs import NAMED_TOYS, PAINTING, SCENES, SKETCH
-from demo.toyworld import FIRST_PAIR, picture
+from demo.toyworld import FIRST_PAIR
 
 COUNT, COLUMNS = 128, 12
 
@@ -47,8 +47,7 @@ def look(sampler: Sampler, file: Path) -> None:
     """Draw a sheet: described and named toys, worn things, pairs, media, styles; drawings below where there are any."""
     names = list(NAMED_TOYS)[:COLUMNS]
     described, styled = judging.random_shown(COLUMNS, seed=1), judging.random_styled(COLUMNS, seed=1)
-    pairs = [picture(FIRST_PAIR + i) for i in range(300)]
-    pairs = [one for one in pairs if one.toy_name and one.beside_name and one.medium == "photo"][:COLUMNS]
+    pairs = judging.named_pairs(COLUMNS)
     worn = ("wearing a hat", "wearing a backpack", "holding a balloon", "backpack")
     sheet([
         sampler([one.description for one in described]),

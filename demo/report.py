@@ -28,7 +28,7 @@ from demo import judging  # noqa: E402
 from demo.judging import ATTRIBUTES, STYLE, Shown  # noqa: E402
 from demo.pretrain_data import N_ALL, N_TRAIN  # noqa: E402
 from demo.specs import NAMED_TOYS, SCENES  # noqa: E402
-from demo.toyworld import FIRST_PAIR, picture  # noqa: E402
+from demo.toyworld import picture  # noqa: E402
 from textual_inversion import atomic  # noqa: E402
 from textual_inversion.errors import run_command  # noqa: E402
 from textual_inversion.options import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
@@ -247,8 +247,7 @@ def sheet(subject: Subject, args) -> list[str]:
 
     described = judging.random_shown(12, seed=1)
     styled = judging.random_styled(12, seed=1)
-    pairs = [picture(FIRST_PAIR + i) for i in range(200)]
-    pairs = [one for one in pairs if one.toy_name and one.beside_name and one.medium == "photo"][:12]
+    pairs = judging.named_pairs(12)
     worn = [f"a {name} {how}" for name, how in zip(list(NAMED_TOYS)[12:24], 4 * _WORN, strict=True)]
     columns = {
         "described": ([one.description for one in described], [one.drawing(i) for i, one in enumerate(described)]),

@@ -57,6 +57,12 @@ def test_a_gap_is_counted_in_the_errors_that_so_many_pictures_leave_to_chance():
     assert report.gap_in_errors(0.4, 0.6, 200) == pytest.approx(-4)
 
 
+def test_named_pairs_are_photos_of_two_toys_with_names():
+    pairs = judging.named_pairs(12)
+    assert len({one.index for one in pairs}) == 12
+    assert all(one.beside and one.toy_name and one.beside_name and one.medium == "photo" for one in pairs)
+
+
 def a_score(way, kept):
     row = {"image_similarity": 0.1, "text_similarity": 0.5}
     return {
