@@ -6,11 +6,11 @@ import sys
 import time
 from itertools import product
 
-from textual_inversion import configuration
-from textual_inversion import generation_arguments as shared
-from textual_inversion.errors import run_command
-from textual_inversion.options import OneLineParser, at_once, from_root, is_demo, number, source_of
-from textual_inversion.runtime import prepare_environment, select_device
+from textual_inversion.cli import config_file
+from textual_inversion.cli import generation_arguments as shared
+from textual_inversion.cli.parser import OneLineParser, at_once, from_root, is_demo, number, source_of
+from textual_inversion.system.environment import prepare_environment, select_device
+from textual_inversion.system.errors import run_command
 
 
 def build_parser() -> OneLineParser:
@@ -19,7 +19,7 @@ def build_parser() -> OneLineParser:
         prog="infer.py",
         description="Make pictures with learned words. Without arguments: the concept that comes with the demo.",
     )
-    configuration.add_flag(parser)
+    config_file.add_flag(parser)
     flag = parser.add_argument_group("what").add_argument
     flag("--embeds", nargs="+", metavar="FILE", default=[from_root("demo/learned_embeds.pdparams")],
          help="embedding files of this and other programs, or hub names; a prompt may hold several words")  # fmt: skip
@@ -43,7 +43,7 @@ def build_parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
-    from textual_inversion.concept_files import attach_files, base_model_of, read_concept_files
+    from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
 
     files = read_concept_files(args.embeds)
     base_model = base_model_of(files, args.pretrained_model_name_or_path)
@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     gallery = _open_gallery(args, files, base_model)  # what cannot be written is better told before the wait
 
     prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
-    from textual_inversion.models import load_base_model
-    from textual_inversion.precision import check_device, lower
+    from textual_inversion.models.base_model import load_base_model
+    from textual_inversion.models.precision import check_device, lower
 
     args.device = select_device(args.device)
     check_device(args.mixed_precision, args.device)
@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _showcase(files) -> list[str]:
-    from textual_inversion.edit_prompts import showcase
-    from textual_inversion.prompts import PROPERTIES, plain_template
+    from textual_inversion.data.templates import PROPERTIES, plain_template
+    from textual_inversion.generation.eval_prompts import showcase
 
     words = {word: file.kind(word) for file in files for word in file.words}
     language = files[0].language
@@ -78,8 +78,8 @@ def _showcase(files) -> list[str]:
 
 
 def _open_gallery(args, files, base_model: str):
-    from textual_inversion.gallery import Gallery
-    from textual_inversion.outputs import git_revision, make_output_folder, portable, versions
+    from textual_inversion.generation.gallery import Gallery
+    from textual_inversion.training.outputs import git_revision, make_output_folder, portable, versions
 
     embeds = [{"file": portable(str(file.path)), "words": file.words, "sha256": file.sha256} for file in files]
     settings = {
@@ -93,7 +93,7 @@ def _open_gallery(args, files, base_model: str):
 
 def notes(model, words: list[str], prompts: list[str], negative_prompt: str) -> list[str]:
     """What the user should know before the pictures are made: words that are not there, text that is not read."""
-    from textual_inversion.concepts import cut_notes
+    from textual_inversion.models.prompt_encoder import cut_notes
 
     encode_ids = model.towers[0].encode_ids
     listed, found = ", ".join(words), []
@@ -111,7 +111,7 @@ def notes(model, words: list[str], prompts: list[str], negative_prompt: str) -> 
 
 def _requests(args) -> list:
     """The pictures to make: for each prompt, each guidance and each number of steps, `num_images` seeds."""
-    from textual_inversion.generate import ImageRequest
+    from textual_inversion.generation.generate import ImageRequest
 
     scales, steps = shared.scanned(args.guidance_scale), shared.scanned(args.num_inference_steps)
     return [
@@ -123,8 +123,8 @@ def _requests(args) -> list:
 
 def _make_pictures(args, model, gallery) -> None:
     """Generate, save each picture as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generate import generate_each, total_steps
-    from textual_inversion.progress import Progress, duration
+    from textual_inversion.generation.generate import generate_each, total_steps
+    from textual_inversion.system.progress import Progress, duration
 
     requests = _requests(args)
     begun, made = time.monotonic(), {}
@@ -156,7 +156,7 @@ def _columns(num_images: int, num_requests: int) -> int:
 
 def _facts(request, model, pipeline, image) -> dict:
     """What one picture was made with."""
-    from textual_inversion.outputs import portable
+    from textual_inversion.training.outputs import portable
 
     facts = {
         "prompt": request.prompt,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from textual_inversion import configuration
-from textual_inversion import generation_arguments as shared
-from textual_inversion.errors import SettingsError, run_command
-from textual_inversion.options import ROOT, OneLineParser, at_once, from_root, is_demo, seed_number, source_of
-from textual_inversion.prompts import LANGUAGES, PROPERTIES
-from textual_inversion.runtime import prepare_environment, select_device
+from textual_inversion.cli import config_file
+from textual_inversion.cli import generation_arguments as shared
+from textual_inversion.cli.parser import ROOT, OneLineParser, at_once, from_root, is_demo, seed_number, source_of
+from textual_inversion.data.templates import LANGUAGES, PROPERTIES
+from textual_inversion.system.environment import prepare_environment, select_device
+from textual_inversion.system.errors import SettingsError, run_command
 
 
 def build_parser() -> OneLineParser:
@@ -16,7 +16,7 @@ def build_parser() -> OneLineParser:
         prog="score.py",
         description="Measure how well a concept was learned. Without arguments: the concept that comes with the demo.",
     )
-    configuration.add_flag(parser)
+    config_file.add_flag(parser)
     flag = parser.add_argument_group("concept").add_argument
     flag(
         "--embeds",
@@ -46,8 +46,8 @@ def build_parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
-    from textual_inversion.concept_files import attach_files, base_model_of, read_concept_files
-    from textual_inversion.images import find_images, load_image
+    from textual_inversion.data.images import find_images, load_image
+    from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
 
     if args.output and not Path(args.output).resolve().parent.is_dir():
         raise SettingsError(f"--output {args.output}: there is no such folder; make it first")
@@ -59,10 +59,10 @@ def main(argv: list[str] | None = None) -> None:
     pictures = [load_image(path) for path in find_images(args.train_data_dir)]
 
     prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
-    from textual_inversion.clip import ClipScorer, find_clip
-    from textual_inversion.hub import resolve
-    from textual_inversion.models import load_base_model
-    from textual_inversion.precision import check_device, lower
+    from textual_inversion.evaluation.clip import ClipScorer, find_clip
+    from textual_inversion.models.base_model import load_base_model
+    from textual_inversion.models.hub import resolve
+    from textual_inversion.models.precision import check_device, lower
 
     args.device = select_device(args.device)
     check_device(args.mixed_precision, args.device)
@@ -103,10 +103,10 @@ def _recorded_pictures(file, word: str) -> str:
 
 def _measure(args, file, model, scorer, pictures) -> dict:
     from demo.shipped import fresh_drawings
-    from textual_inversion.framing import Framing
-    from textual_inversion.generate import side_factor
-    from textual_inversion.progress import Progress
-    from textual_inversion.scoring import Protocol, score
+    from textual_inversion.data.resizing import Framing
+    from textual_inversion.evaluation.scoring import Protocol, score
+    from textual_inversion.generation.generate import side_factor
+    from textual_inversion.system.progress import Progress
 
     protocol = Protocol(
         learnable_property=args.learnable_property,
@@ -139,9 +139,9 @@ def _measure(args, file, model, scorer, pictures) -> dict:
 
 def _report(args, file, model, scorer, result: dict) -> None:
     """Print the table and write the JSON file."""
-    from textual_inversion import atomic
-    from textual_inversion.outputs import git_revision, portable, versions
-    from textual_inversion.scoring import table
+    from textual_inversion.evaluation.scoring import table
+    from textual_inversion.system import atomic
+    from textual_inversion.training.outputs import git_revision, portable, versions
 
     print(table(result))
     if args.output is None:

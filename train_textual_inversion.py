@@ -19,13 +19,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from textual_inversion.arguments import parse_arguments, settle_steps
-from textual_inversion.errors import run_command
-from textual_inversion.liveness import Peers
-from textual_inversion.progress import print_line
-from textual_inversion.runtime import prepare_environment
-from textual_inversion.signals import Signals
-from textual_inversion.timing import Phases
+from textual_inversion.cli.train_arguments import parse_arguments, settle_steps
+from textual_inversion.distributed.liveness import Peers
+from textual_inversion.system.environment import prepare_environment
+from textual_inversion.system.errors import run_command
+from textual_inversion.system.progress import print_line
+from textual_inversion.system.signals import Signals
+from textual_inversion.system.timing import Phases
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Run:
 
     def mask(self, batch):
         """float32 [B, 1, H, W], the weight of every place of a batch's latents in the loss; None: all alike."""
-        from textual_inversion.host_copies import to_device
+        from textual_inversion.system.device import to_device
 
         return None if self.masks is None else to_device(self.masks.weights(batch))
 
@@ -124,8 +124,8 @@ def set_up(args, stop: Signals, peers: Peers, held: ExitStack) -> Run:
     with phases("starting"):
         run = start(args, stop, peers, held, phases)
 
-        from textual_inversion import results, resume
-        from textual_inversion.training_images import encode_images, read_images
+        from textual_inversion.data.dataset import encode_images, read_images
+        from textual_inversion.training import results, resume
 
         resume.find(args, run)
     with phases("images"):
@@ -147,13 +147,16 @@ def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) ->
     with stop.held_back():
         environment = prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
 
-    from textual_inversion import agreement, distributed, outputs, precision, publishing
-    from textual_inversion.output_lock import locked
-    from textual_inversion.runtime import select_device
+    from textual_inversion.distributed import consistency, ranks
+    from textual_inversion.models import precision
+    from textual_inversion.sharing import upload
+    from textual_inversion.system.environment import select_device
+    from textual_inversion.system.output_lock import locked
+    from textual_inversion.training import outputs
 
     peers.wait_for_all()
     with stop.held_back():
-        ranks = distributed.start(peers, agreement.of_program(args))
+        ranks = ranks.start(peers, consistency.of_program(args))
     device = select_device(args.device)
     precision.check_device(args.mixed_precision, device)
     folder = Path(args.output_dir)
@@ -164,7 +167,7 @@ def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) ->
     run = Run(ranks, folder, phases=phases, stop=stop)
     run.say(f"device {device}, {environment}, {ranks.world_size} process(es)")
     if args.push_to_hub and ranks.is_main:
-        publishing.check_login(args.hub_token)
+        upload.check_login(args.hub_token)
     if args.config and "output_dir" not in args.explicit:
         run.say(f"settings of {args.config}; this run is written to {folder}")
     if args.demo and args.demo_defaults:
@@ -175,16 +178,16 @@ def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) ->
 
 def load_model(args, run: Run, pictures: list) -> None:
     """Load and freeze the base model, and add the new words to it."""
-    from textual_inversion import sampler
-    from textual_inversion.best import check_judge
-    from textual_inversion.generate import image_size
-    from textual_inversion.hub import resolve
-    from textual_inversion.memory import low_memory_line, save_memory, work_in_parts
-    from textual_inversion.models import load_base_model
-    from textual_inversion.new_words import add_words, find_initializers
-    from textual_inversion.options import source_of
-    from textual_inversion.outputs import portable
-    from textual_inversion.precision import lower
+    from textual_inversion.cli.parser import source_of
+    from textual_inversion.data import sampler
+    from textual_inversion.generation.generate import image_size
+    from textual_inversion.models.base_model import load_base_model
+    from textual_inversion.models.hub import resolve
+    from textual_inversion.models.memory import low_memory_line, save_memory, work_in_parts
+    from textual_inversion.models.precision import lower
+    from textual_inversion.training.best_step import check_judge
+    from textual_inversion.training.new_words import add_words, find_initializers
+    from textual_inversion.training.outputs import portable
 
     if run.ranks.is_main:
         resolve(args.pretrained_model_name_or_path, **source_of(args))  # one process fetches, the others find it
@@ -211,9 +214,9 @@ def load_model(args, run: Run, pictures: list) -> None:
 
 def plan_samples(args, run: Run) -> None:
     """Say what each training sample will be."""
-    from textual_inversion.loss import timestep_range
-    from textual_inversion.sampler import SampleStream
-    from textual_inversion.vectors import make_plan
+    from textual_inversion.data.sampler import SampleStream
+    from textual_inversion.data.vector_augmentation import make_plan
+    from textual_inversion.training.loss import timestep_range
 
     alphas_cumprod = run.model.noise_scheduler.alphas_cumprod
     plan = make_plan(args, {concept.placeholder_token: concept.num_vectors for concept in run.concepts})
@@ -241,10 +244,10 @@ def plan_samples(args, run: Run) -> None:
 
 def make_denoising_loss(args, run: Run) -> Callable:
     """What training minimises: a function of a micro-batch of B samples that returns a scalar."""
-    from textual_inversion import loss as objective
-    from textual_inversion.host_copies import to_device
-    from textual_inversion.prediction import make_predictor
-    from textual_inversion.regularizers import make_regularizer
+    from textual_inversion.models.unet_forward import make_predictor
+    from textual_inversion.system.device import to_device
+    from textual_inversion.training import loss as objective
+    from textual_inversion.training.regularizers import make_regularizer
 
     model = run.model
     alphas_cumprod, kind = model.noise_scheduler.alphas_cumprod, model.prediction_type  # (T,)
@@ -279,13 +282,13 @@ def train(args, run: Run) -> None:
     """Textual Inversion: minimise the denoising loss over the new rows, everything else held still."""
     import paddle
 
-    from textual_inversion import resume
-    from textual_inversion.averaging import RowAverage
-    from textual_inversion.gradient_sum import GradientSum
-    from textual_inversion.loss_scale import LossScale
-    from textual_inversion.optimizer import make_optimizer
-    from textual_inversion.step_guard import StepGuard
-    from textual_inversion.watching import Watch
+    from textual_inversion.training import resume
+    from textual_inversion.training.averaging import RowAverage
+    from textual_inversion.training.callbacks import Watch
+    from textual_inversion.training.gradient_sum import GradientSum
+    from textual_inversion.training.loss_scale import LossScale
+    from textual_inversion.training.optimizer import make_optimizer
+    from textual_inversion.training.step_guard import StepGuard
 
     ranks, accumulation = run.ranks, args.gradient_accumulation_steps
     optimizer, schedule = make_optimizer(args, run.parameters)
@@ -327,9 +330,10 @@ def finish(args, run: Run) -> None:
     Raises:
         OutputError: something could not be written. All the rest is, and the rows are, if need be elsewhere.
     """
-    from textual_inversion import outputs, publishing
-    from textual_inversion.results import write_results
-    from textual_inversion.saving import unsaved
+    from textual_inversion.sharing import upload
+    from textual_inversion.training import outputs
+    from textual_inversion.training.results import write_results
+    from textual_inversion.training.saving import unsaved
 
     failures = write_results(args, run)
     run.ranks.wait()
@@ -338,7 +342,7 @@ def finish(args, run: Run) -> None:
     # Last of all: an upload that fails ends the command, and nobody waits for it.
     if args.push_to_hub and run.ranks.is_main:
         whole = {"whole_pipeline": args.hub_whole_pipeline}
-        run.say(f"uploaded to {publishing.upload(run.folder, args.hub_model_id, args.hub_token, **whole)}")
+        run.say(f"uploaded to {upload.upload(run.folder, args.hub_model_id, args.hub_token, **whole)}")
 
 
 if __name__ == "__main__":

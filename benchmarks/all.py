@@ -16,9 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import machine, runs  # noqa: E402
-from textual_inversion import atomic  # noqa: E402
-from textual_inversion.errors import SettingsError, run_command  # noqa: E402
-from textual_inversion.options import OneLineParser  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.system import atomic  # noqa: E402
+from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# Results
@@ -56,7 +56,7 @@ PARTS = {
     "gpu": (((),), ((),)),
 }  # fmt: skip
 # Parts that lie elsewhere, because tests hold a short form of them.
-_ELSEWHERE = {"fuzz_formats": machine.ROOT / "tests" / "fuzz_formats.py"}
+_ELSEWHERE = {"fuzz_formats": machine.ROOT / "tests" / "helpers" / "fuzz_formats.py"}
 # Which parts take which of the flags below.
 _PEER_FLAGS = {"step_time": ("peer", "torch_python", "torch_peer"), "memory": ("peer",)}
 

@@ -68,8 +68,8 @@ def as_shipped(*modules) -> Iterator[None]:
     from paddle import nn
     from ppdiffusers.models.attention_processor import Attention, AttnProcessor
 
-    from textual_inversion.attention import BlockwiseAttnProcessor
-    from textual_inversion.frozen import FrozenLayerNorm
+    from textual_inversion.models.layers.attention import BlockwiseAttnProcessor
+    from textual_inversion.models.layers.frozen_layer_norm import FrozenLayerNorm
 
     parts = [part for module in modules for part in module.sublayers(include_self=True)]
     norms = [part for part in parts if type(part) is FrozenLayerNorm]

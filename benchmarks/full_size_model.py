@@ -20,8 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.full_size_tokenizer import POSITIONS, VOCABULARY, write_json, write_tokenizer  # noqa: E402
-from textual_inversion.errors import SettingsError, run_command  # noqa: E402
-from textual_inversion.options import OneLineParser, seed_number  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser, seed_number  # noqa: E402
+from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
 LAYOUTS = ("ppdiffusers", "diffusers")
 _BLOCK = 1 << 22  # values that are drawn at a time
@@ -120,7 +120,7 @@ def build_parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
-    from textual_inversion.runtime import prepare_environment
+    from textual_inversion.system.environment import prepare_environment
 
     prepare_environment()
     counts = make(Path(args.folder), args.size, args.layout, seed=args.seed)
@@ -197,7 +197,7 @@ def shapes_of(size: Size) -> dict[str, list[RandomTensor]]:
 def _tensors(build: Callable) -> Iterator[RandomTensor]:
     from paddle import nn
 
-    from textual_inversion.weights import build_unset
+    from textual_inversion.models.weights import build_unset
 
     module = build_unset(build)
     linear = {f"{name}.weight" for name, layer in module.named_sublayers() if isinstance(layer, nn.Linear)}

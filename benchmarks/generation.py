@@ -3,9 +3,9 @@
     python benchmarks/generation.py                       the demo model
     python benchmarks/generation.py --size full --resolution 256 --pictures 1 --denoising_steps 50
 
-In turns: `textual_inversion.generate`; ppdiffusers' pipeline as a user calls it; and the pipeline's bare loop, which is
-the U-Net for every denoising step of the same batches, guidance and the scheduler's step, with prompts encoded before
-and no picture decoded.
+In turns: `textual_inversion.generation.generate`; ppdiffusers' pipeline as a user calls it; and the pipeline's bare
+loop, which is the U-Net for every denoising step of the same batches, guidance and the scheduler's step, with prompts
+encoded before and no picture decoded.
 """
 
 import sys
@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import full_size_model, runs, tables  # noqa: E402
-from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import DEMO_MODEL, OneLineParser, positive, positive_int  # noqa: E402
+from textual_inversion.cli.parser import DEMO_MODEL, OneLineParser, positive, positive_int  # noqa: E402
+from textual_inversion.system.errors import run_command  # noqa: E402
 
 PROMPTS = ("a photo of a toy", "a photo of a toy on the beach")
 OURS, PIPELINE, BARE = "generate", "ppdiffusers' pipeline", "bare U-Net loop"
@@ -46,10 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
     folder = DEMO_MODEL if args.size == "demo" else full_size_model.cached(args.work_dir, args.size)
-    from textual_inversion.runtime import prepare_environment
+    from textual_inversion.system.environment import prepare_environment
 
     prepare_environment(args.num_threads)
-    from textual_inversion.models import load_base_model
+    from textual_inversion.models.base_model import load_base_model
 
     model = load_base_model(folder)
     model.vae  # noqa: B018 - in memory before anything is timed
@@ -77,7 +77,7 @@ def measure(model, args) -> dict[tuple[str, float], list[float]]:
 
 def jobs(model, args, guidance: float) -> dict[str, Callable[[], object]]:
     """What is timed; each makes the same number of pictures from the same prompts."""
-    from textual_inversion.generate import ImageRequest, batches, generate, image_size
+    from textual_inversion.generation.generate import ImageRequest, batches, generate, image_size
 
     height, width = image_size(model, args.resolution, args.resolution)
     requests = [

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import train_textual_inversion as command  # noqa: E402
 from benchmarks import process_memory  # noqa: E402
-from textual_inversion import timing  # noqa: E402
-from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import OneLineParser  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.system import timing  # noqa: E402
+from textual_inversion.system.errors import run_command  # noqa: E402
 
 # Methods of paddle's process groups that move tensors between processes begin with one of these.
 _MOVES = ("all_", "allreduce", "alltoall", "broadcast", "gather", "recv", "reduce", "scatter", "send")
@@ -114,11 +114,11 @@ class Recorder:
 
     def _recorded_training(self, original):
         def train(args, run):
-            from textual_inversion import before_after
-            from textual_inversion.watching import Watch
+            from textual_inversion.training import overview
+            from textual_inversion.training.callbacks import Watch
 
             if self.args.only_training:
-                before_after.is_wanted = lambda args: False
+                overview.is_wanted = lambda args: False
             self.rank = run.ranks.rank
             if self.args.floor:
                 from benchmarks.floor import Floor
@@ -161,7 +161,7 @@ class Recorder:
     def _note_model(self, run) -> None:
         import paddle
 
-        from textual_inversion.embedding import table_of
+        from textual_inversion.models.concept_embedding import table_of
 
         tables = [table_of(tower.text_encoder).shape for tower in run.model.towers]
         self.facts |= {

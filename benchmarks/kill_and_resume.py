@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks import runs, tables  # noqa: E402
-from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import OneLineParser, natural, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser, natural, positive_int  # noqa: E402
+from textual_inversion.system.errors import run_command  # noqa: E402
 
 SETTINGS = ["--max_train_steps", "3", "--save_steps", "1", "--checkpoints_total_limit", "2", "--only_save_embeds"]
 QUIET = ["--eval_steps", "0"]
@@ -84,7 +84,7 @@ def build_parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> int:
     """Print the figures; the status is 1 where something was lost."""
     args = build_parser().parse_args(argv)
-    from textual_inversion.runtime import prepare_environment
+    from textual_inversion.system.environment import prepare_environment
 
     prepare_environment(1)
     import ppdiffusers  # noqa: F401
@@ -139,10 +139,10 @@ def kill_at_random(folder: Path, kills: int, dice: random.Random, figures: Figur
 def arguments(folder: Path, *more: str) -> list[str]:
     """A command line without --output_dir; the base model is made by a process of its own."""
     if not (folder / "base").exists():
-        from training_runs import short_run
+        from helpers.training_runs import short_run
 
         fork(lambda: short_run(folder, *more))
-    from training_runs import short_run
+    from helpers.training_runs import short_run
 
     argv = short_run(folder, *more)
     place = argv.index("--output_dir")
@@ -213,8 +213,8 @@ def opener_of(path: Path) -> Callable:
     """What reads a file of this kind."""
     from PIL import Image
 
-    from textual_inversion import checkpoints
-    from textual_inversion.formats import read_embeddings
+    from textual_inversion.formats.embedding_file import read_embeddings
+    from textual_inversion.training import checkpoints
 
     if path.parent.name.startswith("checkpoint-"):
         return lambda file: checkpoints.read(file.parent)
@@ -235,7 +235,7 @@ def train(argv, out: Path, *, resume: bool = False, kill_at: int | None = None, 
         record: file that gets the names of the steps.
     """
     import train_textual_inversion
-    from textual_inversion import atomic
+    from textual_inversion.system import atomic
 
     steps: list[str] = []
 

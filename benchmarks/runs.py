@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import ROOT
-from textual_inversion.errors import TextualInversionError
+from textual_inversion.system.errors import TextualInversionError
 
 INSTRUMENTED = ROOT / "benchmarks" / "instrumented_run.py"
 WORK = ROOT / "benchmarks" / "work"

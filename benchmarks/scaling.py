@@ -16,8 +16,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import runs, tables  # noqa: E402
-from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
+from textual_inversion.cli.parser import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
+from textual_inversion.system.errors import run_command  # noqa: E402
 
 CUTS = ((1, 4), (2, 2), (4, 1))  # (processes, accumulated micro-batches)
 _CAPTIONS = ("a photo of a <new> in the snow", "a close-up photo of a <new>")
@@ -80,7 +80,7 @@ def agreement(args, case: Case) -> dict[tuple[int, int], float]:
 
 
 def _learn(args, case: Case, processes: int, accumulation: int) -> np.ndarray:
-    from textual_inversion.formats import read_embeddings
+    from textual_inversion.formats.embedding_file import read_embeddings
 
     runs.say(f"agreement, {case.name}: {processes} process(es) x {accumulation}")
     place = args.work_dir / "scaling"

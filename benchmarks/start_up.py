@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import runs, tables  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
-from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import OneLineParser, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser, positive_int  # noqa: E402
+from textual_inversion.system.errors import run_command  # noqa: E402
 
 REFUSED = 2  # the exit status
 # Command -> arguments that it answers without any work, and the status it answers with.

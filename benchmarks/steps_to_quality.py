@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import runs, tables  # noqa: E402
 from benchmarks.learning_curves import NEVER, Course, Curve, as_shares, seconds_at, steps_until  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
-from textual_inversion.arguments import parse_arguments  # noqa: E402
-from textual_inversion.errors import SettingsError, run_command  # noqa: E402
-from textual_inversion.options import OneLineParser, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser, positive_int  # noqa: E402
+from textual_inversion.cli.train_arguments import parse_arguments  # noqa: E402
+from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
 # Concept -> (folder of its pictures, what of them is learned).
 CONCEPTS = {
@@ -186,7 +186,7 @@ def add_scores(courses: dict[Job, Course], place: Path, args) -> None:
     The last saves come first, for what the first recipe ends with. Of every run follow the saves from its beginning up
     to the one that settles the last share: those after it would change nothing.
     """
-    from textual_inversion.runtime import prepare_environment
+    from textual_inversion.system.environment import prepare_environment
 
     prepare_environment()
     from benchmarks.concept_score import ConceptScorer

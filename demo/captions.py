@@ -1,8 +1,8 @@
 """Writes captions for the pictures of the demo world.
 
-All training sentences of `textual_inversion.prompts` occur, so that the model has met every sentence an inversion is
-trained on. Invented names stand where a placeholder will stand: they teach the text encoder that one word can hold a
-whole appearance.
+All training sentences of `textual_inversion.data.templates` occur, so that the model has met every sentence an
+inversion is trained on. Invented names stand where a placeholder will stand: they teach the text encoder that one word
+can hold a whole appearance.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 
 from demo.specs import PAINTING, PHOTO, SKETCH, Toy
-from textual_inversion.prompts import templates
+from textual_inversion.data.templates import templates
 
 TOY_WORD, STYLE_WORD = "toy", "style"
 PLAIN_PHOTO = "a photo of a {}"

@@ -15,7 +15,7 @@ import numpy as np
 from demo import captions
 from demo.specs import COLORS, MEDIA, NAMED_STYLES, NAMED_TOYS, PATTERNS, SCENES, SPECIES, Style
 from demo.toyworld import FIRST_PAIR, INVENTED, Picture, picture
-from textual_inversion.prompts import templates
+from textual_inversion.data.templates import templates
 
 N_TRAIN, N_PAIRS, SHARD = 80_000, 20_000, 2_000
 N_HELD_OUT = FIRST_PAIR - N_TRAIN

@@ -29,9 +29,9 @@ from demo.judging import ATTRIBUTES, STYLE, Shown  # noqa: E402
 from demo.pretrain_data import N_ALL, N_TRAIN  # noqa: E402
 from demo.specs import NAMED_TOYS, SCENES  # noqa: E402
 from demo.toyworld import picture  # noqa: E402
-from textual_inversion import atomic  # noqa: E402
-from textual_inversion.errors import run_command  # noqa: E402
-from textual_inversion.options import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
+from textual_inversion.cli.parser import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
+from textual_inversion.system import atomic  # noqa: E402
+from textual_inversion.system.errors import run_command  # noqa: E402
 
 FIGURES = Path(__file__).with_name("FIGURES.md")
 SHEET = Path(__file__).with_name("contact_sheet.png")
@@ -63,19 +63,19 @@ class Subject:
     """
 
     def __init__(self, count: int, seed: int):
-        from textual_inversion.runtime import prepare_environment
+        from textual_inversion.system.environment import prepare_environment
 
         prepare_environment()
-        from textual_inversion.clip import ClipScorer, find_clip
-        from textual_inversion.models import load_base_model
+        from textual_inversion.evaluation.clip import ClipScorer, find_clip
+        from textual_inversion.models.base_model import load_base_model
 
         self.model, self.scorer = load_base_model(DEMO_MODEL), ClipScorer(find_clip(DEMO_MODEL))
         self.count, self._seed, self._settings = count, seed, demo_defaults()
 
     def draw(self, prompts: list[str]) -> list:
         """A picture of each prompt, with the demo's own settings."""
-        from textual_inversion.generate import ImageRequest, generate, total_steps
-        from textual_inversion.progress import Progress
+        from textual_inversion.generation.generate import ImageRequest, generate, total_steps
+        from textual_inversion.system.progress import Progress
 
         settings = {name: self._settings[name] for name in ("guidance_scale", "num_inference_steps")}
         requests = [ImageRequest(prompt, self._seed + i, **settings) for i, prompt in enumerate(prompts)]
@@ -247,7 +247,7 @@ def _score_targets(name: str, scores: list[dict], bound: float) -> list[tables.T
 
 def sheet(subject: Subject, args) -> list[str]:
     """Pictures beside drawings of the same: described toys, named toys, things worn and held, pairs, named styles."""
-    from textual_inversion import sheets
+    from textual_inversion.generation import image_grid
 
     described = judging.random_shown(12, seed=1)
     styled = judging.random_styled(12, seed=1)
@@ -266,7 +266,7 @@ def sheet(subject: Subject, args) -> list[str]:
     for name, (prompts, drawings) in columns.items():
         images += [*subject.draw(prompts), *drawings]
         labels += [*prompts, *[f"{name}: drawn"] * len(drawings)]
-    sheets.save_png(sheets.contact_sheet(images, columns=12, labels=labels), SHEET)
+    image_grid.save_png(image_grid.contact_sheet(images, columns=12, labels=labels), SHEET)
     return [f"[{SHEET.name}]({SHEET.name})"]
 
 

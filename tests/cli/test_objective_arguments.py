@@ -1,0 +1,97 @@
+"""Flags of images, loss and optimizer: what goes together and what does not."""
+
+import pytest
+
+from textual_inversion.cli import config_file, objective_arguments
+from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
+from textual_inversion.data import images
+from textual_inversion.system.errors import SettingsError
+from textual_inversion.training import loss
+
+REAL = ["--pretrained_model_name_or_path", "some/model"]
+
+
+def test_center_crop_is_a_resize_mode():
+    assert parse_arguments([*REAL, "--center_crop"]).resize_mode == "center_crop"
+    assert parse_arguments([*REAL, "--resize_mode", "bucket"]).resize_mode == "bucket"
+    assert parse_arguments(REAL).resize_mode == "squash"
+
+
+def test_weight_decay_is_adamws_unless_it_is_given():
+    assert parse_arguments(REAL).adam_weight_decay == 0.02
+    for name in ("adam", "sgd"):
+        assert parse_arguments([*REAL, "--optimizer", name]).adam_weight_decay == 0.0
+        assert parse_arguments([*REAL, "--optimizer", name, "--adam_weight_decay", "0.1"]).adam_weight_decay == 0.1
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--center_crop", "--resize_mode", "bucket"], "--center_crop and --resize_mode bucket"),
+        (["--center_crop", "--resize_mode", "squash"], "--center_crop and --resize_mode squash"),
+        (["--mask_dir", "masks", "--alpha_mask"], "--mask_dir and --alpha_mask"),
+        (["--mask_dir", "one", "two"], "--mask_dir has 2 values and --placeholder_token 1"),
+        (["--unmasked_weight", "0.1"], "--mask_dir or --alpha_mask"),
+        (["--snr_gamma", "5", "--debiased_estimation_loss"], "two weightings"),
+        (["--snr_gamma", "0"], "--snr_gamma: must be greater than 0"),
+        (["--min_timestep", "500", "--max_timestep", "500"], "--max_timestep 500 must be above"),
+        (["--huber_c", "0.2"], "--loss_type huber or smooth_l1"),
+        (["--sgd_momentum", "0.5"], "--optimizer sgd"),
+        (["--max_grad_norm", "0"], "would stop all learning"),
+        (["--max_grad_norm", "inf"], "-1 for no clipping"),
+        (["--resize_mode", "stretch"], "--resize_mode"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(argv, reason):
+    with pytest.raises(SettingsError, match=reason) as caught:
+        parse_arguments(REAL + argv)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--center_crop", "--alpha_mask", "--unmasked_weight", "0.1", "--optimizer", "sgd", "--sgd_momentum", "0.5"],
+        ["--resize_mode", "bucket", "--loss_type", "huber", "--huber_c", "0.2", "--snr_gamma", "5", "--flip_p", "0"],
+        ["--mask_dir", "masks", "--optimizer", "adam", "--debiased_estimation_loss", "--max_timestep", "900"],
+    ],
+)
+def test_the_configuration_that_a_run_writes_repeats_its_objective(tmp_path, argv):
+    args = parse_arguments(REAL + argv)
+    written = config_file.write(tmp_path, args, build_parser())
+
+    again = parse_arguments(["--config", str(written)])
+
+    parser = build_parser()
+    for group in parser._action_groups:
+        if group.title in ("images", "objective", "optimizer"):
+            for name in (action.dest for action in group._group_actions):
+                assert getattr(again, name) == getattr(args, name), name
+
+
+def test_the_choices_are_those_of_the_modules():
+    assert objective_arguments.INTERPOLATIONS == tuple(images.INTERPOLATIONS)
+    assert objective_arguments.LOSS_TYPES == loss.LOSS_TYPES
+
+
+@pytest.mark.parametrize("flags", [["--timestep_sampling", "stratified"], ["--antithetic_noise"]])
+def test_what_spreads_over_the_global_batch_needs_more_than_one_sample(flags):
+    args = parse_arguments(["--train_batch_size", "1", *flags])
+    with pytest.raises(SettingsError, match=f"{' '.join(flags)} has no effect on one sample.*or leave it out"):
+        settle_steps(args, 5, 1)
+
+    settle_steps(args, 5, 2)  # two processes
+    settle_steps(parse_arguments(["--train_batch_size", "1", "--gradient_accumulation_steps", "2", *flags]), 5, 1)
+
+
+def test_the_demos_own_spreading_is_no_reason_to_refuse_one_sample():
+    args = parse_arguments(["--train_batch_size", "1"])
+    assert (args.timestep_sampling, args.antithetic_noise) == ("stratified", True)
+
+    settle_steps(args, 5, 1)
+
+
+def test_more_last_steps_than_there_are_cannot_be_averaged():
+    args = parse_arguments(["--max_train_steps", "10", "--average_last_steps", "11"])
+    with pytest.raises(SettingsError, match="--average_last_steps 11 is more than the 10 training steps"):
+        settle_steps(args, 5, 1)

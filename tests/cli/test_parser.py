@@ -1,0 +1,64 @@
+"""Value ranges and one-line refusals of the commands' parsers."""
+
+import argparse
+
+import pytest
+
+from textual_inversion.cli import parser
+from textual_inversion.system.errors import SettingsError
+
+
+@pytest.fixture
+def tool():
+    tool = parser.OneLineParser(prog="tool.py")
+    tool.add_argument("--steps", type=parser.positive_int, default=5)
+    tool.add_argument("--share", type=parser.share, default=0.5)
+    tool.add_argument("--fast", action="store_true")
+    return tool
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--stesp", "3"], "--stesp is not a flag of tool.py; did you mean --steps?"),
+        (["--step", "3"], "--step is not a flag of tool.py; did you mean --steps?"),
+        (["--other"], "--other is not a flag of tool.py; see python tool.py --help"),
+        (["--steps", "0"], "--steps: must be at least 1, not 0; see python tool.py --help"),
+        (["--steps", "x"], "--steps: 'x' is no whole number; see python tool.py --help"),
+        (["--share", "nan"], "--share: must be between 0.0 and 1.0, not nan; see python tool.py --help"),
+        (["--steps"], "--steps: expected one argument; see python tool.py --help"),
+    ],
+)
+def test_refusals_say_what_to_do(tool, argv, message):
+    with pytest.raises(SettingsError) as caught:
+        tool.parse_args(argv)
+
+    assert str(caught.value) == message
+
+
+def test_explicit_names_what_stands_on_the_command_line_whatever_its_value(tool):
+    assert tool.explicit(["--steps", "5", "--fast"]) == {"steps", "fast"}
+    assert tool.explicit([]) == set()
+    assert tool.parse_args([]).steps == 5  # the defaults are back
+
+
+@pytest.mark.parametrize("name", ["tpu", "gpu:", "gpu:x", "GPU", "cpu:0"])
+def test_unknown_devices_are_refused(name):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be cpu, gpu or gpu:N"):
+        parser.device_name(name)
+
+
+def test_the_demo_is_known_by_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(parser.ROOT)
+
+    assert parser.is_demo("demo/model") and parser.is_demo(str(parser.DEMO_MODEL))
+    assert not parser.is_demo(str(tmp_path)) and not parser.is_demo("demo/model-that-is-not-there")
+
+
+def test_a_switch_can_be_switched_off_again(tool):
+    assert tool.parse_args([]).fast is False
+    assert tool.parse_args(["--fast"]).fast is True
+    assert tool.parse_args(["--fast", "--fast", "false"]).fast is False
+    assert tool.parse_args(["--fast=no", "--steps", "3"]).fast is False
+    with pytest.raises(SettingsError, match="--fast: is a switch, true or false, not fsle"):
+        tool.parse_args(["--fast", "fsle"])

@@ -1,0 +1,670 @@
+"""What users get wrong, a row each: the command ends with status 2, no traceback, one line that names the thing and the
+way out, and the output folder of an earlier run stays as it was, byte for byte. What can be used is used, and said.
+"""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import infer
+import score
+import train_textual_inversion
+from helpers.paths import ROOT
+from helpers.strangers import attacks_by_global, entry, text, zip_of
+from helpers.tiny_clip import build_clip
+from helpers.tiny_models import build_model, tree
+from helpers.training_runs import draw_pictures, short_run
+from textual_inversion.cli.parser import Switch
+from textual_inversion.cli.train_arguments import build_parser
+from textual_inversion.data import images
+from textual_inversion.formats.paddle_file import pdparams_bytes
+from textual_inversion.formats.safetensors_file import safetensors_bytes
+from textual_inversion.generation import generate
+from textual_inversion.system.errors import run_command
+
+COMMANDS = {"train": train_textual_inversion.main, "infer": infer.main, "score": score.main}
+# The last line is made for people: none of Python's own words may stand in it.
+PYTHONS_WORDS = ("NoneType", "object has no", "not supported between", "Errno", "unhashable", "expected str")
+
+
+@dataclass
+class World:
+    """One tiny base model with its CLIP model, pictures, and a folder that an earlier run and its pictures fill."""
+
+    root: Path
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    def argv(self, command: str, *more: str) -> list[str]:
+        given = {word for word in more if word.startswith("--")}
+        settings = {
+            "--embeds": str(self.out / "learned_embeds.pdparams"),
+            "--num_inference_steps": "1",
+            "--num_images": "1",
+            **({"--output_dir": str(self.out)} if command == "infer" else {}),
+        }
+        if command == "train":
+            return short_run(self.root, *more)
+        return [word for flag, value in settings.items() if flag not in given for word in (flag, value)] + list(more)
+
+    def write(self, name: str, data: bytes | str) -> str:
+        path = self.root / "made" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return str(path)
+
+    def folder(self, name: str) -> Path:
+        path = self.root / "made" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("world"))
+    argv = short_run(world.root, "--only_save_embeds")
+    build_clip(world.root / "base" / "clip")
+    train_textual_inversion.main(argv)
+    infer.main(world.argv("infer", "--prompt", "a <cat-toy>"))
+    assert {"run.json", "learned_embeds.pdparams", "manifest.json", "contact_sheet.png"} <= set(tree(world.out))
+    return world
+
+
+def run(command: str, argv: list[str], capsys) -> tuple[int, str, str]:
+    """Status, stdout and stderr of a command, as `python COMMAND.py ARGV` would give them."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: COMMANDS[command](argv))
+    said = capsys.readouterr()
+    return left.value.code, said.out, said.err
+
+
+# ---------------------------------------------------------------------------------------------------- what a row makes
+
+
+def picture(size=(40, 32), mode="RGB", color="red"):
+    return Image.new(mode, size, color)
+
+
+def noise(size: int = 64) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8))
+
+
+def header_png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that declares any size."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+
+
+def header_jpeg(width: int, height: int) -> bytes:
+    """A JPEG whose frame header declares any size."""
+    frame = struct.pack(">BHHB", 8, height, width, 3) + b"\x01\x11\x00\x02\x11\x00\x03\x11\x00"
+    return b"\xff\xd8\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame + b"\xff\xda\x00\x02\xff\xd9"
+
+
+def only(world: World, name: str, data: bytes) -> list[str]:
+    """Training on a folder that holds one file."""
+    folder = world.folder(f"only-{zlib.crc32(data + name.encode())}")
+    (folder / name).write_bytes(data)
+    return ["--train_data_dir", str(folder)]
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def looped(world: World) -> list[str]:
+    folder = world.folder("looped")
+    for name in ("a.png", "b.png"):
+        (folder / name).unlink(missing_ok=True)
+    os.symlink("a.png", folder / "b.png")
+    os.symlink("b.png", folder / "a.png")
+    return ["--train_data_dir", str(folder)]
+
+
+def model(change, **options):
+    """Training on a copy of the base model in which `change` has done something."""
+
+    def make(world: World) -> list[str]:
+        folder = world.root / "made" / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        if options:
+            build_model(folder, **options)
+        else:
+            shutil.copytree(world.root / "base", folder)
+        change(folder)
+        return ["--pretrained_model_name_or_path", str(folder)]
+
+    return make
+
+
+def without(part: str):
+    def change(folder: Path) -> None:
+        shutil.rmtree(folder / part) if (folder / part).is_dir() else (folder / part).unlink()
+
+    return model(change)
+
+
+def holding(part: str, data: bytes | str):
+    return model(lambda folder: (folder / part).write_bytes(data if isinstance(data, bytes) else data.encode()))
+
+
+def saying(part: str, **entries):
+    def change(folder: Path) -> None:
+        config = json.loads((folder / part).read_text()) | entries
+        (folder / part).write_text(json.dumps(config))
+
+    return model(change)
+
+
+def pickled(data: bytes):
+    def change(folder: Path) -> None:
+        (folder / "unet/diffusion_paddle_model.safetensors").unlink()
+        (folder / "unet/model_state.pdparams").write_bytes(data)
+
+    return model(change)
+
+
+def file(flag: str, name: str, data):
+    return lambda world: [flag, world.write(name, data() if callable(data) else data)]
+
+
+def rows(width: int = 32, count: int = 1, value: float = 0.5) -> np.ndarray:
+    return np.full((count, width), value, np.float32)
+
+
+def embedding(token: str = "<x>", **shape):
+    return lambda: pdparams_bytes({token: rows(**shape)})
+
+
+def two_files(world: World) -> list[str]:
+    return ["--embeds", world.write("one.pdparams", embedding()()), world.write("two.pdparams", embedding()())]
+
+
+def recorded(**record):
+    """An embedding beside a run.json that says `record`."""
+
+    def make(world: World) -> list[str]:
+        world.write("recorded/run.json", json.dumps({"placeholder_token": "<x>", **record}))
+        return ["--embeds", world.write("recorded/x.pdparams", embedding()())]
+
+    return make
+
+
+def base(world: World) -> list[str]:
+    return ["--pretrained_model_name_or_path", str(world.root / "base")]
+
+
+def with_base(make):
+    return lambda world: [*make(world), *base(world)]
+
+
+def unknown_to_bert(world: World) -> list[str]:
+    return [*model(lambda folder: None, family="taiyi")(world), "--initializer_token", "☃"]
+
+
+def masks(name: str, image: Image.Image | None):
+    def make(world: World) -> list[str]:
+        folder = world.folder(f"masks-{name}")
+        for number in range(3):
+            if image is not None or number:
+                (image or picture(mode="L", color="white")).save(folder / f"{number}.png")
+        return ["--mask_dir", str(folder)]
+
+    return make
+
+
+EVIL = attacks_by_global(Path("/nowhere/mark"))["os.system"][0]
+NESTED = "[" * 100_000
+EMPTY = safetensors_bytes({}, {"format": "pd"})
+TWO = ["--placeholder_token", "<a>", "<b>", "--train_data_dir", "{pictures}", "{pictures}"]
+
+# Command, what it is given (words with {out}, {base}, {pictures}, or a function), fragments of the last line.
+TRAIN_ROWS = [
+    # flags: values
+    ("--learning_rate 0", "--learning_rate: must be greater than 0"),
+    ("--learning_rate nan", "--learning_rate"),
+    ("--learning_rate fast", "'fast' is no number"),
+    ("--max_train_steps 0", "must be at least 1"),
+    ("--max_train_steps 1e3", "no whole number"),
+    ("--max_train_steps 9999999999999", "must be at most 1000000000"),
+    ("--num_train_epochs 0", "--num_train_epochs"),
+    ("--repeats 0", "--repeats"),
+    ("--train_batch_size 0", "--train_batch_size"),
+    ("--train_batch_size 100000000000", "--train_batch_size: must be at most"),
+    ("--gradient_accumulation_steps -1", "--gradient_accumulation_steps"),
+    ("--lr_scheduler step", "invalid choice: 'step'"),
+    ("--lr_scheduler linear --lr_warmup_steps 2", "make the warm-up shorter"),
+    ("--lr_scheduler polynomial --learning_rate 1e-9", "--learning_rate must be above that"),
+    ("--lr_num_cycles 0", "--lr_num_cycles"),
+    ("--lr_power 0", "--lr_power"),
+    ("--seed -1", "--seed: must be between 0"),
+    ("--seed 99999999999999999999", "--seed"),
+    ("--flip_p 2", "between 0.0 and 1.0"),
+    ("--token_dropout 1", "--token_dropout"),
+    ("--progressive_vectors -1", "--progressive_vectors"),
+    ("--eval_samples 0", "--eval_samples"),
+    ("--num_validation_images 0", "--num_validation_images"),
+    ("--validation_steps 1", "without --validation_prompt; say what to draw"),
+    ("--validation_prompts_file /nowhere.txt", "/nowhere.txt cannot be read", "name another"),
+    ("--guidance_scale -1", "--guidance_scale"),
+    ("--num_inference_steps 1001", "between 1 and 1000"),
+    ("--num_threads 1000000", "--num_threads: must be at most 1024"),
+    ("--dataloader_num_workers 100000", "--dataloader_num_workers"),
+    ("--device tpu", "must be cpu, gpu or gpu:N"),
+    ("--device gpu:0", "use --device cpu"),
+    ("--report_to paper", "--report_to"),
+    ("--adam_beta1 1", "--adam_beta1"),
+    ("--adam_epsilon 0", "--adam_epsilon"),
+    ("--max_grad_norm 0", "-1 for no clipping"),
+    ("--max_grad_norm inf", "-1 for no clipping"),
+    ("--max_skipped_steps 0", "--max_skipped_steps"),
+    ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
+    ("--mixed_precision fp16 --device cpu", "whose kernels know no half precision", "leave one of the two out"),
+    ("--timestep_sampling even", "--timestep_sampling: invalid choice"),
+    ("--average_last_steps 9", "is more than the 2 training steps"),
+    ("--average_last_steps -1", "--average_last_steps"),
+    ("--compile --low_memory", "do not go together"),
+    ("--checkpointing_steps 0", "--checkpointing_steps"),
+    ("--checkpoints_total_limit 0", "--checkpoints_total_limit"),
+    ("--resume_from_checkpoint /nowhere/checkpoint-3", "/nowhere/checkpoint-3: there is no such folder", "say latest"),
+    ("--vector_shuffle", "--vector_shuffle has no effect on a word of one vector"),
+    ("--num_vectors 3 --progressive_vectors 9", "--progressive_vectors 9 ends after the run's 2 steps"),
+    ("--min_timestep 1000", "--min_timestep 1000"),
+    ("--max_timestep 100000", "--max_timestep 100000", "within them"),
+    ("--snr_gamma 5 --debiased_estimation_loss", "give one of them"),
+    ("--loss_type l3", "--loss_type"),
+    ("--optimizer magic", "--optimizer"),
+    ("--resize_mode bend", "--resize_mode"),
+    ("--interpolation magic", "--interpolation: invalid choice"),
+    ("--unmasked_weight 0.5", "without --mask_dir or --alpha_mask; add it"),
+    ("--huber_c 0.1", "without --loss_type huber or smooth_l1; add it"),
+    ("--noise_offset 2", "--noise_offset"),
+    ("--input_perturbation -1", "--input_perturbation"),
+    ("--adam_beta2 2", "--adam_beta2"),
+    ("--adam_weight_decay -1", "--adam_weight_decay"),
+    ("--sgd_momentum 0.5", "without --optimizer sgd; add it"),
+    ("--norm_reg_weight -1", "--norm_reg_weight"),
+    ("--initial_reg_weight nan", "--initial_reg_weight"),
+    ("--hidden_reg_weight 0.1", "--hidden_reg_weight pulls towards --initializer_token; give one"),
+    ("--eval_steps -1", "--eval_steps: must be at least 0"),
+    ("--validation_epochs 0", "--validation_epochs"),
+    ("--save_steps 0", "--save_steps"),
+    ("--hub_whole_pipeline", "--hub_whole_pipeline needs --push_to_hub"),
+    ("--enable_xformers_memory_efficient_attention", "it needs a GPU and paddlepaddle-gpu, leave it out"),
+    ("--resolution 20", "multiples of 8; try 16"),
+    ("--height 4", "--height 4", "try 8"),
+    ("--width 8000000", "--width: must be at most 16384"),
+    ("--learnable_property smell", "invalid choice"),
+    ("--language klingon", "--language"),
+    ("--variant ../x", "--variant: must be a word of file names such as fp16"),
+    ("--max_train_step 3", "did you mean --max_train_steps?"),
+    ("--push_to_hub maybe", "is a switch, true or false"),
+    ("--hub_model_id me/x", "without --push_to_hub"),
+    (["--push_to_hub", "--hub_model_id", "my cat"], "'my cat' is no name for the hub", "such as my-cat"),
+    ("--keep_best --eval_steps 0", "--keep_best has nothing to judge by"),
+    (["--keep_best", "--validation_prompt", "a <cat-toy>", "--clip_model", "/nowhere"], "--clip_model /nowhere"),
+    (["--keep_best", "--validation_prompt", "a <cat-toy>", "--clip_model", "{pictures}"], "no CLIP model", "give the"),
+    # flags: paths
+    (["--train_data_dir", ""], "--train_data_dir is empty (a shell variable that is not set?)"),
+    (["--output_dir", ""], "--output_dir is empty"),
+    (["--output_dir", "x" * 300], "--output_dir: xxx", "shorten it"),
+    (["--output_dir", "{pictures}/0.png"], "0.png is no folder; choose another"),
+    (["--output_dir", "{pictures}/0.png/below"], "0.png is no folder; choose another"),
+    (["--output_dir", "{base}/unet"], "stays as it is; choose another"),
+    (["--output_dir", "{pictures}"], "--train_data_dir are the same folder"),
+    (["--logging_dir", "run.json", "--report_to", "visualdl"], "run.json is no folder; choose another"),
+    (["--output_dir", "a\udcffb"], "holds bytes that are not UTF-8; rename"),
+    ("--config /nowhere.yaml", "--config /nowhere.yaml cannot be read", "give a YAML file"),
+    (file("--config", "c1.yaml", "learning_rate: [1, 2]"), "c1.yaml, line 1", "takes one value, not a list"),
+    (file("--config", "c2.yaml", "seed: 1\nlearning_rat: 2"), "line 2", "did you mean learning_rate?"),
+    (file("--config", "c3.yaml", "a: [b"), "this is not YAML"),
+    (file("--config", "c4.yaml", b"\xff\xfe\x00"), "no text in UTF-8"),
+    (file("--config", "c5.yaml", 'output_dir: "a\\0b"'), "NUL"),
+    (file("--template_file", "t1.txt", "a photo of a toy"), "must hold {} once, where the placeholder goes"),
+    (file("--template_file", "t2.txt", "# none"), "holds no sentence; write one a line"),
+    ("--template_file /nowhere.txt", "/nowhere.txt cannot be read", "give a text file"),
+    # concepts
+    (["--placeholder_token", ""], "is empty or holds blanks", "such as <cat-toy>"),
+    (["--placeholder_token", "my cat"], "'my cat' is empty or holds blanks"),
+    ("--placeholder_token cat", "the placeholder cat is a token of this base model already; choose another"),
+    (["--placeholder_token", "<" + "x" * 300 + ">"], "302 bytes", "choose a shorter one"),
+    ([*TWO, "--placeholder_token", "<a>", "<a>"], "names <a> twice"),
+    ([*TWO, "--placeholder_token", "<zq>", "zq!"], "under one file name; rename one of them"),
+    (["--initializer_token", ""], "the initializer '' has no token", "such as toy"),
+    (unknown_to_bert, "the initializer '☃' has no token in this base model's vocabulary", "such as toy"),
+    ("--num_vectors 0", "--num_vectors"),
+    ("--num_vectors few", "must be a whole number or auto"),
+    ("--num_vectors auto", "counts the tokens of --initializer_token"),
+    ("--num_vectors 70", "leave no room for a sentence in the 75 tokens", "at most 63"),
+    ("--num_vectors 1000000000", "leave no room for a sentence"),
+    ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
+    (file("--initializer_embeds", "evil.pt", EVIL), "evil.pt: asks for os.system, which could run any code"),
+    (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values: made for Stable Diffusion 1.x"),
+    # pictures
+    ("--train_data_dir /nowhere", "image folder /nowhere does not exist; give a folder"),
+    (lambda world: ["--train_data_dir", str(world.folder("empty"))], "is empty; put three to six pictures"),
+    (lambda world: only(world, "notes.txt", b"x"), "no pictures, only files such as notes.txt"),
+    (lambda world: only(world, "IMG_1.HEIC", b"x"), "save them as JPEG or PNG"),
+    (lambda world: only(world, "text.png", b"a photo"), "text.png: is no picture that can be read"),
+    (
+        lambda world: only(world, "cut.jpg", saved(noise(128), "JPEG")[:4000]),
+        "cut.jpg: is damaged or incomplete",
+        "copy it",
+    ),
+    (lambda world: only(world, "dot.png", saved(picture((1, 1)), "PNG")), "is only 1x1 pixels; use pictures of"),
+    (lambda world: only(world, "huge.png", header_png(20_000, 20_000)), "huge.png", "make it smaller"),
+    (lambda world: only(world, "huge.jpg", header_jpeg(20_000, 20_000)), "huge.jpg", "make it smaller"),
+    (lambda world: only(world, "wide.png", header_png(20_000, 7_000)), "20000x7000 pixels", "make it smaller"),
+    (lambda world: only(world, "nothing.png", saved(picture(mode="RGBA", color=(0, 0, 0, 0)), "PNG")), "everywhere"),
+    (looped, "holds no pictures"),
+    ("--mask_dir /nowhere", "mask folder /nowhere does not exist"),
+    (masks("less", None), "holds no mask for", "add 0.png, white counts"),
+    (masks("black", picture(mode="L", color="black")), "is black everywhere"),
+    (masks("shape", picture((10, 90), "L", "white")), "a mask must have its picture's shape"),
+    ("--alpha_mask", "--alpha_mask has nothing to go by, leave it out"),
+    # base models
+    ("--pretrained_model_name_or_path /nowhere", "there is no folder /nowhere; give a model's folder"),
+    (["--pretrained_model_name_or_path", "{pictures}"], "holds no model_index.json", "give the folder of a whole"),
+    (["--pretrained_model_name_or_path", "{pictures}/0.png"], "is a file; give the folder"),
+    ("--pretrained_model_name_or_path nobody/nothing", "not on this machine", "give a local folder"),
+    (["--pretrained_model_name_or_path", "{base}/unet"], "is a UNet2DConditionModel alone"),
+    (["--tokenizer_name", "{pictures}"], "lacks vocab.json and merges.txt", "fetch the tokenizer again"),
+    (without("unet"), "unet/config.json is missing; the base model is incomplete, fetch it again"),
+    (without("unet/diffusion_paddle_model.safetensors"), "unet holds no weights"),
+    (without("text_encoder/config.json"), "text_encoder/config.json is missing"),
+    (without("tokenizer/merges.txt"), "lacks vocab.json and merges.txt"),
+    (without("scheduler"), "scheduler_config.json is missing"),
+    (holding("model_index.json", NESTED), "model_index.json is no readable JSON file; fetch it again"),
+    (saying("model_index.json", _class_name=["x"]), "cannot be trained"),
+    (saying("model_index.json", _class_name="FluxPipeline"), "transformer in place of the U-Net; take Stable"),
+    (saying("unet/config.json", layers_per_block=10**9), "layers_per_block 1000000000, which no model has"),
+    (saying("unet/config.json", block_out_channels=[32, 64, 64]), "no model can be built", "fetch it again"),
+    (saying("unet/config.json", norm_num_groups=7), "into 7 groups", "fetch it again"),
+    (saying("vae/config.json", block_out_channels="x"), "does not say how many channels"),
+    (saying("vae/config.json", scaling_factor=None), "scaling_factor None"),
+    (saying("text_encoder/config.json", hidden_act="os.system"), "no model can be built", "fetch it again"),
+    (saying("text_encoder/config.json", vocab_size=10**12), "vocab_size 1000000000000, which no model has"),
+    (saying("scheduler/scheduler_config.json", prediction_type="sample"), "only epsilon and v_prediction"),
+    (saying("scheduler/scheduler_config.json", beta_schedule="x"), "no model can be built"),
+    (holding("tokenizer/vocab.json", "[]"), "vocab.json is damaged; fetch the tokenizer again"),
+    (holding("tokenizer/tokenizer_config.json", '{"model_max_length": -5}'), "model_max_length -5"),
+    (holding("unet/diffusion_paddle_model.safetensors", EMPTY), "lacks the tensor"),
+    (holding("unet/diffusion_paddle_model.safetensors", b"version https://git-lfs"), "run `git lfs pull`"),
+    (pickled(EVIL), "model_state.pdparams: asks for os.system, which could run any code"),
+    (pickled(entry(text("x"))), "no dictionary of weights; choose a file of weights, best a .safetensors"),
+]
+PROMPT = ["--prompt", "a <x>"]
+INFER_ROWS = [
+    ("--num_images 0", "--num_images: must be at least 1"),
+    ("--num_images 100000000", "--num_images: must be at most"),
+    ("--num_inference_steps 0", "between 1 and 1000"),
+    ("--guidance_scale inf", "--guidance_scale"),
+    ("--seed -1", "--seed"),
+    ("--height 20", "must be a multiple of 8, not 20; try 16"),
+    ("--width 1000000", "--width: must be at most 16384"),
+    ("--batch_size 0", "--batch_size"),
+    ("--num_cols 0", "--num_cols"),
+    ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
+    ("--mixed_precision bf16 --device cpu", "whose kernels know no half precision"),
+    ("--scheduler magic", "invalid choice: 'magic'"),
+    ("--prompts cat", "did you mean --prompt?"),
+    (["--embeds", ""], "--embeds is empty"),
+    ("--embeds /nowhere.pdparams", "/nowhere.pdparams: No such file or directory; check the path"),
+    (["--embeds", "{pictures}"], "holds none of learned_embeds.safetensors", "name an embedding file"),
+    (["--embeds", "{pictures}/0.png"], "0.png: is a picture; choose a .pdparams"),
+    (["--embeds", "/dev/zero"], "is a folder, a device or a pipe instead of a file"),
+    (["--embeds", "{base}/unet/diffusion_paddle_model.safetensors"], "it looks like a model or a LoRA"),
+    ("--embeds nobody/nothing", "nor in the cache", "give a file instead"),
+    (two_files, "the token <x> stands twice in"),
+    (file("--embeds", "evil.bin", EVIL), "asks for os.system, which could run any code; nothing of it was run"),
+    (file("--embeds", "bomb.pt", lambda: zip_of(("a/data.pkl", EVIL), ("../../x", b"x"))), "asks for os.system"),
+    (file("--embeds", "cut.pdparams", lambda: embedding()()[:-20]), "download or copy it again"),
+    (file("--embeds", "nan.pdparams", embedding(value=float("nan"))), "NaN or infinite values", "save it again"),
+    (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values: made for Stable Diffusion 1.x; ", "32"),
+    (with_base(file("--embeds", "cat.pt", embedding("cat"))), "cat.pt: the placeholder cat is a token of this"),
+    (file("--embeds", "blank.pt", embedding("a b")), "'a b' holds blanks or control characters; give it another name"),
+    (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "give it another name"),
+    (recorded(base_model="/nowhere"), "was learned on /nowhere, which is not there", "--pretrained_model"),
+    (recorded(base_model=["{", 5]), "32 values; ", "choose the base model that it was made for"),
+    (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
+    (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),
+    (["--config", "{out}/config.yaml"], "train_data_dir is not a setting of infer.py"),
+]
+SCORE_ROWS = [
+    ("--num_images 0", "--num_images"),
+    ("--images_per_edit_prompt 0", "--images_per_edit_prompt"),
+    ("--seed -1", "--seed"),
+    ("--learnable_property smell", "invalid choice"),
+    ("--language klingon", "--language: invalid choice"),
+    ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
+    ("--placeholder_token <z>", "holds the words <cat-toy>; choose one of them, not <z>"),
+    ("--train_data_dir /nowhere", "image folder /nowhere does not exist"),
+    ("--clip_model /nowhere", "--clip_model /nowhere", "give the folder of a CLIP model"),
+    (["--clip_model", "{base}"], "is no CLIP model; give the folder of one"),
+    ("--output /nowhere/x.json", "there is no such folder; make it first"),
+    (["--output", "{out}"], "a folder has that name; give the name of a file"),
+    (file("--embeds", "evil.ckpt", EVIL), "asks for os.system"),
+    (recorded(settings=5), "does not say which pictures it was learned from; add --train_data_dir DIR"),
+    (recorded(settings={"train_data_dir": {"a": 5}}), "add --train_data_dir DIR"),
+]
+ROWS = [
+    *(("train", *row) for row in TRAIN_ROWS),
+    *(("infer", *row) for row in INFER_ROWS),
+    *(("score", *row) for row in SCORE_ROWS),
+]
+
+
+def words_of(given, world: World) -> list[str]:
+    if callable(given):
+        return given(world)
+    places = {"{out}": world.out, "{base}": world.root / "base", "{pictures}": world.root / "pictures"}
+    words = given if isinstance(given, list) else given.split()
+    for mark, place in places.items():
+        words = [word.replace(mark, str(place)) for word in words]
+    return words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_with_a_range_or_a_choice_has_a_row(command, world):
+    parser = build_parser() if command == "train" else sys.modules[command].build_parser()
+    actions = [action for action in parser._actions if not isinstance(action, Switch)]  # one row stands for them all
+    checked = [action for action in actions if action.type or action.choices]
+    # What the three commands share needs a row once.
+    tried = {word for _, given, *_ in ROWS if not callable(given) for word in words_of(given, world)}
+    assert not {action.option_strings[-1] for action in checked} - tried
+    assert len(ROWS) >= 150
+
+
+@pytest.mark.parametrize("command, given, fragments", [(c, g, f) for c, g, *f in ROWS],
+                         ids=[f"{c}: {f[0]}" for c, _, *f in ROWS])  # fmt: skip
+def test_a_refusal_is_one_line_and_changes_nothing(world, capsys, command, given, fragments):
+    argv = world.argv(command, *words_of(given, world))
+    before = tree(world.out)
+
+    status, _, err = run(command, argv, capsys)
+
+    last = err.splitlines()[-1]
+    assert (status, last[:7]) == (2, "error: "), err
+    assert all(fragment in last for fragment in fragments), last
+    assert last.isprintable() and not any(word in last for word in PYTHONS_WORDS) and "Traceback" not in err
+    assert tree(world.out) == before
+
+
+# ----------------------------------------------------------------------------------------------------- real processes
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "fragment"),
+    [
+        ("train", "--train_data_dir /nowhere/猫", "image folder /nowhere/"),
+        ("infer", file("--embeds", "evil.pt", EVIL), "asks for os.system"),
+        ("score", "--placeholder_token <z>", "choose one of them, not <z>"),
+    ],
+)
+def test_as_a_process_on_a_terminal_without_chinese_letters(world, command, given, fragment):
+    script = {"train": "train_textual_inversion.py"}.get(command, f"{command}.py")
+    argv = world.argv(command, *words_of(given, world))
+    before = tree(world.out)
+
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *argv], capture_output=True, cwd=world.root, timeout=120,
+        env=dict(os.environ, PYTHONIOENCODING="ascii"),
+    )  # fmt: skip
+
+    last = done.stderr.decode("ascii").splitlines()[-1]
+    assert done.returncode == 2 and last.startswith("error: ") and fragment in last and tree(world.out) == before
+
+
+def test_a_read_only_output_folder_is_refused_before_any_work(world, capsys):
+    """Root writes where modes forbid it, so a read-only mount stands for them there."""
+    folder = world.folder("read-only")
+    if os.geteuid() == 0:
+        folder = next((Path(place) for place in ("/sys", "/proc/sys") if Path(place).is_dir()), folder)
+        if _can_write(folder):
+            pytest.skip("this system lets root write everywhere")
+        folder = folder / "kernel"
+    else:
+        folder.chmod(0o500)
+
+    status, _, err = run("train", world.argv("train", "--output_dir", str(folder)), capsys)
+
+    assert status == 2 and str(folder) in err.splitlines()[-1] and "choose another" in err.splitlines()[-1]
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        (folder / "kernel" / "x").mkdir()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_lack_of_memory_is_an_error_of_one_line(world, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise MemoryError("(ResourceExhausted) a page of C++")
+
+    monkeypatch.setattr(generate, "_make_batch", refuse)
+    before = tree(world.out)
+
+    status, _, err = run("infer", world.argv("infer"), capsys)
+
+    assert status == 2 and err.splitlines()[-1].startswith("error: there is not enough memory for this; lower")
+    assert tree(world.out) == before
+
+
+# ----------------------------------------------------------------------------------------------- used, and said so
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def odd_pictures(folder: Path) -> dict[str, str]:
+    """A folder of what cameras, programs and people leave in it; file -> what is said of it, "" where nothing is."""
+    see_through = picture(mode="RGBA")
+    see_through.putalpha(picture(mode="L", color=128))
+    deep = Image.fromarray(np.arange(40 * 32, dtype=np.uint16).reshape(32, 40) * 40)
+    picture().save(folder / "phone.jpg", exif=turned(6))
+    see_through.save(folder / "alpha.png")
+    picture().convert("CMYK").save(folder / "print.jpg")
+    deep.save(folder / "deep.png")
+    picture().save(folder / "moving.gif", save_all=True, append_images=[picture(color="blue"), picture(color="lime")])
+    picture().save(folder / "玩具 猫.png")
+    picture().save(folder / "UPPER.JPEG")
+    picture().save(folder / "web.webp")
+    noise(300).resize((1200, 1000)).save(folder / "wide.bmp")
+    os.symlink("circle.png", folder / "circle.png")
+    os.symlink(folder / "web.webp", folder / "link.webp")
+    os.symlink(folder, folder / "itself")
+    (folder / "notes.txt").write_text("not a caption of any picture")
+    (folder / "photo.heic").write_bytes(b"x")
+    return {
+        "phone.jpg": "turned upright as its EXIF orientation says",
+        "alpha.png": "transparency laid on white",
+        "print.jpg": "CMYK converted to RGB",
+        "deep.png": "16-bit values scaled to 8 bits",
+        "moving.gif": "holds several frames, the first one is used",
+        "circle.png": "passed over, the link leads to no file",
+        "photo.heic": "passed over; save it as JPEG or PNG to use it",
+        "玩具 猫.png": "", "UPPER.JPEG": "", "web.webp": "", "wide.bmp": "", "link.webp": "",
+    }  # fmt: skip
+
+
+def test_pictures_that_can_be_used_are_used_and_what_was_done_is_said(world, capsys):
+    folder = world.folder("图片 of mine")
+    said = odd_pictures(folder)
+    argv = ["--train_data_dir", str(folder), "--output_dir", str(world.root / "odd"), "--only_save_embeds",
+            "--append_file_name_to_text"]  # fmt: skip
+
+    status, out, err = run("train", world.argv("train", *argv), capsys)
+
+    assert status == 0, err
+    lines = [line for line in out.splitlines() if line.startswith(str(folder))]
+    assert lines == [f"{folder / name}: {words}" for name, words in sorted_as_read(folder, said) if words] or sorted(
+        lines
+    ) == sorted(f"{folder / name}: {words}" for name, words in said.items() if words)
+    assert f"10 training image(s) of <cat-toy> in {folder}" in out
+    upright = images.load_image(folder / "phone.jpg")
+    assert upright.size == (32, 40)
+
+
+def sorted_as_read(folder: Path, said: dict[str, str]):
+    return sorted(said.items(), key=lambda item: images._natural(item[0]))
+
+
+def test_what_of_a_prompt_is_not_read_is_said(world, capsys):
+    long = "a <cat-toy> " + "dog " * 90 + "snow"
+    captions = draw_pictures(world.folder("captioned"))
+    (captions / "0.txt").write_text(long)
+    argv = ["--validation_prompt", long, "--num_validation_images", "1", "--train_data_dir", str(captions),
+            "--output_dir", str(world.root / "cut"), "--only_save_embeds"]  # fmt: skip
+
+    status, out, _ = run("train", world.argv("train", *argv), capsys)
+
+    assert status == 0
+    assert "1 training sentence(s) are longer than the 75 tokens the model reads, and are cut; 'a <cat-toy> dog" in out
+    assert "is longer than the model reads (77 tokens); cut: 'dog dog" in out and "dog snow'" in out
+
+
+def test_a_caption_that_would_lose_the_word_is_refused_with_its_beginning(world, capsys):
+    captions = draw_pictures(world.folder("lost"))
+    (captions / "0.txt").write_text("dog " * 90 + "<cat-toy>")
+
+    status, _, err = run("train", world.argv("train", "--train_data_dir", str(captions)), capsys)
+
+    assert status == 2 and "which cuts off <cat-toy>; shorten it, or put the word in front" in err.splitlines()[-1]
+
+
+def test_a_picture_whose_name_is_no_text_can_be_used(world, capsys):
+    folder = draw_pictures(world.folder("bytes"))
+    try:
+        os.rename(folder / "0.png", os.fsencode(folder) + b"/a_\xff_b.png")
+    except OSError:
+        pytest.skip("this file system has only names that are text")
+    argv = ["--train_data_dir", str(folder), "--output_dir", str(world.root / "bytes"), "--only_save_embeds",
+            "--append_file_name_to_text"]  # fmt: skip
+
+    assert run("train", world.argv("train", *argv), capsys)[0] == 0

@@ -1,0 +1,235 @@
+"""The command infer.py."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import infer
+from helpers.tiny_models import build_model, tree
+from textual_inversion.cli.parser import ROOT
+from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
+from textual_inversion.system.errors import BaseModelError, EmbeddingFileError, OutputError, SettingsError
+
+QUICK = ["--num_inference_steps", "2", "--num_images", "2", "--seed", "7"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return build_model(tmp_path_factory.mktemp("base") / "sd1", safety_checker=True)
+
+
+def embeds(folder, base, word="<cat-toy>", vectors=1, **record):
+    folder.mkdir(exist_ok=True)
+    rows = np.random.default_rng(1).standard_normal((vectors, 32)).astype(np.float32)
+    write_pdparams(folder / "learned_embeds.pdparams", [LearnedEmbedding(word, {"text_encoder": rows})])
+    (folder / "run.json").write_text(json.dumps({"base_model": str(base), "placeholder_token": word, **record}))
+    return str(folder / "learned_embeds.pdparams")
+
+
+def test_files_of_a_run(tmp_path, base, capsys):
+    before = tree(base)
+    file = embeds(tmp_path / "run", base, vectors=3)
+
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", "a cat", *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    names = ["0000-seed7.png", "0001-seed8.png", "0002-seed7.png", "0003-seed8.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "contact_sheet.png", "manifest.json"]
+    (run,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"]
+    assert [(i["prompt"], i["seed"]) for i in run["images"]] == [
+        (p, s) for p in ("a <cat-toy>", "a cat") for s in (7, 8)
+    ]
+    assert run["embeds"][0]["words"] == ["<cat-toy>"] and len(run["embeds"][0]["sha256"]) == 64
+    assert run["images"][0]["guidance_scale"] == 7.5 and run["images"][0]["scheduler"] == "PNDMScheduler"
+    assert run["base_model"] == str(base.resolve()) and "paddlepaddle" in run["versions"]
+    assert tree(base) == before
+    output = capsys.readouterr()
+    assert "4 pictures" in output.out and "contact_sheet.png" in output.out
+    assert "'a cat' holds no learned word; there are: <cat-toy>" in output.err
+
+
+def test_the_same_seed_gives_the_same_pictures_whatever_the_batch(tmp_path, base):
+    file = embeds(tmp_path / "run", base)
+    for size in ("1", "4"):
+        infer.main(["--embeds", file, *QUICK, "--batch_size", size, "--output_dir", str(tmp_path / size)])
+
+    names = sorted(path.name for path in (tmp_path / "1").glob("0*.png"))
+    assert names == sorted(path.name for path in (tmp_path / "4").glob("0*.png")) and len(names) >= 8
+    for name in names:
+        one, four = (np.asarray(Image.open(tmp_path / size / name), dtype=int) for size in ("1", "4"))
+        assert np.abs(one - four).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [("object", "a photo of a <w>"), ("style", "a picture in the style of <w>")]
+)
+def test_without_prompts_the_word_is_shown_off(tmp_path, base, kind, first):
+    file = embeds(tmp_path / "run", base, "<w>", learnable_property=kind)
+
+    infer.main(["--embeds", file, *QUICK, "--num_images", "1", "--output_dir", str(tmp_path / "out")])
+
+    images = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"][0]["images"]
+    assert images[0]["prompt"] == first and len({image["prompt"] for image in images}) >= 5
+
+
+def test_a_chinese_word_is_shown_off_in_chinese(tmp_path, base):
+    file = embeds(tmp_path / "run", base, "<w>", settings={"language": "zh"})
+
+    infer.main(["--embeds", file, *QUICK, "--num_images", "1", "--output_dir", str(tmp_path / "out")])
+
+    images = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"][0]["images"]
+    assert images[0]["prompt"] == "一张<w>的照片" and not any(image["prompt"].isascii() for image in images)
+
+
+def test_a_run_without_pictures_leaves_the_last_one_listed(tmp_path, base, monkeypatch):
+    from textual_inversion.generation import generate
+
+    file = embeds(tmp_path / "run", base)
+    arguments = ["--embeds", file, *QUICK, "--prompt", "a <cat-toy>", "--output_dir", str(tmp_path / "out")]
+    infer.main(arguments)
+    before = tree(tmp_path / "out")
+    monkeypatch.setattr(generate, "_make_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        infer.main(arguments)
+
+    assert tree(tmp_path / "out") == before
+
+
+def test_two_files_in_one_prompt(tmp_path, base):
+    files = [embeds(tmp_path / "a", base, "<a>"), embeds(tmp_path / "b", base, "<b>", vectors=2)]
+
+    infer.main(["--embeds", *files, "--prompt", "<a> beside <b>", *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    (run,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"]
+    assert [entry["words"] for entry in run["embeds"]] == [["<a>"], ["<b>"]] and len(run["images"]) == 2
+
+
+def test_size_scheduler_guidance_and_safety_checker_reach_the_pictures(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base)
+    flags = "--height 24 --width 32 --scheduler euler-a --guidance_scale 1 --num_cols 1 --safety_checker".split()
+
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", *flags, *QUICK, "--output_dir", str(tmp_path)])
+
+    with Image.open(tmp_path / "0000-seed7.png") as image:
+        assert image.size == (32, 24)
+        assert image.text["scheduler"] == "EulerAncestralDiscreteScheduler" and image.text["guidance_scale"] == "1.0"
+        assert json.loads(image.text["embeds"])[0]["words"] == ["<cat-toy>"]
+    assert "safety" not in capsys.readouterr().err
+
+
+def test_without_a_seed_one_is_drawn_and_said(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base)
+    flags = "--num_inference_steps 1 --num_images 1 --prompt <cat-toy>".split()
+
+    for _ in range(2):
+        infer.main(["--embeds", file, *flags, "--output_dir", str(tmp_path / "out")])
+
+    seeds = [run["images"][0]["seed"] for run in json.loads((tmp_path / "out/manifest.json").read_text())["runs"]]
+    assert seeds[0] != seeds[1] and f"seeds from {seeds[1]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("prompt", "note"),
+    [
+        ("a <dog-toy>", "no file holds <dog-toy>, which 'a <dog-toy>' names; learned words: <cat-toy>"),
+        ("a cat-toy here", "'a cat-toy here' lacks the brackets of <cat-toy>"),
+        ("a <cat-toy> " + "dog " * 90 + "snow", "is longer than the model reads (77 tokens); cut: 'dog dog"),
+    ],
+)
+def test_notes(tmp_path, base, capsys, prompt, note):
+    file = embeds(tmp_path / "run", base)
+
+    infer.main(["--embeds", file, "--prompt", prompt, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    assert note in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--num_images 0", "--num_images: must be at least 1, not 0"),
+        ("--num_inference_steps 1001", "between 1 and 1000"),
+        ("--guidance_scale -1", "--guidance_scale: must be between 0.0 and 1000.0"),
+        ("--guidance_scale nan", "--guidance_scale"),
+        ("--seed -1", "--seed"),
+        ("--height 20", "--height: must be a multiple of 8, not 20; try 16"),
+        ("--width x", "--width: 'x' is no whole number"),
+        ("--batch_size 0", "--batch_size"),
+        ("--num_cols 0", "--num_cols"),
+        ("--num_threads 0", "--num_threads"),
+        ("--scheduler magic", "--scheduler: invalid choice: 'magic'"),
+        ("--device tpu", "--device: must be cpu, gpu or gpu:N"),
+        ("--prompts cat", "did you mean --prompt?"),
+    ],
+)
+def test_bad_values_are_refused_by_name(flags, message):
+    with pytest.raises(SettingsError) as refusal:
+        infer.main(flags.split())
+    assert message in str(refusal.value)
+
+
+def test_refusals_do_not_import_paddle():
+    code = (
+        "import sys, infer\n"
+        "try: infer.main(['--embeds', 'nowhere.pdparams'])\n"
+        "except Exception as error: print(error)\n"
+        "print('paddle' in sys.modules)"
+    )
+    lines = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+
+    assert "nowhere.pdparams" in lines[0] and lines[1] == "False"
+
+
+def test_the_process_ends_with_one_line_and_status_2():
+    done = subprocess.run([sys.executable, "infer.py", "--seed", "x"], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "error: --seed: 'x' is no whole number; see python infer.py --help\n"
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path, base):
+    file = embeds(tmp_path / "run", base)
+    output = ["--output_dir", str(tmp_path / "out")]
+    foreign = tmp_path / "taken"
+    foreign.mkdir()
+    (foreign / "manifest.json").write_text("{}")
+
+    with pytest.raises(EmbeddingFileError, match="nowhere"):
+        infer.main(["--embeds", "nowhere", *output])
+    with pytest.raises(SettingsError, match="stands twice"):
+        infer.main(["--embeds", file, file, *output])
+    with pytest.raises(OutputError, match="choose another"):
+        infer.main(["--embeds", file, "--output_dir", str(foreign)])
+    with pytest.raises(BaseModelError):
+        infer.main(["--embeds", file, "--pretrained_model_name_or_path", str(tmp_path), *output])
+
+
+def test_without_arguments_the_demo_is_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    infer.main(["--num_images", "1", "--num_inference_steps", "4", "--seed", "1"])
+
+    images = json.loads((tmp_path / "outputs/manifest.json").read_text())["runs"][0]["images"]
+    assert len(images) >= 5 and images[0]["guidance_scale"] < 7.5
+    with Image.open(tmp_path / "outputs" / images[0]["file"]) as image:
+        assert image.size == (64, 64)
+        assert np.asarray(image).std() > 20
+
+
+def test_prompts_guidance_and_steps_are_scanned_as_a_grid(tmp_path, base):
+    file = embeds(tmp_path / "run", base)
+
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", "the <cat-toy>", "--guidance_scale", "1", "3",
+                "--num_inference_steps", "1", "2", "--num_images", "1", "--seed", "7",
+                "--output_dir", str(tmp_path / "out")])  # fmt: skip
+
+    (run,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"]
+    assert [(i["prompt"], i["guidance_scale"], i["num_inference_steps"]) for i in run["images"]] == [
+        (prompt, scale, steps) for prompt in ("a <cat-toy>", "the <cat-toy>") for scale in (1, 3) for steps in (1, 2)
+    ]
+    pictures = {np.asarray(Image.open(tmp_path / "out" / i["file"])).tobytes() for i in run["images"]}
+    assert len(pictures) == 8

@@ -1,0 +1,180 @@
+"""The training command with every way to frame and mask pictures, on tiny random models."""
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+
+import train_textual_inversion
+from helpers.tiny_models import FAMILIES
+from helpers.training_runs import draw_pictures, launch, masks_of, rows_after, rows_in, set_up, short_run
+from textual_inversion.data import latents
+from textual_inversion.data.resizing import cut
+from textual_inversion.formats.embedding_file import read_embeddings
+from textual_inversion.system.errors import ImageError
+
+BARE = ("--only_save_embeds", "--eval_steps", "1")
+
+
+def mixed_pictures(folder, mode="RGB"):
+    """Pictures of three shapes: wide, square, high; with `mode` RGBA their right halves are transparent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    g = np.random.default_rng(1)
+    for number, (width, height) in enumerate([(60, 20), (32, 32), (20, 60), (33, 31)]):
+        blocks = g.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        picture = Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST).convert(mode)
+        if mode == "RGBA":
+            picture.paste((0, 0, 0, 0), (width // 2, 0, width, height))
+        picture.save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["squash", "center_crop", "random_crop", "bucket"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_way_of_framing_trains(tmp_path, capsys, mode, masked):
+    pictures = mixed_pictures(tmp_path / "mixed")
+    more = ["--mask_dir", str(masks_of(pictures, tmp_path / "masks"))] if masked else []
+
+    rows = rows_after(short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--resize_mode", mode, *more,
+                                "--overview"))  # fmt: skip
+
+    assert np.isfinite(rows["<cat-toy>"]).all()
+    said = capsys.readouterr().out
+    assert ("every sample anew" in said) == (mode == "random_crop")
+    assert ("pictures by bucket (width x height): 32x8: 1, 16x16: 2, 8x32: 1" in said) == (mode == "bucket")
+
+
+@pytest.mark.parametrize("mode", ["bucket", "random_crop"])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "sd1"])
+def test_other_families_are_framed_and_masked_alike(tmp_path, family, mode):
+    pictures = mixed_pictures(tmp_path / "mixed")
+    masks = str(masks_of(pictures, tmp_path / "masks"))
+    argv = short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--resize_mode", mode, "--mask_dir", masks,
+                     "--snr_gamma", "5", "--loss_type", "huber", family=family)  # fmt: skip
+
+    train_textual_inversion.main(argv)
+
+    (learned,) = read_embeddings(tmp_path / "out" / "learned_embeds.pdparams")
+    assert all(np.isfinite(rows).all() for rows in learned.vectors.values())
+
+
+@pytest.mark.parametrize(("mode", "encoded"), [("center_crop", []), ("bucket", []), ("random_crop", [2])])
+def test_only_random_crops_are_encoded_while_training(tmp_path, monkeypatch, mode, encoded):
+    run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--resize_mode", mode))
+    seen, posterior = [], latents._posterior
+    monkeypatch.setattr(
+        latents, "_posterior", lambda vae, pixels: (seen.append(len(pixels)), posterior(vae, pixels))[1]
+    )
+
+    run.cache.sample(run.samples.batch(0, range(2)))
+
+    assert seen == encoded
+
+
+def test_random_crops_are_the_vaes_view_of_the_pictures_parts(tmp_path, monkeypatch):
+    pictures = mixed_pictures(tmp_path / "mixed")
+    run = set_up(
+        monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--resize_mode", "random_crop")
+    )
+    batch = run.samples.batch(1, range(2))
+    noise = paddle.to_tensor(batch.posterior_noise)
+
+    crops = []
+    for image, share, flip in zip(batch.images, batch.crops, batch.flips, strict=True):
+        picture = Image.open(pictures / f"{image}.png")
+        scale = 16 / min(picture.size)
+        size = [max(16, round(side * scale)) for side in picture.size]
+        array = np.asarray(picture.resize(size, Image.Resampling.BILINEAR), np.float32).transpose(2, 0, 1) / 127.5 - 1
+        crops.append(cut(array, share, (16, 16), flipped=bool(flip)))
+    posterior = run.model.vae.encode(paddle.to_tensor(np.stack(crops))).latent_dist
+    expected = (posterior.mean + posterior.std * noise) * run.model.vae.config.scaling_factor
+
+    np.testing.assert_allclose(run.cache.sample(batch).numpy(), expected.numpy(), atol=1e-5)
+
+
+def test_transparency_counts_for_nothing_in_the_loss_and_pictures_lie_on_white(tmp_path, monkeypatch):
+    pictures = mixed_pictures(tmp_path / "cut-out", mode="RGBA")
+
+    run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--alpha_mask",
+                                        "--unmasked_weight", "0.25", "--flip_p", "0"))  # fmt: skip
+
+    weights = run.mask(run.samples.batch(0, range(2))).numpy()
+    assert weights.shape == (2, 1, 8, 8)
+    assert (weights[..., :3] == 1).all() and (weights[..., 5:] == 0.25).all()
+    assert all((pixels[:, :, 10:] > 0.99).all() for pixels in run.pixels)
+
+
+def test_the_model_is_told_the_size_of_each_buckets_pictures(tmp_path, monkeypatch):
+    from textual_inversion.models.base_model import BaseModel
+
+    told, seen, encode = [], [], BaseModel.encode_prompts
+    monkeypatch.setattr(BaseModel, "encode_prompts", lambda self, *what: (told.append(what[2]), encode(self, *what))[1])
+    monkeypatch.setattr(
+        latents.LatentCache, "sample", lambda self, batch, sample=latents.LatentCache.sample: seen.append(
+            tuple(2 * side for side in batch.noise.shape[2:])) or sample(self, batch)
+    )  # fmt: skip
+    pictures = mixed_pictures(tmp_path / "mixed")
+
+    argv = short_run(tmp_path, "--only_save_embeds", "--train_data_dir", str(pictures), "--resize_mode", "bucket",
+                     "--max_train_steps", "6", "--eval_steps", "0")  # fmt: skip
+    train_textual_inversion.main(argv)
+
+    assert told == seen and set(told) == {(8, 32), (16, 16), (32, 8)}
+
+
+def test_a_mask_that_is_missing_stops_the_run_before_a_model_is_loaded(tmp_path):
+    draw_pictures(tmp_path / "some", count=2)
+    argv = short_run(tmp_path, *BARE, "--mask_dir", str(tmp_path / "some"))
+    argv[argv.index("--pretrained_model_name_or_path") + 1] = str(tmp_path / "no-model")
+
+    with pytest.raises(ImageError, match="2.png"):
+        train_textual_inversion.main(argv)
+
+
+@pytest.mark.parametrize("mode", ["squash", "random_crop", "bucket"])
+def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode):
+    folders = [mixed_pictures(tmp_path / "first"), draw_pictures(tmp_path / "second", count=3)]
+    for folder in folders:
+        for path in folder.glob("[02].png"):
+            path.with_suffix(".txt").write_text(f"<one> two-logo as in {folder.name} {path.stem}")
+    masks = [str(masks_of(folder, tmp_path / f"masks-{folder.name}")) for folder in folders]
+    run = set_up(
+        monkeypatch,
+        short_run(tmp_path, *BARE, "--placeholder_token", "<one>", "two-logo", "--num_vectors", "1", "3",
+                  "--train_data_dir", *map(str, folders), "--mask_dir", *masks, "--resize_mode", mode,
+                  "--vector_shuffle", "--token_dropout", "0.3", "--gradient_accumulation_steps", "2"),
+    )  # fmt: skip
+    assert run.samples.global_batch == 4
+
+    for step in range(4):
+        whole = run.samples.batch(step, range(4))
+        for world_size, accumulation in ((1, 4), (2, 2), (4, 1)):
+            parts = [
+                batch
+                for rank in range(world_size)
+                for batch in run.samples.micro_batches(step, rank, world_size, accumulation)
+            ]
+            assert [p for part in parts for p in part.prompts] == whole.prompts
+            assert [v for part in parts for v in part.vectors] == whole.vectors
+            drawn = np.concatenate([run.cache.sample(part).numpy() for part in parts])
+            np.testing.assert_allclose(drawn, run.cache.sample(whole).numpy(), atol=1e-5)
+            np.testing.assert_array_equal(np.concatenate([run.mask(p).numpy() for p in parts]), run.mask(whole).numpy())
+            for name in ("images", "flips", "crops", "noise", "perturbation", "offset_noise", "timesteps"):
+                np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
+
+
+def test_two_processes_learn_two_words_in_buckets_as_one_does(tmp_path):
+    folders = [mixed_pictures(tmp_path / "first"), draw_pictures(tmp_path / "second", count=2)]
+    masks = [str(masks_of(folder, tmp_path / f"masks-{folder.name}")) for folder in folders]
+    common = ["--only_save_embeds", "--placeholder_token", "<one>", "<two>", "--train_data_dir", *map(str, folders),
+              "--mask_dir", *masks, "--resize_mode", "bucket", "--train_batch_size", "1", "--max_train_steps", "4",
+              "--learning_rate", "0.003", "--snr_gamma", "5", "--num_threads", "1"]  # fmt: skip
+    one = short_run(tmp_path, *common, "--gradient_accumulation_steps", "2", "--output_dir", str(tmp_path / "one"))
+    two = short_run(tmp_path, *common, "--gradient_accumulation_steps", "1", "--output_dir", str(tmp_path / "two"))
+
+    launch(one, processes=1, cwd=tmp_path)
+    launch(two, processes=2, cwd=tmp_path)
+
+    alone, together = (rows_in(argv, "learned_embeds.pdparams") for argv in (one, two))
+    for word in ("<one>", "<two>"):
+        np.testing.assert_array_equal(together[word], alone[word])

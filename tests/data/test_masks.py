@@ -1,0 +1,186 @@
+"""Masks are found, checked, and follow their pictures through framing, crops and flips."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from textual_inversion.data.masks import Masks, alpha_masks, check_alpha, find_masks, masks_for, read_masks
+from textual_inversion.data.resizing import Framing
+from textual_inversion.system.errors import ImageError
+
+
+def write(folder, *names, mode="L", size=(40, 20), color=255):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        Image.new(mode, size, color).save(folder / name)
+    return [folder / name for name in names]
+
+
+def silent(_):
+    pass
+
+
+# ------------------------------------------------------------------------------------------------- found and checked
+
+
+def test_masks_have_their_pictures_names_whatever_the_ending(tmp_path):
+    pictures = write(tmp_path / "pictures", "2.jpg", "10.png")
+    write(tmp_path / "masks", "10.bmp", "2.png", "3.png")
+    notes = []
+
+    found = find_masks(tmp_path / "masks", pictures, notes.append)
+
+    assert [path.name for path in found] == ["2.png", "10.bmp"]
+    assert len(notes) == 1 and notes[0].endswith("no picture for 3")
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [(["1.png"], "no mask for .*2.png; add 2.png"), (["1.png", "2.png", "2.bmp"], "2.bmp and 2.png")],
+)
+def test_a_missing_and_a_double_mask_are_named(tmp_path, names, reason):
+    pictures = write(tmp_path / "pictures", "1.png", "2.png")
+    write(tmp_path / "masks", *names)
+
+    with pytest.raises(ImageError, match=reason):
+        find_masks(tmp_path / "masks", pictures, silent)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ImageError, match="nowhere"):
+        find_masks(tmp_path / "nowhere", [tmp_path / "1.png"], silent)
+
+
+def test_a_smaller_mask_of_the_same_shape_is_enlarged(tmp_path):
+    paths = write(tmp_path, "1.png", size=(21, 10))
+
+    (mask,) = read_masks(paths, [Image.new("RGB", (400, 192))], silent)
+
+    assert (mask.size, mask.mode, mask.getextrema()) == ((400, 192), "L", (255, 255))
+
+
+def test_what_is_transparent_in_a_mask_does_not_count_and_a_white_one_is_said(tmp_path):
+    cutout = Image.new("RGBA", (40, 20), (255, 255, 255, 0))
+    cutout.paste((255, 255, 255, 255), (0, 0, 10, 20))
+    cutout.save(tmp_path / "1.png")
+    paths, notes = [tmp_path / "1.png", *write(tmp_path, "2.png")], []
+
+    first, second = read_masks(paths, [Image.new("RGB", (40, 20))] * 2, notes.append)
+
+    assert np.array_equal(np.asarray(first)[:, :10], np.full((20, 10), 255)) and not np.asarray(first)[:, 10:].any()
+    assert second.getextrema() == (255, 255)
+    assert notes == [f"{paths[1]}: is white everywhere, all of its picture counts"]
+
+
+@pytest.mark.parametrize("source", ["folder", "alpha"])
+def test_a_mask_of_which_framing_leaves_nothing_is_named(tmp_path, source):
+    picture = Image.new("RGBA", (160, 64), (9, 9, 9, 0))
+    picture.paste((255, 255, 255, 255), (0, 0, 20, 64))  # cut off by a centred square
+    picture.save(tmp_path / "1.png")
+    paths = [tmp_path / "1.png"]
+    made = alpha_masks(paths, silent) if source == "alpha" else read_masks(paths, [picture], silent)
+    crop = Framing("center_crop", 64, 64, "bicubic", 8)
+
+    with pytest.raises(ImageError, match="1.png: is black in all that framing leaves of it"):
+        Masks(made, crop, [(64, 64)], [0], 8)
+    assert Masks(made, crop, [(64, 64)], [0], 8, 0.5)
+    assert Masks(made, Framing("squash", 64, 64, "bicubic", 8), [(64, 64)], [0], 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "color", "reason"), [((20, 40), 255, "20x40.*40x20"), ((40, 20), 0, "black everywhere")]
+)
+def test_a_mask_of_another_shape_and_a_black_one_are_refused(tmp_path, size, color, reason):
+    paths = write(tmp_path, "1.png", size=size, color=color)
+
+    with pytest.raises(ImageError, match=f"1.png: is {reason}"):
+        read_masks(paths, [Image.new("RGB", (40, 20))], silent)
+
+
+def half_transparent(path):
+    picture = Image.new("RGBA", (40, 20), (255, 0, 0, 255))
+    picture.paste((0, 0, 255, 0), (20, 0, 40, 20))
+    picture.save(path)
+    return path
+
+
+def test_transparency_is_a_mask_and_an_opaque_picture_counts_whole(tmp_path):
+    paths = [half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")]
+    notes = []
+
+    masks = alpha_masks(paths, notes.append)
+
+    assert [mask.getpixel((5, 5)) for mask in masks] == [255, 255]
+    assert [mask.getpixel((35, 5)) for mask in masks] == [0, 255]
+    assert len(notes) == 1 and "2.jpg" in notes[0]
+
+
+def test_pictures_of_which_none_is_transparent_are_refused(tmp_path):
+    one, other = alpha_masks([half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")], silent)
+
+    check_alpha([one, other])
+    with pytest.raises(ImageError, match="--alpha_mask has nothing to go by"):
+        check_alpha([other, other])
+
+
+def test_masks_come_from_where_they_are_asked_for(tmp_path):
+    paths = [half_transparent(tmp_path / "1.png")]
+    write(tmp_path / "masks", "1.png", color=128)
+    pictures = [Image.new("RGB", (40, 20))]
+
+    assert masks_for(pictures, paths, None, alpha=False, note=silent) == []
+    assert masks_for(pictures, paths, None, alpha=True, note=silent)[0].getpixel((35, 5)) == 0
+    assert masks_for(pictures, paths, str(tmp_path / "masks"), alpha=False, note=silent)[0].getpixel((35, 5)) == 128
+
+
+# ----------------------------------------------------------------------------------------- through framing to latents
+
+
+def batch(images, flips, crops=None, bucket=0):
+    crops = np.full((len(images), 2), 0.5) if crops is None else np.array(crops)
+    return SimpleNamespace(images=np.array(images), flips=np.array(flips), crops=crops, bucket=bucket)
+
+
+def left_white(width, height, white):
+    mask = Image.new("L", (width, height), 0)
+    mask.paste(255, (0, 0, white, height))
+    return mask
+
+
+def test_weights_are_averages_over_each_latents_pixels_and_follow_flips():
+    framing = Framing("squash", 8, 8, "nearest")
+    masks = Masks([left_white(8, 8, 3), left_white(8, 8, 8)], framing, [(8, 8)], [0, 0], factor=2)
+
+    weights = masks.weights(batch([0, 0, 1], [False, True, True]))
+
+    assert weights.shape == (3, 1, 4, 4) and weights.dtype == np.float32
+    np.testing.assert_array_equal(weights[0, 0], [[1, 0.5, 0, 0]] * 4)
+    np.testing.assert_array_equal(weights[1, 0], [[0, 0, 0.5, 1]] * 4)
+    np.testing.assert_array_equal(weights[2, 0], np.ones((4, 4)))
+
+
+def test_the_background_has_the_weight_that_is_asked_for():
+    masks = Masks([left_white(8, 8, 3)], Framing("squash", 8, 8, "nearest"), [(8, 8)], [0], 2, unmasked_weight=0.2)
+
+    np.testing.assert_allclose(masks.weights(batch([0], [False]))[0, 0, 0], [1, 0.6, 0.2, 0.2], atol=1e-6)
+
+
+def test_weights_follow_random_crops_as_pictures_do():
+    framing = Framing("random_crop", 8, 8, "nearest")
+    masks = Masks([left_white(16, 8, 6)], framing, [(8, 8)], [0], factor=2)
+
+    weights = masks.weights(batch([0] * 3, [False, False, True], [(0, 0), (0, 0.5), (0, 0.3)]))
+
+    np.testing.assert_array_equal(weights[:, 0, 0], [[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1]])
+
+
+def test_weights_have_their_buckets_shape():
+    framing, shapes = Framing("bucket", 16, 16, "nearest"), [(8, 24), (16, 16)]
+    masks = Masks([left_white(48, 16, 24), left_white(16, 16, 8)], framing, shapes, [0, 1], factor=4)
+
+    wide, square = masks.weights(batch([0], [False], bucket=0)), masks.weights(batch([1], [True], bucket=1))
+
+    np.testing.assert_array_equal(wide[0, 0], [[1, 1, 1, 0, 0, 0]] * 2)
+    np.testing.assert_array_equal(square[0, 0], [[0, 0, 1, 1]] * 4)

@@ -1,0 +1,192 @@
+"""What ranks must have in common, and what every one of them says when they have not."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from helpers.node_runs import free_port
+from helpers.paths import ROOT
+from textual_inversion.cli.train_arguments import build_parser, parse_arguments
+from textual_inversion.distributed import consistency
+from textual_inversion.system.errors import SettingsError
+
+REAL = ["--pretrained_model_name_or_path", "some/model"]
+
+
+class Store:
+    """A key-value store as the launcher's, for threads."""
+
+    def __init__(self):
+        self._values, self._lock = {}, threading.Lock()
+
+    def add(self, name, number):
+        with self._lock:
+            self._values[name] = self._values.get(name, 0) + number
+            return self._values[name]
+
+    def set(self, name, value):
+        self._values[name] = value.encode()
+
+    def get(self, name):
+        return self._values[name]
+
+
+def judgements(*facts):
+    """What each rank says to the facts of all: None, or its error."""
+    store, said = Store(), {}
+
+    def judge(rank):
+        try:
+            consistency.agree(store, rank, len(facts), facts[rank])
+            said[rank] = None
+        except SettingsError as error:
+            said[rank] = str(error)
+
+    threads = [threading.Thread(target=judge, args=(rank,)) for rank in range(len(facts))]
+    for thread in reversed(threads):
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return [said[rank] for rank in range(len(facts))]
+
+
+def program(*flags, **changed):
+    return consistency.of_program(parse_arguments([*REAL, *flags])) | changed
+
+
+@pytest.fixture
+def named_node(monkeypatch):
+    monkeypatch.setattr(consistency.platform, "node", lambda: "node-a")
+
+
+def test_equal_ranks_agree_time_and_again():
+    assert judgements(program(), program(), program()) == [None] * 3
+    store = Store()
+    for facts in ({"data": {"a": 1}}, {"data": {"b": 2}}):
+        threads = [threading.Thread(target=consistency.agree, args=(store, rank, 2, facts)) for rank in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--learning_rate", "0.02"], "--learning_rate (0.02, there 0.0001)"),
+        (["--train_batch_size", "3"], "--train_batch_size (3, there 16)"),
+        (["--gradient_accumulation_steps", "2"], "--gradient_accumulation_steps (2, there 1)"),
+        (["--seed", "1"], "--seed (1, there None)"),
+        (["--save_steps", "7"], "--save_steps (7, there 500)"),
+        (["--eval_steps", "7"], "--eval_steps (7, there 100)"),
+        (["--checkpointing_steps", "7"], "--checkpointing_steps (7, there 500)"),
+        (["--placeholder_token", "<dog>"], "--placeholder_token (<dog>, there <cat-toy>)"),
+        (["--resume_from_checkpoint", "latest"], "--resume_from_checkpoint (True, there False)"),
+        (["--validation_prompt", "a <cat-toy>"], "the sample prompts"),
+        (["--keep_best"], "--keep_best (True, there False)"),
+    ],
+)
+def test_every_rank_refuses_another_flag_by_its_name_and_both_values(flags, named, named_node):
+    said = judgements(program(), program(*flags), program())
+
+    assert said[0] == said[1] == said[2]
+    assert said[0].startswith("the processes of this run differ from rank 0 (node-a): rank 1 (node-a) in ")
+    assert said[0].endswith("; start every node with the same flags") and named in said[0]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--num_threads", "3", "--dataloader_num_workers", "2", "--device", "cpu"],
+        ["--output_dir", "elsewhere", "--logging_dir", "other", "--cache_dir", "/tmp/cache"],
+        ["--hub_token", "hf_secret", "--gradient_checkpointing"],
+    ],
+)
+def test_what_belongs_to_one_machine_may_differ_and_secrets_stay_there(flags):
+    facts = program(*flags)
+
+    assert judgements(program(), facts) == [None, None]
+    assert "secret" not in str(facts) and "elsewhere" not in str(facts)
+
+
+def test_every_flag_is_compared_but_for_those_that_the_module_lists():
+    flags = {action.dest for action in build_parser()._actions} - {"help"}
+    compared = {name.removeprefix("--") for name in program()["flags"]}
+
+    assert compared | consistency._MAY_DIFFER >= flags
+    assert consistency._MAY_DIFFER - flags == {"concepts", "explicit", "demo_defaults"}
+
+
+def test_another_source_file_is_named_wherever_it_lies(tmp_path, named_node):
+    for folder in ("one", "two"):
+        (tmp_path / folder / "textual_inversion").mkdir(parents=True)
+        (tmp_path / folder / "train_textual_inversion.py").write_text("train()")
+        (tmp_path / folder / "textual_inversion" / "loss.py").write_text("loss()")
+    ours, theirs = consistency.of_source(tmp_path / "one"), consistency.of_source(tmp_path / "two")
+    assert ours == theirs and set(ours) == {"train_textual_inversion.py", "textual_inversion/loss.py"}
+
+    (tmp_path / "two" / "textual_inversion" / "loss.py").write_text("loss() * 2")
+    theirs = consistency.of_source(tmp_path / "two")
+    (said, _) = judgements({"program": ours}, {"program": theirs})
+
+    assert "rank 1 (node-a) in textual_inversion/loss.py; put the same version of the program on every machine" in said
+
+
+def test_the_programs_own_source_is_what_counts():
+    names = consistency.of_source(consistency.ROOT)
+    assert {"train_textual_inversion.py", "textual_inversion/agreement.py"} <= names.keys()
+    assert all(name.endswith(".py") for name in names)
+
+
+def test_all_differences_of_all_ranks_are_told_at_once_and_not_without_end(named_node):
+    ours = {"packages": {"paddlepaddle": "3.3.1"}, "flags": {f"--f{i}": 0 for i in range(9)}, "program": {}}
+    theirs = {"packages": {"paddlepaddle": "3.2.0"}, "flags": {f"--f{i}": 1 for i in range(9)}, "program": {}}
+    two = {**ours, "packages": {}}
+
+    said = judgements(ours, two, theirs, theirs)
+
+    assert len(set(said)) == 1
+    assert "rank 1 (node-a) in paddlepaddle (None, there 3.3.1); rank 2 (node-a), 3 (node-a) in " in said[0]
+    assert "paddlepaddle (3.2.0, there 3.3.1), --f0 (1, there 0)" in said[0] and "--f3" in said[0]
+    assert "5 more; " in said[0] and "--f4" not in said[0]
+    assert said[0].endswith("install the same versions on every machine, and start every node with the same flags")
+
+
+def test_data_is_named_without_its_hash(named_node):
+    ours = {"the training pictures": "a" * 64, "the masks": "b" * 64, "the global batch": 4, "--height": 512}
+
+    (said, _) = judgements({"data": ours}, {"data": {**ours, "the training pictures": "c" * 64, "--height": 256}})
+
+    assert "rank 1 (node-a) in --height (256, there 512), the training pictures; give every node the same" in said
+    assert "aaa" not in said
+
+
+STORM = """
+import os, signal, subprocess, sys
+sys.path.insert(0, {root!r})
+from paddle.base.core import TCPStore
+from textual_inversion.distributed import consistency
+
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+store = TCPStore("127.0.0.1", {port}, True, 1, 30)
+send = f"import os, time; [(os.kill({{os.getpid()}}, 15), time.sleep(0.001)) for _ in range(500)]"
+storm, count = subprocess.Popen([sys.executable, "-c", send]), 0
+while storm.poll() is None:
+    count += 1
+    agreement.meet(store, f"meeting {{count}}", 1)
+assert len(heard) > 3 and count > 3
+print("all met")
+"""
+
+
+def test_signals_do_not_come_between_a_question_to_the_store_and_its_answer():
+    """A launcher sends SIGTERM three times; the store takes an interrupted wait for a broken connection."""
+    script = STORM.format(root=str(ROOT), port=free_port())
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+
+    assert done.stdout == "all met\n", done.stderr

@@ -1,0 +1,140 @@
+"""Embeddings by path, by folder and by hub name, from a hub on this machine."""
+
+import json
+
+import numpy as np
+import pytest
+
+import infer
+import score
+from helpers.local_hub import LocalHub, use
+from helpers.tiny_models import build_model
+from helpers.torch_samples import TORCH_FILES
+from textual_inversion.embeddings.files import read_concept_files
+from textual_inversion.embeddings.sources import find_embedding_files
+from textual_inversion.formats.embedding_file import (
+    LearnedEmbedding,
+    read_embeddings,
+    write_pdparams,
+    write_safetensors,
+)
+from textual_inversion.system.errors import EmbeddingFileError
+
+NAME = "sd-concepts-library/cat-toy"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with LocalHub() as local:
+        use(local, monkeypatch, tmp_path / "cache")
+        monkeypatch.chdir(tmp_path)
+        yield local
+
+
+def learned(word="<cat-toy>"):
+    rows = np.random.default_rng(1).standard_normal((2, 32)).astype(np.float32)
+    return LearnedEmbedding(word, {"text_encoder": rows})
+
+
+def as_bytes(tmp_path, write, value, name):
+    write(tmp_path / name, value)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    return content
+
+
+def test_a_concept_of_the_library_is_fetched_alone_and_then_kept(hub):
+    hub.repositories[NAME] = {
+        "learned_embeds.bin": TORCH_FILES["diffusers_bin"],
+        "token_identifier.txt": b"<other>",
+        "concept_images/0.jpeg": b"x",
+        "README.md": b"x",
+    }
+
+    (path,) = find_embedding_files(NAME)
+
+    assert path.name == "learned_embeds.bin" and path.read_bytes() == TORCH_FILES["diffusers_bin"]
+    assert [concept.placeholder_token for concept in read_embeddings(path)] == ["<cat>"]  # its key
+    fetched = {line.rpartition("/")[2] for line in hub.requests if line.startswith("GET") and "/resolve/" in line}
+    assert fetched == {"learned_embeds.bin"}
+    asked = len(hub.requests)
+    assert find_embedding_files(NAME) == [path] and len(hub.requests) == asked
+
+
+def test_of_several_files_one_is_taken_and_what_it_is_decides_the_safe_reader(hub, tmp_path):
+    hub.repositories[NAME] = {
+        "learned_embeds.bin": b"cos\nsystem\n(S'false'\ntR.",
+        "learned_embeds.pdparams": b"x",
+        "learned_embeds.safetensors": as_bytes(tmp_path, write_safetensors, learned(), "a"),
+    }
+    assert find_embedding_files(NAME)[0].name == "learned_embeds.safetensors"
+
+    hub.repositories["me/evil"] = {"learned_embeds.bin": b"cos\nsystem\n(S'touch run'\ntR."}
+    with pytest.raises(EmbeddingFileError):
+        read_concept_files(["me/evil"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_path_that_exists_wins(hub, tmp_path):
+    hub.repositories[NAME] = {"learned_embeds.bin": TORCH_FILES["diffusers_bin"]}
+    folder = tmp_path / NAME
+    folder.mkdir(parents=True)
+    for name in ("learned_embeds.safetensors", "learned_embeds.pdparams"):
+        (folder / name).write_bytes(b"here")
+
+    (path,) = find_embedding_files(NAME)
+    assert path.resolve() == folder / "learned_embeds.pdparams"
+    assert find_embedding_files(folder / "learned_embeds.safetensors") == [folder / "learned_embeds.safetensors"]
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["out/learned_embeds.pdparams", "here/learned", "/a/b", "a/b/c", "cat-toy", "~/x", "../a"]
+)
+def test_what_looks_like_a_missing_file_is_not_looked_for_on_the_hub(hub, tmp_path, name):
+    (tmp_path / "here").mkdir()
+
+    assert len(find_embedding_files(name)) == 1
+    with pytest.raises(EmbeddingFileError):
+        read_concept_files([name])
+    assert hub.requests == []
+
+
+def test_what_the_hub_does_not_give_is_one_line(hub, monkeypatch):
+    hub.repositories["me/model"] = {"unet/model.safetensors": b"x"}
+    hub.repositories[NAME] = {"learned_embeds.bin": b"x"}
+
+    def message(name=NAME):
+        with pytest.raises(EmbeddingFileError) as caught:
+            find_embedding_files(name)
+        assert "\n" not in str(caught.value) and name in str(caught.value)
+        return str(caught.value)
+
+    assert "it is no learned word" in message("me/model")
+    assert "no public repository of this name" in message("me/nothing")
+    hub.refused = {"/api/models": 503}
+    assert "the hub answered 503; give a file instead" in message()
+    hub.stop()
+    assert "the hub cannot be reached; give a file instead" in message()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE forbids" in message()
+
+
+def test_a_folder_without_embeddings_is_named(tmp_path):
+    with pytest.raises(EmbeddingFileError, match="holds none of"):
+        find_embedding_files(tmp_path)
+
+
+def test_the_commands_draw_and_score_words_of_the_hub_and_of_a_runs_folder(hub, tmp_path, monkeypatch):
+    base = build_model(tmp_path / "base")
+    hub.repositories[NAME] = {"learned_embeds.safetensors": as_bytes(tmp_path, write_safetensors, learned(), "a")}
+    (tmp_path / "run").mkdir()
+    write_pdparams(tmp_path / "run" / "learned_embeds.pdparams", [learned("<dog>")])
+    quick = ["--num_images", "1", "--num_inference_steps", "1", "--seed", "1", "--prompt", "<cat-toy> and <dog>"]
+
+    infer.main(["--embeds", NAME, "run", "--pretrained_model_name_or_path", str(base), *quick])
+
+    (run,) = json.loads((tmp_path / "outputs" / "manifest.json").read_text())["runs"]
+    assert [entry["words"] for entry in run["embeds"]] == [["<cat-toy>"], ["<dog>"]]
+    with pytest.raises(Exception, match="does not say which pictures"):
+        score.main(["--embeds", NAME])

@@ -1,0 +1,136 @@
+"""The score: what is generated, what is compared with what."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.tiny_clip import build_clip
+from helpers.tiny_models import build_model
+from textual_inversion.evaluation import scoring
+from textual_inversion.evaluation.clip import ClipScorer
+from textual_inversion.evaluation.scoring import Protocol, Similarity
+from textual_inversion.generation.generate import generate
+from textual_inversion.models.base_model import load_base_model
+
+QUICK = Protocol(num_images=3, num_inference_steps=1, guidance_scale=1.0, seed=5)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load_base_model(build_model(tmp_path_factory.mktemp("base") / "sd1"))
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    return ClipScorer(build_clip(tmp_path_factory.mktemp("clip")))
+
+
+def pictures(n, seed=0):
+    draws = np.random.default_rng(seed).integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    return [Image.fromarray(draw) for draw in draws]
+
+
+class Recorder:
+    def __init__(self):
+        self.steps = []
+
+    def update(self, step, **figures):
+        self.steps.append(step)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain"), [("object", "a photo of a <w>"), ("style", "a picture in the style of <w>")]
+)
+def test_prompts_and_seeds(kind, plain):
+    requests = Protocol(kind, num_images=8, seed=5).requests("<w>")
+
+    assert [r.prompt for r in requests[:8]] == [plain] * 8
+    assert [r.seed for r in requests[:8]] == list(range(5, 13))
+    assert len(requests) == 8 + 7 * 2 and {r.seed for r in requests[8:]} == {5, 6}  # 8 over 7 edits, rounded up
+    assert all("<w>" in r.prompt and "{}" not in r.prompt for r in requests)
+
+
+def test_the_papers_count_can_be_asked_for():
+    protocol = Protocol(num_images=64, images_per_edit_prompt=64, num_inference_steps=50)
+
+    assert len(protocol.requests("<w>")) == 8 * 64
+    assert protocol.steps(2) == 2 * 8 * 64 * 50
+
+
+def test_similarities_are_those_of_the_generated_images(model, scorer):
+    training = scorer.image_features(pictures(4))
+
+    (measured,) = scoring.measure(model, scorer, ["cat"], training, QUICK)
+
+    features = scorer.image_features(generate(model, QUICK.requests("cat"), batch_size=8))
+    text = scorer.text_features(["a photo of a on the beach"])
+    assert measured.image == pytest.approx(float((features[:3] @ training.T).mean()), abs=1e-4)
+    assert measured.text_by_edit["a photo of a {} on the beach"] == pytest.approx(
+        float(features[3] @ text[0]), abs=1e-4
+    )
+    assert measured.text == pytest.approx(np.mean(list(measured.text_by_edit.values())))
+
+
+def test_score_compares_the_word_with_the_initializer_from_the_same_seeds(model, scorer):
+    progress = Recorder()
+
+    result = scoring.score(
+        model, scorer, word="cat", initializer="cat", training_images=pictures(4), protocol=QUICK, progress=progress
+    )
+
+    baseline, concept = result["baseline"], result["concept"]
+    assert baseline["word"] == concept["word"] == "cat"
+    assert concept["image_similarity"] == pytest.approx(baseline["image_similarity"], abs=1e-4)
+    assert concept["text_by_edit"] == pytest.approx(baseline["text_by_edit"], abs=1e-4)
+    assert result["share_of_the_way"] == pytest.approx(0.0, abs=0.01)
+    assert progress.steps[-1] == QUICK.steps(2)
+    assert json.loads(json.dumps(result)) == result
+
+
+@pytest.mark.parametrize(("kind", "word"), [("object", "toy"), ("style", "style")])
+def test_without_an_initializer_a_generic_word_is_the_baseline(model, scorer, kind, word):
+    protocol = Protocol(kind, num_images=1, num_inference_steps=1, guidance_scale=1.0)
+
+    result = scoring.score(model, scorer, word="dog", training_images=pictures(2), protocol=protocol)
+
+    assert (result["baseline"]["word"], result["concept"]["word"]) == (word, "dog")
+
+
+def test_the_ceiling_is_that_of_fresh_pictures_where_there_are_any(scorer):
+    training, fresh = scorer.image_features(pictures(4)), pictures(3, seed=9)
+
+    expected = float((scorer.image_features(fresh) @ training.T).mean())
+    assert scoring.ceiling(scorer, training, fresh) == pytest.approx(expected, abs=1e-5)
+    cosines = training @ training.T
+    assert scoring.ceiling(scorer, training) == pytest.approx((cosines.sum() - 4) / 12, abs=1e-5)
+    assert scoring.ceiling(scorer, training[:1]) is None
+
+
+def test_shares():
+    result = scoring.report(
+        Similarity(0.2, 0.4, {}), Similarity(0.5, 0.3, {}), 0.6, word="<cat-toy>", initializer="toy"
+    )
+
+    assert result["share_of_the_way"] == pytest.approx(0.75)
+    assert result["text_ratio"] == pytest.approx(0.75)
+
+
+def test_the_table_shows_every_row():
+    result = scoring.report(
+        Similarity(0.2, 0.4, {}), Similarity(0.5, 0.3, {}), 0.6, word="<cat-toy>", initializer="toy"
+    )
+
+    lines = scoring.table(result).splitlines()
+
+    assert [line.split()[-2:] for line in lines[1:4]] == [["0.200", "0.400"], ["0.500", "0.300"], ["0.600", "-"]]
+    assert "<cat-toy>" in lines[2] and lines[4].split()[2:] == ["75", "%", "of", "the", "way", "75", "%", "kept"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_table_without_a_ceiling():
+    result = scoring.report(Similarity(0.2, -0.1, {}), Similarity(0.5, 0.3, {}), None, word="<w>", initializer="toy")
+
+    assert result["share_of_the_way"] is None and result["text_ratio"] is None
+    assert scoring.table(result).splitlines()[-1].split() == ["concept's", "share", "-", "-"]

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from helpers.embedding_samples import read_one
+from helpers.strangers import VECTORS
+from helpers.torch_samples import TORCH_FILES
+from textual_inversion.formats.embedding_file import NotAnEmbedding, WrongValues
+from textual_inversion.formats.safetensors_file import safetensors_bytes
+
+
+@pytest.mark.parametrize("key", ["emb_params", "emp_params", "*"])
+def test_files_without_a_name_take_that_of_the_file(tmp_path, key):
+    assert read_one(tmp_path, safetensors_bytes({key: VECTORS}, {})).placeholder_token == "my-cat"
+
+
+def test_output_vectors_of_onetrainer_are_named_as_left_out(tmp_path):
+    tensors = {"clip_l": VECTORS, "clip_g": VECTORS, "clip_l_out": VECTORS, "clip_g_out": VECTORS}
+    read = read_one(tmp_path, safetensors_bytes(tensors, {}))
+    assert (list(read.vectors), read.metadata["left_out"]) == (
+        ["text_encoder", "text_encoder_2"],
+        "clip_g_out, clip_l_out",
+    )
+    with pytest.raises(NotAnEmbedding, match="output vectors alone"):
+        read_one(tmp_path, safetensors_bytes({"emp_params_out": VECTORS}, {}))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "error", "words"),
+    [
+        ({"lora.down": np.ones((4, 320)), "lora.up": np.ones((640, 4))}, NotAnEmbedding, "a model or a LoRA"),
+        ({"conv": np.ones((4, 4, 3, 3)), "bias": np.ones(4)}, NotAnEmbedding, "a model or a LoRA"),
+        ({"table": np.ones((2000, 4))}, NotAnEmbedding, "a whole table"),
+        ({"clip_g": np.ones((1, 4))}, NotAnEmbedding, "without those for clip_l"),
+        ({"clip_l": np.ones((1, 4)), "clip_g": np.ones((2, 4))}, WrongValues, "1 vectors for one text encoder and 2"),
+        ({"clip_l": np.ones((1, 4)), "t5": np.ones((1, 4))}, NotAnEmbedding, "T5"),
+        ({"<t>": np.ones((1, 1, 4))}, WrongValues, r"shape \[1, 1, 4\]"),
+        ({"<t>": np.ones((0, 4))}, WrongValues, r"shape \[0, 4\]"),
+        ({"<t>": np.full((1, 4), np.nan)}, WrongValues, "NaN or infinite"),
+        ({"<t>": np.full((1, 4), np.inf)}, WrongValues, "NaN or infinite"),
+        ({}, NotAnEmbedding, "instead of learned vectors"),
+    ],
+)
+def test_other_contents_are_named(tmp_path, tensors, error, words):
+    with pytest.raises(error, match=words):
+        read_one(tmp_path, safetensors_bytes(tensors, {}))
+
+
+def test_whole_numbers_are_no_vectors(tmp_path):
+    with pytest.raises(WrongValues, match="int64 instead of floating-point"):
+        read_one(tmp_path, TORCH_FILES["integer_bin"])

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from textual_inversion.formats.embedding_file import (
+    LearnedEmbedding,
+    TokenTaken,
+    UnusableToken,
+    WrongWidth,
+    check_token,
+    check_width,
+)
+
+
+def embedding(**widths: int) -> LearnedEmbedding:
+    return LearnedEmbedding(
+        "<t>", {name: np.zeros((2, width), np.float32) for name, width in widths.items()}, {}, "f.pt"
+    )
+
+
+def test_a_fitting_width_passes():
+    check_width(embedding(text_encoder=768), 768, "sd")
+    check_width(embedding(text_encoder=768, text_encoder_2=1280), {"text_encoder": 768, "text_encoder_2": 1280}, "xl")
+
+
+def test_a_wrong_width_names_both_sides():
+    with pytest.raises(WrongWidth) as caught:
+        check_width(embedding(text_encoder=768), 1024, "stable-diffusion-2-1")
+    assert str(caught.value).startswith(
+        "f.pt: 768 values: made for Stable Diffusion 1.x; stable-diffusion-2-1 wants 1024 values: which is Stable Diff"
+    )
+
+
+def test_two_encoders_do_not_fit_one():
+    with pytest.raises(WrongWidth, match="768 . 1280 values: made for Stable Diffusion XL; sd wants 768"):
+        check_width(embedding(text_encoder=768, text_encoder_2=1280), 768, "sd")
+    with pytest.raises(WrongWidth, match="f.pt: 64 values; sd wants 768"):
+        check_width(embedding(text_encoder=64), 768, "sd")
+
+
+@pytest.mark.parametrize("token", ["<cat-toy>", "det-logo", "猫", "<t>_1"])
+def test_a_word_passes(token):
+    check_token(token, known={"cat"})
+
+
+@pytest.mark.parametrize("token", ["", " ", "my cat", "a\nb", "a\tb", "\x1b[31m", "a\u3000b"])
+def test_blanks_and_nothing_are_refused_in_one_line(token):
+    with pytest.raises(UnusableToken) as caught:
+        check_token(token, source="f.pt")
+    assert str(caught.value).startswith("f.pt: ") and str(caught.value).isprintable()
+
+
+def test_a_known_word_is_refused():
+    with pytest.raises(TokenTaken, match="'cat' is already a word of the tokenizer"):
+        check_token("cat", known={"cat": 1})

@@ -1,0 +1,233 @@
+"""Images depend on their request alone."""
+
+import numpy as np
+import paddle
+import pytest
+
+from helpers.tiny_models import build_model
+from textual_inversion.generation import generate as generation
+from textual_inversion.generation.generate import (
+    ImageRequest,
+    batches,
+    generate,
+    generate_each,
+    image_size,
+    noise_generator,
+    total_steps,
+)
+from textual_inversion.models.base_model import load_base_model
+from textual_inversion.models.prompt_encoder import attach_concepts
+from textual_inversion.models.schedulers import SCHEDULERS
+from textual_inversion.system.errors import SettingsError
+
+WORDS = ("cat", "dog", "toy")
+STOCHASTIC = ("ddpm", "euler-a", "kdpm2-a", "lcm")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load_base_model(build_model(tmp_path_factory.mktemp("base") / "sd1"))
+
+
+def requests(steps=3, guidance_scale=4.0, seeds=(1, 2)):
+    return [
+        ImageRequest(f"a photo of a {word}", seed, guidance_scale=guidance_scale, num_inference_steps=steps)
+        for seed in seeds
+        for word in WORDS
+    ]
+
+
+def pixels(images):
+    return np.stack([np.asarray(image, dtype=np.int16) for image in images])
+
+
+class Counted:
+    """Counts calls of a layer's forward and the samples in them."""
+
+    def __init__(self, layer):
+        self.samples = []
+        self._hook = layer.register_forward_pre_hook(lambda _, inputs: self.samples.append(inputs[0].shape[0]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._hook.remove()
+
+
+class Recorder:
+    """A progress that remembers."""
+
+    def __init__(self):
+        self.steps = []
+
+    def update(self, step, **figures):
+        self.steps.append(step)
+
+
+@pytest.mark.parametrize("scheduler", [None, *SCHEDULERS])
+def test_an_image_is_the_same_in_any_batch(model, scheduler):
+    wanted = requests()
+
+    together = pixels(generate(model, wanted, scheduler=scheduler, batch_size=6))
+    alone = pixels(generate(model, wanted[:2], scheduler=scheduler, batch_size=1))
+    shuffled = pixels(generate(model, wanted[::-1], scheduler=scheduler, batch_size=4))[::-1]
+
+    assert np.abs(together[:2] - alone).max() <= 1 and np.abs(together - shuffled).max() <= 1
+    assert np.abs(together[0] - together[3]).max() > 20  # another seed is another image
+
+
+@pytest.mark.parametrize("scheduler", STOCHASTIC)
+def test_stochastic_schedulers_do_not_hear_paddles_own_generator(model, scheduler):
+    wanted = requests()[:2]
+
+    paddle.seed(1)
+    first = pixels(generate(model, wanted, scheduler=scheduler))
+    paddle.seed(2)
+    second = pixels(generate(model, wanted, scheduler=scheduler))
+
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_first_noise_is_that_of_the_seed(model):
+    pipe = model.pipeline("ddim")
+    seen = []
+    scheduler_step = pipe.scheduler.step
+    pipe.scheduler.step = lambda out, t, sample, **kw: seen.append(sample) or scheduler_step(out, t, sample, **kw)
+
+    generate(model, requests(steps=1)[:2], pipeline=pipe)
+
+    expected = noise_generator(1).standard_normal((4, 8, 8), dtype=np.float32)
+    np.testing.assert_allclose(seen[0][0].numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(seen[0][1].numpy(), expected, rtol=1e-6)  # same seed, another prompt
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "pndm", "dpm++"])
+def test_images_are_those_of_ppdiffusers_own_call(model, scheduler):
+    latents = np.stack([noise_generator(seed).standard_normal((4, 8, 8), dtype=np.float32) for seed in (1, 2)])
+    settings = dict(num_inference_steps=4, guidance_scale=4.0)
+
+    expected = model.pipeline(scheduler)(
+        ["a red cat", "a blue dog"], negative_prompt=["bad", "dark"], latents=paddle.to_tensor(latents), **settings
+    ).images
+    wanted = [ImageRequest("a red cat", 1, "bad", **settings), ImageRequest("a blue dog", 2, "dark", **settings)]
+
+    np.testing.assert_array_equal(pixels(generate(model, wanted, scheduler=scheduler)), pixels(expected))
+
+
+def test_seeds_of_64_bits_are_all_different():
+    draws = [noise_generator(seed).standard_normal() for seed in (0, 1, 2**63, 2**63 + 1, 2**64 - 1)]
+
+    assert len(set(draws)) == len(draws)
+
+
+def test_each_distinct_prompt_is_encoded_once(model):
+    encoded = []
+    encode_prompts = model.encode_prompts
+    model.encode_prompts = lambda prompts: encoded.extend(prompts) or encode_prompts(prompts)
+    try:
+        generate(model, requests(seeds=(1, 2, 3)), batch_size=2)
+    finally:
+        del model.encode_prompts
+
+    assert sorted(encoded) == sorted(["", *(f"a photo of a {word}" for word in WORDS)])
+
+
+@pytest.mark.parametrize(("guidance_scale", "samples"), [(0.0, 3), (1.0, 3), (1.5, 6)])
+def test_without_guidance_half_the_work_is_done(model, guidance_scale, samples):
+    with Counted(model.unet) as counted:
+        generate(model, requests(steps=2, guidance_scale=guidance_scale, seeds=(1,)), scheduler="ddim")
+
+    assert counted.samples == [samples, samples]
+
+
+def test_the_negative_prompt_counts_only_with_guidance(model):
+    def image(negative_prompt, guidance_scale):
+        request = ImageRequest("a cat", 5, negative_prompt, guidance_scale, num_inference_steps=3)
+        return pixels(generate(model, [request]))
+
+    assert np.abs(image("", 5.0) - image("a dog", 5.0)).max() > 0
+    np.testing.assert_array_equal(image("", 1.0), image("a dog", 1.0))
+
+
+def test_only_alike_requests_share_a_batch_and_the_order_is_kept(model):
+    mixed = [
+        ImageRequest("a cat", 1, num_inference_steps=2),
+        ImageRequest("a dog", 2, num_inference_steps=3),
+        ImageRequest("a toy", 3, num_inference_steps=2),
+        ImageRequest("a cat", 4, guidance_scale=1.0, num_inference_steps=2),
+        ImageRequest("a dog", 5, num_inference_steps=2),
+    ]
+
+    assert batches(mixed, 2) == [[0, 2], [4], [1], [3]]
+    images = pixels(generate(model, mixed, batch_size=2))
+    for request, image in zip(mixed, images, strict=True):
+        assert np.abs(pixels(generate(model, [request]))[0] - image).max() <= 1
+
+
+def test_learned_words_act_once_and_only_through_the_models_own_encoder(model):
+    rows = np.random.default_rng(0).standard_normal((2, model.embedding_width)).astype(np.float32)
+    tower = model.towers[0]
+    plain = (tower.text_encoder.get_input_embeddings(), tower.encode_ids)
+    before = pixels(generate(model, [ImageRequest("a <cat-toy>", 1, num_inference_steps=2)]))
+    try:
+        attach_concepts(model, {"<cat-toy>": 2}, {tower.name: rows})
+        with Counted(tower.text_encoder) as counted:
+            after = pixels(generate(model, [ImageRequest("a <cat-toy>", 1, num_inference_steps=2)]))
+    finally:
+        tower.text_encoder.set_input_embeddings(plain[0])
+        tower.encode_ids = plain[1]
+
+    assert len(counted.samples) == 1  # the pipeline itself encoded nothing
+    assert np.abs(before - after).max() > 0
+
+
+def test_progress_counts_denoising_steps_of_all_images(model):
+    wanted = requests(steps=3)
+
+    for scheduler in ("ddim", "heun"):
+        progress = Recorder()
+        generate(model, wanted, scheduler=scheduler, batch_size=4, progress=progress)
+        assert progress.steps == sorted(progress.steps)
+        assert progress.steps[-1] == total_steps(wanted) == 18
+
+
+def test_images_come_batch_by_batch(model):
+    stream = generate_each(model, requests(), batch_size=2)
+
+    with Counted(model.unet) as counted:
+        assert [next(stream)[0], next(stream)[0]] == [0, 1]
+        calls = len(counted.samples)
+        assert next(stream)[0] == 2
+
+    assert 0 < calls < len(counted.samples)
+
+
+def test_size(model):
+    assert image_size(model) == (16, 16)
+    assert [image.size for image in generate(model, requests(steps=1)[:1], height=24, width=32)] == [(32, 24)]
+
+
+@pytest.mark.parametrize(("flag", "size"), [("--height", dict(height=20)), ("--width", dict(width=0))])
+def test_a_size_that_the_model_cannot_make_is_refused(model, flag, size):
+    with pytest.raises(SettingsError, match=f"{flag} .* multiples of 8; try"):
+        generate(model, requests()[:1], **size)
+
+
+def test_large_images_are_decoded_one_by_one_and_the_vae_is_left_as_it_was(model, monkeypatch):
+    monkeypatch.setattr(generation, "_SLICED_PIXELS", 24 * 24)
+    with Counted(model.vae.decoder) as counted:
+        generate(model, requests(steps=1)[:2], height=24, width=24, batch_size=2)
+        generate(model, requests(steps=1)[:2], batch_size=2)
+
+    assert counted.samples == [1, 1, 2]
+    assert model.vae.use_slicing is False
+
+
+def test_the_schedulers_module_gets_its_own_noise_back(model):
+    import ppdiffusers.schedulers.scheduling_ddpm as module
+
+    before = module.randn_tensor
+    generate(model, requests(steps=1)[:1], scheduler="ddpm")
+
+    assert module.randn_tensor is before

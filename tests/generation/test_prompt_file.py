@@ -1,0 +1,86 @@
+"""Prompts of sample pictures: files with options on each line."""
+
+import pytest
+
+from textual_inversion.generation.prompt_file import SamplePrompt, read_prompts, sample_prompts
+from textual_inversion.system.errors import SettingsError
+
+
+def written(tmp_path, text):
+    (tmp_path / "prompts.txt").write_text(text, encoding="utf-8")
+    return str(tmp_path / "prompts.txt")
+
+
+def test_lines_are_prompts_and_comments_are_not(tmp_path):
+    file = written(tmp_path, "\ufeff# mine\n\n  a <cat-toy>  \r\n#a dog\na well-known <cat-toy> -- it's #1, 一张照片\n")
+
+    assert read_prompts(file) == [
+        SamplePrompt("a <cat-toy>"),
+        SamplePrompt("a well-known <cat-toy> -- it's #1, 一张照片"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        '--seed 3 --guidance 5 --steps 20 --negative "blurry --dark, it\'s"',
+        '--d 3 --l 5.0 --s 20 --n "blurry --dark, it\'s"',
+        '--num_inference_steps=20 --guidance_scale=5 --seed=3 --negative_prompt="blurry --dark, it\'s"',
+    ],
+)
+def test_options_are_read_in_both_spellings(tmp_path, options):
+    (prompt,) = read_prompts(written(tmp_path, f"a <cat-toy> on the beach {options}\n"))
+
+    assert prompt == SamplePrompt("a <cat-toy> on the beach", 3, 5.0, 20, "blurry --dark, it's")
+
+
+def test_an_unquoted_negative_prompt_ends_at_the_next_option(tmp_path):
+    (prompt,) = read_prompts(written(tmp_path, "a <cat-toy> --n blurry, too dark --d 7"))
+
+    assert prompt == SamplePrompt("a <cat-toy>", seed=7, negative_prompt="blurry, too dark")
+    assert prompt.caption == "a <cat-toy> (seed 7, without blurry, too dark)"
+    assert (prompt.first_seed, SamplePrompt("a").first_seed, SamplePrompt("a").caption) == (7, 0, "a")
+
+
+def test_a_negative_prompt_may_be_empty(tmp_path):
+    assert read_prompts(written(tmp_path, "a --n '' --d 7")) == [SamplePrompt("a", seed=7)]
+
+
+def test_the_command_lines_prompts_come_first(tmp_path):
+    assert sample_prompts(["a --seed 3"], written(tmp_path, "b")) == [SamplePrompt("a --seed 3"), SamplePrompt("b")]
+    assert sample_prompts(None, None) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\nb --steps 0", "line 2: --steps: must be between 1 and 1000, not 0"),
+        ("a --seed x", "line 1: --seed: 'x' is no whole number"),
+        ("a --seed -1", "--seed: must be between 0"),
+        ("a --guidance nan", "--guidance: must be between 0"),
+        ("a --sede 1", "--sede is not an option of a prompt; did you mean --seed?"),
+        ("a --q", "--q is not an option of a prompt; there are --seed, --guidance, --steps and --negative"),
+        ("a --w 512 --h 512", "--w: sample pictures have the size of the training pictures"),
+        ("a --seed", "--seed lacks its value"),
+        ("a --n", "--n lacks its value"),
+        ("a --seed ''", "--seed lacks its value"),
+        ('a --n "blurry" , dark', "the quotation marks must hold all of"),
+        ("a --n 'blurry --dark, it's'", "the quotation marks must hold all of 'blurry"),
+        ("a --seed 1 --d 2", "--d says again"),
+        ("--seed 1", "no prompt before the options"),
+        ("# nothing\n\n", "holds no prompt"),
+    ],
+)
+def test_what_is_not_understood_is_said_with_its_line(tmp_path, text, message):
+    with pytest.raises(SettingsError) as caught:
+        read_prompts(written(tmp_path, text))
+
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="--validation_prompts_file .*none.txt cannot be read"):
+        read_prompts(tmp_path / "none.txt")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfea")
+    with pytest.raises(SettingsError, match="no text in UTF-8"):
+        read_prompts(tmp_path / "bytes.txt")

@@ -1,0 +1,36 @@
+"""Concepts to write, and what tests do with the files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings
+
+
+def concept(token: str = "<cat>", rows: int = 2, width: int = 4, seed: int = 0, **metadata: str) -> LearnedEmbedding:
+    values = np.random.default_rng(seed).standard_normal((rows, width), np.float32)
+    return LearnedEmbedding(token, {"text_encoder": values}, metadata)
+
+
+def concept_xl(token: str = "<cat>", rows: int = 2) -> LearnedEmbedding:
+    vectors = {"text_encoder": np.ones((rows, 4), np.float32), "text_encoder_2": np.full((rows, 6), 2, np.float32)}
+    return LearnedEmbedding(token, vectors)
+
+
+def stored(tmp_path: Path, data: bytes, name: str = "my-cat.xyz") -> Path:
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+def read_one(tmp_path: Path, data: bytes) -> LearnedEmbedding:
+    (read,) = read_embeddings(stored(tmp_path, data))
+    return read
+
+
+def assert_same(one: LearnedEmbedding, other: LearnedEmbedding) -> None:
+    assert one.placeholder_token == other.placeholder_token
+    assert list(one.vectors) == list(other.vectors)
+    for name in one.vectors:
+        assert one.vectors[name].dtype == np.float32
+        np.testing.assert_array_equal(one.vectors[name], other.vectors[name])

@@ -1,0 +1,62 @@
+"""Runs that a signal ends after a step, for the tests of going on."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import train_textual_inversion
+from textual_inversion.distributed.ranks import Ranks
+from textual_inversion.system.errors import Stopped
+
+# A program for the launcher: the training command, told to end during a step, on one of its processes only.
+STOPPED_RANK = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import train_textual_inversion
+from textual_inversion.system.errors import run_command
+
+steps, who, argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+prepare = train_textual_inversion.prepare_environment
+
+def prepared(*settings, **named):
+    said = prepare(*settings, **named)
+    from textual_inversion.distributed.ranks import Ranks
+    mean, calls = Ranks.mean_gradients, []
+
+    def told(self, *arguments):
+        calls.append(1)
+        if len(calls) == steps and os.environ["PADDLE_TRAINER_ID"] == who:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return mean(self, *arguments)
+
+    Ranks.mean_gradients = told
+    return said
+
+train_textual_inversion.prepare_environment = prepared
+run_command(lambda: train_textual_inversion.main(argv))
+"""
+
+
+def stopped_in(argv: list[str], step: int, number: int = signal.SIGTERM) -> Stopped:
+    """Run the training command in this process and send it a signal during a step; returns what it raised."""
+    mean, calls = Ranks.mean_gradients, []
+
+    def told(self, *arguments):
+        calls.append(1)
+        if len(calls) == step:
+            os.kill(os.getpid(), number)
+        return mean(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as caught:
+        patch.setattr(Ranks, "mean_gradients", told)
+        train_textual_inversion.main(argv)
+    return caught.value
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """The files that a run leaves besides its record, its checkpoints and its log."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != "run.json"]
+    kept = [path for path in files if path.relative_to(out).parts[0].split("-")[0] not in ("checkpoint", "logs")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in kept}

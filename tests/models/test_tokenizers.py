@@ -1,0 +1,95 @@
+"""Tokenizers: every file set gives the same ids; what is missing or does not fit is refused."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from helpers.tiny_models import WORDS, tree, write_tokenizer
+from textual_inversion.models.tokenizers import load_clip_tokenizer
+from textual_inversion.system.errors import BaseModelError
+
+TEXT = "A photo of THE cat, zürich 猫 it's 1234!"
+
+
+def changed(path: Path, **entries) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_words_are_one_token_and_all_other_text_is_read_byte_by_byte(tmp_path):
+    write_tokenizer(tmp_path)
+
+    tokenizer = load_clip_tokenizer(tmp_path, longest=77)
+
+    assert tokenizer.tokenize(" ".join(WORDS)) == [f"{word}</w>" for word in WORDS]
+    assert tokenizer.unk_token_id not in tokenizer.convert_tokens_to_ids(tokenizer.tokenize(TEXT))
+    assert (tokenizer.model_max_length, len(tokenizer)) == (77, tokenizer.eos_token_id + 1)
+
+
+def test_a_tokenizer_json_alone_gives_the_same_ids(tmp_path):
+    for name, json_only in (("two", False), ("one", True)):
+        write_tokenizer(tmp_path / name, json_only=json_only, pad="!")
+    before = tree(tmp_path)
+
+    two, one = (load_clip_tokenizer(tmp_path / name, longest=77) for name in ("two", "one"))
+
+    assert one(TEXT)["input_ids"] == two(TEXT)["input_ids"]
+    assert one.pad_token_id == two.pad_token_id == 0
+    assert tree(tmp_path) == before
+
+
+def test_a_rebuilt_tokenizer_can_be_saved_and_leaves_nothing_behind(tmp_path):
+    write_tokenizer(tmp_path / "one", json_only=True)
+    tokenizer = load_clip_tokenizer(tmp_path / "one", longest=77)
+    temporary = Path(tokenizer._files.name)
+
+    tokenizer.save_pretrained(str(tmp_path / "saved"))
+
+    assert (tmp_path / "saved/merges.txt").is_file() and temporary.is_dir()
+    del tokenizer
+    import gc
+
+    gc.collect()
+    assert not os.path.exists(temporary)
+
+
+def test_positions_of_the_text_encoder_limit_the_length(tmp_path):
+    write_tokenizer(tmp_path)
+    changed(tmp_path / "tokenizer_config.json", model_max_length=10**30)
+
+    assert load_clip_tokenizer(tmp_path, longest=40).model_max_length == 40
+
+
+@pytest.mark.parametrize("place", ["added_tokens.json", "tokenizer_config.json"])
+def test_added_tokens_get_the_ids_they_had(tmp_path, place):
+    size = len(write_tokenizer(tmp_path))
+    names = {"<cat>": size, "<cat>_1": size + 1}
+    if place == "added_tokens.json":
+        (tmp_path / place).write_text(json.dumps(names))
+    else:
+        decoder = {str(number): {"content": token, "special": False} for token, number in names.items()}
+        changed(tmp_path / place, added_tokens_decoder=decoder)
+
+    tokenizer = load_clip_tokenizer(tmp_path, longest=77)
+
+    assert tokenizer.convert_tokens_to_ids(tokenizer.tokenize("a <cat> <cat>_1")[1:]) == [size, size + 1]
+
+
+def test_a_gap_before_an_added_token_is_refused(tmp_path):
+    size = len(write_tokenizer(tmp_path))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<cat>": size + 5}))
+
+    with pytest.raises(BaseModelError, match=f"<cat> the id {size + 5}, where {size} would be next"):
+        load_clip_tokenizer(tmp_path, longest=77)
+
+
+def test_missing_damaged_and_foreign_files_are_refused(tmp_path):
+    with pytest.raises(BaseModelError, match=r"lacks vocab\.json and merges\.txt"):
+        load_clip_tokenizer(tmp_path, longest=77)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}))
+    with pytest.raises(BaseModelError, match="no CLIP tokenizer"):
+        load_clip_tokenizer(tmp_path, longest=77)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(BaseModelError, match="no readable JSON"):
+        load_clip_tokenizer(tmp_path, longest=77)

@@ -1,0 +1,255 @@
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from helpers.paths import ROOT
+from textual_inversion.system import atomic
+from textual_inversion.system.errors import OutputError
+
+STEPS_OF_A_FILE = ["create", "write", "flush", "rename"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def fail_at(monkeypatch, step: str, error: BaseException) -> None:
+    def fail(name: str) -> None:
+        if name == step:
+            raise error
+
+    monkeypatch.setattr(atomic, "_step", fail)
+
+
+def test_bytes_text_and_json_arrive(tmp_path):
+    atomic.write_bytes(tmp_path / "b", b"\x00" * (3 * atomic.CHUNK + 1))
+    atomic.write_text(tmp_path / "t", "猫")
+    atomic.write_json(tmp_path / "j", {"word": "猫"})
+    assert (tmp_path / "b").stat().st_size == 3 * atomic.CHUNK + 1
+    assert (tmp_path / "t").read_bytes() == "猫".encode()
+    assert json.loads((tmp_path / "j").read_bytes()) == {"word": "猫"}
+    assert names(tmp_path) == ["b", "j", "t"]
+
+
+def test_the_temporary_file_is_hidden_beside_its_target(tmp_path):
+    with atomic.replacing(tmp_path / "weights") as temporary:
+        temporary.write_bytes(b"new")
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(f".weights.tmp-{os.getpid()}-")
+        assert not (tmp_path / "weights").exists()
+    assert (tmp_path / "weights").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("step", STEPS_OF_A_FILE)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_failure_at_any_step_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch, step, number):
+    (tmp_path / "f").write_bytes(b"old")
+    fail_at(monkeypatch, step, OSError(number, os.strerror(number)))
+    with pytest.raises(OutputError, match=r"cannot write .*/f: ") as caught:
+        atomic.write_bytes(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"old" and names(tmp_path) == ["f"]
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interruption_passes_through_and_leaves_nothing(tmp_path, monkeypatch):
+    fail_at(monkeypatch, "flush", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_bytes(tmp_path / "f", b"new")
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_the_writer_is_its_own(tmp_path):
+    with pytest.raises(ValueError, match="mine"), atomic.replacing(tmp_path / "f"):
+        raise ValueError("mine")
+    assert names(tmp_path) == []
+
+
+def kill_at(step: str, call: str) -> int:
+    """Status of a process that is killed at `step` of the save `call`."""
+    program = f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        from textual_inversion.system import atomic
+        atomic._step = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {step!r} else None
+        {call}
+    """
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)]).returncode
+
+
+@pytest.mark.parametrize("step", [*STEPS_OF_A_FILE, "flush-folder"])
+def test_a_killed_process_leaves_the_old_file_or_the_new_one(tmp_path, step):
+    (tmp_path / "f").write_bytes(b"old")
+    assert kill_at(step, f"atomic.write_bytes({str(tmp_path / 'f')!r}, b'new')") == -signal.SIGKILL
+    assert (tmp_path / "f").read_bytes() == (b"new" if step == "flush-folder" else b"old")
+    atomic.remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("step", ["create", "flush", "exchange"])
+def test_a_killed_process_leaves_the_old_folder_whole(tmp_path, step):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "state").write_bytes(b"old")
+    call = f"with atomic.fill_folder({str(tmp_path / 'c')!r}) as f: (f / 'state').write_bytes(b'new')"
+    assert kill_at(step, call) == -signal.SIGKILL
+    assert (tmp_path / "c" / "state").read_bytes() == b"old"
+    atomic.remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["c"]
+
+
+def test_leftovers_of_running_processes_stay(tmp_path):
+    running = tmp_path / f".f.tmp-{os.getppid()}-0123abcd"
+    running.touch()
+    (tmp_path / ".f.tmp-notes").touch()
+    with atomic.replacing(tmp_path / "f") as own:
+        assert atomic.remove_leftovers(tmp_path) == []
+        assert own.exists() and running.exists()
+    assert atomic.remove_leftovers(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_come_from_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        atomic.write_bytes(tmp_path / "f", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == mode
+
+
+def test_a_replaced_file_hands_its_permissions_on(tmp_path):
+    (tmp_path / "f").touch(mode=0o600)
+    atomic.write_bytes(tmp_path / "f", b"new")
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o600
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "target")
+    atomic.write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "target").read_bytes() == b"new"
+
+
+def test_a_hard_linked_file_keeps_its_content_under_the_other_name(tmp_path):
+    (tmp_path / "base").write_bytes(b"base model")
+    os.link(tmp_path / "base", tmp_path / "f")
+    atomic.write_bytes(tmp_path / "f", b"new")
+    assert (tmp_path / "base").read_bytes() == b"base model"
+    assert (tmp_path / "f").read_bytes() == b"new"
+
+
+def test_what_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in {
+        "absent/f": "is not there; make it first",
+        "file/f": "is not a folder",
+        "folder": "a folder has that name",
+        "circle": "in a circle",
+        "pipe": "a device or a pipe",
+        "n" * 300: "too long",
+    }.items():
+        with pytest.raises(OutputError, match=reason):
+            atomic.write_bytes(tmp_path / path, b"")
+    assert names(tmp_path) == ["circle", "file", "folder", "pipe"] and names(tmp_path / "folder") == []
+
+
+def test_a_device_is_not_replaced():
+    with pytest.raises(OutputError, match="a device or a pipe"):
+        atomic.write_bytes("/dev/null", b"")
+
+
+def test_a_name_of_full_length_can_be_written(tmp_path):
+    name = "猫" * 85  # 255 bytes
+    atomic.write_bytes(tmp_path / name, b"x")
+    assert names(tmp_path) == [name]
+
+
+def test_a_folder_appears_complete(tmp_path):
+    with atomic.fill_folder(tmp_path / "checkpoint-1") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "state").write_bytes(b"1")
+        assert not (tmp_path / "checkpoint-1").exists()
+    assert (tmp_path / "checkpoint-1" / "deep" / "state").read_bytes() == b"1"
+    assert names(tmp_path) == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced_whole(tmp_path, monkeypatch, exchange):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "old").touch()
+    if not exchange:
+        monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    with atomic.fill_folder(tmp_path / "c") as folder:
+        (folder / "new").touch()
+    assert names(tmp_path) == ["c"] and names(tmp_path / "c") == ["new"]
+
+
+@pytest.mark.parametrize("step", ["create", "flush", "exchange"])
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path, monkeypatch, step):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "old").touch()
+    fail_at(monkeypatch, step, OSError(errno.ENOSPC, "full"))
+    with pytest.raises(OutputError, match="disk is full"), atomic.fill_folder(tmp_path / "c") as folder:
+        (folder / "new").touch()
+    assert names(tmp_path) == ["c"] and names(tmp_path / "c") == ["old"]
+
+
+def test_a_folder_does_not_replace_a_file(tmp_path):
+    (tmp_path / "c").touch()
+    with pytest.raises(OutputError, match="a file has that name"), atomic.fill_folder(tmp_path / "c"):
+        pytest.fail("must not be reached")
+
+
+def test_a_folder_that_cannot_be_opened_is_not_flushed(tmp_path, monkeypatch):
+    """As on Windows, and as where a folder may be written and not read."""
+    plain = os.open
+
+    def refuse(path, flags, *more):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return plain(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    atomic.write_text(tmp_path / "f", "new")
+
+    assert (tmp_path / "f").read_text() == "new" and os.listdir(tmp_path) == ["f"]
+
+
+def test_on_windows_no_process_is_asked_by_a_signal(monkeypatch):
+    monkeypatch.setattr(atomic, "_ON_WINDOWS", True)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was ended"))
+    assert atomic._is_another_process(4)
+
+
+def test_a_folder_that_is_removed_loses_its_name_before_anything_in_it_goes(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoint-2"
+    with atomic.fill_folder(folder) as temporary:
+        atomic.write_new(temporary / "a", b"1" * 10)
+    seen = []
+    monkeypatch.setattr(atomic, "_step", lambda name: seen.append((name, folder.exists())))
+
+    atomic.remove_folder(folder)
+
+    assert seen == [("rename", True), ("remove", False)] and not list(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="checkpoint-2"):
+        atomic.remove_folder(folder)
+
+
+def test_a_new_file_in_a_folder_replaces_none(tmp_path):
+    atomic.write_new(tmp_path / "a", b"1")
+    with pytest.raises(FileExistsError):
+        atomic.write_new(tmp_path / "a", b"2")
+    assert (tmp_path / "a").read_bytes() == b"1"

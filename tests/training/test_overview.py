@@ -1,0 +1,152 @@
+"""What the overview shows, and that before and after are what they say though both are drawn after training."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train_textual_inversion
+from helpers.interrupted_runs import stopped_in
+from helpers.paths import ROOT
+from helpers.tiny_models import FAMILIES
+from helpers.training_runs import short_run
+from textual_inversion.generation.generate import ImageRequest, generate
+from textual_inversion.generation.prompt_file import SamplePrompt
+from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.training import drawing, overview
+from textual_inversion.training.drawing import request_of
+from textual_inversion.training.overview import overview_prompts, save_overview
+
+
+def settings(kind="object", **changes):
+    concept = Concept("<cat-toy>", learnable_property=kind)
+    return SimpleNamespace(**dict(sample_prompts=[], concepts=[concept], language="en") | changes)
+
+
+def test_the_users_own_prompts_come_first():
+    own = [SamplePrompt("A <cat-toy> backpack", seed=3)]
+
+    assert overview_prompts(settings(sample_prompts=own)) == own
+
+
+def test_without_prompts_a_concept_is_shown_off_as_what_it_is():
+    kinds = (overview_prompts(settings(kind)) for kind in ("object", "style"))
+    thing, style = ([prompt.text for prompt in prompts] for prompts in kinds)
+
+    assert all("<cat-toy>" in prompt for prompt in thing + style)
+    assert thing[0] == "a photo of a <cat-toy>"
+    assert all("in the style of <cat-toy>" in prompt for prompt in style)
+    assert len(thing) >= 5 and len(style) >= 5
+
+
+def test_the_overview_is_a_readable_picture(tmp_path):
+    prompts = overview_prompts(settings())
+    pixels = [np.full((3, 16, 16), value, dtype="float32") for value in (-1.0, 0.0, 1.0)]
+    drawn = [Image.new("RGB", (16, 16), "red") for _ in prompts]
+
+    save_overview(tmp_path / "overview.png", settings(), pixels, drawn, drawn)
+
+    with Image.open(tmp_path / "overview.png") as picture:
+        assert picture.width > 400 and picture.height > 400
+
+
+# ---------------------------------------------------------------------------------------------------- whole runs
+
+PROMPTS = ["a <one>", "a two-logo beside <two>_1, not two-logos"]
+TWO_WORDS = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--learning_rate", "5", "--overview",
+             "--guidance_scale", "30", "--only_save_embeds", "--num_inference_steps", "3", "--validation_epochs",
+             "1000", "--validation_prompt", *PROMPTS, "a <two> --negative <one> --seed 9"]  # fmt: skip
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What is seen when training begins, by prompts without a mark, and at the end.
+
+    `looked` and `read`: pictures and the text encoders' states; `shown` and `read_then`: the overview's pictures, and
+    the states of the prompts as they started and as they are.
+    """
+    seen = SimpleNamespace(looked=None, shown=None, read=None, read_then=None)
+    train, save = train_textual_inversion.train, overview.save_overview
+
+    def look_first(args, run):
+        requests = [request_of(prompt, i if prompt.seed is None else prompt.seed, args)
+                    for i, prompt in enumerate(overview_prompts(args))]  # fmt: skip
+        pictures = generate(run.model, requests, height=args.height, width=args.width)
+        seen.looked = [np.asarray(picture).astype(int) for picture in pictures]
+        encode = lambda prompts: run.model.encode_prompts(prompts).hidden_states.numpy()  # noqa: E731
+        seen.read = encode(PROMPTS)
+        train(args, run)
+        started = run.model.towers[0].encode_ids.as_started
+        seen.read_then = encode([started(prompt) for prompt in PROMPTS]), encode(PROMPTS)
+
+    def keep(path, args, pixels, before, after):
+        seen.shown = [[np.asarray(picture).astype(int) for picture in pictures] for pictures in (before, after)]
+        save(path, args, pixels, before, after)
+
+    monkeypatch.setattr(train_textual_inversion, "train", look_first)
+    monkeypatch.setattr(overview, "save_overview", keep)
+    return seen
+
+
+def run_of(tmp_path, family, *more):
+    pictures = str(tmp_path / "pictures")
+    return short_run(tmp_path, *TWO_WORDS, "--train_data_dir", pictures, pictures, *more, family=family)
+
+
+def check(seen):
+    before, after = seen.shown
+    assert len(before) == len(after) == len(seen.looked) == 3
+    for drawn, looked in zip(before, seen.looked, strict=True):
+        assert np.abs(drawn - looked).max() <= 1
+    assert any(np.abs(old - new).max() > 1 for old, new in zip(before, after, strict=True))
+    started, learned = seen.read_then
+    np.testing.assert_array_equal(started, seen.read)
+    assert (np.abs(learned - started).max(axis=(1, 2)) > 0.001).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_before_is_what_was_drawn_before_training(tmp_path, watched, family):
+    train_textual_inversion.main(run_of(tmp_path, family))
+
+    check(watched)
+
+
+def test_before_is_the_start_of_a_run_that_was_resumed_too(tmp_path, watched):
+    argv = run_of(tmp_path, "sd1", "--max_train_steps", "4")
+    stopped_in(argv, step=3)
+    first = watched.looked
+
+    train_textual_inversion.main([*argv, "--resume_from_checkpoint", "latest"])
+
+    check(watched)
+    for early, late in zip(first, watched.looked, strict=True):
+        np.testing.assert_array_equal(early, late)
+
+
+def test_the_demo_draws_every_picture_once_and_all_after_training(tmp_path, monkeypatch, capsys):
+    drawn, draw = [], drawing.generate
+
+    def told(model, requests, **how):
+        print(f"{len(requests)} pictures begin")
+        drawn.extend(requests)
+        return draw(model, [ImageRequest(r.prompt, r.seed, num_inference_steps=1) for r in requests], **how)
+
+    monkeypatch.setattr(drawing, "generate", told)
+    words = ["--placeholder_token", "<cat-toy>", "<rabbit>", "--learnable_property", "object", "object"]
+    folders = [str(ROOT / "cat_toy_images"), str(ROOT / "demo" / "rabbit_toy_images")]
+    train_textual_inversion.main(
+        [*words, "--train_data_dir", *folders, "--max_train_steps", "1", "--report_to", "none"]
+        + ["--output_dir", str(tmp_path / "out")]
+    )
+
+    said = capsys.readouterr()
+    # For each word 28 pictures to score, 6 before and 6 after; of those after 2 and 1 are among the scored ones. Both
+    # words start from "toy", whose 28 pictures are drawn once.
+    assert said.out.index("drawing 105 pictures") < said.out.index("105 pictures begin")
+    assert said.out.count("pictures begin") == 1 and len(set(drawn)) == len(drawn)
+    assert "step 1/1" in said.err.partition("denoising step 105/")[0]
+    figures = json.loads((tmp_path / "out" / "run.json").read_text())["figures"]
+    assert set(figures["scores"]) == {"<cat-toy>", "<rabbit>"}
+    assert list(figures["seconds"])[-3:] == ["saving", "pictures", "scores"]

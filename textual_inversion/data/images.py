@@ -1,0 +1,342 @@
+"""Pictures from a user's folder: found in a fixed order, checked, made RGB, brought to the model's size.
+
+What can be used is used, and said through `note`: a photo is turned as its EXIF orientation says, transparency is laid
+on white, CMYK, 16-bit, palette and wide-gamut pictures become sRGB, of an animation the first frame is taken. What
+cannot be used is an `ImageError` that names the file and the way out. A picture's size is read from its header, and
+refused there, before any of its pixels are decoded.
+"""
+
+import os
+import re
+import threading
+import unicodedata
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from textual_inversion.system.errors import ImageError, SettingsError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "linear": Image.Resampling.BILINEAR,  # another word for bilinear in the examples of this method
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+MIN_SIDE = 8  # pixels: below the factor of a VAE there is nothing to learn from
+MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
+
+# Only these decoders run, whatever a file is called: Pillow would start Ghostscript for an EPS named .png.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
+_FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+_UNREADABLE_PHOTOS = (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd")
+_OPENING = threading.Lock()
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Note = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """The `note` of a caller who does not want to know."""
+
+
+# ------------------------------------------------------------------------------------------------------ the folder
+
+
+def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called: str = "image folder") -> list[Path]:
+    """The pictures that lie directly in `folder`, in natural order ("2.png" before "10.png").
+
+    The order depends on the names alone: not on the file system, the locale or the way it composes accents. A picture
+    is known by its extension, in any case. Hidden files, subfolders and other files are passed over; what a user may
+    have meant as a picture (a broken link, a HEIC photo) is told to `note`.
+
+    Args:
+        called: what messages call the folder.
+
+    Raises:
+        ImageError: the folder is missing, is no folder, cannot be listed, or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"{called} {folder} {_why_no_folder(folder)}; give a folder that holds the pictures")
+    try:
+        names = sorted(os.listdir(folder), key=_natural)
+    except OSError as error:
+        raise ImageError(f"{called} {folder} cannot be listed ({error.strerror}); allow reading it") from error
+    names = [name for name in names if not name.startswith(".")]
+    found = []
+    for name in names:
+        if not name.lower().endswith(EXTENSIONS + _UNREADABLE_PHOTOS):
+            continue
+        if not os.path.isfile(folder / name):
+            if os.path.islink(folder / name):
+                note(f"{folder / name}: passed over, the link leads to no file")
+        elif name.lower().endswith(_UNREADABLE_PHOTOS):
+            note(f"{folder / name}: passed over; save it as JPEG or PNG to use it")
+        else:
+            found.append(folder / name)
+    if not found:
+        raise ImageError(f"{called} {folder} {_why_no_pictures(folder, names)}")
+    return found
+
+
+def _natural(name: str) -> tuple:
+    """Sort key: runs of digits by value, letters without case; the name itself where two are alike."""
+    composed = unicodedata.normalize("NFC", name)  # macOS hands out decomposed names
+    parts = re.split(r"([0-9]+)", composed.casefold())  # text, digits, text, …
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], composed, name
+
+
+def _why_no_folder(folder: Path) -> str:
+    if folder.exists():
+        return "is a file, not a folder"
+    return "is a link that leads nowhere" if folder.is_symlink() else "does not exist"
+
+
+def _why_no_pictures(folder: Path, names: list[str]) -> str:
+    way_out = f"put three to six pictures of the concept into it ({_FORMAT_NAMES})"
+    if not names:
+        return f"is empty; {way_out}"
+    if any(name.lower().endswith(_UNREADABLE_PHOTOS) for name in names):
+        return f"holds only kinds of pictures that cannot be read, such as {names[0]}; save them as JPEG or PNG"
+    if any((folder / name).is_dir() for name in names):
+        return f"holds no pictures itself, and its subfolders are not searched; give one of them, or {way_out}"
+    return f"holds no pictures, only files such as {names[0]}; {way_out}"
+
+
+# ----------------------------------------------------------------------------------------------------- one picture
+
+
+def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Image:
+    """Read one picture as upright 8-bit sRGB (PIL mode "RGB"); threads may do so side by side.
+
+    Args:
+        path: the file; its content decides what it is, not its name.
+        note: is told, in one line that begins with the path, each thing that was done to the picture.
+
+    Raises:
+        ImageError: unreadable, no picture of a known kind, damaged, under `MIN_SIDE` pixels on a side, over
+            `MAX_PIXELS` in all (known from the header, before decoding), or transparent everywhere.
+    """
+    path = Path(path)
+
+    def say(what: str) -> None:
+        note(f"{path}: {what}")
+
+    try:
+        with open(path, "rb") as file:
+            return _to_rgb(_decode(file, path, say), path, say)
+    except OSError as error:
+        raise ImageError(_cannot_read(path, error)) from error
+
+
+def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
+    """How opaque a picture is, upright: mode "L", 255 where it hides what is behind it.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            image = _decode(file, path, _silent)
+    except OSError as error:
+        raise ImageError(_cannot_read(path, error)) from error
+    if image.has_transparency_data:
+        return image.convert("RGBA").getchannel("A")
+    return Image.new("L", image.size, 255)
+
+
+def _cannot_read(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be read ({error.strerror or error}); check the name and the rights"
+
+
+def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
+    """The first frame, decoded and upright, in the mode that it was stored in."""
+    image = _read_header(file, path)
+    size = f"{image.width}x{image.height} pixels"
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(_too_large(path, size))
+    if min(image.size) < MIN_SIDE:
+        raise ImageError(f"{path}: is only {size}; use pictures of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
+    try:
+        image.load()
+        if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False):
+            say("holds several frames, the first one is used")
+            image.seek(0)
+            image.load()
+    except Exception as error:
+        raise ImageError(f"{path}: is damaged or incomplete ({_reason(error)}); copy it again or remove it") from error
+    return _upright(image, say)
+
+
+def _read_header(file: BinaryIO, path: Path) -> Image.Image:
+    # Pillow warns from 89 million pixels on; warning filters belong to all threads, so one at a time changes them.
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(file, formats=_FORMATS)
+        except Image.DecompressionBombError as error:
+            raise ImageError(_too_large(path, "far more pixels")) from error
+        except Exception as error:  # a decoder meets damaged data with nearly every exception there is
+            raise ImageError(f"{path}: {_why_no_picture(path)}") from error
+
+
+def _upright(image: Image.Image, say: Note) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)  # a TIFF was turned, and its tag removed, by Pillow
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return image
+    if orientation not in _UPRIGHT:
+        return image
+    say("turned upright as its EXIF orientation says")
+    return image.transpose(_UPRIGHT[orientation])
+
+
+def _why_no_picture(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "is empty (0 bytes); copy it again or remove it"
+    return (
+        f"is no picture that can be read, whatever its name says; save it as {_FORMAT_NAMES} (HEIC photos too) "
+        "or remove it"
+    )
+
+
+def _too_large(path: Path, size: str) -> str:
+    return f"{path}: has {size}, and {MAX_PIXELS // 1_000_000} million are the most that is read; make it smaller"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# --------------------------------------------------------------------------------------------------- colours to RGB
+
+
+def _to_rgb(image: Image.Image, path: Path, say: Note) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    try:
+        if image.mode.startswith("I") or image.mode == "F":
+            say(f"{'16' if ';' in image.mode else '32'}-bit values scaled to 8 bits")
+            return Image.fromarray(_eight_bits(image)).convert("RGB")
+        if image.has_transparency_data:
+            image = _on_white(image.convert("RGBA"), path, say)
+        if image.mode == "CMYK":
+            say("CMYK converted to RGB")
+        return _to_srgb(image, profile, say) if image.mode in ("RGB", "CMYK") else image.convert("RGB")
+    except ValueError as error:  # a mode without a way to RGB, such as Lab
+        raise ImageError(f"{path}: its colours ({image.mode}) cannot be converted; save it as RGB PNG") from error
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W] of a picture with 16- or 32-bit values.
+
+    16-bit values have their fixed range. 32-bit ones do not say theirs: the first of 0…1, 0…255, 0…65535 that holds
+    them all is taken, else their own range.
+    """
+    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16"):
+        low, high = 0.0, 65535.0
+    else:
+        low, high = next(((0.0, white) for white in (1.0, 255.0, 65535.0) if low >= 0 and high <= white), (low, high))
+    return np.round((values - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+def _on_white(image: Image.Image, path: Path, say: Note) -> Image.Image:
+    least, most = image.getchannel("A").getextrema()
+    if most == 0:
+        raise ImageError(f"{path}: is transparent everywhere; save it without transparency or remove it")
+    if least < 255:
+        say("transparency laid on white")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, say: Note) -> Image.Image:
+    """Convert by the embedded ICC profile (a phone's wide-gamut photo keeps its colours); without one, plainly."""
+    if not profile:
+        return image.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        name = ImageCms.getProfileDescription(source).strip()
+        if "srgb" in name.lower():
+            return image.convert("RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ImportError):  # a damaged or unfitting profile, a Pillow without LittleCMS
+        return image.convert("RGB")
+    say(f"colours converted from {name or 'its profile'} to sRGB")
+    return converted
+
+
+# --------------------------------------------------------------------------------------------- the model's own form
+
+
+def fit(
+    image: Image.Image, height: int, width: int, *, center_crop: bool = False, interpolation: str = "bilinear"
+) -> Image.Image:
+    """Bring a picture, or its mask, to `height` x `width` pixels.
+
+    Without `center_crop` it is squashed to the target's shape; with it, the largest centred rectangle of that shape is
+    cut out first. When it is made much smaller every source pixel counts, except with "nearest".
+
+    Raises:
+        SettingsError: an interpolation that is not in `INTERPOLATIONS`.
+    """
+    if center_crop:
+        image = image.crop(_centred(image.width, image.height, width / height))
+    return image.resize((width, height), _resampling(interpolation))
+
+
+def cover(image: Image.Image, height: int, width: int, *, interpolation: str = "bilinear") -> Image.Image:
+    """Resize a whole picture, its shape kept, to the least size that holds `height` x `width` pixels.
+
+    Raises:
+        SettingsError: an interpolation that is not in `INTERPOLATIONS`.
+    """
+    scale = max(height / image.height, width / image.width)
+    size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    return image.resize(size, _resampling(interpolation))
+
+
+def _resampling(interpolation: str) -> Image.Resampling:
+    if interpolation not in INTERPOLATIONS:
+        raise SettingsError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
+    return INTERPOLATIONS[interpolation]
+
+
+def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
+    """The largest centred box of `aspect` (width / height), in whole pixels: left, top, right, bottom."""
+    box_width = max(1, min(width, round(height * aspect)))
+    box_height = max(1, min(height, round(width / aspect)))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """float32 [3, H, W] in [-1, 1] of an RGB picture."""
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)  # (H, W, 3) in [0, 255]
+    return np.ascontiguousarray((pixels / 127.5 - 1.0).transpose(2, 0, 1))
+
+
+def from_array(array: np.ndarray) -> Image.Image:
+    """The RGB picture of [3, H, W] values in [-1, 1]; values outside are clipped, NaN becomes black."""
+    if array.ndim != 3 or array.shape[0] != 3:
+        raise ValueError(f"expected an array [3, H, W], got {list(array.shape)}")
+    pixels = (np.nan_to_num(array.astype(np.float32), nan=-1.0) + 1.0) * 127.5
+    return Image.fromarray(np.round(pixels.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0))

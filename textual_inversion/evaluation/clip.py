@@ -1,0 +1,166 @@
+"""CLIP features of images and texts (arXiv 2103.00020): what scores are measured with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from textual_inversion.models.base_model import read_json
+from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.models.tokenizers import load_clip_tokenizer
+from textual_inversion.models.weight_files import ENCODER_FILES, read_state
+from textual_inversion.models.weights import build_unset, load_weights
+from textual_inversion.system.errors import BaseModelError, SettingsError
+
+_BATCH = 16
+_SMALL_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+# Mean and deviation of CLIP's training images, for folders without a preprocessor_config.json.
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class ClipScorer:
+    """A frozen CLIP model.
+
+    Args:
+        folder: holds config.json, weights in either layout, tokenizer files and preprocessor_config.json.
+
+    Attributes:
+        name: what reports call it.
+
+    Raises:
+        BaseModelError: no CLIP model, or one of its weights is missing, of another shape, or surplus.
+    """
+
+    def __init__(self, folder: str | Path, *, name: str | None = None):
+        from ppdiffusers.transformers import CLIPModel
+
+        folder = Path(folder)
+        self.name = name or str(folder)
+        config = _clip_config(folder)
+        tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), longest=config.text_config.max_position_embeddings)
+        # Some files say 2, which means another way to find the end of a text; both find the same one.
+        config.text_config.eos_token_id = tokenizer.eos_token_id
+        self._encode_ids = PromptEncoder(tokenizer)
+        self._model = build_unset(lambda: CLIPModel(config))
+        load_weights(self._model, read_state(folder, ENCODER_FILES))
+        self._model.eval()
+        self._preprocess = _image_processor(folder, config.vision_config.image_size)
+
+    def image_features(self, images: Sequence) -> np.ndarray:
+        """Features of RGB PIL images of any size: float32 [n, P], unit norm."""
+        return self._features(images, lambda chunk: self._model.get_image_features(self._pixels(chunk)))
+
+    def text_features(self, texts: Sequence[str], *, trimmed: bool = False) -> np.ndarray:
+        """Features of texts, cut where CLIP stops reading: float32 [n, P], unit norm.
+
+        Args:
+            trimmed: leave out the padding, at which no word before it looks: for thousands of short texts. The
+                features are the same but for rounding.
+        """
+
+        def encode(chunk):
+            ids = self._encode_ids(list(chunk))
+            if trimmed:
+                ids = ids[:, : 1 + int(self._encode_ids.ends(list(chunk)).max())]
+            return self._model.get_text_features(paddle.to_tensor(ids))
+
+        return self._features(texts, encode)
+
+    def _pixels(self, images) -> paddle.Tensor:
+        arrays = self._preprocess(images=list(images), return_tensors="np")["pixel_values"]
+        return paddle.to_tensor(np.asarray(arrays, dtype=np.float32))  # (B, 3, H, W)
+
+    def _features(self, items: Sequence, encode) -> np.ndarray:
+        chunks = []
+        with paddle.no_grad():
+            for first in range(0, len(items), _BATCH):
+                features = encode(items[first : first + _BATCH])
+                chunks.append((features / features.norm(p=2, axis=-1, keepdim=True)).numpy())
+        if not chunks:
+            return np.zeros((0, self._model.projection_dim), dtype=np.float32)
+        return np.concatenate(chunks)
+
+
+def find_clip(model_folder: Path, clip_model: str | None = None) -> Path:
+    """The folder of the CLIP model to score with: the one that is named, else the base model's own `clip/`.
+
+    Raises:
+        SettingsError: neither is there.
+    """
+    if clip_model is not None:
+        folder = Path(clip_model).expanduser()
+        return folder if folder.is_dir() else _fetched(clip_model)
+    own = Path(model_folder) / "clip"
+    if not (own / "config.json").is_file():
+        raise SettingsError(
+            f"{model_folder} has no CLIP model of its own to score with; name one, such as "
+            "--clip_model openai/clip-vit-large-patch14"
+        )
+    return own
+
+
+def check_clip(folder: Path) -> None:
+    """Whether a folder holds a CLIP model as far as its files say, without loading it; raises BaseModelError."""
+    _clip_config(folder)
+    read_state(folder, ENCODER_FILES)
+
+
+def _fetched(name: str) -> Path:
+    """The folder of a CLIP model of the Hugging Face hub, from its cache on this machine or downloaded."""
+    import requests
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import HFValidationError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*_SMALL_FILES, ENCODER_FILES[0]]))
+        if not (folder / ENCODER_FILES[0]).is_file():
+            folder = Path(snapshot_download(name, allow_patterns=[*_SMALL_FILES, ENCODER_FILES[-1]]))
+    except (HFValidationError, requests.RequestException, OSError) as error:
+        raise SettingsError(
+            f"--clip_model {name} is neither a folder nor to be had from the Hugging Face hub "
+            f"({type(error).__name__}); give the folder of a CLIP model"
+        ) from error
+    return folder
+
+
+def _clip_config(folder: Path):
+    from ppdiffusers.transformers import CLIPConfig
+
+    if not (folder / "config.json").is_file():
+        raise BaseModelError(f"{folder} holds no config.json and is no CLIP model; give the folder of one")
+    stored = read_json(folder / "config.json")
+    # Older files write the two parts twice, and the second one counts.
+    text = {**(stored.get("text_config") or {}), **(stored.get("text_config_dict") or {})}
+    vision = {**(stored.get("vision_config") or {}), **(stored.get("vision_config_dict") or {})}
+    if not text or not vision:
+        raise BaseModelError(
+            f"{folder} is no CLIP model with a text and an image tower; take one such as openai/clip-vit-large-patch14"
+        )
+    return CLIPConfig(text_config=text, vision_config=vision, projection_dim=stored.get("projection_dim", 512))
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    """A CLIP model beside a Stable Diffusion model's parts may share that model's tokenizer."""
+    for candidate in (folder, folder / "tokenizer", folder.parent / "tokenizer"):
+        if any((candidate / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+            return candidate
+    return folder
+
+
+def _image_processor(folder: Path, image_size: int):
+    from ppdiffusers.transformers import CLIPImageProcessor
+
+    path = folder / "preprocessor_config.json"
+    if path.is_file():
+        return CLIPImageProcessor.from_dict(read_json(path))
+    return CLIPImageProcessor(size=image_size, crop_size=image_size, image_mean=list(_MEAN), image_std=list(_STD))

@@ -1,0 +1,158 @@
+"""Reading and writing embedding files, safely: files come from strangers.
+
+What a file is is decided by its content, never by its name. Nothing a file names is imported or called, declared sizes
+are held against the file before anything is allocated, and neither Paddle nor PyTorch is needed.
+
+    read_embeddings      every layout in `embedding_layouts.py`, in .pdparams, safetensors, .pt and .bin
+    read_pickled_tensors the weights in a `model_state.pdparams` or `pytorch_model.bin`
+    write_pdparams       what `paddle.load` reads: one key per vector
+    write_safetensors    one concept, with metadata
+
+Errors, each one line with the file's name and the way out:
+
+    EmbeddingFileError
+    ├── UnreadableFile    not there, a folder, a device, no permission
+    ├── NotAnEmbedding    a file of another kind, or with other contents
+    ├── RefusedFile       asks for more than arrays and containers; names what it asks for
+    ├── BrokenFile        cut short, damaged, declares more than it holds
+    ├── WrongValues       not floating point, NaN or infinite, no vectors
+    ├── WrongWidth        made for a base model of another width
+    ├── UnusableToken     the placeholder is empty or holds blanks
+    └── TokenTaken        the placeholder is a word of the tokenizer already
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from textual_inversion.formats.errors import (
+    BrokenFile,
+    NotAnEmbedding,
+    RefusedFile,
+    TokenTaken,
+    UnreadableFile,
+    UnusableToken,
+    WrongValues,
+    WrongWidth,
+    naming,
+    printable,
+)
+from textual_inversion.formats.layouts import ENCODERS, group_vectors, read_layout
+from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_token, check_width
+from textual_inversion.formats.paddle_file import pdparams_bytes
+from textual_inversion.formats.pickled_arrays import array_of
+from textual_inversion.formats.reader import map_whole, read_content, read_whole
+from textual_inversion.formats.safetensors_file import safetensors_bytes
+from textual_inversion.system import atomic
+from textual_inversion.system.errors import OutputError
+
+__all__ = [
+    "BrokenFile",
+    "LearnedEmbedding",
+    "NotAnEmbedding",
+    "RefusedFile",
+    "TokenTaken",
+    "UnreadableFile",
+    "UnusableToken",
+    "WrongValues",
+    "WrongWidth",
+    "check_token",
+    "check_width",
+    "read_embeddings",
+    "read_pickled_tensors",
+    "write_pdparams",
+    "write_safetensors",
+]
+
+MOST_EMBEDDING_BYTES = 64 << 20
+_CONTAINERS = ("state_dict", "model")  # where trainers nest the weights
+
+
+def read_embeddings(path: str | os.PathLike[str]) -> list[LearnedEmbedding]:
+    """The concepts in an embedding file, float32 whatever the file's precision.
+
+    A concept has the name that the file gives it, else the file's own name without its ending.
+
+    Raises:
+        UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile, WrongValues: see the tree above.
+    """
+    with naming(path):
+        content, metadata = read_content(read_whole(path, MOST_EMBEDDING_BYTES))
+        concepts = read_layout(content, metadata, Path(path).stem)
+        return [dataclasses.replace(concept, source=os.fspath(path)) for concept in concepts]
+
+
+def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The weights in a pickled state dictionary by name (safetensors are read too).
+
+    float32, float16, float64 and bfloat16 arrive as float32, integers and booleans as they are. float32 arrays are
+    read-only views of the mapped file, perhaps unaligned: copy what is to be kept. Replace such a file by renaming,
+    as `atomic` does; cutting it short in place while it is mapped ends the process.
+
+    Raises:
+        UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile: see the tree above.
+    """
+    with naming(path, wanted="choose a file of weights, best a .safetensors"):
+        content, _ = read_content(map_whole(path))
+        for name in _CONTAINERS:
+            if isinstance(content, dict) and isinstance(content.get(name), dict):
+                content = content[name]
+        if not isinstance(content, dict):
+            raise NotAnEmbedding("holds no dictionary of weights")
+        tensors = {str(name): array_of(value) for name, value in content.items()}
+        missing = next((name for name, tensor in tensors.items() if tensor is None), None)
+        if missing is not None or not tensors:
+            raise NotAnEmbedding(f"holds no tensor under {printable(repr(missing))}; it is no dictionary of weights")
+        return tensors
+
+
+def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding]) -> None:
+    """Write concepts so that `paddle.load(path)` gives one float32 tensor [1, D] per vector.
+
+    The keys are "<t>", "<t>_1", "<t>_2", …; concepts of Stable Diffusion XL stand in two such dictionaries under
+    "clip_l" and "clip_g". Equal input gives equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written, or the names of two concepts run into each other.
+    """
+    by_encoder = {name: _keys(path, embeddings, encoder) for name, encoder in ENCODERS.items()}
+    if not by_encoder["clip_g"]:
+        atomic.write_bytes(path, pdparams_bytes(by_encoder["clip_l"]))
+    elif list(by_encoder["clip_g"]) == list(by_encoder["clip_l"]):
+        atomic.write_bytes(path, pdparams_bytes(by_encoder))
+    else:
+        raise OutputError(f"cannot write {path}: concepts with one and with two text encoders need a file each")
+
+
+def write_safetensors(path: str | os.PathLike[str], embedding: LearnedEmbedding) -> None:
+    """Write one concept as {"<t>": [N, D]}, for Stable Diffusion XL as clip_l and clip_g, with its metadata.
+
+    The metadata also names the placeholder token. Equal input gives equal bytes. Raises OutputError.
+    """
+    if len(embedding.vectors) == 1:
+        tensors = {embedding.placeholder_token: embedding.vectors["text_encoder"]}
+    else:
+        tensors = {name: embedding.vectors[encoder] for name, encoder in ENCODERS.items()}
+    metadata = {"format": "pt", "placeholder_token": embedding.placeholder_token}
+    metadata |= {key: str(value) for key, value in embedding.metadata.items() if key not in metadata}
+    atomic.write_bytes(path, safetensors_bytes(tensors, metadata))
+
+
+def _keys(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding], encoder: str) -> dict[str, np.ndarray]:
+    """{"<t>": [1, D], "<t>_1": [1, D], …} of all concepts; readers must be able to tell them apart again."""
+    rows: dict[str, np.ndarray] = {}
+    wanted: dict[str, list[str]] = {}
+    for embedding in embeddings:
+        token = embedding.placeholder_token
+        vectors = embedding.vectors.get(encoder, ())
+        names = [token if index == 0 else f"{token}_{index}" for index in range(len(vectors))]
+        if rows.keys() & set(names):
+            raise OutputError(f"cannot write {path}: {token} is the name of two concepts or of a vector; rename one")
+        rows |= {name: np.asarray(vectors[index : index + 1], np.float32) for index, name in enumerate(names)}
+        wanted |= {token: names} if names else {}
+    if group_vectors(rows) != wanted:
+        raise OutputError(f"cannot write {path}: one concept's name is another's with a number; write a file for each")
+    return rows

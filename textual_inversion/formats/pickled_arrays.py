@@ -1,0 +1,267 @@
+"""The builders that a pickle of arrays may ask for: NumPy's, PyTorch's and a few containers, each one ours.
+
+`ALLOWED` maps the (module, name) that a file writes to our own function. Nothing of NumPy's unpickling code runs and
+PyTorch need not be installed. Arrays are views of the file's bytes; what has to be converted is charged to a `Budget`,
+so that a small file cannot ask for much memory by using the same bytes a thousand times.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from textual_inversion.formats.errors import BrokenFile, RefusedFile, WrongValues, printable
+from textual_inversion.formats.unpickle import Buildable, Builder, refuse_key
+
+MOST_DIMENSIONS = 32
+BFLOAT16 = np.dtype("uint16")  # the bits of a bfloat16; neither PyTorch nor Paddle has a 16-bit unsigned parameter
+_DTYPE_CODE = re.compile(r"[<>|=]?(f2|f4|f8|i1|i2|i4|i8|u1|u2|u4|u8|b1)")
+
+
+class Budget:
+    """Bytes that a file may make us allocate: four times its own size and a mebibyte."""
+
+    def __init__(self, file_size: int):
+        self.left = 4 * file_size + (1 << 20)
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise BrokenFile("declares far more values than it holds")
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """`shape` as a tuple of at most MOST_DIMENSIONS sizes; raises BrokenFile."""
+    if not isinstance(shape, (tuple, list)) or len(shape) > MOST_DIMENSIONS:
+        raise BrokenFile("declares a shape that is no short tuple")
+    if not all(type(size) is int and 0 <= size < 2**48 for size in shape):
+        raise BrokenFile("declares a shape that is not made of sizes")
+    return tuple(shape)
+
+
+def view(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], *, by_columns: bool = False) -> np.ndarray:
+    """The bytes as a read-only array, nothing copied; raises BrokenFile unless they are exactly as many as declared."""
+    declared = math.prod(shape) * dtype.itemsize
+    if declared != len(data):
+        raise BrokenFile(f"declares an array of {declared} bytes where {len(data)} are there")
+    array = np.frombuffer(data, dtype) if declared else np.empty(0, dtype)
+    return array.reshape(shape, order="F" if by_columns else "C")
+
+
+def to_float32(array: np.ndarray, budget: Budget, *, is_bfloat16: bool = False) -> np.ndarray:
+    """float16, bfloat16 (as uint16) and float64 as float32; float32, integers and booleans as they are."""
+    if is_bfloat16:
+        budget.spend(4 * array.size)
+        bits = array.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+    if array.dtype.kind == "f" and array.dtype != np.float32:
+        budget.spend(4 * array.size)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which readers refuse
+            return array.astype(np.float32)
+    return array
+
+
+class PickledDtype(Buildable):
+    """A `numpy.dtype` in a pickle: its code, then its byte order by BUILD."""
+
+    def __init__(self, code: Any, *_flags: Any):
+        if not isinstance(code, str) or not _DTYPE_CODE.fullmatch(code):
+            raise WrongValues(f"holds an array of {printable(repr(code), 40)}; embeddings and weights are numbers")
+        self.dtype = np.dtype(code)
+
+    def set_state(self, state: Any) -> None:
+        order = state[1] if isinstance(state, tuple) and 2 <= len(state) <= 9 else None
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+            raise BrokenFile("declares an array type that is no plain number")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class PickledArray(Buildable):
+    """A `numpy.ndarray` in a pickle, empty until BUILD fills it."""
+
+    def __init__(self, budget: Budget):
+        self.budget = budget
+        self.array: np.ndarray | None = None
+        self.as_float32: np.ndarray | None = None
+
+    def set_state(self, state: Any) -> None:
+        _version, shape, dtype, by_columns, data = state
+        self.fill(data, dtype, shape, bool(by_columns))
+
+    def fill(self, data: Any, dtype: Any, shape: Any, by_columns: bool) -> None:
+        if not isinstance(dtype, PickledDtype):
+            raise BrokenFile("declares an array without a type")
+        if isinstance(data, str):  # written by Python 2
+            data = _encoded(self.budget, data)
+        if not isinstance(data, memoryview):
+            raise RefusedFile("holds an array of Python objects; embeddings and weights are numbers")
+        self.as_float32 = None
+        self.array = view(data, dtype.dtype, checked_shape(shape), by_columns=by_columns)
+
+    def to_numpy(self) -> np.ndarray:
+        """The array, bfloat16 widened to float32 (Paddle saves its bits as uint16)."""
+        if self.array is None:
+            raise BrokenFile("holds an array without values")
+        if self.as_float32 is None:
+            self.as_float32 = to_float32(self.array, self.budget, is_bfloat16=self.array.dtype == BFLOAT16)
+        return self.as_float32
+
+
+class Storage:
+    """A flat block of values in a PyTorch file; `data` may come after the pickle that names it (legacy format)."""
+
+    def __init__(self, kind: "StorageKind", length: int, budget: Budget, data: memoryview | None = None):
+        self.kind, self.length, self.budget, self.data = kind, length, budget, data
+        self.byte_order = "<"
+
+    def values(self) -> np.ndarray:
+        if self.data is None:
+            raise BrokenFile("names values that it does not hold")
+        return view(self.data, self.kind.dtype.newbyteorder(self.byte_order), (self.length,))
+
+
+class PickledTensor:
+    """A `torch.Tensor` in a pickle: a window into a storage."""
+
+    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any):
+        if not isinstance(storage, Storage):
+            raise BrokenFile("holds a tensor without a storage")
+        self.storage, self.offset = storage, offset
+        self.shape, self.stride = checked_shape(size), checked_shape(stride)
+        self.as_float32: np.ndarray | None = None
+
+    def to_numpy(self) -> np.ndarray:
+        """The tensor as float32 (integers and booleans as they are); raises BrokenFile if it leaves its storage."""
+        if self.as_float32 is None:
+            self.as_float32 = to_float32(self._window(), self.storage.budget, is_bfloat16=self.storage.kind.is_bfloat16)
+        return self.as_float32
+
+    def _window(self) -> np.ndarray:
+        values = self.storage.values()
+        if type(self.offset) is not int or self.offset < 0 or len(self.stride) != len(self.shape):
+            raise BrokenFile("holds a tensor with a damaged offset or stride")
+        if math.prod(self.shape) == 0:
+            return np.zeros(self.shape, values.dtype)
+        last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+        if last >= len(values) or math.prod(self.shape) > len(values):
+            raise BrokenFile("holds a tensor that reaches beyond its values")
+        strides = [step * values.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides, writeable=False)
+
+
+class StorageKind:
+    """What `torch.FloatStorage` and its like stand for."""
+
+    def __init__(self, code: str, *, is_bfloat16: bool = False):
+        self.dtype, self.is_bfloat16 = np.dtype(code), is_bfloat16
+
+
+class PickledModule(Buildable):
+    """A `torch.nn.ParameterDict`: only its table of parameters matters."""
+
+    def __init__(self):
+        self.parameters: dict = {}
+
+    def set_state(self, state: Any) -> None:
+        parameters = state.get("_parameters") if isinstance(state, dict) else None
+        if not isinstance(parameters, dict):
+            raise BrokenFile("holds a parameter dictionary without parameters")
+        self.parameters = parameters
+
+
+_STORAGES = {
+    "DoubleStorage": StorageKind("f8"),
+    "FloatStorage": StorageKind("f4"),
+    "HalfStorage": StorageKind("f2"),
+    "BFloat16Storage": StorageKind("u2", is_bfloat16=True),
+    "LongStorage": StorageKind("i8"),
+    "IntStorage": StorageKind("i4"),
+    "ShortStorage": StorageKind("i2"),
+    "CharStorage": StorageKind("i1"),
+    "ByteStorage": StorageKind("u1"),
+    "BoolStorage": StorageKind("b1"),
+}
+
+
+def storage_kind(marker: Any) -> StorageKind:
+    """The kind that a storage's persistent id names; raises RefusedFile."""
+    kind = _STORAGES.get(marker.name.removeprefix("torch.")) if isinstance(marker, Builder) else None
+    if kind is None:
+        raise RefusedFile("asks for an object from outside the file that is no tensor storage")
+    return kind
+
+
+def array_of(value: Any) -> np.ndarray | None:
+    """The NumPy array behind a pickled value, or None where it is no array or tensor.
+
+    Paddle writes a tensor inside a list or a deeper dictionary as the pair (name, array).
+    """
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        value = value[1]
+    if isinstance(value, np.ndarray):
+        return value
+    return value.to_numpy() if isinstance(value, (PickledArray, PickledTensor)) else None
+
+
+def allowed_builders(budget: Budget) -> Mapping[tuple[str, str], Builder]:
+    """Every name a pickle may ask for, bound to this file's budget."""
+    functions: dict[str, Any] = {f"torch.{name}": _only_named for name in _STORAGES}
+    for core in ("numpy.core", "numpy._core"):
+        functions[f"{core}.multiarray._reconstruct"] = lambda *_: PickledArray(budget)
+        functions[f"{core}.multiarray.scalar"] = lambda dtype, data: _filled(budget, data, dtype, ())
+        functions[f"{core}.numeric._frombuffer"] = lambda data, dtype, shape, order: _filled(
+            budget, data, dtype, shape, order
+        )
+    functions |= {
+        "numpy.ndarray": _only_named,
+        "numpy.dtype": PickledDtype,
+        "_codecs.encode": lambda text, *_: _encoded(budget, text),
+        "collections.OrderedDict": _ordered_dict,
+        "torch._utils._rebuild_tensor": PickledTensor,
+        "torch._utils._rebuild_tensor_v2": lambda storage, offset, size, stride, *_: PickledTensor(
+            storage, offset, size, stride
+        ),
+        "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+        "torch.nn.modules.container.ParameterDict": PickledModule,
+        "torch.Size": lambda sizes=(): checked_shape(sizes),
+    }
+    for builtins in ("builtins", "__builtin__"):
+        functions[f"{builtins}.tuple"] = lambda values=(): tuple(values) if isinstance(values, (list, tuple)) else None
+        functions[f"{builtins}.set"] = lambda values=(): {refuse_key(value) for value in values}
+        functions[f"{builtins}.bytes"] = lambda: memoryview(b"")
+        functions[f"{builtins}.bytearray"] = lambda data=b"", *_: _encoded(budget, data)
+    return {_split(name): Builder(name, build) for name, build in functions.items()}
+
+
+def _split(name: str) -> tuple[str, str]:
+    module, _, attribute = name.rpartition(".")
+    return module, attribute
+
+
+def _only_named(*_args: Any) -> None:
+    raise RefusedFile("calls the name of an array or storage type, which is only ever named")
+
+
+def _encoded(budget: Budget, text: Any) -> memoryview:
+    """Bytes that older protocols write as text, one character per byte."""
+    if isinstance(text, memoryview):
+        return text
+    if not isinstance(text, str):
+        raise BrokenFile("holds bytes in a form that is not known")
+    budget.spend(len(text))
+    return memoryview(text.encode("latin-1"))
+
+
+def _filled(budget: Budget, data: Any, dtype: Any, shape: Any, order: Any = "C") -> PickledArray:
+    array = PickledArray(budget)
+    array.fill(data, dtype, shape, order == "F")
+    return array
+
+
+def _ordered_dict(pairs: Any = ()) -> dict:
+    if not isinstance(pairs, (list, tuple)):
+        raise BrokenFile("holds a dictionary in a form that is not known")
+    return {refuse_key(key): value for key, value in pairs}

@@ -1,0 +1,98 @@
+"""Opening a file of tensors by what it holds, never by its name: safetensors, PyTorch's archive, a pickle."""
+
+import mmap
+import os
+import stat
+from typing import Any
+
+import numpy as np
+
+from textual_inversion.formats import paddle_file, safetensors_file, torch_file
+from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, UnreadableFile
+from textual_inversion.formats.unpickle import interpret
+from textual_inversion.system.errors import EmbeddingFileError
+
+_OTHER_KINDS = (
+    (b"version https://git-lfs", "is a Git LFS pointer instead of the file itself; run `git lfs pull` in its folder"),
+    (b"\x89PNG", "is a picture"),
+    (b"\xff\xd8\xff", "is a picture"),
+    (b"RIFF", "is a picture or a sound"),
+    (b"<", "is a web page or XML, perhaps an error page saved by a download"),
+    (b"{", "is JSON"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
+)
+_TEXT_PICKLE = b"(c}])iSVNIFLp"  # what a pickle of protocol 0 or 1 may begin with
+
+
+def read_content(data: memoryview) -> tuple[Any, dict[str, str]]:
+    """The object in a file (tensors as `pickled_arrays` builds them, or arrays) and its metadata.
+
+    Raises:
+        EmbeddingFileError: one of `file_errors`, without the file's name.
+    """
+    if len(data) == 0:
+        raise BrokenFile("is empty")
+    if torch_file.is_archive(data):
+        return torch_file.read_archive(data), {}
+    if safetensors_file.is_safetensors(data):
+        return safetensors_file.read_safetensors(data)
+    if data[0] == 0x80:
+        return (torch_file.read_plain if _is_plain_torch(data) else paddle_file.read_pickle)(data), {}
+    beginning = bytes(data[:32])
+    for signature, description in _OTHER_KINDS:
+        if beginning.startswith(signature):
+            raise NotAnEmbedding(description)
+    if beginning[0] in _TEXT_PICKLE:
+        return paddle_file.read_pickle(data), {}
+    raise NotAnEmbedding("is neither a pickle of Paddle or PyTorch nor safetensors")
+
+
+def read_whole(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
+    """The bytes of a regular file; raises UnreadableFile, or NotAnEmbedding for more than `most_bytes`."""
+    descriptor = _open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        size = os.fstat(descriptor).st_size
+        if size > most_bytes:
+            raise NotAnEmbedding(f"has {size / 1e6:.0f} MB; an embedding has a few kilobytes")
+        return memoryview(file.read(size))
+
+
+def map_whole(path: str | os.PathLike[str]) -> memoryview:
+    """The bytes of a regular file, paged in as they are read; raises UnreadableFile."""
+    descriptor = _open_regular(path)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Let go of the pages of a mapped file that were read for an array; they come back when they are read again.
+
+    Pages of a mapped file count as memory of the process until then. Does nothing for an array that is no view of one.
+    """
+    base = array
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    file = base.obj if isinstance(base, memoryview) else base
+    if isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+def _open_regular(path: str | os.PathLike[str]) -> int:
+    """Opening a pipe would wait for its writer, hence the flag; a device has no end."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableFile("is a folder, a device or a pipe instead of a file")
+    return descriptor
+
+
+def _is_plain_torch(data: memoryview) -> bool:
+    """Is the first pickle PyTorch's magic number alone? Looks no further than its 15 bytes."""
+    try:
+        return interpret(data[:32], {})[0] == torch_file.PLAIN_MAGIC
+    except EmbeddingFileError:
+        return False

@@ -1,0 +1,288 @@
+"""Pictures of pictures: contact sheets, the overview of a run, samples over time; and PNG files that say how they
+were made.
+
+A sheet is put together from blocks (RGB images on the paper's colour) that are laid beside and below one another.
+Small pictures are enlarged by a whole factor, so that a 64-pixel sample can be judged by eye.
+"""
+
+import io
+import json
+import os
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, PngImagePlugin
+
+from textual_inversion.generation import lettering
+from textual_inversion.system.atomic import write_bytes
+
+PAPER = (250, 249, 246)
+INK = (38, 38, 42)
+FAINT_INK = (112, 112, 118)
+HAIRLINE = (218, 216, 210)
+MIN_CELL = 160  # pixels: smaller pictures are enlarged at least to this
+MAX_CELL = 512  # pixels: larger ones are reduced on a contact sheet
+MAX_SMALL_CELL = 256  # the same where many stand beside one another
+
+Images = Sequence[Image.Image]
+
+
+# --------------------------------------------------------------------------------------------------------- sheets
+
+
+def contact_sheet(
+    images: Images,
+    *,
+    columns: int,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    cell: int | None = None,
+) -> Image.Image:
+    """All pictures in rows of `columns`.
+
+    Args:
+        labels: one text per picture, written under it.
+        title: written above all.
+        cell: longest side of a picture on the sheet in pixels; unset: their own, within `MIN_CELL` and `MAX_CELL`.
+
+    Raises:
+        ValueError: no pictures, or not one label per picture.
+    """
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"{len(images)} pictures but {len(labels)} labels")
+    box = _cell_box(images, cell, MAX_CELL)
+    texts = labels if labels is not None else [""] * len(images)
+    tiles = [_labelled(image, text, box) for image, text in zip(images, texts, strict=True)]
+    gap = _gap(box)
+    return _page(_grid(tiles, columns, gap, 2 * gap if labels else gap), box, title)
+
+
+def overview(
+    training_images: Images,
+    before: Images,
+    after: Images,
+    prompts: Sequence[str],
+    *,
+    title: str | None = None,
+) -> Image.Image:
+    """What a run was given and what it made of it: training images | prompts, pictures before | pictures after.
+
+    Args:
+        training_images: as many are shown as fit beside the rows.
+        before, after: generated pictures, those of the first prompt first; the same number for each prompt.
+        prompts: one row each.
+
+    Raises:
+        ValueError: nothing to show, or pictures that cannot be shared out evenly among the prompts.
+    """
+    if not prompts or not before or not after or len(before) % len(prompts) or len(after) % len(prompts):
+        raise ValueError(f"{len(before)} and {len(after)} pictures for {len(prompts)} prompts")
+    box = _cell_box([*before, *after], None, MAX_SMALL_CELL)
+    gap = _gap(box)
+    texts = [_text(prompt, _label_size(box), round(0.9 * box[0])) for prompt in prompts]
+    columns = [
+        _headed("Prompt", _cells(texts, (max(text.width for text in texts), box[1])), 1, box),
+        _headed("Before", [_tile(image, box) for image in before], len(before) // len(prompts), box),
+        _headed("After", [_tile(image, box) for image in after], len(after) // len(prompts), box),
+    ]
+    table = _beside(columns, 2 * gap)
+    training = _training_block(training_images, len(prompts), box)
+    if training is not None:
+        line = Image.new("RGB", (1, max(table.height, training.height)), HAIRLINE)
+        table = _beside([training, line, table], 3 * gap)
+    return _page(table, box, title)
+
+
+def _training_block(images: Images, rows: int, box: tuple[int, int]) -> Image.Image | None:
+    if not images:
+        return None
+    box = _cell_box(images, max(box), MAX_SMALL_CELL)  # photos may be of another shape than what the model makes
+    columns = min(3, -(-len(images) // rows))
+    shown = images[: columns * max(rows, 2)]
+    heading = "Training images" + (f" ({len(shown)} of {len(images)})" if len(shown) < len(images) else "")
+    return _headed(heading, [_tile(image, box) for image in shown], columns, box)
+
+
+def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None = None) -> Image.Image:
+    """Samples over time: a row per step, the step number at its left.
+
+    Its `info["frames"]` says where the pictures are; saved along with it, it lets `frames_of` take them out again.
+
+    Args:
+        frames: (step, pictures) in the order of the rows.
+        prompts: one text per column, written above it.
+
+    Raises:
+        ValueError: no pictures, or more prompts than columns.
+    """
+    box = _cell_box([image for _, images in frames for image in images], None, MAX_SMALL_CELL)
+    gap = _gap(box)
+    if prompts is not None and len(prompts) > max(len(images) for _, images in frames):
+        raise ValueError(f"{len(prompts)} prompts above fewer columns")
+    steps = [_text(f"step {step}", _label_size(box), box[0], FAINT_INK) for step, _ in frames]
+    margin = (max(step.width for step in steps), box[1])
+    rows = []
+    if prompts:
+        heads = [_text(prompt, _label_size(box), box[0]) for prompt in prompts]
+        height = max(head.height for head in heads)
+        bottom = [_placed(head, (box[0] + 2, height), 0.0, 1.0) for head in heads]
+        rows.append(_beside([Image.new("RGB", (margin[0], height), PAPER), *bottom], gap))
+    places, top = {}, 2 * gap + sum(row.height + gap for row in rows)
+    for cell, (step, images) in zip(_cells(steps, margin), frames, strict=True):
+        tiles = [_tile(image, box) for image in images]
+        first, pitch = 2 * gap + cell.width + gap, box[0] + 2 + gap
+        places[step] = [(first + i * pitch + 1, top + 1) for i in range(len(tiles))]
+        rows.append(_beside([cell, *tiles], gap))
+        top += rows[-1].height + gap
+    page = _page(_below(rows, gap), box, None)
+    page.info["frames"] = json.dumps({"size": box, "places": places})
+    return page
+
+
+def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list[Image.Image]]]:
+    """The pictures of a saved strip, of the steps before one; [] where there is no strip that tells.
+
+    A strip of these and of further pictures as large as the first ones were is the strip of all of them.
+
+    Args:
+        path: a PNG that `strip` made and that was saved with its `info["frames"]` as text.
+    """
+    try:
+        with Image.open(path) as sheet:
+            told = json.loads(sheet.text["frames"])
+            (width, height), places = told["size"], {int(step): corners for step, corners in told["places"].items()}
+            sheet.load()
+        return [
+            (step, [sheet.crop((left, top, left + width, top + height)) for left, top in corners])
+            for step, corners in places.items()
+            if step < before
+        ]
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return []
+
+
+def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:
+    """Write a PNG that appears complete or not at all.
+
+    Args:
+        text: what is stored in text chunks (prompt, seed, …): name -> text; names are of 1–79 Latin characters.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    info = PngImagePlugin.PngInfo()
+    for name, value in (text or {}).items():
+        value = value.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half characters
+        info.add_text(name, value)  # Pillow takes the UTF-8 chunk where Latin-1 does not do
+    content = io.BytesIO()  # Pillow itself would not say that the disk is full
+    image.save(content, format="PNG", pnginfo=info)
+    write_bytes(path, content.getbuffer())
+
+
+# ---------------------------------------------------------------------------------------------------------- blocks
+
+
+def _cell_box(images: Images, cell: int | None, most: int) -> tuple[int, int]:
+    """Width and height that every picture is fitted into, so that the largest fills one side of it."""
+    if not images:
+        raise ValueError("no pictures for a sheet")
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    longest = max(width, height)
+    if cell is None:
+        cell = longest * -(-MIN_CELL // longest) if longest < MIN_CELL else min(longest, most)
+    return max(1, round(width * cell / longest)), max(1, round(height * cell / longest))
+
+
+def _tile(image: Image.Image, box: tuple[int, int]) -> Image.Image:
+    """The picture, scaled into the box and centred, in a hairline."""
+    factor = min(box[0] / image.width, box[1] / image.height)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    picture = image.convert("RGB")
+    if size != image.size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    tile = Image.new("RGB", (box[0] + 2, box[1] + 2), PAPER)
+    left, top = (tile.width - size[0]) // 2, (tile.height - size[1]) // 2
+    frame = (left - 1, top - 1, left + size[0], top + size[1])
+    ImageDraw.Draw(tile).rectangle(frame, outline=HAIRLINE)
+    tile.paste(picture, (left, top))
+    return tile
+
+
+def _labelled(image: Image.Image, label: str, box: tuple[int, int]) -> Image.Image:
+    tile = _tile(image, box)
+    return _below([tile, _text(label, _label_size(box), tile.width)], _gap(box) // 2) if label else tile
+
+
+def _headed(heading: str, blocks: Images, columns: int, box: tuple[int, int]) -> Image.Image:
+    """A grid of blocks under its heading."""
+    grid = _grid(blocks, columns, _gap(box), _gap(box))
+    return _below([_text(heading, _heading_size(box), max(grid.width, box[0])), grid], _gap(box))
+
+
+def _page(content: Image.Image, box: tuple[int, int], title: str | None) -> Image.Image:
+    """The content with a title and a margin around."""
+    gap = _gap(box)
+    if title:
+        content = _below([_text(title, _title_size(box), max(content.width, 2 * box[0])), content], 2 * gap)
+    page = Image.new("RGB", (content.width + 4 * gap, content.height + 4 * gap), PAPER)
+    page.paste(content, (2 * gap, 2 * gap))
+    return page
+
+
+def _cells(blocks: Images, size: tuple[int, int]) -> list[Image.Image]:
+    """Each block in a field as high as a tile, in the middle of its height."""
+    return [_placed(block, (size[0], size[1] + 2), 0.0, 0.5) for block in blocks]
+
+
+def _placed(block: Image.Image, size: tuple[int, int], across: float, down: float) -> Image.Image:
+    """A field of at least `size` with the block at these shares (0 to 1) of what it leaves free."""
+    field = Image.new("RGB", (max(size[0], block.width), max(size[1], block.height)), PAPER)
+    field.paste(block, (round(across * (field.width - block.width)), round(down * (field.height - block.height))))
+    return field
+
+
+def _grid(blocks: Images, columns: int, gap_across: int, gap_down: int) -> Image.Image:
+    rows = [blocks[first : first + columns] for first in range(0, len(blocks), columns)]
+    return _below([_beside(row, gap_across) for row in rows], gap_down)
+
+
+def _beside(blocks: Images, gap: int) -> Image.Image:
+    width = sum(block.width for block in blocks) + gap * (len(blocks) - 1)
+    sheet = Image.new("RGB", (width, max(block.height for block in blocks)), PAPER)
+    left = 0
+    for block in blocks:
+        sheet.paste(block, (left, 0))
+        left += block.width + gap
+    return sheet
+
+
+def _below(blocks: Images, gap: int) -> Image.Image:
+    height = sum(block.height for block in blocks) + gap * (len(blocks) - 1)
+    sheet = Image.new("RGB", (max(block.width for block in blocks), height), PAPER)
+    top = 0
+    for block in blocks:
+        sheet.paste(block, (0, top))
+        top += block.height + gap
+    return sheet
+
+
+# ------------------------------------------------------------------------------------------------- sizes and colours
+
+
+def _text(text: str, size: int, width: int, color: lettering.Color = INK) -> Image.Image:
+    return lettering.block(text, size, width, color=color, background=PAPER)
+
+
+def _gap(box: tuple[int, int]) -> int:
+    return max(10, max(box) // 18)
+
+
+def _label_size(box: tuple[int, int]) -> int:
+    return max(14, round(max(box) / 17))
+
+
+def _heading_size(box: tuple[int, int]) -> int:
+    return round(1.3 * _label_size(box))
+
+
+def _title_size(box: tuple[int, int]) -> int:
+    return round(1.6 * _label_size(box))

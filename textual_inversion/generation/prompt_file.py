@@ -1,0 +1,140 @@
+"""Prompts of sample pictures: from the command line, and from a file with options on each line.
+
+    # blank lines and lines that begin with # are skipped
+    a photo of a <cat-toy>
+    a <cat-toy> on the beach --seed 3 --guidance 5 --steps 20 --negative "blurry, dark"
+    a <cat-toy> in the snow --d 3 --l 5 --s 20 --n blurry, dark
+
+The second form of the options is that of kohya's trainers. What a line leaves open is settled by the flags of the
+command.
+"""
+
+import argparse
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual_inversion.cli.parser import number, seed_number
+from textual_inversion.system.errors import SettingsError
+
+# Without a seed of its own every prompt's first picture has this one: the same at every step, so that a picture
+# changes only because the rows did.
+FIRST_SEED = 0
+
+_NAMES = {
+    "seed": ("seed", "d"),
+    "guidance_scale": ("guidance", "guidance_scale", "l"),
+    "num_inference_steps": ("steps", "num_inference_steps", "s"),
+    "negative_prompt": ("negative", "negative_prompt", "n"),
+}
+_OPTIONS = {name: field for field, names in _NAMES.items() for name in names}
+_SIZES = ("w", "h", "width", "height")
+# --name, then its value: quoted, or all up to the next --name or the end.
+_OPTION = re.compile(r"""(?:^|\s)--([A-Za-z_]+)(?:[ \t=]+("[^"]*"|'[^']*'|.*?))?(?=\s--[A-Za-z_]|\s*$)""")
+
+
+@dataclass(frozen=True)
+class SamplePrompt:
+    """A prompt and what it is drawn with; None where the command's flags decide.
+
+    Attributes:
+        text: holds learned words, as yet not expanded.
+        seed: of its first picture; the next ones count on.
+        guidance_scale: weight of classifier-free guidance.
+        num_inference_steps: denoising steps.
+        negative_prompt: what the pictures should not show.
+    """
+
+    text: str
+    seed: int | None = None
+    guidance_scale: float | None = None
+    num_inference_steps: int | None = None
+    negative_prompt: str = ""
+
+    @property
+    def first_seed(self) -> int:
+        """The seed of the first picture."""
+        return FIRST_SEED if self.seed is None else self.seed
+
+    @property
+    def caption(self) -> str:
+        """The prompt with whatever it says for itself."""
+        own = {
+            "seed": self.seed,
+            "guidance": None if self.guidance_scale is None else f"{self.guidance_scale:g}",
+            "steps": self.num_inference_steps,
+            "without": self.negative_prompt or None,
+        }
+        said = ", ".join(f"{name} {value}" for name, value in own.items() if value is not None)
+        return f"{self.text} ({said})" if said else self.text
+
+
+def sample_prompts(typed: list[str] | None, file: str | None) -> list[SamplePrompt]:
+    """The prompts of --validation_prompt, then those of --validation_prompts_file.
+
+    Raises:
+        SettingsError: the file cannot be read, or a line of it not understood.
+    """
+    return [SamplePrompt(text) for text in typed or ()] + (read_prompts(file) if file else [])
+
+
+def read_prompts(path: str | Path) -> list[SamplePrompt]:
+    """The prompts of a file, one a line.
+
+    Raises:
+        SettingsError: it cannot be read, holds no prompt, or an option that does not exist or is out of range.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise SettingsError(
+            f"--validation_prompts_file {path} cannot be read ({error.strerror}); name another"
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"--validation_prompts_file {path} is no text in UTF-8; write one prompt a line") from None
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    prompts = [_parsed(line, f"{path}, line {n}") for n, line in numbered if line and not line.startswith("#")]
+    if not prompts:
+        raise SettingsError(f"--validation_prompts_file {path} holds no prompt; write one a line")
+    return prompts
+
+
+def _parsed(line: str, place: str) -> SamplePrompt:
+    first = _OPTION.search(line)
+    text = line[: first.start()].strip() if first else line
+    if not text:
+        raise SettingsError(f"{place}: there is no prompt before the options; begin the line with one")
+    settings = {}
+    for name, value in _OPTION.findall(line[len(text) :]):
+        field = _field(name, place)
+        if field in settings:
+            raise SettingsError(f"{place}: --{name} says again what another option says; keep one of them")
+        settings[field] = _value(field, name, value, place)
+    return SamplePrompt(text, **settings)
+
+
+def _field(name: str, place: str) -> str:
+    if name in _OPTIONS:
+        return _OPTIONS[name]
+    if name in _SIZES:
+        raise SettingsError(f"{place}: --{name}: sample pictures have the size of the training pictures; leave it out")
+    near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.7)
+    hint = f"did you mean --{near[0]}?" if near else "there are --seed, --guidance, --steps and --negative"
+    raise SettingsError(f"{place}: --{name} is not an option of a prompt; {hint}")
+
+
+def _value(field: str, name: str, text: str, place: str):
+    quoted = text[:1] in ("'", '"') and text[:1] == text[-1:] and len(text) > 1
+    if text[:1] in ("'", '"') and not quoted:
+        raise SettingsError(
+            f"{place}: --{name}: the quotation marks must hold all of {text}; move the second to its end"
+        )
+    text = text[1:-1] if quoted else text
+    if not text and not (quoted and field == "negative_prompt"):
+        raise SettingsError(f"{place}: --{name} lacks its value")
+    kinds = {"seed": seed_number, "guidance_scale": number(float, 0, 1000), "num_inference_steps": number(int, 1, 1000)}
+    try:
+        return kinds.get(field, str)(text)
+    except argparse.ArgumentTypeError as error:
+        raise SettingsError(f"{place}: --{name}: {error}") from None

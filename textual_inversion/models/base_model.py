@@ -1,0 +1,254 @@
+"""Base models: load one, prove that every weight was loaded, freeze it, encode prompts with it.
+
+A base model is a folder with model_index.json and a sub-folder per part, as ppdiffusers or diffusers saves it. The
+folder is read, never written. All parts come in float32, frozen, in evaluation mode. What one kind of model has and
+another has not stands in `families.py`.
+"""
+
+import gc
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paddle import nn
+
+from textual_inversion.models import schedulers
+from textual_inversion.models.config_checks import check_blocks, explained
+from textual_inversion.models.families import FAMILIES, Family, PromptEmbedding, check_shapes, check_widths, read_index
+from textual_inversion.models.hub import resolve
+from textual_inversion.models.layers.frozen_layer_norm import freeze
+from textual_inversion.models.precision import take
+from textual_inversion.models.single_file.convert import is_single_file
+from textual_inversion.models.text_encoders import TextTower, TowerPlace, for_float32, load_tower
+from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
+from textual_inversion.models.weights import build_unset, load_weights
+from textual_inversion.system.errors import BaseModelError
+
+
+class BaseModel:
+    """A frozen Stable Diffusion model whose parts are in memory.
+
+    Attributes:
+        name: as the user gave it.
+        folder: where its files are.
+        layout: "ppdiffusers" or "diffusers": how the U-Net's file is written.
+        index: contents of model_index.json.
+        family: what models of its kind have in common.
+        towers: the text encoders with their tokenizers.
+        unet: the UNet2DConditionModel.
+        variant: weights that were preferred, such as "fp16".
+        scheduler_config: contents of scheduler_config.json, with the class that the index names.
+        noise_scheduler: the DDPMScheduler to train with.
+        is_lowered: some parts are computed in half precision, see `precision.lower`.
+    """
+
+    is_lowered = False
+
+    def __init__(self, name: str, folder: Path, index: dict[str, Any], *, tokenizer_folder: Path | None, variant):
+        self.name, self.folder, self.index, self.variant = name, folder, index, variant
+        # Pipelines take the class from the index; the file itself may name the one it was first made for, or none.
+        self.scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json") | (
+            {"_class_name": index["scheduler"][-1]} if isinstance(index.get("scheduler"), list) else {}
+        )
+        self.noise_scheduler = schedulers.training_scheduler(self.scheduler_config, folder / "scheduler")
+        self.family: Family = FAMILIES[index["_class_name"]]
+        unet_config, vae_config = (read_json(folder / part / "config.json") for part in ("unet", self.family.vae))
+        check_blocks(unet_config, folder / "unet")
+        check_blocks(vae_config, folder / self.family.vae)
+        check_shapes(self.family, unet_config, vae_config, folder)
+        self._tokenizer_folder = tokenizer_folder
+        self.towers = [self._load_tower(place) for place in self.family.towers]
+        check_widths(self.family, unet_config, self.towers, folder)
+        self.unet, self.layout = self._load_unet()
+        self.vae_scale_factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
+        self._vae, self._vae_preparations = None, []
+        # A damaged file is better told now than after the text encoders have worked.
+        _ = self.vae, self.resolution
+
+    @property
+    def vae(self) -> nn.Layer:
+        """The AutoencoderKL; loaded again when it is wanted after `free_vae`."""
+        if self._vae is None:
+            folder = self.folder / self.family.vae
+            self._vae, _ = _load_diffusion_part(
+                "AutoencoderKL", folder, read_json(folder / "config.json"), self.variant
+            )
+            for prepare in self._vae_preparations:
+                prepare(self._vae)
+        return self._vae
+
+    def _load_tower(self, place: TowerPlace) -> TextTower:
+        named = self._tokenizer_folder
+        folder = _tokenizer_folder(named, place.tokenizer) if named else self.folder / place.tokenizer
+        return load_tower(self.folder, place, self.index[place.folder][-1], folder, self.variant)
+
+    def _load_unet(self) -> tuple[nn.Layer, str]:
+        folder = self.folder / "unet"
+        return _load_diffusion_part("UNet2DConditionModel", folder, read_json(folder / "config.json"), self.variant)
+
+    def exact_tower(self, tower: TextTower) -> TextTower:
+        """A tower with the weights of its file, to save them: the same, unless it computes in half precision."""
+        return self._load_tower(tower.place) if self.is_lowered else tower
+
+    def exact_unet(self) -> nn.Layer:
+        """The U-Net with the weights of its file, as `exact_tower`."""
+        return self._load_unet()[0] if self.is_lowered else self.unet
+
+    def prepare_vae(self, prepare: Callable[[nn.Layer], None]) -> None:
+        """Have something done to the VAE, now and whenever it is loaded again."""
+        self._vae_preparations.append(prepare)
+        if self._vae is not None:
+            prepare(self._vae)
+
+    def free_vae(self) -> None:
+        """Give the VAE's memory back until it is wanted again."""
+        self._vae = None
+        gc.collect()
+
+    @property
+    def prediction_type(self) -> str:
+        """What the U-Net predicts: "epsilon" or "v_prediction"."""
+        return self.noise_scheduler.config.prediction_type
+
+    @property
+    def resolution(self) -> int:
+        """The picture size in pixels that the model was trained for: 512 for SD 1.x, 768 for SD 2.1, 1024 for SDXL."""
+        size = self.unet.config.sample_size
+        return int(size if isinstance(size, int) else max(size)) * self.vae_scale_factor
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the first tower's embedding rows (D)."""
+        return self.towers[0].embedding_width
+
+    @property
+    def zeroes_empty_prompt(self) -> bool:
+        """Whether guidance leads away from zeros, and not from the embedding of "", where nothing is to be avoided."""
+        default = self.family.settings.get("force_zeros_for_empty_prompt", False)
+        return bool(self.index.get("force_zeros_for_empty_prompt", default))
+
+    def encode_prompts(
+        self,
+        prompts: list[str],
+        vectors: Sequence[Mapping[str, tuple[int, ...]]] | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> PromptEmbedding:
+        """Encode B prompts, learned words included; gradients flow to attached rows.
+
+        Args:
+            vectors: for each prompt, which vectors of each placeholder stand in it, in this order; None: all of them.
+            image_size: (height, width) in pixels of the pictures, of which Stable Diffusion XL is told; None: the size
+                that the model was trained for.
+        """
+        return self.family.encode(self.towers, prompts, vectors, image_size or (self.resolution, self.resolution))
+
+    def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False):
+        """A ppdiffusers pipeline over the parts in memory; nothing is copied.
+
+        Args:
+            scheduler: a name of `schedulers.SCHEDULERS`; None takes the base model's own.
+            with_safety_checker: load the base model's safety checker too, if it has one.
+        """
+        import ppdiffusers
+
+        parts = {"vae": self.vae, "unet": self.unet}
+        for tower, tokenizer in zip(self.towers, ("tokenizer", "tokenizer_2"), strict=False):
+            parts |= {tower.name: tower.text_encoder, tokenizer: tower.tokenizer}
+        parts["scheduler"] = schedulers.sampling_scheduler(self.scheduler_config, scheduler)
+        if len(self.towers) == 1:
+            checker, extractor = self.load_safety_checker() if with_safety_checker else (None, None)
+            parts |= {"safety_checker": checker, "feature_extractor": extractor}
+            parts["requires_safety_checker"] = checker is not None
+        else:  # its pictures are marked by a package of their own, if that is installed
+            parts |= {"add_watermarker": False, "force_zeros_for_empty_prompt": self.zeroes_empty_prompt}
+        pipe = getattr(ppdiffusers, self.family.generator)(**parts)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def load_safety_checker(self):
+        """The base model's safety checker and feature extractor; (None, None) where it has none."""
+        layer = self.unset_safety_checker()
+        if layer is None:
+            return None, None
+        from ppdiffusers.transformers import CLIPImageProcessor
+
+        load_weights(layer, read_state(self.folder / "safety_checker", ENCODER_FILES, variant=self.variant))
+        take(layer, "float32")  # pipelines hand it pictures in the text encoder's type
+        extractor = read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
+        return freeze(layer), CLIPImageProcessor.from_dict(sizes_written_out(extractor))
+
+    def unset_safety_checker(self) -> nn.Layer | None:
+        """A safety checker of the base model's shape, its weights not set; None where the base model has none."""
+        config = self.folder / "safety_checker" / "config.json"
+        if not config.is_file() or not (self.folder / "feature_extractor" / "preprocessor_config.json").is_file():
+            return None
+        from ppdiffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+        from ppdiffusers.transformers import CLIPConfig
+
+        return build_unset(lambda: StableDiffusionSafetyChecker(CLIPConfig.from_dict(for_float32(read_json(config)))))
+
+
+def load_base_model(
+    name_or_path: str | Path,
+    *,
+    tokenizer_name: str | Path | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+) -> BaseModel:
+    """Load a base model of one of the `families.FAMILIES` from a folder, a single file or by its hub name.
+
+    Args:
+        tokenizer_name: folder or hub name to take the tokenizer from, if not from the base model.
+        revision: branch, tag or commit of the hub's repository.
+        variant: look first for files of this variant, such as "fp16".
+        cache_dir: where downloads are kept.
+        token: for hub repositories that ask who you are.
+
+    Raises:
+        BaseModelError: it is not there, of a kind that cannot be trained, or one of its weights is missing, of
+            another shape, or surplus.
+    """
+    if tokenizer_name is None and is_single_file(Path(name_or_path).expanduser()):
+        raise BaseModelError(
+            f"{name_or_path} holds no tokenizer, as no such file does; name one by --tokenizer_name: a folder with "
+            "vocab.json and merges.txt, or a hub name such as openai/clip-vit-large-patch14"
+        )
+    folder = resolve(name_or_path, revision=revision, variant=variant, cache_dir=cache_dir, token=token)
+    index = read_index(folder)
+    tokenizer_folder = None
+    if tokenizer_name is not None:
+        tokenizer_folder = resolve(tokenizer_name, only_tokenizer=True, cache_dir=cache_dir, token=token)
+    with explained(folder):
+        return BaseModel(str(name_or_path), folder, index, tokenizer_folder=tokenizer_folder, variant=variant)
+
+
+def _tokenizer_folder(folder: Path, name: str) -> Path:
+    """The tokenizer of a folder that is a whole model, or that is this tokenizer alone."""
+    return next((folder / part for part in (name, "tokenizer") if (folder / part).is_dir()), folder)
+
+
+def _load_diffusion_part(class_name: str, folder: Path, config: dict[str, Any], variant: str | None):
+    import ppdiffusers
+
+    from textual_inversion.models.layers.attention import work_in_blocks
+    from textual_inversion.models.layers.convolution import convolve_in_blocks
+
+    cls = getattr(ppdiffusers, class_name)
+    known = set(inspect.signature(cls.__init__).parameters)
+    layer = build_unset(lambda: cls(**{key: value for key, value in config.items() if key in known}))
+    layout = load_weights(layer, read_state(folder, DIFFUSION_FILES, variant=variant))
+    work_in_blocks(layer)
+    convolve_in_blocks(layer)
+    return freeze(layer), layout
+
+
+def sizes_written_out(config: dict[str, Any]) -> dict[str, Any]:
+    """An image processor's configuration in which older files' bare numbers say what they measure."""
+    size, crop = config.get("size"), config.get("crop_size")
+    longhand = {"size": {"shortest_edge": size}} if isinstance(size, int) else {}
+    if isinstance(crop, int):
+        longhand["crop_size"] = {"height": crop, "width": crop}
+    return config | longhand

@@ -1,0 +1,64 @@
+"""Configurations of a base model's parts come from strangers too: what they may say, and what to say of the others."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from textual_inversion.system.errors import BaseModelError, TextualInversionError, one_line
+
+MOST_LAYERS = 1000  # of anything; Stable Diffusion XL has 32 in one encoder
+LARGEST_NUMBER = 10_000_000  # rows, channels, timesteps; the largest vocabulary here has 250,000
+_SHOWN = 160  # characters of another library's message
+
+
+def check_sizes(config: dict[str, Any], folder: Path) -> None:
+    """Refuse sizes that no model has, before the memory and the time for them are spent; raises BaseModelError."""
+    for key, value in config.items():
+        most = MOST_LAYERS if "layers" in key else LARGEST_NUMBER
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, (int, float)) and not abs(number) <= most:
+                raise BaseModelError(
+                    f"{folder / 'config.json'} says {key} {number}, which no model has; fetch it again"
+                )
+
+
+def check_blocks(config: dict[str, Any], folder: Path) -> None:
+    """Refuse a U-Net's or a VAE's configuration whose blocks cannot be; raises BaseModelError."""
+    check_sizes(config, folder)
+    groups, channels = config.get("norm_num_groups"), config.get("block_out_channels")
+    if not isinstance(channels, list) or not channels or not all(type(c) is int and c > 0 for c in channels):
+        channels = None
+    if channels is None or (groups is not None and (type(groups) is not int or groups < 1)):
+        raise BaseModelError(f"{folder / 'config.json'} does not say how many channels its blocks have; fetch it again")
+    scaling = config.get("scaling_factor", 1)
+    if not isinstance(scaling, (int, float)) or not scaling > 0:
+        raise BaseModelError(f"{folder / 'config.json'} says scaling_factor {scaling!r}; fetch it again")
+    if groups and any(channel % groups for channel in channels):
+        raise BaseModelError(
+            f"{folder / 'config.json'} divides {channels} channels into {groups} groups, which is not possible; fetch "
+            "it again"
+        )
+
+
+@contextlib.contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """What the classes of ppdiffusers raise where a configuration makes no sense becomes a BaseModelError.
+
+    A damaged configuration makes them raise nearly every exception there is.
+    """
+    try:
+        yield
+    except (TextualInversionError, MemoryError):
+        raise
+    except Exception as error:
+        raise BaseModelError(
+            f"no model can be built of {folder} ({_reason(error)}); one of its configurations is damaged or of another "
+            "version, fetch it again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What was said, where it was said to people."""
+    reason = one_line(error) if isinstance(error, (ValueError, NotImplementedError, OSError)) else type(error).__name__
+    return reason if len(reason) <= _SHOWN else reason[: _SHOWN - 1] + "…"

@@ -1,0 +1,275 @@
+"""Save a base model with learned words as a folder that ppdiffusers' pipelines load as it is.
+
+Only what changed is written: text encoder and tokenizer. Weights that stayed the same are hard links to the base
+model's files wherever ppdiffusers loads them, so that a concept of 4 kB does not cost a copy of 4 GB. Every file is put
+in place by renaming; none is opened for writing under its name, which could be the other name of a base model's file.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import nn
+
+from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_token, check_width
+from textual_inversion.models.base_model import BaseModel, sizes_written_out
+from textual_inversion.models.concept_embedding import table_of
+from textual_inversion.models.prompt_encoder import token_names
+from textual_inversion.models.text_encoders import TextTower, encoder_config
+from textual_inversion.models.tokenizers import tokenizer_files
+from textual_inversion.models.weight_files import (
+    DIFFUSION_FILES,
+    ENCODER_FILES,
+    StoredState,
+    candidates,
+    read_json,
+    read_state,
+    write_safetensors,
+)
+from textual_inversion.models.weights import is_as_ppdiffusers_loads_it, load_weights
+from textual_inversion.system import atomic
+from textual_inversion.system.errors import ConceptError, OutputError
+
+_DIFFUSION_FILE, _ENCODER_FILE, _PICKLE = (
+    "diffusion_paddle_model.safetensors",
+    "model.safetensors",
+    "model_state.pdparams",
+)
+_VERSION = "_ppdiffusers_version"
+
+
+def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], output_dir: str | Path) -> None:
+    """Write a pipeline folder: the base model's own pipeline class loads it and knows the new words.
+
+    The tokenizers hold `<word>`, `<word>_1`, … for the vectors of a concept; ppdiffusers expands `<word>` to all, but
+    for latent diffusion, whose pipeline expands nothing.
+
+    Args:
+        model: the base model, with or without rows attached; it and its files stay as they are.
+        embeddings: the concepts, each with float32 [N, D] for every text encoder.
+
+    Raises:
+        OutputError: the folder is the base model's own or cannot be written.
+        ConceptError, EmbeddingFileError: a word is taken, or its vectors do not fit the base model.
+    """
+    output = Path(output_dir)
+    names = _new_tokens(model, embeddings)
+    _make_folder(output, model)
+    for tower in model.towers:
+        _save_tower(model, model.exact_tower(tower), names[tower.name], embeddings, output)
+    _save_diffusion_part(model, "unet", model.unet, output)
+    _save_diffusion_part(model, model.family.vae, model.vae, output)
+    _make_folder(output / "scheduler", model)
+    _write_json(output / "scheduler" / "scheduler_config.json", _without_origin(model.scheduler_config))
+    has_checker = _save_safety_checker(model, output)
+    _write_json(output / "model_index.json", _index(model, has_checker))
+
+
+def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> dict[str, list[str]]:
+    """Tower name -> the tokens of all vectors, in order."""
+    tokens = [name for one in embeddings for name in token_names(one.placeholder_token, one.num_vectors)]
+    twice = {token for token in tokens if tokens.count(token) > 1}
+    if twice:
+        raise ConceptError(f"two concepts have the token {min(twice)}; rename one of them")
+    for one in embeddings:
+        check_width(one, {tower.name: tower.embedding_width for tower in model.towers}, model.name)
+    for tower in model.towers:
+        known = tower.tokenizer.get_vocab()
+        for token in tokens:
+            check_token(token, known)
+    return {tower.name: tokens for tower in model.towers}
+
+
+# ------------------------------------------------------------------------------------------------------- text towers
+
+
+def _save_tower(model: BaseModel, tower: TextTower, tokens: list[str], embeddings, output: Path) -> None:
+    folder = output / tower.place.folder
+    _make_folder(folder, model)
+    _save_tokenizer(tower, tokens, output / tower.place.tokenizer, model)
+    rows = [np.asarray(one.vectors[tower.name], np.float32) for one in embeddings]
+    table = _merged_table(tower, rows)
+    config = tower.saved_config(encoder_config(model.folder / tower.place.folder, tower.kind), len(table))
+    _write_json(folder / "config.json", config)
+    _write_weights(folder / _ENCODER_FILE, tower.weights_with(table), "np")
+    _remove_others(folder, ENCODER_FILES, {_ENCODER_FILE})
+
+
+def _merged_table(tower: TextTower, rows: list[np.ndarray]) -> np.ndarray:
+    """The embedding table float32 with the new rows where the tokenizer will put their tokens."""
+    table = table_of(tower.text_encoder).numpy().astype(np.float32)  # (V, D)
+    first = len(tower.tokenizer)  # some tables have spare rows beyond the tokenizer's last token
+    new = np.concatenate([np.empty((0, table.shape[1]), np.float32), *rows])  # (N, D)
+    merged = np.concatenate([table, np.zeros((max(0, first + len(new) - len(table)), table.shape[1]), np.float32)])
+    merged[first : first + len(new)] = new
+    return merged
+
+
+def _save_tokenizer(tower: TextTower, tokens: list[str], folder: Path, model: BaseModel) -> None:
+    _make_folder(folder, model)
+    for name, content in tokenizer_files(tower.tokenizer, tokens).items():
+        if isinstance(content, dict):
+            _write_json(folder / name, content)
+        else:
+            _unlink_symbolic(folder / name)
+            atomic.write_bytes(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+# ------------------------------------------------------------------------------------------------------- other parts
+
+
+def _save_diffusion_part(model: BaseModel, part: str, layer: nn.Layer, output: Path) -> None:
+    source, folder = model.folder / part, output / part
+    _make_folder(folder, model)
+    config = {key: layer.config[key] for key in read_json(source / "config.json") if key in layer.config}
+    _write_json(folder / "config.json", _without_origin(config) | _class_entry(layer))
+    state = read_state(source, DIFFUSION_FILES, variant=model.variant)
+    if _is_linkable(layer, state, {"F32", "F16"}):
+        written = _link_weights(state, folder, _DIFFUSION_FILE)
+    else:
+        exact = model.exact_unet() if part == "unet" else layer
+        _write_weights(folder / _DIFFUSION_FILE, exact.state_dict(), "pd")
+        written = {_DIFFUSION_FILE}
+    _remove_others(folder, DIFFUSION_FILES, written)
+
+
+def _is_linkable(layer: nn.Layer, state: StoredState, data_types: set[str]) -> bool:
+    if state.is_pickle and (len(state.files) > 1 or state.files[0].suffix != ".pdparams"):
+        return False
+    declared = state.declared_layout is not None and state.data_types <= data_types
+    return declared and is_as_ppdiffusers_loads_it(layer, state, renames_attention=True)
+
+
+def _link_weights(state: StoredState, folder: Path, name: str) -> set[str]:
+    """Link a part's files under names that ppdiffusers looks for; returns the names."""
+    if state.is_pickle:
+        name = _PICKLE
+    if len(state.files) == 1:
+        _link(state.files[0], folder / name)
+        return {name}
+    for file in state.files:
+        _link(file, folder / file.name)
+    index = read_json(state.source)
+    _write_json(folder / f"{name}.index.json", {"metadata": {}, **index})
+    return {f"{name}.index.json", *(file.name for file in state.files)}
+
+
+def _save_safety_checker(model: BaseModel, output: Path) -> bool:
+    """Save the safety checker with its feature extractor; False where the base model has none."""
+    checker = model.unset_safety_checker() if "safety_checker" in model.family.optional else None
+    if checker is None:
+        return False
+    source, folder = model.folder / "safety_checker", output / "safety_checker"
+    _make_folder(folder, model)
+    config = read_json(source / "config.json")
+    dropped = ("torch_dtype", "transformers_version", "_name_or_path")
+    config = {key: value for key, value in config.items() if key not in dropped}
+    _write_json(folder / "config.json", config | {"dtype": "float32", "architectures": [type(checker).__name__]})
+    state = read_state(source, ENCODER_FILES, variant=model.variant)
+    if _is_checker_linkable(checker, state):
+        written = _link_weights(state, folder, _ENCODER_FILE)
+    else:
+        load_weights(checker, state)
+        _write_weights(folder / _ENCODER_FILE, checker.state_dict(), "np")
+        written = {_ENCODER_FILE}
+    _remove_others(folder, ENCODER_FILES, written)
+    _make_folder(output / "feature_extractor", model)
+    settings = sizes_written_out(read_json(model.folder / "feature_extractor" / "preprocessor_config.json"))
+    settings["image_processor_type"] = "CLIPImageProcessor"
+    _write_json(output / "feature_extractor" / "preprocessor_config.json", settings)
+    return True
+
+
+def _is_checker_linkable(checker: nn.Layer, state: StoredState) -> bool:
+    """paddlenlp, which loads it, neither turns PyTorch's layout round nor reads files that say "pd" of themselves."""
+    if not state.is_pickle and state.metadata.get("format") != "np":
+        return False
+    return len(state.files) == 1 and _is_linkable(checker, state, {"F32"})
+
+
+def _class_entry(layer: nn.Layer) -> dict[str, str]:
+    import ppdiffusers
+
+    return {"_class_name": type(layer).__name__, _VERSION: ppdiffusers.__version__}
+
+
+def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the entries that say where and with what it was made."""
+    return {key: value for key, value in config.items() if key == "_class_name" or not key.startswith("_")}
+
+
+def _index(model: BaseModel, has_checker: bool) -> dict[str, Any]:
+    import ppdiffusers
+
+    family, encoders = model.family, "ppdiffusers.transformers"
+    index: dict[str, Any] = {"_class_name": model.index["_class_name"], _VERSION: ppdiffusers.__version__}
+    index["scheduler"] = ["ppdiffusers", model.scheduler_config["_class_name"]]
+    index["unet"], index[family.vae] = ["ppdiffusers", "UNet2DConditionModel"], ["ppdiffusers", "AutoencoderKL"]
+    for tower in model.towers:
+        index[tower.place.folder] = [tower.kind.library, tower.kind.class_name]
+        index[tower.place.tokenizer] = [encoders, tower.kind.tokenizer]
+    index |= {name: [None, None] for name in family.optional}
+    if has_checker:
+        index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+        index["feature_extractor"] = [encoders, "CLIPImageProcessor"]
+    index |= {name: model.index.get(name, default) for name, default in family.settings.items()}
+    if "requires_safety_checker" in index:
+        index["requires_safety_checker"] = has_checker and bool(index["requires_safety_checker"])
+    return index
+
+
+# ------------------------------------------------------------------------------------------------- placing of files
+
+
+def _make_folder(folder: Path, model: BaseModel) -> None:
+    """Make a folder of the output, unless it is or leads into the base model's folder."""
+    base, target = model.folder.resolve(), folder.resolve()
+    if target == base or base in target.parents:
+        raise OutputError(
+            f"{folder} is inside the base model {model.folder}, which stays as it is; choose another folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _unlink_symbolic(path)
+    atomic.write_json(path, value)
+
+
+def _write_weights(path: Path, tensors: Mapping[str, Any], form: str) -> None:
+    _unlink_symbolic(path)
+    with atomic.replacing(path) as temporary:
+        write_safetensors(temporary, tensors, {"format": form})
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a base model's file a second name, or copy it to where the file system does not allow that."""
+    source = source.resolve()  # a cache's snapshot holds symbolic links
+    _unlink_symbolic(target)
+    if target.exists() and target.samefile(source):
+        return  # renaming one name of a file to its other name would do nothing and leave both
+    with atomic.replacing(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def _unlink_symbolic(path: Path) -> None:
+    """A symbolic link in the output is replaced and not followed: it could lead into a base model."""
+    if path.is_symlink():
+        path.unlink()
+
+
+def _remove_others(folder: Path, names: tuple[str, ...], written: set[str]) -> None:
+    """Remove an earlier run's weights that ppdiffusers would find before, or beside, those just written."""
+    for name, _ in candidates(names):
+        if name not in written:
+            (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,231 @@
+"""Families of base models, as data: which parts a pipeline class names, and how its U-Net is told of a prompt.
+
+`FAMILIES` has one entry per pipeline class that can be trained; whatever is not said there is the same for all.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from textual_inversion.models.text_encoders import TextTower, TowerPlace
+from textual_inversion.models.weight_files import read_json
+from textual_inversion.system.device import to_device
+from textual_inversion.system.errors import BaseModelError
+
+
+@dataclass(frozen=True)
+class PromptEmbedding:
+    """What the U-Net is told of B prompts.
+
+    Attributes:
+        hidden_states: float [B, L, width of the U-Net's cross-attention].
+        added: further keyword arguments for the U-Net; empty for all but Stable Diffusion XL.
+    """
+
+    hidden_states: paddle.Tensor
+    added: dict[str, Any] = field(default_factory=dict)
+
+    def for_pipeline(self) -> list[dict[str, paddle.Tensor]]:
+        """For each prompt the arguments of a pipeline: prompt_embeds [L, D], and for SDXL pooled_prompt_embeds [P]."""
+        arguments = {"prompt_embeds": self.hidden_states}
+        if "added_cond_kwargs" in self.added:
+            arguments["pooled_prompt_embeds"] = self.added["added_cond_kwargs"]["text_embeds"]
+        return [{name: values[i] for name, values in arguments.items()} for i in range(len(self.hidden_states))]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What base models of one kind have in common.
+
+    Attributes:
+        towers: the places of their text encoders.
+        encode: (towers, prompts, vectors, (height, width) in pixels) -> PromptEmbedding.
+        generator: the pipeline of ppdiffusers that makes pictures of their parts in memory.
+        vae: sub-folder of the AutoencoderKL.
+        optional: further parts that model_index.json names, `[None, None]` where the model lacks them.
+        settings: further entries of model_index.json with what the pipeline takes where they are missing.
+        addition: the U-Net's `addition_embed_type`.
+    """
+
+    towers: tuple[TowerPlace, ...]
+    encode: Callable[..., PromptEmbedding]
+    generator: str = "StableDiffusionPipeline"
+    vae: str = "vae"
+    optional: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
+    settings: dict[str, Any] = field(default_factory=dict)
+    addition: str | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Sub-folders that every model of this family has."""
+        towers = [name for place in self.towers for name in (place.folder, place.tokenizer)]
+        return ("unet", self.vae, *towers, "scheduler")
+
+
+def _last_states(towers: Sequence[TextTower], prompts, vectors, size) -> PromptEmbedding:
+    """The encoder's first output, as the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM take it."""
+    return PromptEmbedding(towers[0](prompts, vectors)[0])
+
+
+def _two_penultimate_states(towers: Sequence[TextTower], prompts, vectors, size) -> PromptEmbedding:
+    """Stable Diffusion XL (arXiv 2307.01952, section 2): both encoders' last state but one side by side.
+
+    Added are the second encoder's projected state at the end of the text [B, P], and the numbers of section 2.2: the
+    original size, where it was cropped, and the size wanted, float32 [B, 6]; here the picture as it is.
+    """
+    outputs = [tower(prompts, vectors, output_hidden_states=True) for tower in towers]
+    hidden_states = paddle.concat([output.hidden_states[-2] for output in outputs], axis=-1)  # (B, L, D1 + D2)
+    numbers = to_device(np.array([*size, 0, 0, *size], np.float32)).astype(hidden_states.dtype)
+    added = {"text_embeds": outputs[-1].text_embeds, "time_ids": numbers.tile([len(prompts), 1])}
+    return PromptEmbedding(hidden_states, {"added_cond_kwargs": added})
+
+
+_ONE_ENCODER = ("CLIPTextModel", "BertModel", "RobertaSeriesModelWithTransformation")
+_STABLE_DIFFUSION = Family(
+    towers=(TowerPlace("text_encoder", "text_encoder", "tokenizer", _ONE_ENCODER),),
+    encode=_last_states,
+    settings={"requires_safety_checker": True},
+)
+_STABLE_DIFFUSION_XL = Family(
+    towers=(
+        TowerPlace("text_encoder", "text_encoder", "tokenizer", ("CLIPTextModel",)),
+        TowerPlace("text_encoder_2", "text_encoder_2", "tokenizer_2", ("CLIPTextModelWithProjection",)),
+    ),
+    encode=_two_penultimate_states,
+    generator="StableDiffusionXLPipeline",
+    optional=("image_encoder", "feature_extractor"),
+    settings={"force_zeros_for_empty_prompt": True},
+    addition="text_time",
+)
+_LATENT_DIFFUSION = Family(
+    towers=(TowerPlace("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
+    encode=_last_states,
+    vae="vqvae",
+    optional=(),
+)
+# Pipelines that differ only in what they do with the same parts share a family.
+FAMILIES = {
+    "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionImg2ImgPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionMegaPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionInpaintPipelineLegacy": _STABLE_DIFFUSION,
+    "AltDiffusionPipeline": _STABLE_DIFFUSION,
+    "AltDiffusionImg2ImgPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": _STABLE_DIFFUSION_XL,
+    "StableDiffusionXLImg2ImgPipeline": _STABLE_DIFFUSION_XL,
+    "LDMTextToImagePipeline": _LATENT_DIFFUSION,
+}
+
+# Parts of a pipeline's name -> why models of that kind cannot be trained. The first that fits is told.
+_REASONS = (
+    ("Inpaint", "its U-Net also takes a mask and a picture; take the text-to-image model that it was made from"),
+    ("ControlNet", "its U-Net is led by another network; take the text-to-image model that it was made from"),
+    ("Adapter", "its U-Net is led by another network; take the text-to-image model that it was made from"),
+    ("Pix2Pix", "its U-Net also takes a picture; take the text-to-image model that it was made from"),
+    ("Upscale", "its U-Net also takes a picture; take a text-to-image model"),
+    ("Depth2Img", "its U-Net also takes a depth map; take the text-to-image model that it was made from"),
+    ("UnCLIP", "its U-Net is told of a picture's embedding and not of words; take a text-to-image Stable Diffusion"),
+    ("Kandinsky", "its U-Net is told of a picture's embedding and not of words; take a text-to-image Stable Diffusion"),
+    ("Cascade", "it makes pictures in stages of other kinds; take a text-to-image Stable Diffusion"),
+    ("Wuerstchen", "it makes pictures in stages of other kinds; take a text-to-image Stable Diffusion"),
+    ("StableDiffusion3", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("Flux", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("PixArt", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("DiT", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("Sana", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("AuraFlow", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("UViT", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("IF", "it works on pixels and not on latents; take a text-to-image Stable Diffusion"),
+    ("Video", "it makes videos; take a text-to-image Stable Diffusion"),
+)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The model_index.json of a base model of a kind that can be trained; raises BaseModelError."""
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise BaseModelError(
+            f"{folder} holds no model_index.json{_instead(folder)}; give the folder of a whole Stable Diffusion model, "
+            "as ppdiffusers or diffusers saves it"
+        )
+    index = read_json(path)
+    kind = index.get("_class_name")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        reason = next((why for word, why in _REASONS if word in str(kind)), None)
+        reason = reason or "take a text-to-image Stable Diffusion 1.x, 2.x or XL, AltDiffusion or latent diffusion"
+        raise BaseModelError(f"{folder} is a model for {kind}, which cannot be trained: {reason}")
+    _check_parts(index, FAMILIES[kind], path)
+    return index
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without an index is, as far as its config.json says."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        found = config.get("_class_name") or (config.get("architectures") or [None])[0]
+    except (OSError, ValueError, AttributeError, TypeError, IndexError, RecursionError):
+        return ""
+    return f" and is a {found} alone" if isinstance(found, str) else ""
+
+
+def _check_parts(index: dict[str, Any], family: Family, path: Path) -> None:
+    if index.get("requires_aesthetics_score") or (len(family.towers) == 2 and _class_of(index, "text_encoder") is None):
+        raise BaseModelError(
+            f"{path.parent} is the refiner of Stable Diffusion XL, which reads one text encoder only and finishes "
+            "pictures that the base model began; take the base model"
+        )
+    allowed = {place.folder: place.classes for place in family.towers}
+    allowed |= {"unet": ("UNet2DConditionModel",), family.vae: ("AutoencoderKL",)}
+    for part, classes in allowed.items():
+        found = _class_of(index, part)
+        if found not in classes:
+            raise BaseModelError(
+                f"{path} names {found or 'nothing'} as {part}; only models with {' or '.join(classes)} can be trained"
+            )
+
+
+def _class_of(index: dict[str, Any], part: str) -> str | None:
+    entry = index.get(part)
+    return entry[-1] if isinstance(entry, list) and entry else None
+
+
+def check_shapes(family: Family, unet: dict[str, Any], vae: dict[str, Any], folder: Path) -> None:
+    """Refuse a U-Net that is told of more than noise, time and words; raises BaseModelError."""
+    taken, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+    if taken != latent:
+        kind = "an inpainting model" if taken == 9 else "no plain text-to-image model"
+        raise BaseModelError(
+            f"{folder} is {kind}: its U-Net takes {taken} channels and its VAE makes {latent}; take the text-to-image "
+            "model that it was made from"
+        )
+    told = {key: unet.get(key) for key in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")}
+    for key, value in told.items():
+        if value != (family.addition if key == "addition_embed_type" else None):
+            raise BaseModelError(
+                f"{folder} cannot be trained: its U-Net has {key} {value}, so it is not told of prompts in the usual "
+                "way; take the text-to-image model that it was made from"
+            )
+
+
+def check_widths(family: Family, unet: dict[str, Any], towers: Sequence[TextTower], folder: Path) -> None:
+    """Refuse parts of different models; raises BaseModelError."""
+    given, wanted = sum(tower.output_width for tower in towers), unet.get("cross_attention_dim")
+    if isinstance(wanted, int) and wanted != given:
+        raise BaseModelError(
+            f"{folder} mixes parts of different models: its text encoder gives {given} numbers per token, its U-Net "
+            f"takes {wanted}"
+        )
+    if family.addition == "text_time":
+        projected = towers[-1].text_encoder.config.projection_dim
+        given = projected + 6 * (unet.get("addition_time_embed_dim") or 0)
+        wanted = unet.get("projection_class_embeddings_input_dim")
+        if wanted != given:
+            raise BaseModelError(
+                f"{folder} cannot be trained: its U-Net takes {wanted} added numbers per prompt, and text encoder and "
+                f"six sizes give {given}; take the base model of Stable Diffusion XL"
+            )

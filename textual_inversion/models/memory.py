@@ -1,0 +1,106 @@
+"""Ways to train in less memory."""
+
+import os
+
+import paddle
+from paddle.distributed.fleet.utils import recompute
+
+from textual_inversion.models.layers.attention import ROWS, work_in_blocks
+from textual_inversion.system.errors import SettingsError
+
+_EFFICIENT = "--enable_xformers_memory_efficient_attention"
+
+
+def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: bool) -> None:
+    """Switch on what was asked for.
+
+    Args:
+        model: a `models.BaseModel`.
+        gradient_checkpointing: keep few activations of U-Net and text encoders and compute the others again on the
+            way back (arXiv 1604.06174); loss and gradients stay the same.
+        efficient_attention: attention that never holds the whole matrix of weights (arXiv 2112.05682).
+
+    Raises:
+        SettingsError: this machine or this paddle build has no such attention.
+    """
+    if gradient_checkpointing:
+        # Without this variable ppdiffusers leaves most blocks as they are.
+        os.environ["FLAG_USE_OLD_RECOMPUTE"] = "1"
+        model.unet.enable_gradient_checkpointing()
+        model.unet.train()  # the blocks look at this flag; a Stable Diffusion U-Net has no dropout that it would start
+        for tower in model.towers:
+            for layer in tower.layers:
+                _recompute_on_the_way_back(layer)
+    if efficient_attention:
+        try:
+            model.unet.enable_xformers_memory_efficient_attention()
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise SettingsError(
+                f"{_EFFICIENT} cannot be used here ({reason}); it needs a GPU and paddlepaddle-gpu, leave it out: "
+                "on a CPU attention works in blocks anyway"
+            ) from error
+
+
+def work_in_parts(model, *, has_efficient_attention: bool) -> str:
+    """Let attention and VAE work on one part after another, for `--low_memory`.
+
+    Args:
+        model: a `models.BaseModel`.
+        has_efficient_attention: it was switched on already.
+
+    Returns:
+        What was done, for a line to the user.
+    """
+    how = "memory-efficient"
+    if not has_efficient_attention:
+        try:
+            model.unet.enable_xformers_memory_efficient_attention()
+        except Exception:  # not here; these need no kernel of their own
+            if paddle.device.get_device() == "cpu":
+                work_in_blocks(model.unet, keep=0)
+                how = f"in blocks of {ROWS} rows"
+            else:
+                model.unet.set_attention_slice("max")
+                how = "one head at a time"
+    model.prepare_vae(_vae_in_parts)
+    return f"attention {how}, VAE one picture at a time, above its own picture size in tiles"
+
+
+def _vae_in_parts(vae) -> None:
+    vae.enable_slicing()
+    vae.enable_tiling()
+
+
+def keeps_vae(args) -> bool:
+    """Whether the VAE stays in memory between the times at which it is used.
+
+    Random crops are encoded in every step. Sample pictures want it every so often; with `--low_memory` it is read from
+    its file each time, else it stays for them.
+    """
+    return args.resize_mode == "random_crop" or (bool(args.sample_prompts) and not args.low_memory)
+
+
+def low_memory_line(args, in_parts: str) -> str:
+    """What `--low_memory` chose, for the user; `in_parts` is what `work_in_parts` gave."""
+    chosen = [
+        f"--train_batch_size {args.train_batch_size}",
+        f"--gradient_accumulation_steps {args.gradient_accumulation_steps}",
+        "--gradient_checkpointing",
+    ]
+    vae = "the VAE stays for the random crops" if keeps_vae(args) else "the VAE leaves memory whenever it is not wanted"
+    return f"low memory: {' '.join(chosen)}; {in_parts}; {vae}; pictures are made one by one"
+
+
+def _recompute_on_the_way_back(layer) -> None:
+    """Let a layer keep its inputs only, where a gradient is wanted, and run again for it."""
+    forward = layer.forward
+
+    def run(*inputs, **options):
+        tensors = [value for value in (*inputs, *options.values()) if isinstance(value, paddle.Tensor)]
+        if not paddle.is_grad_enabled() or all(tensor.stop_gradient for tensor in tensors):
+            return forward(*inputs, **options)
+        # Nothing in a frozen encoder is random, so there is no state of a generator to keep.
+        return recompute(forward, *inputs, preserve_rng_state=False, use_reentrant=False, **options)
+
+    layer.forward = run

@@ -1,0 +1,130 @@
+"""Mixed precision: frozen modules in float16 or bfloat16, everything that is learned or kept in float32.
+
+    float32          rows, their gradients, moments, the frozen table beside them, latents, noise, loss, the VAE
+    --mixed_precision   all layers of U-Net and text encoders
+
+Each lowered module takes float32 and gives float32: what comes in is cast at its door, what goes out is cast back. So
+nothing outside has to know, and loss and regularizers are computed in float32. The VAE stays in float32: those of
+Stable Diffusion, of XL above all, overflow in float16, and it sees each picture once. The embedding table stays too,
+so that it is after training, byte by byte, what it was before; what it and the rows give is cast.
+"""
+
+import paddle
+from paddle import nn
+
+from textual_inversion.models.concept_embedding import ConceptEmbedding
+from textual_inversion.system.errors import SettingsError
+
+_LOW = {"fp16": "float16", "bf16": "bfloat16"}
+_SIZES = "time_ids"  # Stable Diffusion XL is told a picture's size in pixels under this name
+
+
+def plan(mixed_precision: str, parts) -> dict[str, str]:
+    """What each part of a model is computed in.
+
+    Args:
+        mixed_precision: one of `machine_arguments.PRECISIONS`.
+        parts: names of parts: "unet", "vae", "text_encoder", "text_encoder_2".
+
+    Returns:
+        Name -> name of a data type.
+    """
+    low = _LOW.get(mixed_precision, "float32")
+    return {part: "float32" if part == "vae" else low for part in parts}
+
+
+def check_device(mixed_precision: str, device: str) -> None:
+    """Refuse a precision that this device does not have.
+
+    Args:
+        device: as `runtime.select_device` gives it.
+
+    Raises:
+        SettingsError: it is a CPU, or a card without bfloat16.
+    """
+    if mixed_precision == "no":
+        return
+    if not device.startswith("gpu"):
+        raise SettingsError(
+            f"--mixed_precision {mixed_precision} needs a GPU, and this run is on {device}, whose kernels know no half "
+            "precision; leave it out"
+        )
+    if mixed_precision == "bf16" and not paddle.amp.is_bfloat16_supported():
+        raise SettingsError("--mixed_precision bf16: this card has no bfloat16 (it came with Ampere); take fp16")
+
+
+def lower(model, mixed_precision: str) -> None:
+    """Cast a model's frozen modules; once, and after rows are attached.
+
+    Args:
+        model: a `models.BaseModel`.
+        mixed_precision: one of `machine_arguments.PRECISIONS`.
+    """
+    if mixed_precision == "no":
+        return
+    layers = {"unet": model.unet} | {tower.name: tower.text_encoder for tower in model.towers}
+    types = plan(mixed_precision, layers)
+    for name, layer in layers.items():
+        cast(layer, types[name])
+        take(layer, types[name])
+        give_float32(layer)
+    for tower in model.towers:
+        for layer in tower.layers:  # BERT and XLM-R make their attention mask in float32, whatever their weights are
+            take(layer, types[tower.name])
+    model.is_lowered = True
+    model.prepare_vae(take_its_own_type)
+
+
+def cast(layer: nn.Layer, dtype: str) -> None:
+    """Cast all weights and floating buffers of a layer, but for new rows and the table beside them.
+
+    What a `ConceptEmbedding` gives is cast instead, and through this cast the gradient comes back in float32.
+    """
+    kept = set()
+    for part in layer.sublayers(include_self=True):
+        if isinstance(part, ConceptEmbedding):
+            kept |= {id(one) for one in part.sublayers(include_self=True)}
+            part.register_forward_post_hook(lambda _layer, _inputs, output: _as(output, dtype))
+    for part in layer.sublayers(include_self=True):
+        if id(part) not in kept:
+            # As nn.Layer.float16 does it, which leaves integers alone but does nothing at all on a CPU.
+            part._to_impl(dtype=dtype, floating_only=True, include_sublayers=False)
+
+
+def take(layer: nn.Layer, dtype: str) -> None:
+    """Cast the states and masks that a layer is called with.
+
+    Times and sizes keep their type: bfloat16 knows no 999.
+    """
+
+    def enter(_layer, inputs, options):
+        return _cast_all(inputs, dtype, least_dimensions=2), _cast_all(options, dtype, least_dimensions=2)
+
+    layer.register_forward_pre_hook(enter, with_kwargs=True)
+
+
+def give_float32(layer: nn.Layer) -> None:
+    """Cast everything that a layer gives."""
+    layer.register_forward_post_hook(lambda _layer, _inputs, output: _cast_all(output, "float32"))
+
+
+def take_its_own_type(vae: nn.Layer) -> None:
+    """Let a VAE decode latents that a pipeline kept in another type."""
+    own = str(next(iter(vae.parameters())).dtype).rpartition(".")[2]
+    vae.post_quant_conv.register_forward_pre_hook(lambda _layer, inputs: _cast_all(inputs, own))
+
+
+def _cast_all(value, dtype: str, least_dimensions: int = 0):
+    """The same value, tuple, list, dictionary or model output, with its floating tensors cast; nothing is changed."""
+    if isinstance(value, paddle.Tensor | paddle.pir.Value):  # the latter while a program is traced
+        wanted = paddle.is_floating_point(value) and value.ndim >= least_dimensions
+        return _as(value, dtype) if wanted else value
+    if isinstance(value, dict):  # a model output is one too
+        return type(value)(**{k: v if k == _SIZES else _cast_all(v, dtype, least_dimensions) for k, v in value.items()})
+    if isinstance(value, tuple | list):
+        return type(value)(_cast_all(one, dtype, least_dimensions) for one in value)
+    return value
+
+
+def _as(tensor, dtype: str):
+    return tensor if tensor.dtype == getattr(paddle, dtype) else tensor.astype(dtype)

@@ -1,0 +1,90 @@
+"""Noise schedulers: the training one, and those that images are generated with, by their short names."""
+
+import inspect
+from typing import Any
+
+from textual_inversion.system.errors import BaseModelError, SettingsError
+
+# Names for --scheduler -> ppdiffusers classes.
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "pndm": "PNDMScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "dpm++-single": "DPMSolverSinglestepScheduler",
+    "kdpm2": "KDPM2DiscreteScheduler",
+    "kdpm2-a": "KDPM2AncestralDiscreteScheduler",
+    "deis": "DEISMultistepScheduler",
+    "lcm": "LCMScheduler",
+}
+
+# ppdiffusers 0.29's UniPC fails on Paddle 3 (it solves a float32 for a float64 system), and its SDE solver wants a
+# package of its own; a base model that names one of them is sampled by the closest of the others.
+_INSTEAD_OF = {
+    "UniPCMultistepScheduler": "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler": "DPMSolverMultistepScheduler",
+}
+
+# What a base model's scheduler may be: all of these keep the noise level of step t as a table of betas.
+_KNOWN_CLASSES = {*SCHEDULERS.values(), *_INSTEAD_OF, "DDIMParallelScheduler", "DDPMParallelScheduler"}
+
+# Latents are not pictures in [-1, 1], so nothing is clipped; ppdiffusers' pipeline would set both with a warning.
+_FORCED = {"clip_sample": False, "steps_offset": 1}
+# How Stable Diffusion is sampled where the base's own scheduler, being of another class, does not say.
+_CUSTOMARY = {"skip_prk_steps": True, "set_alpha_to_one": False}
+
+
+def training_scheduler(config: dict[str, Any], source: object):
+    """The DDPM scheduler whose `alphas_cumprod` float32 [T] and `config.prediction_type` training needs.
+
+    Args:
+        config: contents of a scheduler_config.json of any class.
+        source: what a message calls the place it comes from.
+
+    Raises:
+        BaseModelError: the base model is trained with another kind of noise, or predicts something else.
+    """
+    name = config.get("_class_name")
+    if name not in _KNOWN_CLASSES:
+        raise BaseModelError(
+            f"{source} names the scheduler {name}, which has no DDPM noise; take a Stable Diffusion 1.x or 2.x model"
+        )
+    prediction_type = config.get("prediction_type", "epsilon")
+    if prediction_type not in ("epsilon", "v_prediction"):
+        raise BaseModelError(
+            f"{source} says prediction_type {prediction_type}; only epsilon and v_prediction can be trained"
+        )
+    return _build("DDPMScheduler", config, {"clip_sample": False})
+
+
+def sampling_scheduler(config: dict[str, Any], name: str | None = None):
+    """A scheduler to generate with: the base model's own class, or the one that `name` stands for.
+
+    Raises:
+        SettingsError: no scheduler has this name.
+    """
+    if name is not None and name not in SCHEDULERS:
+        raise SettingsError(f"there is no scheduler {name}; take one of {', '.join(SCHEDULERS)}")
+    class_name = SCHEDULERS[name] if name else _INSTEAD_OF.get(config["_class_name"], config["_class_name"])
+    same_class = class_name == config.get("_class_name")
+    return _build(class_name, config, {**({} if same_class else _customary(config)), **_FORCED})
+
+
+def _customary(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in _CUSTOMARY.items() if key not in config}
+
+
+def _build(class_name: str, config: dict[str, Any], changes: dict[str, Any]):
+    """A scheduler from the entries of a configuration that its class knows."""
+    import ppdiffusers
+
+    cls = getattr(ppdiffusers, class_name)
+    known = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+    # A file lists the entries that only repeat a default of its class; another class has its own defaults.
+    defaults = set(config.get("_use_default_values", ())) if class_name != config.get("_class_name") else set()
+    entries = {key: value for key, value in config.items() if key not in defaults} | changes
+    return cls(**{key: value for key, value in entries.items() if key in known})

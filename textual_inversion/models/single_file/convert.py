@@ -1,0 +1,266 @@
+"""A single-file checkpoint, as AUTOMATIC1111 keeps them, unpacked into a folder in the diffusers layout.
+
+The folder lies in a cache and is made once per file; the file itself is only read. Nothing is fetched: configurations
+come from the shapes of the weights. A tokenizer is not in such a file and must come from elsewhere.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textual_inversion.models.single_file import configs
+from textual_inversion.models.single_file.names import open_clip_name, unet_name, vae_name
+from textual_inversion.models.weight_files import SafetensorsFile, write_safetensors
+from textual_inversion.system import atomic
+from textual_inversion.system.errors import BaseModelError, OutputError
+
+_UNET, _VAE = "model.diffusion_model.", "first_stage_model."
+_CLIP, _OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+_XL_CLIP, _XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+# What such files hold beside the model: tables of the noise schedule, averaged copies, marks of training programs.
+_BESIDE = re.compile(r"[a-z_0-9]+|model_ema\..*|denoiser\.sigmas|.*\.(position_ids|logit_scale)")
+_TOKENIZER_CONFIG = {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+
+
+@dataclass
+class Tensor:
+    """A weight of the file as the folder will hold it; read when it is written.
+
+    Attributes:
+        shape: as it will be.
+        read: gives it.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+    def astype(self, _: str) -> "Tensor":
+        """`write_safetensors` asks for float32 so."""
+        return self
+
+    def numpy(self) -> np.ndarray:
+        """Its values."""
+        return np.asarray(self.read(), np.float32).reshape(self.shape)
+
+
+@dataclass
+class Parts:
+    """What a folder will hold: part -> its weights by diffusers' names, and its configuration.
+
+    Attributes:
+        index: model_index.json.
+    """
+
+    weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether a path is a file that `unpack` may be asked for."""
+    return path.suffix == ".safetensors" and path.is_file()
+
+
+def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
+    """The folder of a single-file checkpoint; made unless it is there.
+
+    Args:
+        cache_dir: where it is kept, else `~/.cache/textual_inversion`.
+
+    Raises:
+        BaseModelError: it is damaged, no whole Stable Diffusion, of a kind that cannot be trained, or does not say what
+            it predicts.
+    """
+    stat = path.stat()
+    home = Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "textual_inversion")
+    beside = path.with_suffix(".yaml")
+    said = beside.read_bytes() if beside.is_file() else b""
+    key = hashlib.sha256(repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, said)).encode()).hexdigest()[:16]
+    folder = home / f"{path.stem}-{key}"
+    if (folder / "model_index.json").is_file():
+        return folder
+    parts = read_parts(path, said.decode("utf-8", "replace"))
+    try:
+        _put(parts, folder)
+    except OSError as error:
+        raise OutputError(
+            f"cannot unpack {path} into {home} ({error.strerror or error}); choose another --cache_dir"
+        ) from error
+    return folder
+
+
+def _put(parts: Parts, folder: Path) -> None:
+    """Write the parts so that the folder appears complete or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write(parts, temporary)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_parts(path: Path, configuration: str = "") -> Parts:
+    """Sort the weights of a file into parts, under diffusers' names; see `unpack` for what is raised."""
+    file = SafetensorsFile(path)
+    names = list(file)
+    if not any(name.startswith(_UNET) for name in names):
+        raise BaseModelError(
+            f"{path} holds no whole Stable Diffusion model (none of its names begins with {_UNET}); LoRA, VAE and "
+            "embedding files are no base models"
+        )
+    is_xl, is_second = (any(name.startswith(prefix) for name in names) for prefix in (_XL_OPEN_CLIP, _OPEN_CLIP))
+    if not is_xl and not is_second and not any(name.startswith(_CLIP) for name in names):
+        raise BaseModelError(f"{path} holds no text encoder of Stable Diffusion 1.x, 2.x or XL base; take another file")
+    prediction = _prediction(path, file, configuration, wanted=is_second)
+    parts, taken = Parts(), set()
+    size = 128 if is_xl else 96 if is_second and prediction == "v_prediction" else 64
+    _take_unet_and_vae(parts, file, taken, size, 0.13025 if is_xl else 0.18215)
+    if is_xl:
+        _take_clip(parts, file, taken, _XL_CLIP, "text_encoder")
+        _take_open_clip(parts, file, taken, _XL_OPEN_CLIP, "text_encoder_2", whole=True)
+    elif is_second:
+        _take_open_clip(parts, file, taken, _OPEN_CLIP, "text_encoder", whole=False)
+    else:
+        _take_clip(parts, file, taken, _CLIP, "text_encoder")
+    strange = [name for name in names if name not in taken and not _BESIDE.fullmatch(name)]
+    if strange:
+        raise BaseModelError(
+            f"{path} holds the tensor {strange[0]} (and {len(strange) - 1} more), which no model of its kind has; it "
+            "cannot be trained"
+        )
+    _add_configs(parts, is_xl, is_second, prediction)
+    return parts
+
+
+def _prediction(path: Path, file: SafetensorsFile, configuration: str, *, wanted: bool) -> str:
+    """What the U-Net predicts, as the file or the .yaml beside it says; epsilon where only that is usual."""
+    said = file.metadata.get("modelspec.prediction_type", "")
+    if "v_pred" in file or said.startswith("v") or re.search(r"parameterization:\s*[\"']?v\b", configuration):
+        return "v_prediction"
+    if wanted and not said and not configuration:
+        raise BaseModelError(
+            f"{path} is a Stable Diffusion 2 and does not say whether it predicts noise or v; put the .yaml file that "
+            f"came with it beside it, as {path.with_suffix('.yaml').name}"
+        )
+    return "epsilon"
+
+
+def _take_unet_and_vae(parts: Parts, file: SafetensorsFile, taken: set[str], size: int, scaling: float) -> None:
+    for part, prefix in (("unet", _UNET), ("vae", _VAE)):
+        names = [name.removeprefix(prefix) for name in file if name.startswith(prefix)]
+        try:
+            if part == "unet":
+                layers = configs.unet_layers(names)
+                parts.configs[part] = configs.unet_config(names, lambda name: file.shape(_UNET + name), size)
+                renamed = {name: unet_name(name, layers) for name in names}
+            else:
+                parts.configs[part] = configs.vae_config(names, lambda name: file.shape(_VAE + name), size * 8, scaling)
+                blocks = len(parts.configs[part]["block_out_channels"])
+                renamed = {name: vae_name(name, blocks) for name in names}
+        except KeyError as error:
+            raise BaseModelError(f"{file.path} lacks the tensor {error.args[0]}; fetch it again") from error
+        parts.weights[part] = {}
+        for name, new in renamed.items():
+            if new is not None:
+                taken.add(prefix + name)
+                parts.weights[part][new] = _tensor(file, prefix + name, flat=part == "vae" and ".attentions." in new)
+
+
+def _tensor(file: SafetensorsFile, name: str, *, flat: bool = False) -> Tensor:
+    """A weight as it is; `flat` makes a linear layer of a 1x1 convolution."""
+    shape = file.shape(name)
+    return Tensor(shape[:2] if flat else shape, lambda: file[name])
+
+
+def _take_clip(parts: Parts, file: SafetensorsFile, taken: set[str], prefix: str, part: str) -> None:
+    found = {name.removeprefix(prefix): name for name in file if name.startswith(prefix)}
+    weights = {}
+    for name, stored in found.items():
+        if not name.endswith("position_ids"):
+            weights[name if name.startswith("text_model.") else f"text_model.{name}"] = _tensor(file, stored)
+            taken.add(stored)
+    _add_encoder(parts, file, part, weights, "quick_gelu")
+
+
+def _take_open_clip(
+    parts: Parts, file: SafetensorsFile, taken: set[str], prefix: str, part: str, *, whole: bool
+) -> None:
+    """An OpenCLIP encoder; Stable Diffusion 2 reads it before its last layer and never projects (`whole` False)."""
+    names = [name for name in file if name.startswith(prefix)]
+    last = configs.count(names, re.escape(prefix) + r"transformer\.resblocks\.(\d+)\.") - 1
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        new = open_clip_name(name.removeprefix(prefix))
+        if new is None:
+            continue
+        taken.add(name)
+        if not whole and (f".layers.{last}." in new or new == "text_projection.weight"):
+            continue
+        if ".qkv." in new:
+            weights |= _thirds(file, name, new)
+        elif new == "text_projection.weight":  # [D, P], where a linear layer holds [P, D]
+            weights[new] = Tensor(file.shape(name)[::-1], lambda name=name: file[name].T)
+        else:
+            weights[new] = _tensor(file, name)
+    _add_encoder(parts, file, part, weights, "gelu")
+
+
+def _thirds(file: SafetensorsFile, name: str, new: str) -> dict[str, Tensor]:
+    """Query, key and value, which OpenCLIP keeps in one weight [3 D, …]."""
+    rows, *rest = file.shape(name)
+    third, found = rows // 3, {}
+    for number, letter in enumerate("qkv"):
+        cut = slice(number * third, (number + 1) * third)
+        found[new.replace(".qkv.", f".{letter}_proj.")] = Tensor((third, *rest), lambda cut=cut: file[name][cut])
+    return found
+
+
+def _add_encoder(parts: Parts, file: SafetensorsFile, part: str, weights: Mapping[str, Tensor], activation: str):
+    parts.weights[part] = dict(weights)
+    try:
+        parts.configs[part] = configs.clip_config(list(weights), lambda name: weights[name].shape, activation)
+    except KeyError as error:
+        raise BaseModelError(f"{file.path} lacks the text encoder's {error.args[0]}; fetch it again") from error
+
+
+def _add_configs(parts: Parts, is_xl: bool, is_second: bool, prediction: str) -> None:
+    scheduler = "EulerDiscreteScheduler" if is_xl else "DDIMScheduler" if is_second else "PNDMScheduler"
+    parts.configs["scheduler"] = configs.SCHEDULER | {"_class_name": scheduler, "prediction_type": prediction}
+    if scheduler == "EulerDiscreteScheduler":
+        parts.configs["scheduler"]["timestep_spacing"] = "leading"
+    else:
+        parts.configs["scheduler"] |= {"set_alpha_to_one": False, "skip_prk_steps": True}
+    # The first encoder of SDXL and that of Stable Diffusion 1 pad with the end token, OpenCLIP's with "!".
+    parts.configs["tokenizer"] = _TOKENIZER_CONFIG | {"pad_token": "!" if is_second else "<|endoftext|>"}
+    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": scheduler}
+    parts.index = {name: ["diffusers", kind] for name, kind in kinds.items()}
+    parts.index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    parts.index["_class_name"] = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
+    if is_xl:
+        parts.configs["tokenizer_2"] = _TOKENIZER_CONFIG | {"pad_token": "!"}
+        parts.index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+        parts.index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
+        parts.index["force_zeros_for_empty_prompt"] = True
+
+
+def _write(parts: Parts, folder: Path) -> None:
+    names = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
+    names["tokenizer_2"] = names["tokenizer"]
+    for part, config in parts.configs.items():
+        (folder / part).mkdir()
+        atomic.write_json(folder / part / names.get(part, "config.json"), config)
+    for part, weights in parts.weights.items():
+        name = "model" if part.startswith("text") else "diffusion_pytorch_model"
+        write_safetensors(folder / part / f"{name}.safetensors", weights, {"format": "pt"})
+    atomic.write_json(folder / "model_index.json", parts.index)

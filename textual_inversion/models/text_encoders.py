@@ -1,0 +1,273 @@
+"""The text encoders of base models: one entry of `KINDS` per class, and a tower, an encoder with its tokenizer.
+
+What is peculiar to a class stands in its entry; loading, proving and saving are the same for all.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import nn
+
+from textual_inversion.models.concept_embedding import table_of
+from textual_inversion.models.config_checks import check_sizes
+from textual_inversion.models.layers.frozen_layer_norm import freeze
+from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.models.tokenizers import holds_vocabulary, load_tokenizer
+from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
+from textual_inversion.models.weights import build_unset, load_weights
+from textual_inversion.system.device import to_device
+from textual_inversion.system.errors import BaseModelError
+
+_TRANSFORMERS = "ppdiffusers.transformers"
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """One class of text encoder.
+
+    Attributes:
+        class_name: its name, which is also the one in model_index.json.
+        config_name: its configuration's class.
+        model_type: what config.json calls it.
+        tokenizer: its tokenizer's class.
+        end: the special token that ends a text.
+        module: where both classes are.
+        library: what model_index.json calls that place.
+        width: configuration -> numbers per token that it gives.
+        unread_positions: position embeddings that no token has.
+        idle: beginnings of the names of weights that no prompt embedding depends on. Some files leave them out.
+        unsaved: entries of config.json that are null in what is saved.
+        per_row: beginnings of the names of weights whose last dimension counts the rows of the embedding table.
+    """
+
+    class_name: str
+    config_name: str
+    model_type: str
+    tokenizer: str
+    end: str
+    module: str = _TRANSFORMERS
+    library: str = _TRANSFORMERS
+    width: Callable[[Any], int] = lambda config: config.hidden_size
+    unread_positions: Callable[[Any], int] = lambda config: 0
+    idle: tuple[str, ...] = ()
+    per_row: tuple[str, ...] = ()
+    unsaved: tuple[str, ...] = ()
+
+
+_CLIP = dict(config_name="CLIPTextConfig", model_type="clip_text_model", tokenizer="CLIPTokenizer", end="eos_token")
+KINDS = {
+    kind.class_name: kind
+    for kind in (
+        EncoderKind("CLIPTextModel", **_CLIP),
+        EncoderKind("CLIPTextModelWithProjection", **_CLIP),
+        EncoderKind(
+            "BertModel",
+            "BertConfig",
+            "bert",
+            "BertTokenizer",
+            "sep_token",
+            idle=("pooler.",),
+            unsaved=("pad_token_id",),  # else Paddle 3 reads padding as zeros; see `_read_padding_as_stored`
+        ),
+        EncoderKind(
+            "RobertaSeriesModelWithTransformation",
+            "RobertaSeriesConfig",
+            "xlm-roberta",
+            "XLMRobertaTokenizer",
+            "sep_token",
+            module="ppdiffusers.pipelines.alt_diffusion.modeling_roberta_series",
+            library="alt_diffusion",
+            width=lambda config: config.project_dim,
+            unread_positions=lambda config: config.pad_token_id + 1,  # its positions are counted from there
+            idle=("roberta.pooler.", "logit_scale"),
+        ),
+        EncoderKind(
+            "LDMBertModel",
+            "LDMBertConfig",
+            "ldmbert",
+            "BertTokenizer",
+            "sep_token",
+            module="ppdiffusers.pipelines.latent_diffusion.pipeline_latent_diffusion",
+            library="latent_diffusion",
+            idle=("to_logits.",),
+            per_row=("to_logits.",),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class TowerPlace:
+    """Where a tower stands in a base model's folder.
+
+    Attributes:
+        name: what it is called here and in embedding files: "text_encoder" or "text_encoder_2".
+        folder, tokenizer: sub-folders, which are also their names in model_index.json.
+        classes: text encoders that may stand there.
+    """
+
+    name: str
+    folder: str
+    tokenizer: str
+    classes: tuple[str, ...]
+
+
+@dataclass
+class TextTower:
+    """One text encoder with its tokenizer.
+
+    Attributes:
+        name: "text_encoder", and of the second of two "text_encoder_2".
+        encode_ids: prompts -> token ids int64 [B, L]; without learned words until `concepts.attach_concepts` sets one.
+        place: where it stands in the base model's folder.
+        kind: what is peculiar to its class.
+    """
+
+    name: str
+    tokenizer: Any
+    text_encoder: nn.Layer
+    encode_ids: Callable[..., Any]
+    place: TowerPlace
+    kind: EncoderKind
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of an embedding row (D)."""
+        return int(table_of(self.text_encoder).shape[1])
+
+    @property
+    def output_width(self) -> int:
+        """Numbers per token that the encoder gives."""
+        return int(self.kind.width(self.text_encoder.config))
+
+    @property
+    def layers(self) -> list[nn.Layer]:
+        """The encoder's transformer layers, in order."""
+        lists = [layer for layer in self.text_encoder.sublayers() if isinstance(layer, nn.LayerList)]
+        return list(max(lists, key=len))
+
+    def __call__(self, prompts: list[str], vectors: Sequence[Mapping[str, tuple[int, ...]]] | None = None, **options):
+        """What the encoder makes of B prompts, learned words included; gradients flow to attached rows.
+
+        Args:
+            vectors: for each prompt, which vectors of each placeholder stand in it; None: all.
+            options: for the encoder, such as `output_hidden_states`.
+        """
+        ids = self.encode_ids(prompts) if vectors is None else self.encode_ids(prompts, vectors)  # int64 [B, L]
+        mask = None
+        if getattr(self.text_encoder.config, "use_attention_mask", None):
+            mask = to_device(self._attention_mask(np.asarray(ids)))
+        return self.text_encoder(to_device(ids), attention_mask=mask, return_dict=True, **options)
+
+    def _attention_mask(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [B, L]: 1 up to the end token, 0 for padding behind it (which may be the same token)."""
+        is_end = ids == getattr(self.tokenizer, f"{self.kind.end}_id")
+        ends_before = np.cumsum(is_end, axis=1) - is_end
+        return (ends_before == 0).astype(np.int64)
+
+    def weights_with(self, table: np.ndarray) -> dict[str, Any]:
+        """All weights of the encoder by their usual names, with `table` [V + N, D] in place of its embedding."""
+        embedding = self.text_encoder.get_input_embeddings()
+        prefix = next(name for name, layer in self.text_encoder.named_sublayers() if layer is embedding)
+        state = self.text_encoder.state_dict()
+        tensors = {name: tensor for name, tensor in state.items() if not name.startswith(f"{prefix}.")}
+        for name in [name for name in tensors if name.startswith(self.kind.per_row)]:
+            array = tensors[name].numpy()
+            more = [(0, 0)] * (array.ndim - 1) + [(0, len(table) - array.shape[-1])]
+            tensors[name] = np.pad(array, more)
+        return {f"{prefix}.weight": table, **tensors}
+
+    def saved_config(self, base: Mapping[str, Any], rows: int) -> dict[str, Any]:
+        """The encoder's configuration with a table of `rows` rows, from the one of its base model."""
+        config = {**base, "architectures": [self.kind.class_name], "vocab_size": rows}
+        config |= dict.fromkeys(self.kind.unsaved)
+        return config | _end_of_text(self.kind, self.tokenizer)
+
+
+def load_tower(
+    folder: Path, place: TowerPlace, class_name: str, tokenizer_folder: Path, variant: str | None
+) -> TextTower:
+    """A frozen text encoder in float32 and its tokenizer.
+
+    Args:
+        folder: the base model's.
+        class_name: of `KINDS`, as model_index.json names it.
+
+    Raises:
+        BaseModelError: something is missing, or the tokenizer is another model's.
+    """
+    kind = KINDS[class_name]
+    config_class, encoder_class = config_and_class(kind)
+    config = config_class.from_dict(encoder_config(folder / place.folder, kind))
+    longest = config.max_position_embeddings - kind.unread_positions(config)
+    own = folder / place.tokenizer  # what a single file was unpacked to says how to pad, and has no vocabulary
+    settings_folder = None if holds_vocabulary(own) else own
+    tokenizer = load_tokenizer(kind.tokenizer, tokenizer_folder, longest=longest, settings_folder=settings_folder)
+    if len(tokenizer) > config.vocab_size:
+        raise BaseModelError(
+            f"the tokenizer of {folder} has {len(tokenizer)} tokens and its text encoder {config.vocab_size} rows; "
+            "they are of different models"
+        )
+    for name, value in _end_of_text(kind, tokenizer).items():
+        setattr(config, name, value)
+    encoder = build_unset(lambda: encoder_class(config))
+    load_weights(encoder, read_state(folder / place.folder, ENCODER_FILES, variant=variant), idle=kind.idle)
+    _read_padding_as_stored(encoder)
+    _keep_causal_mask(encoder)
+    return TextTower(place.name, tokenizer, freeze(encoder), PromptEncoder(tokenizer), place, kind)
+
+
+def _read_padding_as_stored(encoder: nn.Layer) -> None:
+    """Let padding have the row that the table has for it, with which these encoders were trained in PyTorch.
+
+    ppdiffusers 0.29 sets `padding_idx` of BERT's embeddings as a mere note; Paddle 3 takes it as an order to give
+    zeros.
+    """
+    for layer in encoder.sublayers():
+        if isinstance(layer, nn.Embedding) and getattr(layer, "_padding_idx", None) is not None:
+            layer.padding_idx = None
+
+
+def _keep_causal_mask(encoder: nn.Layer) -> None:
+    """Make CLIP's causal mask once for each size of a batch, and not in every call.
+
+    ppdiffusers 0.29 reads a number back from the device for it, for which the processor waits.
+    """
+    for layer in encoder.sublayers(include_self=True):
+        if hasattr(layer, "_build_causal_attention_mask"):
+            layer._build_causal_attention_mask = functools.lru_cache(maxsize=8)(layer._build_causal_attention_mask)
+
+
+def config_and_class(kind: EncoderKind) -> tuple[type, type]:
+    """The configuration's and the encoder's class."""
+    module = importlib.import_module(kind.module)
+    return getattr(module, kind.config_name), getattr(module, kind.class_name)
+
+
+def _end_of_text(kind: EncoderKind, tokenizer) -> dict[str, int]:
+    """CLIP pools at this token. Some files say 2, at which it would pool at the largest id: a learned word's."""
+    return {"eos_token_id": tokenizer.eos_token_id} if kind.tokenizer == "CLIPTokenizer" else {}
+
+
+def encoder_config(folder: Path, kind: EncoderKind) -> dict[str, Any]:
+    """A text encoder's configuration, also where a whole CLIP model's config.json stands for it."""
+    config = read_json(folder / "config.json")
+    if config.get("model_type") == "clip" and isinstance(config.get("text_config"), dict):
+        config = {"projection_dim": config.get("projection_dim", 512), **config["text_config"]}
+    check_sizes(config, folder)
+    return for_float32(config) | {"model_type": kind.model_type}
+
+
+def for_float32(config: dict[str, Any]) -> dict[str, Any]:
+    """An encoder's configuration without what concerns the file and not the model."""
+    dropped = ("torch_dtype", "dtype", "_name_or_path", "transformers_version", "paddlenlp_version", "architectures")
+    plain = {key: value for key, value in config.items() if key not in dropped}
+    for part in ("text_config", "vision_config"):
+        if isinstance(plain.get(part), dict):
+            plain[part] = for_float32(plain[part])
+    return plain | {"dtype": "float32"}

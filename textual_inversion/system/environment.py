@@ -1,0 +1,162 @@
+"""The process's environment: what must be set before `import paddle`, and the device afterwards.
+
+Two settings decide a CPU's speed here, and both are read when paddle is imported:
+`OMP_NUM_THREADS` (paddle sets it to 1 when nobody did), and `MKL_DEBUG_CPU_TYPE=5`, without which the MKL that
+paddle's wheels carry takes a slow path on AMD processors.
+"""
+
+import contextlib
+import importlib
+import io
+import math
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+from textual_inversion.system.errors import SettingsError
+
+_THREADS = "OMP_NUM_THREADS"
+_MKL = "MKL_DEBUG_CPU_TYPE"
+# NVIDIA's libraries obey it above all else; without it Paddle lets them use TF32 wherever a card has it.
+_TF32 = "NVIDIA_TF32_OVERRIDE"
+# paddle writes OMP_NUM_THREADS=1 into its own environment, so what the launcher's children inherit was not chosen by
+# anybody; under the launcher the variable counts only where it says something else.
+_LAUNCHED = "PADDLE_LOCAL_SIZE"
+
+
+def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = False) -> str:
+    """Set thread count and processor variables, then import paddle, which reads them only then.
+
+    What the user put into the environment stays; `num_threads` overrides it.
+
+    Args:
+        num_threads: threads of this process; None divides the cores among the processes of this machine.
+        allow_tf32: let cuBLAS and cuDNN round the factors of float32 products; else they keep all their bits.
+
+    Returns:
+        One line that says what is set.
+    """
+    if "paddle" not in sys.modules:
+        local_processes = _first_number(os.environ.get(_LAUNCHED)) or 1
+        inherited = os.environ.get(_THREADS)
+        if num_threads is None and inherited and not (inherited == "1" and _LAUNCHED in os.environ):
+            num_threads = _first_number(inherited)
+        if num_threads is None:
+            num_threads = max(1, available_cores() // local_processes)
+        os.environ[_THREADS] = str(num_threads)
+        if _is_amd_with_avx2():
+            os.environ.setdefault(_MKL, "5")
+        if not allow_tf32:
+            os.environ.setdefault(_TF32, "0")
+        _quiet_dependencies()
+        _import_paddle()
+    mkl = f", {_MKL}={os.environ[_MKL]}" if _MKL in os.environ else ""
+    return f"{os.environ.get(_THREADS, '1')} threads{mkl}"
+
+
+def _first_number(text: str | None) -> int | None:
+    """The first of numbers such as "4" or "4,2" (OpenMP's threads by nesting level); None where there is none."""
+    match = re.match(r"\s*0*([1-9]\d{0,5})\s*(,|$)", text or "")
+    return int(match[1]) if match else None
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Cores this process may run on (a container's or a batch system's share, not the machine's), at least 1.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cpu_quota(root)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """Cores' worth of time that Linux control groups allow this process: the least of its group and those above it.
+
+    Version 2 keeps "QUOTA PERIOD" in `cpu.max`, version 1 both in files of their own
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
+    """
+    quotas = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mounts = ("cgroup/cpu", "cgroup/cpu,cpuacct") if controllers else ("cgroup", "cgroup/unified")
+        for mount in (root / "sys/fs" / mount for mount in mounts):
+            # Inside a container the path is that of the machine, and its own group is mounted at the top.
+            folder = mount / path.lstrip("/")
+            for place in [folder, *folder.parents]:
+                quotas += _quota_of(place)
+                if place == mount:
+                    break
+    return min(quotas, default=None)
+
+
+def _quota_of(folder: Path) -> list[float]:
+    words = _read(folder / "cpu.max").split()
+    words = words or [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
+    if len(words) == 2 and all(word.isdigit() and int(word) > 0 for word in words):  # else "max", or -1: no limit
+        return [int(words[0]) / int(words[1])]
+    return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def select_device(name: str | None):
+    """Make `name` ("cpu", "gpu", "gpu:1") paddle's device; None takes a GPU where this paddle and machine have one.
+
+    Returns:
+        The device's name as paddle writes it.
+
+    Raises:
+        SettingsError: the device is not there.
+    """
+    import paddle
+
+    if name is None:
+        # The launcher has put each process on its own card; an explicit device here would undo that.
+        return paddle.device.get_device()
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1") or 1) > 1 and paddle.is_compiled_with_cuda():
+        raise SettingsError(f"--device {name}: under the launcher its --gpus decides; leave --device out")
+    if name.startswith("gpu") and not (paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
+        raise SettingsError(f"--device {name}: this paddle sees no GPU; use --device cpu or install paddlepaddle-gpu")
+    if name.startswith("gpu:") and int(name[4:]) >= paddle.device.cuda.device_count():
+        raise SettingsError(f"--device {name}: there are {paddle.device.cuda.device_count()} GPUs, counted from 0")
+    try:
+        return str(paddle.set_device(name)).replace("Place(", "").rstrip(")")
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(f"--device {name} cannot be used ({error}); use cpu, gpu or gpu:N") from None
+
+
+def _is_amd_with_avx2() -> bool:
+    text = _read(Path("/proc/cpuinfo"))
+    return "AuthenticAMD" in text and " avx2 " in text
+
+
+def _import_paddle() -> None:
+    """Import paddle without its advice against the thread count that was chosen above; pass on what else it says."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            importlib.import_module("paddle")
+    finally:
+        lines = [line for line in said.getvalue().splitlines(keepends=True) if _THREADS not in line]
+        sys.stderr.write("".join(lines))
+
+
+def _quiet_dependencies() -> None:
+    """Keep the stack's own import chatter away from the lines that users should read."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("PPDIFFUSERS_VERBOSITY", "error")
+    for category in (DeprecationWarning, FutureWarning, UserWarning, SyntaxWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"(?!textual_inversion).*")

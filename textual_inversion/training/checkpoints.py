@@ -1,0 +1,190 @@
+"""The state of a run in `OUTPUT/checkpoint-N/`: written whole, verified when it is read, rotated.
+
+    state.safetensors   tensors: rows, state of the optimizer, rows of the best step
+    checkpoint.json     step, settings, figures so far
+    SHA256SUMS          check sums of both, as `sha256sum --check` reads them
+
+Nothing in it is pickled. A folder may hold checkpoints of an earlier run or of a branch that was left, so the latest is
+the one that was written last, by a number that counts on, and not the one with the most steps.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textual_inversion.cli.parser import LATEST
+from textual_inversion.formats.reader import read_whole
+from textual_inversion.formats.safetensors_file import read_safetensors, safetensors_bytes
+from textual_inversion.system import atomic
+from textual_inversion.system.errors import CheckpointError, EmbeddingFileError
+
+STATE_FILE, FACTS_FILE, SUMS_FILE = "state.safetensors", "checkpoint.json", "SHA256SUMS"
+_FORMAT = 1
+_NAME = re.compile(r"checkpoint-(\d+)")
+_MOST_BYTES = 1 << 32  # thousands of rows of the widest text encoder take less
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after an optimizer step.
+
+    Attributes:
+        step: optimizer steps that were done.
+        tensors: name -> float32 array.
+        facts: whatever else the next step needs, as JSON holds it.
+        folder: where it was read from.
+    """
+
+    step: int
+    tensors: dict[str, np.ndarray]
+    facts: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+def save(output: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
+    """Write `checkpoint-N/` into the output folder; when it is complete, remove old ones beyond the newest `keep`.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        OutputError: it cannot be written, or an old one not be removed.
+    """
+    serial = 1 + max((_serial(folder) or 0 for folder in folders(output)), default=0)
+    facts = {"format": _FORMAT, "step": checkpoint.step, "serial": serial, **checkpoint.facts}
+    contents = {
+        STATE_FILE: safetensors_bytes(checkpoint.tensors, {}),
+        FACTS_FILE: (json.dumps(facts, ensure_ascii=False, indent=2) + "\n").encode(),
+    }
+    contents[SUMS_FILE] = "".join(_sum_line(name, data) for name, data in contents.items()).encode()
+    target = output / f"checkpoint-{checkpoint.step}"
+    with atomic.fill_folder(target) as temporary:
+        for name, data in contents.items():
+            atomic.write_new(temporary / name, data)
+    if keep is not None:
+        for folder in newest_first(output)[keep:]:
+            atomic.remove_folder(folder)
+    return target
+
+
+def read(folder: str | os.PathLike[str]) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing, cut short or changed, or was written by a newer version.
+    """
+    folder = Path(folder)
+    contents = _verified(folder, (STATE_FILE, FACTS_FILE))
+    if _contents(folder / SUMS_FILE) != "".join(_sum_line(name, data) for name, data in contents.items()).encode():
+        raise CheckpointError(f"{folder} is damaged: {SUMS_FILE} is not as it was written")
+    try:
+        facts = json.loads(contents[FACTS_FILE])
+        step, version = facts.pop("step"), facts.pop("format")
+        tensors, _ = read_safetensors(memoryview(contents[STATE_FILE]))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, EmbeddingFileError) as error:
+        raise CheckpointError(f"{folder} is no checkpoint of this program ({error}); choose another one") from error
+    if version != _FORMAT or type(step) is not int:
+        raise CheckpointError(f"{folder} was written by another version of this program; go on with that one")
+    return Checkpoint(step, tensors, facts, folder)
+
+
+def find(wanted: str, output: Path, note: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint that a user asks for.
+
+    Args:
+        wanted: "latest" for the newest in the output folder that is whole; else a checkpoint's folder, also by its name
+            in the output folder, or the output folder of another run, whose newest is taken.
+        note: told about checkpoints that are passed over.
+
+    Returns:
+        None where "latest" is asked for and there is none at all: the run begins.
+
+    Raises:
+        CheckpointError: it is not there or damaged, or all are.
+    """
+    if wanted == LATEST:
+        return latest(output, note)
+    folder = Path(wanted).expanduser()
+    folder = output / wanted if not folder.is_dir() and (output / wanted).is_dir() else folder
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"--resume_from_checkpoint {wanted}: there is no such folder; name a checkpoint-N folder, or say latest"
+        )
+    return latest(folder, note) if folders(folder) else read(folder)
+
+
+def latest(output: Path, note: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None where there is none at all.
+
+    Raises:
+        CheckpointError: there are some and all of them are damaged.
+    """
+    found = newest_first(output)
+    for folder in found:
+        try:
+            return read(folder)
+        except CheckpointError as error:
+            note(f"warning: {error}; it is passed over")
+    if found:
+        raise CheckpointError(
+            f"no checkpoint in {output} can be used; remove them to begin anew, or choose another --output_dir"
+        )
+    return None
+
+
+def newest_first(output: Path) -> list[Path]:
+    """The checkpoints of an output folder, the one that was written last first.
+
+    Those that do not tell stand before all others, so that they are looked at and named.
+    """
+    serials = {folder: _serial(folder) for folder in folders(output)}
+    return sorted(serials, key=lambda f: (serials[f] is None, serials[f] or 0, _steps(f)), reverse=True)
+
+
+def folders(output: Path) -> list[Path]:
+    """All that is called checkpoint-N in a folder."""
+    found = Path(output).iterdir() if Path(output).is_dir() else ()
+    return [path for path in found if _NAME.fullmatch(path.name) and path.is_dir()]
+
+
+def _steps(folder: Path) -> int:
+    return int(_NAME.fullmatch(folder.name)[1])
+
+
+def _serial(folder: Path) -> int | None:
+    """How many checkpoints were written before, counted from 1; None where a damaged one does not tell."""
+    try:
+        serial = json.loads(_verified(folder, (FACTS_FILE,))[FACTS_FILE])["serial"]
+    except (CheckpointError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return serial if type(serial) is int else None
+
+
+def _verified(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The contents of some files; raises CheckpointError where one is not what was written."""
+    sums = _contents(folder / SUMS_FILE).decode("utf-8", "replace").splitlines(keepends=True)
+    found = {name: _contents(folder / name) for name in names}
+    changed = next((name for name, data in found.items() if _sum_line(name, data) not in sums), None)
+    if changed is not None:
+        raise CheckpointError(f"{folder} is damaged: the check sum of {changed} is not that of {SUMS_FILE}")
+    return found
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        return bytes(read_whole(path, _MOST_BYTES))
+    except OSError as error:
+        raise CheckpointError(f"{path.parent} is damaged: {path.name} cannot be read ({error.strerror})") from error
+    except EmbeddingFileError as error:
+        raise CheckpointError(f"{path.parent} is damaged: {path.name} {error}") from error
+
+
+def _sum_line(name: str, data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n"

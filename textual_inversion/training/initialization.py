@@ -1,0 +1,184 @@
+"""What the rows of a new word start from: a word, a phrase, random numbers, or an embedding that was learned before."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
+from textual_inversion.models.prompt_encoder import Concept, PromptEncoder, check_placeholder
+from textual_inversion.system.errors import ConceptError
+from textual_inversion.training.outputs import safe_name
+
+# Spread of the vectors of one concept around the initializer, as a share of the table's own deviation: enough to tell
+# them apart, too little to leave the word's neighbourhood.
+_VECTOR_SPREAD = 0.1
+# Tokens that the longest training sentence has besides the placeholder.
+_SENTENCE = 12
+
+
+def settle(concepts: Sequence[Concept], model, learned: Sequence[LearnedEmbedding] = ()) -> list[Concept]:
+    """Concepts with the number of their vectors decided, all of them usable with a base model.
+
+    Args:
+        model: a `models.BaseModel`.
+        learned: embeddings to start from, see `matching`; they bring their own number of vectors.
+
+    Raises:
+        ConceptError: a placeholder or an initializer cannot be used with this base model, no concept starts from a
+            learned embedding, or the vectors leave no room for a sentence.
+    """
+    tokenizer = model.towers[0].tokenizer
+    _check_learned(concepts, learned)
+    settled = []
+    for concept in concepts:
+        for tower in model.towers:
+            check_placeholder(concept.placeholder_token, tower.tokenizer)
+        known = matching(concept, learned, alone=len(concepts) == 1)
+        if known is not None:
+            check_width(known, {tower.name: tower.embedding_width for tower in model.towers}, model.name)
+            if concept.num_vectors not in (None, 1, known.num_vectors):
+                raise ConceptError(
+                    f"{known.source} holds {known.num_vectors} vectors and --num_vectors says {concept.num_vectors} "
+                    f"for {concept.placeholder_token}; leave --num_vectors out"
+                )
+            concept = replace(concept, num_vectors=known.num_vectors)
+        elif concept.num_vectors is None:
+            count = len(_initializer_ids(concept, tokenizer))
+            concept = replace(concept, num_vectors=count, one_vector_per_token=True)
+        settled.append(concept)
+    _check_room(settled, PromptEncoder(tokenizer).room)
+    _check_tokens(settled)
+    return settled
+
+
+def matching(concept: Concept, learned: Sequence[LearnedEmbedding], *, alone: bool) -> LearnedEmbedding | None:
+    """The learned embedding a concept starts from: the one of its own name, or the only one for the only concept."""
+    named = [one for one in learned if one.placeholder_token == concept.placeholder_token]
+    if named:
+        return named[0]
+    return learned[0] if alone and len(learned) == 1 else None
+
+
+def _check_learned(concepts: Sequence[Concept], learned: Sequence[LearnedEmbedding]) -> None:
+    """Refuse learned embeddings of which none would be started from: the name was mistyped."""
+    if learned and not any(matching(concept, learned, alone=len(concepts) == 1) for concept in concepts):
+        words = ", ".join(one.placeholder_token for one in learned)
+        own = ", ".join(concept.placeholder_token for concept in concepts)
+        raise ConceptError(
+            f"--initializer_embeds holds {words}, of which nothing starts for {own}; name --placeholder_token as in "
+            "the file, or give a file of one word for one word"
+        )
+
+
+def start_rows(
+    model, concepts: Sequence[Concept], generator: np.random.Generator, learned: Sequence[LearnedEmbedding] = ()
+) -> dict[str, np.ndarray]:
+    """What the rows of all settled concepts start from, for each text encoder of a base model.
+
+    Returns:
+        Text encoder name -> float32 [N, D], N over all concepts.
+
+    Raises:
+        ConceptError: an initializer is unknown to the base model.
+    """
+    from textual_inversion.models.concept_embedding import table_of
+
+    rows = {}
+    for tower in model.towers:
+        table = table_of(tower.text_encoder).numpy()
+        parts = []
+        for concept in concepts:
+            known = matching(concept, learned, alone=len(concepts) == 1)
+            parts.append(
+                known.vectors[tower.name] if known else initial_rows(concept, tower.tokenizer, table, generator)
+            )
+        rows[tower.name] = np.concatenate(parts).astype(np.float32)
+    return rows
+
+
+def initial_rows(concept: Concept, tokenizer, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The rows one concept starts from.
+
+    Without an initializer: normal numbers with the table's mean and deviation in each dimension. With a vector for
+    each token of the initializer: the rows of those tokens. Else the mean of its tokens' rows for every vector. Rows
+    that would be copies of an earlier one get a small random shift.
+
+    Args:
+        table: float [V, D], the frozen embedding table.
+        generator: source of the random numbers.
+
+    Returns:
+        float32 [N, D].
+
+    Raises:
+        ConceptError: the initializer is empty or unknown to the tokenizer.
+    """
+    shape = (concept.num_vectors, table.shape[1])
+    noise = generator.standard_normal(shape, dtype=np.float32)
+    if concept.initializer_token is None:
+        return (table.mean(axis=0) + table.std(axis=0) * noise).astype(np.float32)
+    ids = _initializer_ids(concept, tokenizer)
+    if concept.one_vector_per_token:
+        rows = table[ids].astype(np.float32)
+    else:
+        rows = np.repeat(table[ids].astype(np.float32).mean(axis=0)[None], concept.num_vectors, axis=0)
+    first_of_its_kind = np.unique(rows, axis=0, return_index=True)[1]
+    noise[first_of_its_kind] = 0.0
+    return rows + _VECTOR_SPREAD * float(table.std()) * noise
+
+
+def _initializer_ids(concept: Concept, tokenizer) -> list[int]:
+    """Token ids of a concept's initializer; raises ConceptError where it has none or one that is unknown."""
+    if concept.initializer_token is None:
+        raise ConceptError(
+            f"--num_vectors auto counts the tokens of --initializer_token, and {concept.placeholder_token} has none; "
+            "give one of the two"
+        )
+    ids = PromptEncoder(tokenizer).token_ids(concept.initializer_token)
+    unknown = tokenizer.unk_token_id
+    # CLIP's tokenizers use one token for the end and for what is unknown; text never gives the end.
+    if not ids or (unknown is not None and unknown in ids):
+        raise ConceptError(
+            f"the initializer {concept.initializer_token!r} has no token in this base model's vocabulary; "
+            "give a word that it knows, such as toy, person or style"
+        )
+    return ids
+
+
+def _check_tokens(concepts: Sequence[Concept]) -> None:
+    """Refuse concepts whose tokens are the same, as `<a>` with two vectors and `<a>_1` are."""
+    owner: dict[str, str] = {}
+    for concept in concepts:
+        for token in concept.tokens:
+            if token in owner:
+                raise ConceptError(
+                    f"the placeholders {owner[token]} and {concept.placeholder_token} both want the token {token}; "
+                    "rename one of them"
+                )
+            owner[token] = concept.placeholder_token
+    files: dict[str, str] = {}
+    for word in (concept.placeholder_token for concept in concepts):
+        other = files.setdefault(safe_name(word).casefold(), word)
+        if other != word:
+            raise ConceptError(f"{other} and {word} would be saved under one file name; rename one of them")
+
+
+def _check_room(concepts: Sequence[Concept], room: int) -> None:
+    """A sentence must fit beside the vectors of any one concept."""
+    largest = max(concepts, key=lambda concept: concept.num_vectors)
+    if largest.num_vectors > room - _SENTENCE:
+        raise ConceptError(
+            f"{largest.num_vectors} vectors for {largest.placeholder_token} leave no room for a sentence in the {room} "
+            f"tokens that this base model reads; --num_vectors can be at most {room - _SENTENCE}"
+        )
+
+
+def describe(concept: Concept, learned: LearnedEmbedding | None = None) -> str:
+    """What a concept starts from, for a line to the user."""
+    if learned is not None:
+        return f"the rows of {learned.placeholder_token} in {learned.source}"
+    if concept.initializer_token is None:
+        return "random rows like the table's"
+    how = ", a vector per token" if concept.one_vector_per_token else ""
+    return f"{concept.initializer_token!r}{how}"
