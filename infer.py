@@ -8,9 +8,11 @@ from itertools import product
 
 from textual_inversion.cli import config_file
 from textual_inversion.cli import generation_arguments as shared
-from textual_inversion.cli.parser import OneLineParser, at_once, from_root, is_demo, number, source_of
+from textual_inversion.cli.parser import OneLineParser, source_of
+from textual_inversion.settings.bounds import at_once, number
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
+from textual_inversion.system.paths import from_root, is_demo
 
 
 def build_parser() -> OneLineParser:
@@ -69,8 +71,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _showcase(files) -> list[str]:
-    from textual_inversion.data.templates import PROPERTIES, plain_template
+    from textual_inversion.data.templates import plain_template
     from textual_inversion.generation.eval_prompts import showcase
+    from textual_inversion.settings.choices import PROPERTIES
 
     words = {word: file.kind(word) for file in files for word in file.words}
     language = files[0].language
@@ -79,7 +82,9 @@ def _showcase(files) -> list[str]:
 
 def _open_gallery(args, files, base_model: str):
     from textual_inversion.generation.gallery import Gallery
-    from textual_inversion.training.outputs import git_revision, make_output_folder, portable, versions
+    from textual_inversion.system.paths import portable
+    from textual_inversion.system.provenance import git_revision, versions
+    from textual_inversion.training.outputs import make_output_folder
 
     embeds = [{"file": portable(str(file.path)), "words": file.words, "sha256": file.sha256} for file in files]
     settings = {
@@ -95,7 +100,7 @@ def notes(model, words: list[str], prompts: list[str], negative_prompt: str) -> 
     """What the user should know before the pictures are made: words that are not there, text that is not read."""
     from textual_inversion.models.prompt_encoder import cut_notes
 
-    encode_ids = model.towers[0].encode_ids
+    encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(words), []
     for prompt in dict.fromkeys(prompts):
         unknown = [word for word in re.findall(r"<[^<>\s]+>", prompt) if word not in encode_ids.placeholders]
@@ -156,7 +161,7 @@ def _columns(num_images: int, num_requests: int) -> int:
 
 def _facts(request, model, pipeline, image) -> dict:
     """What one picture was made with."""
-    from textual_inversion.training.outputs import portable
+    from textual_inversion.system.paths import portable
 
     facts = {
         "prompt": request.prompt,

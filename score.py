@@ -4,10 +4,12 @@ from pathlib import Path
 
 from textual_inversion.cli import config_file
 from textual_inversion.cli import generation_arguments as shared
-from textual_inversion.cli.parser import ROOT, OneLineParser, at_once, from_root, is_demo, seed_number, source_of
-from textual_inversion.data.templates import LANGUAGES, PROPERTIES
+from textual_inversion.cli.parser import OneLineParser, source_of
+from textual_inversion.settings.bounds import at_once, seed_number
+from textual_inversion.settings.choices import LANGUAGES, PROPERTIES
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
+from textual_inversion.system.paths import ROOT, from_root, is_demo
 
 
 def build_parser() -> OneLineParser:
@@ -141,7 +143,8 @@ def _report(args, file, model, scorer, result: dict) -> None:
     """Print the table and write the JSON file."""
     from textual_inversion.evaluation.scoring import table
     from textual_inversion.system import atomic
-    from textual_inversion.training.outputs import git_revision, portable, versions
+    from textual_inversion.system.paths import portable
+    from textual_inversion.system.provenance import git_revision, versions
 
     print(table(result))
     if args.output is None:

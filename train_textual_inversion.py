@@ -185,9 +185,9 @@ def load_model(args, run: Run, pictures: list) -> None:
     from textual_inversion.models.hub import resolve
     from textual_inversion.models.memory import low_memory_line, save_memory, work_in_parts
     from textual_inversion.models.precision import lower
+    from textual_inversion.system.paths import portable
     from textual_inversion.training.best_step import check_judge
     from textual_inversion.training.new_words import add_words, find_initializers
-    from textual_inversion.training.outputs import portable
 
     if run.ranks.is_main:
         resolve(args.pretrained_model_name_or_path, **source_of(args))  # one process fetches, the others find it
@@ -221,7 +221,7 @@ def plan_samples(args, run: Run) -> None:
     alphas_cumprod = run.model.noise_scheduler.alphas_cumprod
     plan = make_plan(args, {concept.placeholder_token: concept.num_vectors for concept in run.concepts})
     # Where a caption names another new word too, that word is read and not learned from.
-    held_still, words = run.model.towers[0].encode_ids.held_still, [c.placeholder_token for c in run.concepts]
+    held_still, words = run.model.text_encoders[0].encode_ids.held_still, [c.placeholder_token for c in run.concepts]
     prompts = [tuple(held_still(prompt, words[image.concept]) for prompt in image.prompts) for image in run.images]
     images = tuple(replace(image, prompts=own) for image, own in zip(run.images, prompts, strict=True))
     buckets = [image.bucket for image in run.images]
@@ -330,15 +330,15 @@ def finish(args, run: Run) -> None:
     Raises:
         OutputError: something could not be written. All the rest is, and the rows are, if need be elsewhere.
     """
+    from textual_inversion.embeddings.file_names import FINAL_NAME
     from textual_inversion.sharing import upload
-    from textual_inversion.training import outputs
     from textual_inversion.training.results import write_results
     from textual_inversion.training.saving import unsaved
 
     failures = write_results(args, run)
     run.ranks.wait()
     if failures:
-        raise unsaved(failures, run.folder / outputs.FINAL_NAME)
+        raise unsaved(failures, run.folder / FINAL_NAME)
     # Last of all: an upload that fails ends the command, and nobody waits for it.
     if args.push_to_hub and run.ranks.is_main:
         whole = {"whole_pipeline": args.hub_whole_pipeline}

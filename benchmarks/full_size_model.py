@@ -20,7 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.full_size_tokenizer import POSITIONS, VOCABULARY, write_json, write_tokenizer  # noqa: E402
-from textual_inversion.cli.parser import OneLineParser, seed_number  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.settings.bounds import seed_number  # noqa: E402
 from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
 LAYOUTS = ("ppdiffusers", "diffusers")

@@ -54,8 +54,9 @@ def _merges(count: int) -> list[tuple[str, str]]:
 
 def known_words() -> list[str]:
     """The words of the English training sentences and edit prompts, which are a token each."""
-    from textual_inversion.data.templates import GENERIC_WORDS, PROPERTIES, templates
+    from textual_inversion.data.templates import templates
     from textual_inversion.generation.eval_prompts import EDITS
+    from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
 
     sentences = [*GENERIC_WORDS.values(), *(text for kind in PROPERTIES for text in templates(kind))]
     sentences += [text for texts in EDITS.values() for text in texts]

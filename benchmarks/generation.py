@@ -17,8 +17,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import full_size_model, runs, tables  # noqa: E402
-from textual_inversion.cli.parser import DEMO_MODEL, OneLineParser, positive, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.settings.bounds import positive, positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
+from textual_inversion.system.paths import DEMO_MODEL  # noqa: E402
 
 PROMPTS = ("a photo of a toy", "a photo of a toy on the beach")
 OURS, PIPELINE, BARE = "generate", "ppdiffusers' pipeline", "bare U-Net loop"

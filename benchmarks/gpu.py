@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import full_size_model, runs, tables  # noqa: E402
-from textual_inversion.cli.parser import OneLineParser, natural, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
 from textual_inversion.cli.train_arguments import build_parser as training_parser  # noqa: E402
+from textual_inversion.settings.bounds import natural, positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as it is called -> value of --mixed_precision

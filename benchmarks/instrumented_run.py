@@ -163,7 +163,7 @@ class Recorder:
 
         from textual_inversion.models.concept_embedding import table_of
 
-        tables = [table_of(tower.text_encoder).shape for tower in run.model.towers]
+        tables = [table_of(encoder.layer).shape for encoder in run.model.text_encoders]
         self.facts |= {
             "world_size": run.ranks.world_size,
             "numbers": sum(int(part.size) for part in run.parameters),

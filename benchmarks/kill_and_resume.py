@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks import runs, tables  # noqa: E402
-from textual_inversion.cli.parser import OneLineParser, natural, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.settings.bounds import natural, positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
 SETTINGS = ["--max_train_steps", "3", "--save_steps", "1", "--checkpoints_total_limit", "2", "--only_save_embeds"]

@@ -19,7 +19,7 @@ _BUSY = 0.5
 def facts() -> dict[str, str]:
     """What a reader must know of the machine and the program to judge a figure."""
     from textual_inversion.system.environment import available_cores
-    from textual_inversion.training.outputs import git_revision, versions
+    from textual_inversion.system.provenance import git_revision, versions
 
     return {
         "processor": processor(),

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import full_size_model, machine, peer, process_memory, runs, tables  # noqa: E402
-from textual_inversion.cli.parser import OneLineParser, positive, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.settings.bounds import positive, positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
 _CASES = ("256", "256+gradient_checkpointing", "512", "512+gradient_checkpointing")

@@ -16,8 +16,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import runs, tables  # noqa: E402
-from textual_inversion.cli.parser import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser, demo_defaults  # noqa: E402
+from textual_inversion.settings.bounds import positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
+from textual_inversion.system.paths import DEMO_MODEL, ROOT  # noqa: E402
 
 CUTS = ((1, 4), (2, 2), (4, 1))  # (processes, accumulated micro-batches)
 _CAPTIONS = ("a photo of a <new> in the snow", "a close-up photo of a <new>")

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import runs, tables  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
-from textual_inversion.cli.parser import OneLineParser, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.settings.bounds import positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
 REFUSED = 2  # the exit status

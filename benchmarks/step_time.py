@@ -24,7 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import full_size_model, peer, runs, tables  # noqa: E402
-from textual_inversion.cli.parser import OneLineParser, natural, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.settings.bounds import natural, positive_int  # noqa: E402
 from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
 OURS, FLOOR, PLAIN = "our step", "floor, with our modules", "floor, ppdiffusers' modules as they are"

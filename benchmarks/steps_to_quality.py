@@ -30,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import runs, tables  # noqa: E402
 from benchmarks.learning_curves import NEVER, Course, Curve, as_shares, seconds_at, steps_until  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
-from textual_inversion.cli.parser import OneLineParser, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser  # noqa: E402
 from textual_inversion.cli.train_arguments import parse_arguments  # noqa: E402
+from textual_inversion.settings.bounds import positive_int  # noqa: E402
 from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
 # Concept -> (folder of its pictures, what of them is learned).

@@ -29,9 +29,11 @@ from demo.judging import ATTRIBUTES, STYLE, Shown  # noqa: E402
 from demo.pretrain_data import N_ALL, N_TRAIN  # noqa: E402
 from demo.specs import NAMED_TOYS, SCENES  # noqa: E402
 from demo.toyworld import picture  # noqa: E402
-from textual_inversion.cli.parser import DEMO_MODEL, ROOT, OneLineParser, demo_defaults, positive_int  # noqa: E402
+from textual_inversion.cli.parser import OneLineParser, demo_defaults  # noqa: E402
+from textual_inversion.settings.bounds import positive_int  # noqa: E402
 from textual_inversion.system import atomic  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
+from textual_inversion.system.paths import DEMO_MODEL, ROOT  # noqa: E402
 
 FIGURES = Path(__file__).with_name("FIGURES.md")
 SHEET = Path(__file__).with_name("contact_sheet.png")

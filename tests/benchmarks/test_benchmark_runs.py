@@ -109,23 +109,23 @@ def test_the_instruments_change_nothing_that_is_learned(recorded, work):
 
 def test_the_floors_reach_the_rows_and_nothing_else_and_the_plain_one_puts_ours_back(work):
     model = load_base_model(work / "model-tiny-ppdiffusers")
-    parts = [part for one in (model.unet, model.towers[0].text_encoder) for part in one.sublayers()]
+    parts = [part for one in (model.unet, model.text_encoders[0].layer) for part in one.sublayers()]
 
     def kinds():
         found = {type(part) for part in parts} | {type(p.processor) for p in parts if hasattr(p, "processor")}
         return {FrozenLayerNorm, nn.LayerNorm, BlockwiseAttnProcessor, AttnProcessor} & found
 
     latents = np.random.default_rng(0).standard_normal((2, 4, 8, 8))
-    embedding = attach(model.towers[0].text_encoder, np.full((1, 32), 0.02, np.float32))
+    embedding = attach(model.text_encoders[0].layer, np.full((1, 32), 0.02, np.float32))
     ids = np.full((2, 77), 5)
     ids[:, 4] = embedding.first_id
-    bare = floor.Floor(model.towers[0].text_encoder, model.unet, list(embedding.parts), ids, latents)
+    bare = floor.Floor(model.text_encoders[0].layer, model.unet, list(embedding.parts), ids, latents)
     for way in (bare.run, lambda: (bare.plain_seconds(), bare.run())[1]):
         first, second = way(), bare.run()
         assert math.isfinite(first) and first > 0 and first == pytest.approx(second, rel=1e-5)
     assert all(part.grad is None for part in embedding.parts)
     assert all(p.stop_gradient and p.grad is None for p in model.unet.parameters())
-    with floor.as_shipped(model.unet, model.towers[0].text_encoder):
+    with floor.as_shipped(model.unet, model.text_encoders[0].layer):
         assert kinds() == {nn.LayerNorm, AttnProcessor}
     assert kinds() == {FrozenLayerNorm, BlockwiseAttnProcessor}
 
@@ -296,10 +296,10 @@ def test_steps_to_quality_trains_scores_and_takes_what_is_there(tmp_path, monkey
 def test_the_score_of_a_save_is_the_one_of_the_protocol():
     from benchmarks.concept_score import ConceptScorer
     from demo.shipped import fresh_drawings
-    from textual_inversion.cli.parser import ROOT
     from textual_inversion.data.images import find_images, fit, load_image
     from textual_inversion.embeddings.files import attach_files, read_concept_files
     from textual_inversion.evaluation.scoring import Protocol, score
+    from textual_inversion.system.paths import ROOT
 
     path = ROOT / "demo/learned_embeds.pdparams"
     scorer = ConceptScorer("cat_toy_images", "object", num_images=2, num_inference_steps=2)

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from textual_inversion.cli.parser import DEMO_MODEL
 from textual_inversion.cli.train_arguments import parse_arguments
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import DEMO_MODEL
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 

@@ -10,9 +10,9 @@ import pytest
 import infer
 import score
 from textual_inversion.cli import config_file
-from textual_inversion.cli.parser import ROOT
 from textual_inversion.cli.train_arguments import build_parser, parse_arguments
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import ROOT
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from textual_inversion.cli import generation_arguments as shared
-from textual_inversion.cli.parser import ROOT
+from textual_inversion.system.paths import ROOT
 
 
 def settings(**given):

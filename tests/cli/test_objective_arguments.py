@@ -2,11 +2,9 @@
 
 import pytest
 
-from textual_inversion.cli import config_file, objective_arguments
+from textual_inversion.cli import config_file
 from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
-from textual_inversion.data import images
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.training import loss
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 
@@ -67,11 +65,6 @@ def test_the_configuration_that_a_run_writes_repeats_its_objective(tmp_path, arg
         if group.title in ("images", "objective", "optimizer"):
             for name in (action.dest for action in group._group_actions):
                 assert getattr(again, name) == getattr(args, name), name
-
-
-def test_the_choices_are_those_of_the_modules():
-    assert objective_arguments.INTERPOLATIONS == tuple(images.INTERPOLATIONS)
-    assert objective_arguments.LOSS_TYPES == loss.LOSS_TYPES
 
 
 @pytest.mark.parametrize("flags", [["--timestep_sampling", "stratified"], ["--antithetic_noise"]])

@@ -5,14 +5,16 @@ import argparse
 import pytest
 
 from textual_inversion.cli import parser
+from textual_inversion.settings import bounds
+from textual_inversion.system import paths
 from textual_inversion.system.errors import SettingsError
 
 
 @pytest.fixture
 def tool():
     tool = parser.OneLineParser(prog="tool.py")
-    tool.add_argument("--steps", type=parser.positive_int, default=5)
-    tool.add_argument("--share", type=parser.share, default=0.5)
+    tool.add_argument("--steps", type=bounds.positive_int, default=5)
+    tool.add_argument("--share", type=bounds.share, default=0.5)
     tool.add_argument("--fast", action="store_true")
     return tool
 
@@ -45,14 +47,14 @@ def test_explicit_names_what_stands_on_the_command_line_whatever_its_value(tool)
 @pytest.mark.parametrize("name", ["tpu", "gpu:", "gpu:x", "GPU", "cpu:0"])
 def test_unknown_devices_are_refused(name):
     with pytest.raises(argparse.ArgumentTypeError, match="must be cpu, gpu or gpu:N"):
-        parser.device_name(name)
+        bounds.device_name(name)
 
 
 def test_the_demo_is_known_by_its_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(parser.ROOT)
+    monkeypatch.chdir(paths.ROOT)
 
-    assert parser.is_demo("demo/model") and parser.is_demo(str(parser.DEMO_MODEL))
-    assert not parser.is_demo(str(tmp_path)) and not parser.is_demo("demo/model-that-is-not-there")
+    assert paths.is_demo("demo/model") and paths.is_demo(str(paths.DEMO_MODEL))
+    assert not paths.is_demo(str(tmp_path)) and not paths.is_demo("demo/model-that-is-not-there")
 
 
 def test_a_switch_can_be_switched_off_again(tool):

@@ -20,9 +20,9 @@ class Problem:
     def __init__(self, folder, family):
         self.model = load_base_model(build_model(folder, family))
         g = np.random.default_rng(4)
-        rows = {t.name: g.standard_normal((3, t.embedding_width)).astype(np.float32) for t in self.model.towers}
+        rows = {t.name: g.standard_normal((3, t.embedding_width)).astype(np.float32) for t in self.model.text_encoders}
         embeddings = attach_concepts(self.model, {"<cat-toy>": 2, "<dog>": 1}, rows)
-        for layer in (self.model.unet, *(tower.text_encoder for tower in self.model.towers)):
+        for layer in (self.model.unet, *(encoder.layer for encoder in self.model.text_encoders)):
             layer.to(dtype="float64")
         self.embeddings = embeddings
         self.latents, self.noise = g.standard_normal((2, 2, 4, 8, 8))
@@ -108,8 +108,8 @@ def test_the_loss_is_the_formula_written_out(tmp_path, family):
 def written_out(model, family):
     """What the U-Net is told of `PROMPTS`, from the encoders themselves with hand-made ids."""
     states, pooled = [], None
-    for tower in model.towers:
-        tokenizer, first = tower.tokenizer, tower.text_encoder.get_input_embeddings().first_id
+    for encoder in model.text_encoders:
+        tokenizer, first = encoder.tokenizer, encoder.layer.get_input_embeddings().first_id
         clip = hasattr(tokenizer, "bpe_ranks")
         start, end = ("bos", "eos") if clip else ("cls", "sep")
         start, end = getattr(tokenizer, f"{start}_token_id"), getattr(tokenizer, f"{end}_token_id")
@@ -126,18 +126,18 @@ def written_out(model, family):
             row[: len(tokens)] = tokens
         ends = [int((row == end).argmax()) for row in ids]
         options = {"return_dict": True}
-        if getattr(tower.text_encoder.config, "use_attention_mask", None):
+        if getattr(encoder.layer.config, "use_attention_mask", None):
             options["attention_mask"] = paddle.to_tensor((np.arange(77) <= np.array(ends)[:, None]).astype("int64"))
         if not clip:
-            states.append(tower.text_encoder(paddle.to_tensor(ids), **options)[0])
+            states.append(encoder.layer(paddle.to_tensor(ids), **options)[0])
             continue
-        output = tower.text_encoder(paddle.to_tensor(ids), output_hidden_states=True, **options)
+        output = encoder.layer(paddle.to_tensor(ids), output_hidden_states=True, **options)
         last = output.last_hidden_state  # the final norm is in it
         pooled = paddle.stack([last[i, end] for i, end in enumerate(ends)])
         states.append(output.hidden_states[-2] if family == "sdxl" else last)
     told = {"encoder_hidden_states": paddle.concat(states, axis=-1)}
     if family == "sdxl":
         sizes = paddle.to_tensor([[16.0, 16, 0, 0, 16, 16]] * 2, dtype="float64")
-        pooled = pooled @ model.towers[1].text_encoder.text_projection.weight
+        pooled = pooled @ model.text_encoders[1].layer.text_projection.weight
         told["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
     return told

@@ -10,9 +10,9 @@ from PIL import Image
 
 import infer
 from helpers.tiny_models import build_model, tree
-from textual_inversion.cli.parser import ROOT
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
 from textual_inversion.system.errors import BaseModelError, EmbeddingFileError, OutputError, SettingsError
+from textual_inversion.system.paths import ROOT
 
 QUICK = ["--num_inference_steps", "2", "--num_images", "2", "--seed", "7"]
 

@@ -167,17 +167,17 @@ def test_a_warm_up_is_not_taken_for_a_word_that_rests(tmp_path, capsys):
 
 
 def test_a_text_encoder_that_gets_no_gradient_is_named(tmp_path, capsys, monkeypatch):
-    from textual_inversion.models.text_encoders import TextTower
+    from textual_inversion.models.text_encoders import TextEncoder
 
-    usual = TextTower.__call__
+    usual = TextEncoder.__call__
 
-    def call(tower, *arguments, **options):
-        if tower.name == "text_encoder":
-            return usual(tower, *arguments, **options)
+    def call(encoder, *arguments, **options):
+        if encoder.name == "text_encoder":
+            return usual(encoder, *arguments, **options)
         with paddle.no_grad():
-            return usual(tower, *arguments, **options)
+            return usual(encoder, *arguments, **options)
 
-    monkeypatch.setattr(TextTower, "__call__", call)
+    monkeypatch.setattr(TextEncoder, "__call__", call)
     train_textual_inversion.main(short_run(tmp_path, *SMALL, family="sdxl"))
 
     said = capsys.readouterr()

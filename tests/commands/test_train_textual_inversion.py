@@ -185,24 +185,24 @@ def written_out(run, folder, family):
     """One step's loss and gradient by the formulas of the papers, with a plain embedding of V + N trainable rows."""
     batch = run.samples.batch(0, range(run.samples.global_batch))
     model = load_base_model(folder)
-    tower, rows = model.towers[0], run.rows()["text_encoder"]
-    table = tower.text_encoder.get_input_embeddings().weight.numpy()
+    encoder, rows = model.text_encoders[0], run.rows()["text_encoder"]
+    table = encoder.layer.get_input_embeddings().weight.numpy()
     layer = paddle.nn.Embedding(len(table) + len(rows), table.shape[1])
     layer.weight.set_value(np.concatenate([table, rows]))
-    tower.text_encoder.set_input_embeddings(layer)
-    tower.tokenizer.add_tokens(["<cat-toy>", "<cat-toy>_1"])
+    encoder.layer.set_input_embeddings(layer)
+    encoder.tokenizer.add_tokens(["<cat-toy>", "<cat-toy>_1"])
     sentences = [p.replace("<cat-toy>", "<cat-toy> <cat-toy>_1") for p in batch.prompts]
-    ids = tower.tokenizer(sentences, padding="max_length", truncation=True, max_length=77)["input_ids"]
+    ids = encoder.tokenizer(sentences, padding="max_length", truncation=True, max_length=77)["input_ids"]
     # The tokenizer may have fewer tokens than the table has rows: the new ids are those after the table.
     ids = np.array(ids)
     for i, token in enumerate(["<cat-toy>", "<cat-toy>_1"]):
-        ids[ids == tower.tokenizer.convert_tokens_to_ids(token)] = len(table) + i
+        ids[ids == encoder.tokenizer.convert_tokens_to_ids(token)] = len(table) + i
     posterior = model.vae.encode(paddle.to_tensor(np.stack([run.pixels[i] for i in batch.images]))).latent_dist
     x = (posterior.mean + posterior.std * paddle.to_tensor(batch.posterior_noise)) * model.vae.config.scaling_factor
     betas = model.noise_scheduler.betas.numpy().astype("float64")
     a = np.cumprod(1 - betas)[batch.timesteps].astype("float32")[:, None, None, None]
     signal, sigma, noise = paddle.to_tensor(np.sqrt(a)), paddle.to_tensor(np.sqrt(1 - a)), paddle.to_tensor(batch.noise)
-    hidden = tower.text_encoder(paddle.to_tensor(ids))[0]
+    hidden = encoder.layer(paddle.to_tensor(ids))[0]
     prediction = model.unet(signal * x + sigma * noise, paddle.to_tensor(batch.timesteps), hidden).sample
     target = noise if family == "sd1" else signal * noise - sigma * x
     loss = F.mse_loss(prediction, target.detach())
@@ -228,7 +228,7 @@ def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_pa
         for ours, theirs in zip(getattr(model, part).parameters(), getattr(fresh, part).parameters(), strict=True):
             assert ours.grad is None and ours.stop_gradient
             np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
-    encoder, own = fresh.towers[0].text_encoder, model.towers[0].text_encoder
+    encoder, own = fresh.text_encoders[0].layer, model.text_encoders[0].layer
     np.testing.assert_array_equal(
         own.get_input_embeddings().table.numpy(), encoder.get_input_embeddings().weight.numpy()
     )

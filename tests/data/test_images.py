@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from textual_inversion.data import images
+from textual_inversion.settings.choices import INTERPOLATIONS
 from textual_inversion.system.errors import ImageError, SettingsError
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -447,7 +448,7 @@ def test_reducing_uses_every_pixel(interpolation):
 
 def test_interpolations_differ_and_linear_is_bilinear():
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8))
-    fitted = {name: images.fit(picture, 24, 24, interpolation=name).tobytes() for name in images.INTERPOLATIONS}
+    fitted = {name: images.fit(picture, 24, 24, interpolation=name).tobytes() for name in INTERPOLATIONS}
     assert fitted["linear"] == fitted["bilinear"] and len(set(fitted.values())) == 4
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textual_inversion.cli import objective_arguments
-from textual_inversion.data import resizing
-from textual_inversion.data.resizing import RESIZE_MODES, Framing, bucket_shapes, cut, nearest_shape
+from textual_inversion.data.resizing import Framing, bucket_shapes, cut, nearest_shape
+from textual_inversion.settings.choices import RESIZE_MODES
 
 
 @pytest.mark.parametrize(
@@ -117,7 +116,3 @@ def test_what_happens_is_said_where_it_is_not_plain():
         "random crops cannot be kept: the VAE stays in memory and encodes every sample anew, at every step",
         "pictures by bucket (width x height): 640x384: 1, 512x512: 2",
     ]
-
-
-def test_the_command_line_knows_the_same_modes():
-    assert objective_arguments.RESIZE_MODES == resizing.RESIZE_MODES

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from textual_inversion.data.templates import LANGUAGES, PROPERTIES, plain_template, read_templates, templates
+from textual_inversion.data.templates import plain_template, read_templates, templates
+from textual_inversion.settings.choices import LANGUAGES, PROPERTIES
 from textual_inversion.system.errors import SettingsError
 
 

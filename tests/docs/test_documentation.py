@@ -10,7 +10,8 @@ import pytest
 import infer
 import score
 from textual_inversion.cli import train_arguments
-from textual_inversion.cli.parser import ROOT, demo_defaults
+from textual_inversion.cli.parser import demo_defaults
+from textual_inversion.system.paths import ROOT
 
 READMES = ("README.md", "README_zh.md")
 COMMANDS = {

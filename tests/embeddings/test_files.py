@@ -7,11 +7,11 @@ import paddle
 import pytest
 
 from helpers.tiny_models import build_model
-from textual_inversion.cli.parser import DEMO_MODEL
 from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams, write_safetensors
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError, SettingsError
+from textual_inversion.system.paths import DEMO_MODEL
 
 
 def learned(word="<cat-toy>", vectors=1, width=32, seed=1, **metadata):
@@ -119,9 +119,9 @@ def test_rows_of_all_files_reach_the_text_encoder(tmp_path):
 
     attach_files(model, files)
 
-    tower = model.towers[0]
-    ids = tower.encode_ids(["<dog-toy> <cat-toy>"])
-    embedded = tower.text_encoder.get_input_embeddings()(paddle.to_tensor(ids)).numpy()[0, 1:6]
+    encoder = model.text_encoders[0]
+    ids = encoder.encode_ids(["<dog-toy> <cat-toy>"])
+    embedded = encoder.layer.get_input_embeddings()(paddle.to_tensor(ids)).numpy()[0, 1:6]
     np.testing.assert_array_equal(embedded[:3], dog.vectors["text_encoder"])
     np.testing.assert_array_equal(embedded[3:], cat.vectors["text_encoder"])
 

@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textual_inversion.data.images import INTERPOLATIONS
-from textual_inversion.data.resizing import RESIZE_MODES
 from textual_inversion.embeddings import run_record
 from textual_inversion.embeddings.run_record import read_record, sound
 
@@ -66,7 +64,3 @@ def test_whatever_is_recorded_what_is_left_is_of_the_right_type(record):
     assert isinstance(own, dict)
     assert all(run_record._SETTINGS[name](own[name]) for name in run_record._SETTINGS if name in own)
     assert sound(left) == left
-
-
-def test_the_choices_are_those_of_the_flags():
-    assert run_record._RESIZE_MODES == RESIZE_MODES and run_record._INTERPOLATIONS == tuple(INTERPOLATIONS)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from textual_inversion.data.templates import PROPERTIES, plain_template
+from textual_inversion.data.templates import plain_template
 from textual_inversion.generation.eval_prompts import EDITS, EDITS_ZH, edits, showcase, without_word
+from textual_inversion.settings.choices import PROPERTIES
 
 PLAIN = {kind: plain_template(kind) for kind in PROPERTIES}
 

@@ -17,7 +17,7 @@ from textual_inversion.generation.generate import (
 )
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.prompt_encoder import attach_concepts
-from textual_inversion.models.schedulers import SCHEDULERS
+from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import SettingsError
 
 WORDS = ("cat", "dog", "toy")
@@ -167,16 +167,16 @@ def test_only_alike_requests_share_a_batch_and_the_order_is_kept(model):
 
 def test_learned_words_act_once_and_only_through_the_models_own_encoder(model):
     rows = np.random.default_rng(0).standard_normal((2, model.embedding_width)).astype(np.float32)
-    tower = model.towers[0]
-    plain = (tower.text_encoder.get_input_embeddings(), tower.encode_ids)
+    encoder = model.text_encoders[0]
+    plain = (encoder.layer.get_input_embeddings(), encoder.encode_ids)
     before = pixels(generate(model, [ImageRequest("a <cat-toy>", 1, num_inference_steps=2)]))
     try:
-        attach_concepts(model, {"<cat-toy>": 2}, {tower.name: rows})
-        with Counted(tower.text_encoder) as counted:
+        attach_concepts(model, {"<cat-toy>": 2}, {encoder.name: rows})
+        with Counted(encoder.layer) as counted:
             after = pixels(generate(model, [ImageRequest("a <cat-toy>", 1, num_inference_steps=2)]))
     finally:
-        tower.text_encoder.set_input_embeddings(plain[0])
-        tower.encode_ids = plain[1]
+        encoder.layer.set_input_embeddings(plain[0])
+        encoder.encode_ids = plain[1]
 
     assert len(counted.samples) == 1  # the pipeline itself encoded nothing
     assert np.abs(before - after).max() > 0

@@ -30,9 +30,10 @@ if __name__ == "__main__":
 
 from benchmarks import runs, tables
 from helpers.strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, sound_files, zip_of
-from textual_inversion.cli.parser import OneLineParser, positive_int
+from textual_inversion.cli.parser import OneLineParser
 from textual_inversion.formats.embedding_file import read_embeddings, read_pickled_tensors
 from textual_inversion.formats.unpickle import MOST_STEPS
+from textual_inversion.settings.bounds import positive_int
 from textual_inversion.system.errors import EmbeddingFileError, run_command
 
 NAMES = (b"os\nsystem\n", b"builtins\neval\n", b"numpy\nload\n", b"numpy\nndarray\n", b"collections\nOrderedDict\n")

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from helpers.tiny_models import build_model, tree
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.models.schedulers import SCHEDULERS, sampling_scheduler
+from textual_inversion.models.schedulers import sampling_scheduler
+from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
 PROMPTS = ["a photo of a toy cat on the beach", "Zürich, 1234!"]
@@ -96,7 +97,7 @@ def test_the_folder_is_read_and_never_written(tmp_path, layout):
 def test_all_is_frozen_in_float32_and_in_evaluation_mode(tmp_path):
     model = load_base_model(build_model(tmp_path / "base", dtype="float16"))
 
-    for layer in (model.unet, model.vae, model.towers[0].text_encoder):
+    for layer in (model.unet, model.vae, model.text_encoders[0].layer):
         assert not layer.training and layer.parameters()
         assert all(p.stop_gradient and p.dtype == paddle.float32 for p in layer.parameters())
 
@@ -149,7 +150,7 @@ def test_learned_words_reach_the_prompt_embedding_with_a_gradient(tmp_path):
     model.encode_prompts(["a photo of <cat-toy>"]).hidden_states.square().mean().backward()
 
     assert (rows.rows.grad.abs().sum(axis=1) > 0).all()
-    assert model.towers[0].embedding_width == 32
+    assert model.text_encoders[0].embedding_width == 32
     np.testing.assert_array_equal(model.encode_prompts(["a photo of a cat"]).hidden_states.numpy(), plain.numpy())
 
 
@@ -172,7 +173,7 @@ def test_the_pipeline_shares_the_parts_and_says_nothing(tmp_path, caplog):
         warnings.simplefilter("error")
         pipe = model.pipeline()
 
-    assert pipe.unet is model.unet and pipe.vae is model.vae and pipe.text_encoder is model.towers[0].text_encoder
+    assert pipe.unet is model.unet and pipe.vae is model.vae and pipe.text_encoder is model.text_encoders[0].layer
     assert type(pipe.scheduler).__name__ == "PNDMScheduler" and pipe.safety_checker is None
     assert not caplog.records
 

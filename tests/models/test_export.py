@@ -99,10 +99,10 @@ def test_the_saved_tokenizer_reads_text_as_the_base_models_does(tmp_path):
     pipe = StableDiffusionPipeline.from_pretrained(str(output))
     text = "A photo of THE cat, zürich 猫 it's 1234!"
 
-    assert pipe.tokenizer(text)["input_ids"] == model.towers[0].tokenizer(text)["input_ids"]
+    assert pipe.tokenizer(text)["input_ids"] == model.text_encoders[0].tokenizer(text)["input_ids"]
     assert pipe.tokenizer.model_max_length == 77
     assert "<Cat-Toy>" in pipe.tokenizer.tokenize("a <Cat-Toy> on the beach")
-    assert pipe.tokenizer.pad_token_id == model.towers[0].tokenizer.pad_token_id
+    assert pipe.tokenizer.pad_token_id == model.text_encoders[0].tokenizer.pad_token_id
 
 
 def test_the_base_model_stays_as_it_was(tmp_path):

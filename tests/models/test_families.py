@@ -79,8 +79,8 @@ def pipeline_states(pipe, prompt):
 
 def tokens_of(model, prompt):
     """How many tokens of a prompt are not padding."""
-    tower = model.towers[0]
-    return int(tower._attention_mask(tower.encode_ids([prompt])).sum())
+    encoder = model.text_encoders[0]
+    return int(encoder._attention_mask(encoder.encode_ids([prompt])).sum())
 
 
 def own_states(model, prompt):
@@ -94,9 +94,9 @@ def test_training_leaves_a_file_for_every_text_encoder_and_the_base_as_it_was(tr
 
     (pd,), (st,) = (read_concept_files([run.out / f"learned_embeds.{end}"])[0].concepts for end in ENDINGS)
 
-    towers = {tower.name: tower for tower in run.model().towers}
+    text_encoders = {encoder.name: encoder for encoder in run.model().text_encoders}
     assert {name: rows.shape for name, rows in pd.vectors.items()} == {
-        name: (2, tower.embedding_width) for name, tower in towers.items()
+        name: (2, encoder.embedding_width) for name, encoder in text_encoders.items()
     }
     for name, rows in pd.vectors.items():
         np.testing.assert_array_equal(rows, st.vectors[name])
@@ -165,8 +165,8 @@ def test_attached_rows_get_a_gradient_and_change_nothing_else(trained, family):
 
     model.encode_prompts([run.prompt]).hidden_states.square().mean().backward()
 
-    for tower in model.towers:
-        rows = tower.text_encoder.get_input_embeddings().rows
+    for encoder in model.text_encoders:
+        rows = encoder.layer.get_input_embeddings().rows
         assert (rows.grad.abs().sum(axis=1) > 0).all()
     for one, other in zip(own_states(model, prompt), expected, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -196,27 +196,27 @@ def test_other_ways_to_store_it_are_the_same_model(tmp_path, family, options):
 
 def test_masks_hide_the_padding_where_the_encoder_wants_them(trained):
     model = trained("alt", "ppdiffusers").model()
-    tower = model.towers[0]
+    encoder = model.text_encoders[0]
 
-    ids = tower.encode_ids(["a cat"])
-    mask = tower._attention_mask(ids)
+    ids = encoder.encode_ids(["a cat"])
+    mask = encoder._attention_mask(ids)
 
-    assert mask.sum() == (ids != tower.tokenizer.pad_token_id).sum() and mask[0, 0] == 1 and mask[0, -1] == 0
+    assert mask.sum() == (ids != encoder.tokenizer.pad_token_id).sum() and mask[0, 0] == 1 and mask[0, -1] == 0
     states = own_states(model, "a cat")[0]
     other = np.array(ids)
-    other[mask == 0] = tower.tokenizer.convert_tokens_to_ids("▁dog")
+    other[mask == 0] = encoder.tokenizer.convert_tokens_to_ids("▁dog")
     with paddle.no_grad():
-        masked = tower.text_encoder(paddle.to_tensor(other), attention_mask=paddle.to_tensor(mask))[0].numpy()
+        masked = encoder.layer(paddle.to_tensor(other), attention_mask=paddle.to_tensor(mask))[0].numpy()
     np.testing.assert_allclose(masked[mask == 1], states[mask == 1], atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["taiyi", "alt"])
 def test_padding_has_the_row_that_the_table_has_for_it(trained, family):
     """As these models were trained in PyTorch; under Paddle 3 ppdiffusers' own encoders read padding as zeros."""
-    tower = load_base_model(trained(family, "ppdiffusers").base).towers[0]
+    encoder = load_base_model(trained(family, "ppdiffusers").base).text_encoders[0]
 
-    pad = tower.tokenizer.pad_token_id
-    embedding = tower.text_encoder.get_input_embeddings()
+    pad = encoder.tokenizer.pad_token_id
+    embedding = encoder.layer.get_input_embeddings()
 
     np.testing.assert_array_equal(embedding(paddle.to_tensor([pad]))[0].numpy(), embedding.weight[pad].numpy())
     assert np.abs(embedding.weight[pad].numpy()).max() > 0.1
@@ -236,7 +236,7 @@ def test_padding_of_alt_diffusion_is_zeros_in_ppdiffusers_own_pipeline(trained):
 def test_sdxl_pools_at_the_end_of_the_text_and_not_at_the_new_token(trained):
     run = trained("sdxl", "ppdiffusers")
     model = run.model()
-    first, second = model.towers
+    first, second = model.text_encoders
 
     outputs = second([run.prompt], output_hidden_states=True)
     place = int((second.encode_ids([run.prompt])[0] == second.tokenizer.eos_token_id).argmax())
@@ -257,8 +257,8 @@ def test_sdxl_is_told_of_sizes_and_pooled_text(trained):
     added = embedding.added["added_cond_kwargs"]
     assert embedding.hidden_states.shape == [2, 77, 72] and added["text_embeds"].shape == [2, 24]
     assert added["time_ids"].numpy().tolist() == [[16, 24, 0, 0, 16, 24]] * 2
-    one, two = model.towers
-    states = [tower(["a cat"], output_hidden_states=True).hidden_states[-2].numpy() for tower in (one, two)]
+    one, two = model.text_encoders
+    states = [encoder(["a cat"], output_hidden_states=True).hidden_states[-2].numpy() for encoder in (one, two)]
     np.testing.assert_array_equal(embedding.hidden_states[:1].numpy(), np.concatenate(states, axis=-1))
 
 
@@ -311,7 +311,7 @@ def test_latent_diffusion_reads_the_tokens_of_all_vectors_written_out(trained):
 
 @pytest.mark.parametrize(("family", "known"), [("sd1", "toy"), ("taiyi", "猫"), ("alt", "cat")])
 def test_a_word_of_the_base_model_is_no_placeholder(trained, family, known):
-    tokenizer = trained(family, "ppdiffusers").model().towers[0].tokenizer
+    tokenizer = trained(family, "ppdiffusers").model().text_encoders[0].tokenizer
     assert len(tokenizer.tokenize(known)) == 1
 
     with pytest.raises(ConceptError, match="is a token of this base model already"):

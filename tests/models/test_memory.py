@@ -57,7 +57,7 @@ def test_efficient_attention_without_a_gpu_is_refused_with_the_way_out(folder):
 
 
 def words_attached(model):
-    rows = {tower.name: np.full((1, tower.embedding_width), 0.02, np.float32) for tower in model.towers}
+    rows = {encoder.name: np.full((1, encoder.embedding_width), 0.02, np.float32) for encoder in model.text_encoders}
     return attach_concepts(model, {"<cat-toy>": 1}, rows)
 
 
@@ -71,8 +71,8 @@ def test_text_encoders_run_again_on_the_way_back(tmp_path, family):
     for own in embeddings.values():
         own.clear_gradients()
     calls = []
-    for tower in model.towers:
-        for layer in tower.layers:
+    for encoder in model.text_encoders:
+        for layer in encoder.layers:
             layer.sublayers()[0].register_forward_pre_hook(lambda *_: calls.append(1))
     save_memory(model, gradient_checkpointing=True, efficient_attention=False)
 
@@ -100,7 +100,7 @@ def test_frozen_weights_have_no_gradient_and_no_buffer_for_one(tmp_path, family)
     model.unet(states, paddle.to_tensor([10]), prompts.hidden_states, **prompts.added).sample.mean().backward()
 
     rows = {id(part) for own in embeddings.values() for part in own.parts}
-    layers = (model.unet, model.vae, *(tower.text_encoder for tower in model.towers))
+    layers = (model.unet, model.vae, *(encoder.layer for encoder in model.text_encoders))
     weights = [one for layer in layers for one in (*layer.parameters(), *layer.buffers()) if id(one) not in rows]
     assert len(weights) > 100
     assert all(one.stop_gradient and one.grad is None for one in weights)

@@ -47,7 +47,7 @@ def bases(tmp_path_factory):
 def lowered(folder, mixed_precision):
     model = load_base_model(folder)
     g = np.random.default_rng(0)
-    rows = {t.name: 0.02 * g.standard_normal((3, t.embedding_width)).astype(np.float32) for t in model.towers}
+    rows = {t.name: 0.02 * g.standard_normal((3, t.embedding_width)).astype(np.float32) for t in model.text_encoders}
     embeddings = attach_concepts(model, {"<cat-toy>": 2, "<dog>": 1}, rows)
     precision.lower(model, mixed_precision)
     return model, embeddings
@@ -84,7 +84,7 @@ def test_bfloat16_asks_the_card(monkeypatch, has_it):
 def test_what_is_learned_and_kept_stays_in_float32_and_all_else_is_cast(bases, family):
     model, embeddings = lowered(bases(family), "fp16")
 
-    for layer in (model.unet, *(tower.text_encoder for tower in model.towers)):
+    for layer in (model.unet, *(encoder.layer for encoder in model.text_encoders)):
         own = {id(one) for e in embeddings.values() for one in (*e.parameters(), *e.buffers())}
         types = {one.dtype for one in (*layer.parameters(), *layer.buffers()) if id(one) not in own}
         assert paddle.float16 in types and not types & {paddle.float32, paddle.float64}  # integers stay what they are
@@ -218,9 +218,9 @@ def test_a_whole_run_in_float16_learns_as_in_float32_but_for_rounding(tmp_path, 
 
 def first_row(base):
     model = load_base_model(base)
-    tower = model.towers[0]
-    (token,) = tower.encode_ids.token_ids("toy")
-    return table_of(tower.text_encoder).numpy()[token]
+    encoder = model.text_encoders[0]
+    (token,) = encoder.encode_ids.token_ids("toy")
+    return table_of(encoder.layer).numpy()[token]
 
 
 @pytest.mark.parametrize("command", [infer, score])

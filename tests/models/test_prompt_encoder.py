@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def tokenizer(model):
-    return model.towers[0].tokenizer
+    return model.text_encoders[0].tokenizer
 
 
 def test_without_placeholders_ids_are_the_tokenizers_own(tokenizer):
@@ -127,7 +127,7 @@ def test_what_is_held_still_reads_the_same_and_gets_no_gradient(model):
     prompt = "a <a> beside a <b>"
 
     free = model.encode_prompts([prompt]).hidden_states
-    still = model.encode_prompts([model.towers[0].encode_ids.held_still(prompt, "<a>")]).hidden_states
+    still = model.encode_prompts([model.text_encoders[0].encode_ids.held_still(prompt, "<a>")]).hidden_states
     (still * paddle.arange(still.shape[-1], dtype="float32")).sum().backward()
 
     np.testing.assert_array_equal(free.numpy(), still.numpy())

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from textual_inversion.models.schedulers import SCHEDULERS, sampling_scheduler, training_scheduler
+from textual_inversion.models.schedulers import sampling_scheduler, training_scheduler
+from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
 BASE = dict(

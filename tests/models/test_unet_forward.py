@@ -14,7 +14,7 @@ from train_textual_inversion import main
 
 def loss_and_gradients(folder, *, compiled, sizes=((2, 8),), lowered=False):
     model = load_base_model(folder)
-    rows = {t.name: np.full((2, t.embedding_width), 0.02, np.float32) for t in model.towers}
+    rows = {t.name: np.full((2, t.embedding_width), 0.02, np.float32) for t in model.text_encoders}
     embeddings = attach_concepts(model, {"<cat-toy>": 2}, rows)
     if lowered:  # to a type that a processor has
         precision.cast(model.unet, "float64")

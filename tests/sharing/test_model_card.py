@@ -21,9 +21,11 @@ def settings(**changes):
     return SimpleNamespace(**usual | changes)
 
 
-def run_of(base="CompVis/stable-diffusion-v1-4", words=("<cat-toy>",), towers=1, **figures):
+def run_of(base="CompVis/stable-diffusion-v1-4", words=("<cat-toy>",), text_encoders=1, **figures):
     concepts = [Concept(word, 2, "toy") for word in words]
-    return SimpleNamespace(model=SimpleNamespace(name=base, towers=[None] * towers), concepts=concepts, figures=figures)
+    return SimpleNamespace(
+        model=SimpleNamespace(name=base, text_encoders=[None] * text_encoders), concepts=concepts, figures=figures
+    )
 
 
 def head(text):
@@ -81,7 +83,7 @@ def test_several_words_have_a_file_each():
 
 
 def test_both_text_encoders_of_sdxl_get_their_rows():
-    text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", towers=2))
+    text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", text_encoders=2))
 
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(examples) == 2 and "stable-diffusion-xl" in head(text)["tags"]
@@ -126,7 +128,7 @@ def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_rows(tmp_
 
     rows = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
     save_file(rows, tmp_path / "learned_embeds.safetensors")
-    text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", towers=2))
+    text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", text_encoders=2))
     example = re.search(r"```python\n(from ppdiffusers.*?)```", text, re.DOTALL)[1]
     pipe, other = (StableDiffusionPipeline.from_pretrained(str(build_model(tmp_path / name))) for name in ("a", "b"))
     names = {"pipe": pipe}

@@ -98,7 +98,7 @@ def test_the_score_is_the_mean_over_the_concepts():
         concepts=[SimpleNamespace(placeholder_token=word) for word in ("<a>", "<b>", "<c>")],
         pixels=[images.to_array(picture) for picture in (red, red, red, blue)],
         images=[SimpleNamespace(concept=index) for index in (0, 0, 0, 1)],
-        model=SimpleNamespace(towers=[SimpleNamespace(encode_ids=Encoder())]),
+        model=SimpleNamespace(text_encoders=[SimpleNamespace(encode_ids=Encoder())]),
     )
     likeness = best_step._Likeness(run, Scorer())
 

@@ -21,7 +21,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def tokenizer(model):
-    return model.towers[0].tokenizer
+    return model.text_encoders[0].tokenizer
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def test_each_of_several_concepts_goes_on_from_the_one_of_its_name(model):
     concepts = settle([Concept("<a>", 1, "toy"), Concept("<b>", 1, "toy")], model, learned)
     rows = start_rows(model, concepts, generator(), learned)["text_encoder"]
 
-    toy = PromptEncoder(model.towers[0].tokenizer).token_ids("toy")
-    np.testing.assert_allclose(rows[0], table_of(model.towers[0].text_encoder).numpy()[toy].mean(0), atol=1e-6)
+    toy = PromptEncoder(model.text_encoders[0].tokenizer).token_ids("toy")
+    np.testing.assert_allclose(rows[0], table_of(model.text_encoders[0].layer).numpy()[toy].mean(0), atol=1e-6)
     np.testing.assert_array_equal(rows[1:], vectors["text_encoder"])
 
 

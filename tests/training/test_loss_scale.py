@@ -5,8 +5,9 @@ import paddle
 import pytest
 
 from helpers.parameters import assert_same, parameter, settings
+from textual_inversion.settings.choices import OPTIMIZERS
 from textual_inversion.training.loss_scale import LossScale
-from textual_inversion.training.optimizer import OPTIMIZERS, make_optimizer
+from textual_inversion.training.optimizer import make_optimizer
 from textual_inversion.training.step_guard import StepGuard
 
 GOOD, BAD = True, False

@@ -23,8 +23,10 @@ class Words:
 
 
 def unread(*sentences, rooms=(75,), words=("<a>",)):
-    towers = [SimpleNamespace(name=f"encoder_{number}", encode_ids=Words(room)) for number, room in enumerate(rooms, 1)]
-    return unread_words(towers, [Concept(word) for word in words], [TrainingImage(0, sentences)])
+    text_encoders = [
+        SimpleNamespace(name=f"encoder_{number}", encode_ids=Words(room)) for number, room in enumerate(rooms, 1)
+    ]
+    return unread_words(text_encoders, [Concept(word) for word in words], [TrainingImage(0, sentences)])
 
 
 def test_a_word_in_some_sentence_is_read():

@@ -53,7 +53,7 @@ def test_a_style_is_asked_for_as_a_painting():
 
 @pytest.mark.parametrize("family", ["sd1", "taiyi", "alt"])
 def test_words_are_whole_tokens_of_plain_letters(tmp_path, family):
-    tokenizer = load_base_model(build_model(tmp_path, family)).towers[0].tokenizer
+    tokenizer = load_base_model(build_model(tmp_path, family)).text_encoders[0].tokenizer
 
     words = whole_words(tokenizer)
 

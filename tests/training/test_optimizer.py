@@ -5,13 +5,8 @@ import paddle
 import pytest
 
 from helpers.parameters import parameter, settings
-from textual_inversion.training.optimizer import (
-    OPTIMIZERS,
-    make_optimizer,
-    optimizer_state,
-    restore_optimizer,
-    step_optimizer,
-)
+from textual_inversion.settings.choices import OPTIMIZERS
+from textual_inversion.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, step_optimizer
 
 # --------------------------------------------------------------------------------------------------------- schedules
 

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from textual_inversion.embeddings.file_names import safe_name
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.system import paths
 from textual_inversion.system.errors import OutputError
 from textual_inversion.training import outputs
 
@@ -54,7 +56,7 @@ def test_several_concepts_get_a_safetensors_file_each(tmp_path, concepts):
     ("word", "name"), [("<cat-toy>", "cat-toy"), ("../x", "x"), ("<猫>", "猫"), ("<<>>", "concept"), ("a/b", "a-b")]
 )
 def test_words_become_file_names(word, name):
-    assert outputs.safe_name(word) == name
+    assert safe_name(word) == name
 
 
 def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path):
@@ -86,16 +88,16 @@ def test_rows_that_are_no_numbers_any_more_never_replace_good_ones(tmp_path, con
 def test_paths_are_recorded_so_that_they_stay_true(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
 
-    assert outputs.portable(tmp_path.name) == str(tmp_path.resolve())
-    assert outputs.portable(str(outputs.ROOT / "demo")) == "demo"
-    assert outputs.portable(str(tmp_path)) == str(tmp_path)
-    assert outputs.portable("CompVis/stable-diffusion-v1-4") == "CompVis/stable-diffusion-v1-4"
+    assert paths.portable(tmp_path.name) == str(tmp_path.resolve())
+    assert paths.portable(str(paths.ROOT / "demo")) == "demo"
+    assert paths.portable(str(tmp_path)) == str(tmp_path)
+    assert paths.portable("CompVis/stable-diffusion-v1-4") == "CompVis/stable-diffusion-v1-4"
 
 
 def record(tmp_path, concepts) -> dict:
     """What is written about a run of some concepts."""
-    tower = SimpleNamespace(name="text_encoder", embedding_width=4)
-    model = SimpleNamespace(name="m", towers=[tower], prediction_type="epsilon")
+    encoder = SimpleNamespace(name="text_encoder", embedding_width=4)
+    model = SimpleNamespace(name="m", text_encoders=[encoder], prediction_type="epsilon")
     args = SimpleNamespace(
         pretrained_model_name_or_path="m", seed=5, hub_token="hf_secret", explicit={"hub_token"}, learning_rate=0.1,
         concepts=concepts, placeholder_token=[c.placeholder_token for c in concepts],

@@ -78,7 +78,7 @@ def watched(monkeypatch):
         encode = lambda prompts: run.model.encode_prompts(prompts).hidden_states.numpy()  # noqa: E731
         seen.read = encode(PROMPTS)
         train(args, run)
-        started = run.model.towers[0].encode_ids.as_started
+        started = run.model.text_encoders[0].encode_ids.as_started
         seen.read_then = encode([started(prompt) for prompt in PROMPTS]), encode(PROMPTS)
 
     def keep(path, args, pixels, before, after):

@@ -33,7 +33,7 @@ def penalty(regularizer, model, prompts=PROMPTS):
 
 
 def test_norms_are_drawn_to_the_tables_mean_norm(model, embeddings):
-    rows, table = embeddings["text_encoder"].rows.numpy(), table_of(model.towers[0].text_encoder).numpy()
+    rows, table = embeddings["text_encoder"].rows.numpy(), table_of(model.text_encoders[0].layer).numpy()
 
     value = penalty(make(model, embeddings, norm_weight=0.5), model)
 
@@ -55,7 +55,7 @@ def test_rows_are_drawn_to_where_they_started(model, embeddings):
 def test_hidden_states_are_drawn_to_the_initializers(model, embeddings):
     value = penalty(make(model, embeddings, hidden_weight=3.0), model)
 
-    encode_ids, squared = model.towers[0].encode_ids, []
+    encode_ids, squared = model.text_encoders[0].encode_ids, []
     for prompt in PROMPTS:
         plain = prompt.replace("<t>", "grey cat")
         learned, wanted = (

@@ -4,7 +4,8 @@ import paddle
 import pytest
 
 from helpers.parameters import assert_same, parameter, settings
-from textual_inversion.training.optimizer import OPTIMIZERS, make_optimizer, step_optimizer
+from textual_inversion.settings.choices import OPTIMIZERS
+from textual_inversion.training.optimizer import make_optimizer, step_optimizer
 from textual_inversion.training.step_guard import StepGuard
 
 NAN, INFINITE = float("nan"), float("inf")

@@ -5,8 +5,9 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from textual_inversion.cli.parser import DEMO_MODEL, LATEST
+from textual_inversion.settings.choices import LATEST
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import DEMO_MODEL
 from textual_inversion.training.nearest_words import asks_for_it
 
 

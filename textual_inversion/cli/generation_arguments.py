@@ -3,8 +3,9 @@
 import argparse
 
 from textual_inversion.cli.machine_arguments import add_precision
-from textual_inversion.cli.parser import add_source_flags, at_once, demo_defaults, device_name, number, side, threads
-from textual_inversion.models.schedulers import SCHEDULERS
+from textual_inversion.cli.parser import add_source_flags, demo_defaults
+from textual_inversion.settings.bounds import at_once, device_name, number, side, threads
+from textual_inversion.settings.choices import SCHEDULERS
 
 # What images are generated with where neither the command line nor the demo's defaults say.
 DEFAULTS = {"guidance_scale": 7.5, "num_inference_steps": 50}

@@ -1,10 +1,8 @@
 """Flags of `train_textual_inversion.py` that say what a run is computed with: device, precision, memory."""
 
-from textual_inversion.cli.parser import device_name, threads
+from textual_inversion.settings.bounds import device_name, threads
+from textual_inversion.settings.choices import PRECISIONS
 from textual_inversion.system.errors import SettingsError
-
-# As in `precision`, which is too slow to import for `--help`.
-PRECISIONS = ("no", "fp16", "bf16")
 
 # Two lines a flag.
 # fmt: off

@@ -2,15 +2,9 @@
 
 import math
 
-from textual_inversion.cli.parser import count, natural, number, positive, positive_int, share, side
+from textual_inversion.settings.bounds import count, natural, number, positive, positive_int, share, side
+from textual_inversion.settings.choices import INTERPOLATIONS, LOSS_TYPES, OPTIMIZERS, RESIZE_MODES, TIMESTEP_SAMPLINGS
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.training.optimizer import OPTIMIZERS
-
-# As in `images`, `framing` and `loss`, which are too slow to import for `--help`.
-INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
-RESIZE_MODES = ("squash", "center_crop", "random_crop", "bucket")
-LOSS_TYPES = ("l2", "huber", "smooth_l1")
-TIMESTEP_SAMPLINGS = ("uniform", "stratified")
 
 _decay_rate = number(float, 0.0, 0.9999999)
 

@@ -19,13 +19,11 @@ from textual_inversion.cli.objective_arguments import (
     check_global_batch,
     settle_objective,
 )
-from textual_inversion.cli.parser import (
-    OneLineParser,
-    add_source_flags,
+from textual_inversion.cli.parser import OneLineParser, add_source_flags, demo_defaults
+from textual_inversion.generation.prompt_file import sample_prompts
+from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.bounds import (
     at_once,
-    demo_defaults,
-    from_root,
-    is_demo,
     natural,
     not_negative,
     number,
@@ -34,16 +32,17 @@ from textual_inversion.cli.parser import (
     seed_number,
     vector_count,
 )
-from textual_inversion.data.templates import GENERIC_WORDS, LANGUAGES, PROPERTIES
-from textual_inversion.generation.prompt_file import sample_prompts
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.choices import (
+    GENERIC_WORDS,
+    HALF_OF_THE_RUN,
+    LANGUAGES,
+    PER_CONCEPT,
+    POLYNOMIAL_END,
+    PROPERTIES,
+    SCHEDULES,
+)
 from textual_inversion.system.errors import SettingsError
-
-SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
-POLYNOMIAL_END = 1e-7  # the learning rate at which ppdiffusers' polynomial schedule ends
-HALF_OF_THE_RUN = -1  # a number of steps that is known only later
-# Flags that take one value, or one for each concept.
-PER_CONCEPT = ("initializer_token", "train_data_dir", "learnable_property", "num_vectors", "template_file")
+from textual_inversion.system.paths import from_root, is_demo
 
 
 def build_parser() -> OneLineParser:

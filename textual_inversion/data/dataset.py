@@ -10,7 +10,7 @@ from textual_inversion.data.masks import Masks, check_alpha, masks_for
 from textual_inversion.data.resizing import Framing
 from textual_inversion.data.sampler import TrainingImage
 from textual_inversion.generation.generate import side_factor
-from textual_inversion.training.outputs import portable
+from textual_inversion.system.paths import portable
 
 
 def read_images(args, run) -> tuple[list, list]:

@@ -22,7 +22,7 @@ from PIL import Image, ImageCms
 from textual_inversion.system.errors import ImageError, SettingsError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-INTERPOLATIONS = {
+_FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "linear": Image.Resampling.BILINEAR,  # another word for bilinear in the examples of this method
     "bilinear": Image.Resampling.BILINEAR,
@@ -296,7 +296,7 @@ def fit(
     cut out first. When it is made much smaller every source pixel counts, except with "nearest".
 
     Raises:
-        SettingsError: an interpolation that is not in `INTERPOLATIONS`.
+        SettingsError: an interpolation that is not in `choices.INTERPOLATIONS`.
     """
     if center_crop:
         image = image.crop(_centred(image.width, image.height, width / height))
@@ -307,7 +307,7 @@ def cover(image: Image.Image, height: int, width: int, *, interpolation: str = "
     """Resize a whole picture, its shape kept, to the least size that holds `height` x `width` pixels.
 
     Raises:
-        SettingsError: an interpolation that is not in `INTERPOLATIONS`.
+        SettingsError: an interpolation that is not in `choices.INTERPOLATIONS`.
     """
     scale = max(height / image.height, width / image.width)
     size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
@@ -315,9 +315,9 @@ def cover(image: Image.Image, height: int, width: int, *, interpolation: str = "
 
 
 def _resampling(interpolation: str) -> Image.Resampling:
-    if interpolation not in INTERPOLATIONS:
-        raise SettingsError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
-    return INTERPOLATIONS[interpolation]
+    if interpolation not in _FILTERS:
+        raise SettingsError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(_FILTERS)}")
+    return _FILTERS[interpolation]
 
 
 def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:

@@ -13,8 +13,6 @@ from PIL import Image
 
 from textual_inversion.data.images import cover, fit
 
-RESIZE_MODES = ("squash", "center_crop", "random_crop", "bucket")
-
 _LARGE_SIDE = 256  # pixels from which a picture's sides are multiples of _LARGE_MULTIPLE, as large models want them
 _LARGE_MULTIPLE = 64
 _LONGEST = 2.0  # a bucket's longer side is at most so many times the target's
@@ -52,9 +50,9 @@ class Framing:
     """What is done to every picture.
 
     Attributes:
-        mode: one of `RESIZE_MODES`.
+        mode: one of `choices.RESIZE_MODES`.
         height, width: the target in pixels.
-        interpolation: one of `images.INTERPOLATIONS`.
+        interpolation: one of `choices.INTERPOLATIONS`.
         multiple: what the model's sides must be multiples of.
     """
 

@@ -7,13 +7,10 @@ from short word lists; each has exactly one `{}` where the placeholder goes. A u
 
 from pathlib import Path
 
+from textual_inversion.settings.choices import GENERIC_WORDS
 from textual_inversion.system.errors import SettingsError
 
-PROPERTIES = ("object", "style", "face")
-# What stands for a concept of which no more specific word is known.
-GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person"}
 _GENERIC_WORDS_ZH = {"object": "玩具", "style": "艺术", "face": "人"}
-LANGUAGES = ("en", "zh", "zh_en")
 
 _OBJECT_EN = tuple(
     f"{article} {adjective}{medium} of {owner} {{}}"

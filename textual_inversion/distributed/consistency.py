@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from textual_inversion.cli.parser import ROOT
 from textual_inversion.system import signals
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.training.outputs import versions
+from textual_inversion.system.paths import ROOT
+from textual_inversion.system.provenance import versions
 from textual_inversion.training.run_settings import short
 
 _POLL_SECONDS = 0.02

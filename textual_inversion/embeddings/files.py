@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.cli.parser import DEMO_MODEL, ROOT
-from textual_inversion.data.templates import PROPERTIES
 from textual_inversion.embeddings.run_record import is_name, read_record
 from textual_inversion.embeddings.sources import find_embedding_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token, check_width, read_embeddings
-from textual_inversion.models.prompt_encoder import attach_concepts, check_placeholder, token_names
-from textual_inversion.models.single_file.convert import is_single_file
+from textual_inversion.formats.learned_embedding import token_names
+from textual_inversion.models.prompt_encoder import attach_concepts, check_placeholder
+from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import DEMO_MODEL, ROOT, is_single_file
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class ConceptFile:
 
     @property
     def language(self) -> str:
-        """Of the sentences that it was trained with, one of `prompts.LANGUAGES`; "en" where nothing is recorded."""
+        """Of the sentences that it was trained with, one of `choices.LANGUAGES`; "en" where nothing is recorded."""
         return self.run.get("settings", {}).get("language", "en")
 
     def kind(self, word: str) -> str:
-        """Which of `prompts.PROPERTIES` a word stands for; "object" where nothing is recorded."""
+        """Which of `choices.PROPERTIES` a word stands for; "object" where nothing is recorded."""
         recorded = self.recorded("learnable_property", word)
         return recorded if recorded in PROPERTIES else "object"
 
@@ -179,8 +179,10 @@ def attach_files(model, files: Sequence[ConceptFile]) -> None:
     """
     concepts = [concept for file in files for concept in file.concepts]
     for concept in concepts:
-        check_width(concept, {tower.name: tower.embedding_width for tower in model.towers}, model.name)
-        for tower in model.towers:
-            check_placeholder(concept.placeholder_token, tower.tokenizer, source=concept.source)
-    rows = {tower.name: np.concatenate([c.vectors[tower.name] for c in concepts]) for tower in model.towers}
+        check_width(concept, {encoder.name: encoder.embedding_width for encoder in model.text_encoders}, model.name)
+        for encoder in model.text_encoders:
+            check_placeholder(concept.placeholder_token, encoder.tokenizer, source=concept.source)
+    rows = {
+        encoder.name: np.concatenate([c.vectors[encoder.name] for c in concepts]) for encoder in model.text_encoders
+    }
     attach_concepts(model, {c.placeholder_token: c.num_vectors for c in concepts}, rows)

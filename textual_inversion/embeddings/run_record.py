@@ -8,14 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from textual_inversion.cli.parser import is_possible_path
-from textual_inversion.data.templates import LANGUAGES, PROPERTIES
+from textual_inversion.settings.choices import INTERPOLATIONS, LANGUAGES, PROPERTIES, RESIZE_MODES
+from textual_inversion.system.paths import is_possible_path
 
 FILE_NAME = "run.json"
 MOST_BYTES = 16 << 20  # a run of a million steps measured every hundred keeps under one
 _LONGEST_SIDE = 16_384  # pixels
-_RESIZE_MODES = ("squash", "center_crop", "random_crop", "bucket")
-_INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -83,8 +81,8 @@ _SETTINGS = {
     "train_data_dir": _is_name_or_names,
     "height": _is_side,
     "width": _is_side,
-    "resize_mode": _one_of(*_RESIZE_MODES),
-    "interpolation": _one_of(*_INTERPOLATIONS),
+    "resize_mode": _one_of(*RESIZE_MODES),
+    "interpolation": _one_of(*INTERPOLATIONS),
     "center_crop": lambda value: isinstance(value, bool),
     "language": _one_of(*LANGUAGES),
 }

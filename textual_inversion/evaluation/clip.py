@@ -144,7 +144,8 @@ def _clip_config(folder: Path):
     vision = {**(stored.get("vision_config") or {}), **(stored.get("vision_config_dict") or {})}
     if not text or not vision:
         raise BaseModelError(
-            f"{folder} is no CLIP model with a text and an image tower; take one such as openai/clip-vit-large-patch14"
+            f"{folder} is no CLIP model with a text and an image encoder; take one such as "
+            "openai/clip-vit-large-patch14"
         )
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=stored.get("projection_dim", 512))
 

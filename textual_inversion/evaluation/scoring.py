@@ -36,7 +36,7 @@ class Protocol:
         images_per_edit_prompt: images of each edit prompt, instead of that share; 64 in the paper.
         seed: seed of the first image of each prompt; the next ones count on from it.
         guidance_scale, num_inference_steps, scheduler, batch_size: as in `generate`.
-        language: of the prompts that pictures are made from, one of `prompts.LANGUAGES`.
+        language: of the prompts that pictures are made from, one of `choices.LANGUAGES`.
     """
 
     learnable_property: str = "object"

@@ -87,3 +87,8 @@ def _described(widths: Mapping[str, int], verb: str) -> str:
 
 def _place(source: str) -> str:
     return f"{file_name(source)}: " if source else ""
+
+
+def token_names(placeholder_token: str, num_vectors: int) -> list[str]:
+    """The names of a concept's N rows: the placeholder itself, then `placeholder_1` to `placeholder_(N-1)`."""
+    return [placeholder_token] + [f"{placeholder_token}_{i}" for i in range(1, num_vectors)]

@@ -74,7 +74,7 @@ def edits(kind: str, language: str = "en") -> tuple[str, ...]:
 
     Args:
         kind: "object", "style" or "face".
-        language: one of `prompts.LANGUAGES`.
+        language: one of `choices.LANGUAGES`.
     """
     return (EDITS if language == "en" else EDITS_ZH)[kind]
 
@@ -85,7 +85,7 @@ def showcase(words: dict[str, str], plain: dict[str, str], language: str = "en")
     Args:
         words: learned word -> "object", "style" or "face".
         plain: each of these kinds -> the sentence that shows a concept by itself, with one `{}`.
-        language: one of `prompts.LANGUAGES`.
+        language: one of `choices.LANGUAGES`.
 
     Returns:
         Each word by itself and in a few edits; where there are styles, each object and face in each style too.

@@ -75,7 +75,7 @@ def generate_each(
 
     Args:
         model: a `models.BaseModel`, with or without learned words.
-        scheduler: a name of `schedulers.SCHEDULERS`; None takes the base model's own.
+        scheduler: a name of `choices.SCHEDULERS`; None takes the base model's own.
         height, width: pixels; None takes the size the model was trained for.
         batch_size: images made together. Only requests with equal steps and guidance share a batch.
         eta: share of fresh noise in DDIM steps, 0 to 1; other schedulers have no use for it.

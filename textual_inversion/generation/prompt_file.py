@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from textual_inversion.cli.parser import number, seed_number
+from textual_inversion.settings.bounds import number, seed_number
 from textual_inversion.system.errors import SettingsError
 
 # Without a seed of its own every prompt's first picture has this one: the same at every step, so that a picture

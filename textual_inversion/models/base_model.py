@@ -19,11 +19,11 @@ from textual_inversion.models.families import FAMILIES, Family, PromptEmbedding,
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.layers.frozen_layer_norm import freeze
 from textual_inversion.models.precision import take
-from textual_inversion.models.single_file.convert import is_single_file
-from textual_inversion.models.text_encoders import TextTower, TowerPlace, for_float32, load_tower
+from textual_inversion.models.text_encoders import TextEncoder, TextEncoderPlace, for_float32, load_text_encoder
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
 from textual_inversion.system.errors import BaseModelError
+from textual_inversion.system.paths import is_single_file
 
 
 class BaseModel:
@@ -35,7 +35,7 @@ class BaseModel:
         layout: "ppdiffusers" or "diffusers": how the U-Net's file is written.
         index: contents of model_index.json.
         family: what models of its kind have in common.
-        towers: the text encoders with their tokenizers.
+        text_encoders: the text encoders with their tokenizers.
         unet: the UNet2DConditionModel.
         variant: weights that were preferred, such as "fp16".
         scheduler_config: contents of scheduler_config.json, with the class that the index names.
@@ -58,8 +58,8 @@ class BaseModel:
         check_blocks(vae_config, folder / self.family.vae)
         check_shapes(self.family, unet_config, vae_config, folder)
         self._tokenizer_folder = tokenizer_folder
-        self.towers = [self._load_tower(place) for place in self.family.towers]
-        check_widths(self.family, unet_config, self.towers, folder)
+        self.text_encoders = [self._load_text_encoder(place) for place in self.family.text_encoders]
+        check_widths(self.family, unet_config, self.text_encoders, folder)
         self.unet, self.layout = self._load_unet()
         self.vae_scale_factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
         self._vae, self._vae_preparations = None, []
@@ -78,21 +78,21 @@ class BaseModel:
                 prepare(self._vae)
         return self._vae
 
-    def _load_tower(self, place: TowerPlace) -> TextTower:
+    def _load_text_encoder(self, place: TextEncoderPlace) -> TextEncoder:
         named = self._tokenizer_folder
         folder = _tokenizer_folder(named, place.tokenizer) if named else self.folder / place.tokenizer
-        return load_tower(self.folder, place, self.index[place.folder][-1], folder, self.variant)
+        return load_text_encoder(self.folder, place, self.index[place.folder][-1], folder, self.variant)
 
     def _load_unet(self) -> tuple[nn.Layer, str]:
         folder = self.folder / "unet"
         return _load_diffusion_part("UNet2DConditionModel", folder, read_json(folder / "config.json"), self.variant)
 
-    def exact_tower(self, tower: TextTower) -> TextTower:
-        """A tower with the weights of its file, to save them: the same, unless it computes in half precision."""
-        return self._load_tower(tower.place) if self.is_lowered else tower
+    def exact_text_encoder(self, encoder: TextEncoder) -> TextEncoder:
+        """A text encoder with the weights of its file, to save them: the same, unless it computes in half precision."""
+        return self._load_text_encoder(encoder.place) if self.is_lowered else encoder
 
     def exact_unet(self) -> nn.Layer:
-        """The U-Net with the weights of its file, as `exact_tower`."""
+        """The U-Net with the weights of its file, as `exact_text_encoder`."""
         return self._load_unet()[0] if self.is_lowered else self.unet
 
     def prepare_vae(self, prepare: Callable[[nn.Layer], None]) -> None:
@@ -119,8 +119,8 @@ class BaseModel:
 
     @property
     def embedding_width(self) -> int:
-        """Width of the first tower's embedding rows (D)."""
-        return self.towers[0].embedding_width
+        """Width of the first encoder's embedding rows (D)."""
+        return self.text_encoders[0].embedding_width
 
     @property
     def zeroes_empty_prompt(self) -> bool:
@@ -141,22 +141,24 @@ class BaseModel:
             image_size: (height, width) in pixels of the pictures, of which Stable Diffusion XL is told; None: the size
                 that the model was trained for.
         """
-        return self.family.encode(self.towers, prompts, vectors, image_size or (self.resolution, self.resolution))
+        return self.family.encode(
+            self.text_encoders, prompts, vectors, image_size or (self.resolution, self.resolution)
+        )
 
     def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False):
         """A ppdiffusers pipeline over the parts in memory; nothing is copied.
 
         Args:
-            scheduler: a name of `schedulers.SCHEDULERS`; None takes the base model's own.
+            scheduler: a name of `choices.SCHEDULERS`; None takes the base model's own.
             with_safety_checker: load the base model's safety checker too, if it has one.
         """
         import ppdiffusers
 
         parts = {"vae": self.vae, "unet": self.unet}
-        for tower, tokenizer in zip(self.towers, ("tokenizer", "tokenizer_2"), strict=False):
-            parts |= {tower.name: tower.text_encoder, tokenizer: tower.tokenizer}
+        for encoder, tokenizer in zip(self.text_encoders, ("tokenizer", "tokenizer_2"), strict=False):
+            parts |= {encoder.name: encoder.layer, tokenizer: encoder.tokenizer}
         parts["scheduler"] = schedulers.sampling_scheduler(self.scheduler_config, scheduler)
-        if len(self.towers) == 1:
+        if len(self.text_encoders) == 1:
             checker, extractor = self.load_safety_checker() if with_safety_checker else (None, None)
             parts |= {"safety_checker": checker, "feature_extractor": extractor}
             parts["requires_safety_checker"] = checker is not None

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from paddle import nn
 
-from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_token, check_width
+from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_token, check_width, token_names
 from textual_inversion.models.base_model import BaseModel, sizes_written_out
 from textual_inversion.models.concept_embedding import table_of
-from textual_inversion.models.prompt_encoder import token_names
-from textual_inversion.models.text_encoders import TextTower, encoder_config
+from textual_inversion.models.text_encoders import TextEncoder, encoder_config
 from textual_inversion.models.tokenizers import tokenizer_files
 from textual_inversion.models.weight_files import (
     DIFFUSION_FILES,
@@ -58,8 +57,8 @@ def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], outp
     output = Path(output_dir)
     names = _new_tokens(model, embeddings)
     _make_folder(output, model)
-    for tower in model.towers:
-        _save_tower(model, model.exact_tower(tower), names[tower.name], embeddings, output)
+    for encoder in model.text_encoders:
+        _save_text_encoder(model, model.exact_text_encoder(encoder), names[encoder.name], embeddings, output)
     _save_diffusion_part(model, "unet", model.unet, output)
     _save_diffusion_part(model, model.family.vae, model.vae, output)
     _make_folder(output / "scheduler", model)
@@ -75,42 +74,42 @@ def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> dic
     if twice:
         raise ConceptError(f"two concepts have the token {min(twice)}; rename one of them")
     for one in embeddings:
-        check_width(one, {tower.name: tower.embedding_width for tower in model.towers}, model.name)
-    for tower in model.towers:
-        known = tower.tokenizer.get_vocab()
+        check_width(one, {encoder.name: encoder.embedding_width for encoder in model.text_encoders}, model.name)
+    for encoder in model.text_encoders:
+        known = encoder.tokenizer.get_vocab()
         for token in tokens:
             check_token(token, known)
-    return {tower.name: tokens for tower in model.towers}
+    return {encoder.name: tokens for encoder in model.text_encoders}
 
 
-# ------------------------------------------------------------------------------------------------------- text towers
+# --------------------------------------------------------------------------------------------------- text encoders
 
 
-def _save_tower(model: BaseModel, tower: TextTower, tokens: list[str], embeddings, output: Path) -> None:
-    folder = output / tower.place.folder
+def _save_text_encoder(model: BaseModel, encoder: TextEncoder, tokens: list[str], embeddings, output: Path) -> None:
+    folder = output / encoder.place.folder
     _make_folder(folder, model)
-    _save_tokenizer(tower, tokens, output / tower.place.tokenizer, model)
-    rows = [np.asarray(one.vectors[tower.name], np.float32) for one in embeddings]
-    table = _merged_table(tower, rows)
-    config = tower.saved_config(encoder_config(model.folder / tower.place.folder, tower.kind), len(table))
+    _save_tokenizer(encoder, tokens, output / encoder.place.tokenizer, model)
+    rows = [np.asarray(one.vectors[encoder.name], np.float32) for one in embeddings]
+    table = _merged_table(encoder, rows)
+    config = encoder.saved_config(encoder_config(model.folder / encoder.place.folder, encoder.kind), len(table))
     _write_json(folder / "config.json", config)
-    _write_weights(folder / _ENCODER_FILE, tower.weights_with(table), "np")
+    _write_weights(folder / _ENCODER_FILE, encoder.weights_with(table), "np")
     _remove_others(folder, ENCODER_FILES, {_ENCODER_FILE})
 
 
-def _merged_table(tower: TextTower, rows: list[np.ndarray]) -> np.ndarray:
+def _merged_table(encoder: TextEncoder, rows: list[np.ndarray]) -> np.ndarray:
     """The embedding table float32 with the new rows where the tokenizer will put their tokens."""
-    table = table_of(tower.text_encoder).numpy().astype(np.float32)  # (V, D)
-    first = len(tower.tokenizer)  # some tables have spare rows beyond the tokenizer's last token
+    table = table_of(encoder.layer).numpy().astype(np.float32)  # (V, D)
+    first = len(encoder.tokenizer)  # some tables have spare rows beyond the tokenizer's last token
     new = np.concatenate([np.empty((0, table.shape[1]), np.float32), *rows])  # (N, D)
     merged = np.concatenate([table, np.zeros((max(0, first + len(new) - len(table)), table.shape[1]), np.float32)])
     merged[first : first + len(new)] = new
     return merged
 
 
-def _save_tokenizer(tower: TextTower, tokens: list[str], folder: Path, model: BaseModel) -> None:
+def _save_tokenizer(encoder: TextEncoder, tokens: list[str], folder: Path, model: BaseModel) -> None:
     _make_folder(folder, model)
-    for name, content in tokenizer_files(tower.tokenizer, tokens).items():
+    for name, content in tokenizer_files(encoder.tokenizer, tokens).items():
         if isinstance(content, dict):
             _write_json(folder / name, content)
         else:
@@ -208,9 +207,9 @@ def _index(model: BaseModel, has_checker: bool) -> dict[str, Any]:
     index: dict[str, Any] = {"_class_name": model.index["_class_name"], _VERSION: ppdiffusers.__version__}
     index["scheduler"] = ["ppdiffusers", model.scheduler_config["_class_name"]]
     index["unet"], index[family.vae] = ["ppdiffusers", "UNet2DConditionModel"], ["ppdiffusers", "AutoencoderKL"]
-    for tower in model.towers:
-        index[tower.place.folder] = [tower.kind.library, tower.kind.class_name]
-        index[tower.place.tokenizer] = [encoders, tower.kind.tokenizer]
+    for encoder in model.text_encoders:
+        index[encoder.place.folder] = [encoder.kind.library, encoder.kind.class_name]
+        index[encoder.place.tokenizer] = [encoders, encoder.kind.tokenizer]
     index |= {name: [None, None] for name in family.optional}
     if has_checker:
         index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from textual_inversion.models.text_encoders import TextTower, TowerPlace
+from textual_inversion.models.text_encoders import TextEncoder, TextEncoderPlace
 from textual_inversion.models.weight_files import read_json
 from textual_inversion.system.device import to_device
 from textual_inversion.system.errors import BaseModelError
@@ -43,8 +43,8 @@ class Family:
     """What base models of one kind have in common.
 
     Attributes:
-        towers: the places of their text encoders.
-        encode: (towers, prompts, vectors, (height, width) in pixels) -> PromptEmbedding.
+        text_encoders: the places of their text encoders.
+        encode: (text_encoders, prompts, vectors, (height, width) in pixels) -> PromptEmbedding.
         generator: the pipeline of ppdiffusers that makes pictures of their parts in memory.
         vae: sub-folder of the AutoencoderKL.
         optional: further parts that model_index.json names, `[None, None]` where the model lacks them.
@@ -52,7 +52,7 @@ class Family:
         addition: the U-Net's `addition_embed_type`.
     """
 
-    towers: tuple[TowerPlace, ...]
+    text_encoders: tuple[TextEncoderPlace, ...]
     encode: Callable[..., PromptEmbedding]
     generator: str = "StableDiffusionPipeline"
     vae: str = "vae"
@@ -63,22 +63,22 @@ class Family:
     @property
     def parts(self) -> tuple[str, ...]:
         """Sub-folders that every model of this family has."""
-        towers = [name for place in self.towers for name in (place.folder, place.tokenizer)]
-        return ("unet", self.vae, *towers, "scheduler")
+        text_encoders = [name for place in self.text_encoders for name in (place.folder, place.tokenizer)]
+        return ("unet", self.vae, *text_encoders, "scheduler")
 
 
-def _last_states(towers: Sequence[TextTower], prompts, vectors, size) -> PromptEmbedding:
+def _last_states(text_encoders: Sequence[TextEncoder], prompts, vectors, size) -> PromptEmbedding:
     """The encoder's first output, as the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM take it."""
-    return PromptEmbedding(towers[0](prompts, vectors)[0])
+    return PromptEmbedding(text_encoders[0](prompts, vectors)[0])
 
 
-def _two_penultimate_states(towers: Sequence[TextTower], prompts, vectors, size) -> PromptEmbedding:
+def _two_penultimate_states(text_encoders: Sequence[TextEncoder], prompts, vectors, size) -> PromptEmbedding:
     """Stable Diffusion XL (arXiv 2307.01952, section 2): both encoders' last state but one side by side.
 
     Added are the second encoder's projected state at the end of the text [B, P], and the numbers of section 2.2: the
     original size, where it was cropped, and the size wanted, float32 [B, 6]; here the picture as it is.
     """
-    outputs = [tower(prompts, vectors, output_hidden_states=True) for tower in towers]
+    outputs = [encoder(prompts, vectors, output_hidden_states=True) for encoder in text_encoders]
     hidden_states = paddle.concat([output.hidden_states[-2] for output in outputs], axis=-1)  # (B, L, D1 + D2)
     numbers = to_device(np.array([*size, 0, 0, *size], np.float32)).astype(hidden_states.dtype)
     added = {"text_embeds": outputs[-1].text_embeds, "time_ids": numbers.tile([len(prompts), 1])}
@@ -87,14 +87,14 @@ def _two_penultimate_states(towers: Sequence[TextTower], prompts, vectors, size)
 
 _ONE_ENCODER = ("CLIPTextModel", "BertModel", "RobertaSeriesModelWithTransformation")
 _STABLE_DIFFUSION = Family(
-    towers=(TowerPlace("text_encoder", "text_encoder", "tokenizer", _ONE_ENCODER),),
+    text_encoders=(TextEncoderPlace("text_encoder", "text_encoder", "tokenizer", _ONE_ENCODER),),
     encode=_last_states,
     settings={"requires_safety_checker": True},
 )
 _STABLE_DIFFUSION_XL = Family(
-    towers=(
-        TowerPlace("text_encoder", "text_encoder", "tokenizer", ("CLIPTextModel",)),
-        TowerPlace("text_encoder_2", "text_encoder_2", "tokenizer_2", ("CLIPTextModelWithProjection",)),
+    text_encoders=(
+        TextEncoderPlace("text_encoder", "text_encoder", "tokenizer", ("CLIPTextModel",)),
+        TextEncoderPlace("text_encoder_2", "text_encoder_2", "tokenizer_2", ("CLIPTextModelWithProjection",)),
     ),
     encode=_two_penultimate_states,
     generator="StableDiffusionXLPipeline",
@@ -103,7 +103,7 @@ _STABLE_DIFFUSION_XL = Family(
     addition="text_time",
 )
 _LATENT_DIFFUSION = Family(
-    towers=(TowerPlace("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
+    text_encoders=(TextEncoderPlace("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
     encode=_last_states,
     vae="vqvae",
     optional=(),
@@ -174,12 +174,14 @@ def _instead(folder: Path) -> str:
 
 
 def _check_parts(index: dict[str, Any], family: Family, path: Path) -> None:
-    if index.get("requires_aesthetics_score") or (len(family.towers) == 2 and _class_of(index, "text_encoder") is None):
+    if index.get("requires_aesthetics_score") or (
+        len(family.text_encoders) == 2 and _class_of(index, "text_encoder") is None
+    ):
         raise BaseModelError(
             f"{path.parent} is the refiner of Stable Diffusion XL, which reads one text encoder only and finishes "
             "pictures that the base model began; take the base model"
         )
-    allowed = {place.folder: place.classes for place in family.towers}
+    allowed = {place.folder: place.classes for place in family.text_encoders}
     allowed |= {"unet": ("UNet2DConditionModel",), family.vae: ("AutoencoderKL",)}
     for part, classes in allowed.items():
         found = _class_of(index, part)
@@ -212,16 +214,16 @@ def check_shapes(family: Family, unet: dict[str, Any], vae: dict[str, Any], fold
             )
 
 
-def check_widths(family: Family, unet: dict[str, Any], towers: Sequence[TextTower], folder: Path) -> None:
+def check_widths(family: Family, unet: dict[str, Any], text_encoders: Sequence[TextEncoder], folder: Path) -> None:
     """Refuse parts of different models; raises BaseModelError."""
-    given, wanted = sum(tower.output_width for tower in towers), unet.get("cross_attention_dim")
+    given, wanted = sum(encoder.output_width for encoder in text_encoders), unet.get("cross_attention_dim")
     if isinstance(wanted, int) and wanted != given:
         raise BaseModelError(
             f"{folder} mixes parts of different models: its text encoder gives {given} numbers per token, its U-Net "
             f"takes {wanted}"
         )
     if family.addition == "text_time":
-        projected = towers[-1].text_encoder.config.projection_dim
+        projected = text_encoders[-1].layer.config.projection_dim
         given = projected + 6 * (unet.get("addition_time_embed_dim") or 0)
         wanted = unet.get("projection_class_embeddings_input_dim")
         if wanted != given:

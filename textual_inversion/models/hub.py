@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from textual_inversion.cli.parser import is_possible_path
-from textual_inversion.models.single_file.convert import is_single_file, unpack
+from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
 from textual_inversion.models.tokenizers import holds_vocabulary
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names
 from textual_inversion.system.errors import BaseModelError
+from textual_inversion.system.paths import is_possible_path, is_single_file
 
 SECONDS_TO_ANSWER = 5  # after which a hub counts as not reachable
 

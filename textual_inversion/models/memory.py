@@ -28,8 +28,8 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
         os.environ["FLAG_USE_OLD_RECOMPUTE"] = "1"
         model.unet.enable_gradient_checkpointing()
         model.unet.train()  # the blocks look at this flag; a Stable Diffusion U-Net has no dropout that it would start
-        for tower in model.towers:
-            for layer in tower.layers:
+        for encoder in model.text_encoders:
+            for layer in encoder.layers:
                 _recompute_on_the_way_back(layer)
     if efficient_attention:
         try:

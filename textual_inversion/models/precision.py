@@ -23,7 +23,7 @@ def plan(mixed_precision: str, parts) -> dict[str, str]:
     """What each part of a model is computed in.
 
     Args:
-        mixed_precision: one of `machine_arguments.PRECISIONS`.
+        mixed_precision: one of `choices.PRECISIONS`.
         parts: names of parts: "unet", "vae", "text_encoder", "text_encoder_2".
 
     Returns:
@@ -58,19 +58,19 @@ def lower(model, mixed_precision: str) -> None:
 
     Args:
         model: a `models.BaseModel`.
-        mixed_precision: one of `machine_arguments.PRECISIONS`.
+        mixed_precision: one of `choices.PRECISIONS`.
     """
     if mixed_precision == "no":
         return
-    layers = {"unet": model.unet} | {tower.name: tower.text_encoder for tower in model.towers}
+    layers = {"unet": model.unet} | {encoder.name: encoder.layer for encoder in model.text_encoders}
     types = plan(mixed_precision, layers)
     for name, layer in layers.items():
         cast(layer, types[name])
         take(layer, types[name])
         give_float32(layer)
-    for tower in model.towers:
-        for layer in tower.layers:  # BERT and XLM-R make their attention mask in float32, whatever their weights are
-            take(layer, types[tower.name])
+    for encoder in model.text_encoders:
+        for layer in encoder.layers:  # BERT and XLM-R make their attention mask in float32, whatever their weights are
+            take(layer, types[encoder.name])
     model.is_lowered = True
     model.prepare_vae(take_its_own_type)
 

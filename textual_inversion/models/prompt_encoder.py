@@ -15,7 +15,7 @@ from textwrap import shorten
 import numpy as np
 
 from textual_inversion.formats.errors import file_name
-from textual_inversion.formats.learned_embedding import LONGEST_TOKEN
+from textual_inversion.formats.learned_embedding import LONGEST_TOKEN, token_names
 from textual_inversion.system.errors import ConceptError
 
 # Placeholder -> which of its vectors, counted from 0, stand in one prompt, and in which order.
@@ -40,7 +40,7 @@ class Concept:
         placeholder_token: the word as it stands in prompts, e.g. `<cat-toy>`.
         num_vectors: rows it has (N); None: as many as its initializer has tokens (`initialization.settle`).
         initializer_token: a word or phrase of the base model's vocabulary that the rows start from; None: at random.
-        learnable_property: what of the pictures is learned, one of `prompts.PROPERTIES`.
+        learnable_property: what of the pictures is learned, one of `choices.PROPERTIES`.
         image_folder: where its training pictures are.
         one_vector_per_token: each row starts from one token of the initializer.
     """
@@ -56,11 +56,6 @@ class Concept:
     def tokens(self) -> list[str]:
         """One token per row: `<cat-toy>`, `<cat-toy>_1`, …: the names that ppdiffusers' pipelines expand."""
         return token_names(self.placeholder_token, self.num_vectors)
-
-
-def token_names(placeholder_token: str, num_vectors: int) -> list[str]:
-    """The names of a concept's N rows: the placeholder itself, then `placeholder_1` to `placeholder_(N-1)`."""
-    return [placeholder_token] + [f"{placeholder_token}_{i}" for i in range(1, num_vectors)]
 
 
 class PromptEncoder:
@@ -279,9 +274,9 @@ def attach_concepts(model, num_vectors: dict[str, int], rows: dict[str, np.ndarr
     from textual_inversion.models.concept_embedding import attach
 
     embeddings = {}
-    for tower in model.towers:
+    for encoder in model.text_encoders:
         # A part per concept: what no sample of a step shows can then be left alone by the optimizer.
-        parts = np.split(np.asarray(rows[tower.name]), np.cumsum(list(num_vectors.values()))[:-1])
-        embeddings[tower.name] = attach(tower.text_encoder, parts)
-        tower.encode_ids = PromptEncoder(tower.tokenizer, num_vectors, embeddings[tower.name].first_id)
+        parts = np.split(np.asarray(rows[encoder.name]), np.cumsum(list(num_vectors.values()))[:-1])
+        embeddings[encoder.name] = attach(encoder.layer, parts)
+        encoder.encode_ids = PromptEncoder(encoder.tokenizer, num_vectors, embeddings[encoder.name].first_id)
     return embeddings

@@ -3,24 +3,8 @@
 import inspect
 from typing import Any
 
+from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import BaseModelError, SettingsError
-
-# Names for --scheduler -> ppdiffusers classes.
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "pndm": "PNDMScheduler",
-    "lms": "LMSDiscreteScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-a": "EulerAncestralDiscreteScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "dpm++-single": "DPMSolverSinglestepScheduler",
-    "kdpm2": "KDPM2DiscreteScheduler",
-    "kdpm2-a": "KDPM2AncestralDiscreteScheduler",
-    "deis": "DEISMultistepScheduler",
-    "lcm": "LCMScheduler",
-}
 
 # ppdiffusers 0.29's UniPC fails on Paddle 3 (it solves a float32 for a float64 system), and its SDE solver wants a
 # package of its own; a base model that names one of them is sampled by the closest of the others.

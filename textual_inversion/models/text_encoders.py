@@ -1,4 +1,4 @@
-"""The text encoders of base models: one entry of `KINDS` per class, and a tower, an encoder with its tokenizer.
+"""The text encoders of base models: one entry of `KINDS` per class, and an encoder with its tokenizer.
 
 What is peculiar to a class stands in its entry; loading, proving and saving are the same for all.
 """
@@ -102,8 +102,8 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class TowerPlace:
-    """Where a tower stands in a base model's folder.
+class TextEncoderPlace:
+    """Where a text encoder stands in a base model's folder.
 
     Attributes:
         name: what it is called here and in embedding files: "text_encoder" or "text_encoder_2".
@@ -118,7 +118,7 @@ class TowerPlace:
 
 
 @dataclass
-class TextTower:
+class TextEncoder:
     """One text encoder with its tokenizer.
 
     Attributes:
@@ -130,25 +130,25 @@ class TextTower:
 
     name: str
     tokenizer: Any
-    text_encoder: nn.Layer
+    layer: nn.Layer
     encode_ids: Callable[..., Any]
-    place: TowerPlace
+    place: TextEncoderPlace
     kind: EncoderKind
 
     @property
     def embedding_width(self) -> int:
         """Width of an embedding row (D)."""
-        return int(table_of(self.text_encoder).shape[1])
+        return int(table_of(self.layer).shape[1])
 
     @property
     def output_width(self) -> int:
         """Numbers per token that the encoder gives."""
-        return int(self.kind.width(self.text_encoder.config))
+        return int(self.kind.width(self.layer.config))
 
     @property
     def layers(self) -> list[nn.Layer]:
         """The encoder's transformer layers, in order."""
-        lists = [layer for layer in self.text_encoder.sublayers() if isinstance(layer, nn.LayerList)]
+        lists = [layer for layer in self.layer.sublayers() if isinstance(layer, nn.LayerList)]
         return list(max(lists, key=len))
 
     def __call__(self, prompts: list[str], vectors: Sequence[Mapping[str, tuple[int, ...]]] | None = None, **options):
@@ -160,9 +160,9 @@ class TextTower:
         """
         ids = self.encode_ids(prompts) if vectors is None else self.encode_ids(prompts, vectors)  # int64 [B, L]
         mask = None
-        if getattr(self.text_encoder.config, "use_attention_mask", None):
+        if getattr(self.layer.config, "use_attention_mask", None):
             mask = to_device(self._attention_mask(np.asarray(ids)))
-        return self.text_encoder(to_device(ids), attention_mask=mask, return_dict=True, **options)
+        return self.layer(to_device(ids), attention_mask=mask, return_dict=True, **options)
 
     def _attention_mask(self, ids: np.ndarray) -> np.ndarray:
         """int64 [B, L]: 1 up to the end token, 0 for padding behind it (which may be the same token)."""
@@ -172,9 +172,9 @@ class TextTower:
 
     def weights_with(self, table: np.ndarray) -> dict[str, Any]:
         """All weights of the encoder by their usual names, with `table` [V + N, D] in place of its embedding."""
-        embedding = self.text_encoder.get_input_embeddings()
-        prefix = next(name for name, layer in self.text_encoder.named_sublayers() if layer is embedding)
-        state = self.text_encoder.state_dict()
+        embedding = self.layer.get_input_embeddings()
+        prefix = next(name for name, layer in self.layer.named_sublayers() if layer is embedding)
+        state = self.layer.state_dict()
         tensors = {name: tensor for name, tensor in state.items() if not name.startswith(f"{prefix}.")}
         for name in [name for name in tensors if name.startswith(self.kind.per_row)]:
             array = tensors[name].numpy()
@@ -189,9 +189,9 @@ class TextTower:
         return config | _end_of_text(self.kind, self.tokenizer)
 
 
-def load_tower(
-    folder: Path, place: TowerPlace, class_name: str, tokenizer_folder: Path, variant: str | None
-) -> TextTower:
+def load_text_encoder(
+    folder: Path, place: TextEncoderPlace, class_name: str, tokenizer_folder: Path, variant: str | None
+) -> TextEncoder:
     """A frozen text encoder in float32 and its tokenizer.
 
     Args:
@@ -219,7 +219,7 @@ def load_tower(
     load_weights(encoder, read_state(folder / place.folder, ENCODER_FILES, variant=variant), idle=kind.idle)
     _read_padding_as_stored(encoder)
     _keep_causal_mask(encoder)
-    return TextTower(place.name, tokenizer, freeze(encoder), PromptEncoder(tokenizer), place, kind)
+    return TextEncoder(place.name, tokenizer, freeze(encoder), PromptEncoder(tokenizer), place, kind)
 
 
 def _read_padding_as_stored(encoder: nn.Layer) -> None:

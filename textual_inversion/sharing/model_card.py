@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from textual_inversion.data.templates import plain_template
+from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME, safe_name
 from textual_inversion.system import atomic
-from textual_inversion.training.outputs import BEST_NAME, FINAL_NAME, portable, safe_name
+from textual_inversion.system.paths import portable
 
 FILE_NAME = "README.md"
 # By this line a card of ours is known, which a later run may write anew; a user's own README stays.
@@ -49,7 +50,7 @@ def write(folder: Path, args, run) -> bool:
 def card(args, run) -> str:
     """The card's text."""
     words = [concept.placeholder_token for concept in run.concepts]
-    base, is_xl = portable(run.model.name), len(run.model.towers) > 1
+    base, is_xl = portable(run.model.name), len(run.model.text_encoders) > 1
     files = {word: "learned_embeds.safetensors" for word in words}
     if len(words) > 1:
         files = {word: f"learned_embeds-{safe_name(word)}.safetensors" for word in words}

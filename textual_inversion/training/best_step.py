@@ -8,6 +8,7 @@ section 5), where there is a CLIP model and sample pictures show the word; else 
 import numpy as np
 
 from textual_inversion.data import images
+from textual_inversion.embeddings.file_names import BEST_NAME
 from textual_inversion.evaluation import metrics
 from textual_inversion.formats import embedding_file
 from textual_inversion.system.errors import SettingsError
@@ -59,7 +60,7 @@ class BestStep:
 
     def _keep(self, step: int, rows: dict[str, np.ndarray]) -> None:
         run, facts = self._run, outputs.file_facts(self._args, self._run.model, step)
-        embedding_file.write_pdparams(run.folder / outputs.BEST_NAME, outputs.as_learned(run.concepts, rows, facts))
+        embedding_file.write_pdparams(run.folder / BEST_NAME, outputs.as_learned(run.concepts, rows, facts))
         self.rows = rows
 
     def see_pictures(self, step: int, prompts: list[str], pictures: list) -> str | None:
@@ -81,7 +82,7 @@ class BestStep:
         if "score" in best and (score <= best["score"] if larger_is_better else score >= best["score"]):
             return f"{said}, the best is still step {best['step']}" if larger_is_better else None
         self._keep(step, self._run.rows())
-        best |= {"step": step, "score": score, "file": outputs.BEST_NAME}  # the file is there: it could not fail now
+        best |= {"step": step, "score": score, "file": BEST_NAME}  # the file is there: it could not fail now
         return f"{said}, the best so far" if larger_is_better else f"step {step} is the best so far"
 
 
@@ -124,7 +125,7 @@ def _likeness(args, run):
 
 def _words_in(run, prompt: str) -> set[int]:
     """Indices of the concepts that a prompt names."""
-    encode_ids = run.model.towers[0].encode_ids
+    encode_ids = run.model.text_encoders[0].encode_ids
     found = set(encode_ids.token_ids(prompt))
     words = [concept.placeholder_token for concept in run.concepts]
     return {index for index, word in enumerate(words) if found & set(encode_ids.token_ids(word))}

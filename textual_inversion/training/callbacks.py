@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import paddle
 
+from textual_inversion.embeddings.file_names import BEST_NAME
 from textual_inversion.system.errors import Stopped
 from textual_inversion.system.progress import Progress
 from textual_inversion.training import best_step, checkpoints, loss, outputs, resume
@@ -47,7 +48,7 @@ class Watch:
             self._pictures = SamplePictures(args, run, self._tracker, self._saves)
         if main and args.keep_best:
             self._best = BestStep(args, run)
-            run.say(f"the best step so far is kept as {outputs.BEST_NAME}, judged by the {self._best.by}")
+            run.say(f"the best step so far is kept as {BEST_NAME}, judged by the {self._best.by}")
 
     def __enter__(self) -> "Watch":
         run = self._run

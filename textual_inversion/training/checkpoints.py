@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.cli.parser import LATEST
 from textual_inversion.formats.reader import read_whole
 from textual_inversion.formats.safetensors_file import read_safetensors, safetensors_bytes
+from textual_inversion.settings.choices import LATEST
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import CheckpointError, EmbeddingFileError
 

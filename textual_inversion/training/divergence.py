@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NoReturn
 
+from textual_inversion.embeddings.file_names import FINAL_NAME
 from textual_inversion.system.errors import DivergenceError
 from textual_inversion.training import outputs
 from textual_inversion.training.saving import Saves, save_rows
@@ -31,7 +32,7 @@ def give_up(args, run, step: int, skipped_in_a_row: int) -> NoReturn:
     folder = run.ranks.broadcast(str(run.folder))
     raise DivergenceError(
         f"steps {last_good + 1} to {step} gave no finite loss and gradient; the rows of step {last_good} are in "
-        f"{Path(folder) / outputs.FINAL_NAME}; {way_out(args, last_good)}"
+        f"{Path(folder) / FINAL_NAME}; {way_out(args, last_good)}"
     )
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from textual_inversion.embeddings.file_names import safe_name
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
 from textual_inversion.models.prompt_encoder import Concept, PromptEncoder, check_placeholder
 from textual_inversion.system.errors import ConceptError
-from textual_inversion.training.outputs import safe_name
 
 # Spread of the vectors of one concept around the initializer, as a share of the table's own deviation: enough to tell
 # them apart, too little to leave the word's neighbourhood.
@@ -28,15 +28,15 @@ def settle(concepts: Sequence[Concept], model, learned: Sequence[LearnedEmbeddin
         ConceptError: a placeholder or an initializer cannot be used with this base model, no concept starts from a
             learned embedding, or the vectors leave no room for a sentence.
     """
-    tokenizer = model.towers[0].tokenizer
+    tokenizer = model.text_encoders[0].tokenizer
     _check_learned(concepts, learned)
     settled = []
     for concept in concepts:
-        for tower in model.towers:
-            check_placeholder(concept.placeholder_token, tower.tokenizer)
+        for encoder in model.text_encoders:
+            check_placeholder(concept.placeholder_token, encoder.tokenizer)
         known = matching(concept, learned, alone=len(concepts) == 1)
         if known is not None:
-            check_width(known, {tower.name: tower.embedding_width for tower in model.towers}, model.name)
+            check_width(known, {encoder.name: encoder.embedding_width for encoder in model.text_encoders}, model.name)
             if concept.num_vectors not in (None, 1, known.num_vectors):
                 raise ConceptError(
                     f"{known.source} holds {known.num_vectors} vectors and --num_vectors says {concept.num_vectors} "
@@ -85,15 +85,15 @@ def start_rows(
     from textual_inversion.models.concept_embedding import table_of
 
     rows = {}
-    for tower in model.towers:
-        table = table_of(tower.text_encoder).numpy()
+    for encoder in model.text_encoders:
+        table = table_of(encoder.layer).numpy()
         parts = []
         for concept in concepts:
             known = matching(concept, learned, alone=len(concepts) == 1)
             parts.append(
-                known.vectors[tower.name] if known else initial_rows(concept, tower.tokenizer, table, generator)
+                known.vectors[encoder.name] if known else initial_rows(concept, encoder.tokenizer, table, generator)
             )
-        rows[tower.name] = np.concatenate(parts).astype(np.float32)
+        rows[encoder.name] = np.concatenate(parts).astype(np.float32)
     return rows
 
 

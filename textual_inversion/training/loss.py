@@ -15,10 +15,10 @@ All tensors are float32 [B, C, H, W]; `alphas_cumprod` is float32 [T]; `timestep
 
 import paddle
 
+from textual_inversion.settings.choices import LOSS_TYPES
 from textual_inversion.system.errors import SettingsError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
-LOSS_TYPES = ("l2", "huber", "smooth_l1")
 
 # Below this a mask's total weight counts as none at all.
 _NO_WEIGHT = 1e-6
@@ -174,7 +174,7 @@ def elementwise_loss(prediction, target, loss_type: str = "l2", huber_c: float =
         smooth_l1   2 (sqrt(d^2 + c^2) - c)        the same divided by c: d^2 / c near zero, 2 |d| far from it
 
     Raises:
-        ValueError: for a loss other than `LOSS_TYPES`.
+        ValueError: for a loss other than `choices.LOSS_TYPES`.
     """
     squared = (prediction - target).square()
     if loss_type == "l2":

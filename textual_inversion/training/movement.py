@@ -14,18 +14,18 @@ import numpy as np
 _ENOUGH = 5
 
 
-def unread_words(towers, concepts, images) -> list[str]:
+def unread_words(text_encoders, concepts, images) -> list[str]:
     """A warning for each word that no training sentence shows to a text encoder.
 
     Args:
-        towers: the base model's `text_encoders.TextTower`s, their prompt encoders knowing the words.
+        text_encoders: the base model's `text_encoders.TextEncoder`s, their prompt encoders knowing the words.
         concepts: the new words.
         images: `sampler.TrainingImage`s.
     """
     sentences = list(dict.fromkeys(prompt for image in images for prompt in image.prompts))
     warnings, absent = [], set()
-    for tower in towers:
-        encode_ids = tower.encode_ids
+    for encoder in text_encoders:
+        encode_ids = encoder.encode_ids
         ids = [encode_ids.token_ids(sentence) for sentence in sentences]
         written, read = set().union(*ids), set().union(*(one[: encode_ids.room] for one in ids))
         for word in (concept.placeholder_token for concept in concepts):
@@ -34,7 +34,7 @@ def unread_words(towers, concepts, images) -> list[str]:
                 absent.add(word)
             elif not own & read:
                 warnings.append(
-                    f"warning: {tower.name} never reads {word}: in every training sentence it stands behind the "
+                    f"warning: {encoder.name} never reads {word}: in every training sentence it stands behind the "
                     f"{encode_ids.room} tokens that are read; shorten them, or put the word in front"
                 )
     warnings += [

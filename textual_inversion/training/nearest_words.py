@@ -47,7 +47,7 @@ def nearest(scorer, pictures: Sequence, words: Sequence[str], learnable_property
     Args:
         scorer: a `clip.ClipScorer`.
         pictures: RGB PIL images.
-        learnable_property: one of `prompts.PROPERTIES`.
+        learnable_property: one of `choices.PROPERTIES`.
     """
     sentence = _SENTENCES.get(learnable_property, _SENTENCE)
     mean = scorer.image_features(pictures).mean(axis=0)  # (P,)
@@ -70,7 +70,7 @@ def settle_auto(args, model, pictures: Sequence[Sequence], say) -> None:
     """
     if not asks_for_it(args):
         return
-    scorer, words = _open_clip(args, model), whole_words(model.towers[0].tokenizer)
+    scorer, words = _open_clip(args, model), whole_words(model.text_encoders[0].tokenizer)
     if not words:
         raise SettingsError(f"--initializer_token {AUTO}: the vocabulary of {model.name} has no plain words; name one")
     concepts = []

@@ -28,17 +28,17 @@ def add_words(args, run) -> None:
     run.start = initialization.start_rows(model, run.concepts, generator, run.learned)
     counts = {concept.placeholder_token: concept.num_vectors for concept in run.concepts}
     run.embeddings = prompt_encoder.attach_concepts(model, counts, run.start)
-    prompt_encoder.check_sentences(model.towers[0].encode_ids, run.concepts, run.images, note=run.say)
-    for warning in unread_words(model.towers, run.concepts, run.images):
+    prompt_encoder.check_sentences(model.text_encoders[0].encode_ids, run.concepts, run.images, note=run.say)
+    for warning in unread_words(model.text_encoders, run.concepts, run.images):
         run.say(warning)
     for concept in run.concepts:
         known = initialization.matching(concept, run.learned, alone=len(run.concepts) == 1)
         start = initialization.describe(concept, known)
         run.say(f"{concept.placeholder_token} as {concept.num_vectors} vector(s), starting from {start}")
     for prompt in args.sample_prompts:
-        if not model.towers[0].encode_ids.holds_placeholder(prompt.text):
+        if not model.text_encoders[0].encode_ids.holds_placeholder(prompt.text):
             words = ", ".join(args.placeholder_token)
             run.say(f"note: the prompt {prompt.text!r} of sample pictures holds none of {words}")
     texts = [text for prompt in args.sample_prompts for text in (prompt.text, prompt.negative_prompt)]
-    for line in prompt_encoder.cut_notes(model.towers[0].encode_ids, texts):
+    for line in prompt_encoder.cut_notes(model.text_encoders[0].encode_ids, texts):
         run.say(f"note: {line}")

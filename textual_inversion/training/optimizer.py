@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
-
 
 def make_optimizer(args, parameters: list):
     """The optimizer and the schedule of its learning rate.

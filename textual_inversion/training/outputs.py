@@ -1,22 +1,18 @@
 """The files of a run: embeddings every so often and at the end, and `run.json`, which says how they were made."""
 
-import subprocess
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from textual_inversion.cli.parser import ROOT
-from textual_inversion.cli.train_arguments import PER_CONCEPT
+from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME, safe_name
 from textual_inversion.formats import embedding_file
+from textual_inversion.settings.choices import PER_CONCEPT
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.paths import portable
+from textual_inversion.system.provenance import git_revision, versions
 from textual_inversion.training.row_report import row_lines
-
-FINAL_NAME = "learned_embeds.pdparams"
-BEST_NAME = "learned_embeds-best.pdparams"
-_PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "paddlenlp", "visualdl", "numpy", "pillow")
 
 
 def make_output_folder(path: str) -> Path:
@@ -75,18 +71,6 @@ def _concept_facts(concept) -> dict[str, str]:
     return facts if concept.initializer_token is None else facts | {"initializer_token": concept.initializer_token}
 
 
-def portable(path: str) -> str:
-    """A path as a record should hold it.
-
-    Inside this repository it is relative to it, so that the record is true in another clone; elsewhere absolute, so
-    that it is true in another working directory. What is no path here, such as a hub's name, stays.
-    """
-    if not Path(path).exists():
-        return path
-    whole = Path(path).resolve()
-    return whole.relative_to(ROOT).as_posix() if whole.is_relative_to(ROOT) else str(whole)
-
-
 def as_learned(concepts, rows: dict[str, np.ndarray], facts: dict[str, str]) -> list:
     """The rows [N, D] of all concepts, cut into one `formats.LearnedEmbedding` each."""
     if not all(np.isfinite(values).all() for values in rows.values()):
@@ -97,38 +81,11 @@ def as_learned(concepts, rows: dict[str, np.ndarray], facts: dict[str, str]) -> 
     learned, first = [], 0
     for concept in concepts:
         part = slice(first, first + concept.num_vectors)
-        vectors = {tower: np.asarray(values[part], dtype=np.float32) for tower, values in rows.items()}
+        vectors = {encoder: np.asarray(values[part], dtype=np.float32) for encoder, values in rows.items()}
         whole = facts | _concept_facts(concept)
         learned.append(embedding_file.LearnedEmbedding(concept.placeholder_token, vectors, whole))
         first += concept.num_vectors
     return learned
-
-
-def safe_name(placeholder: str) -> str:
-    """A placeholder as part of a file name: `<cat-toy>` gives `cat-toy`."""
-    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in placeholder).strip("-.")
-    return kept or "concept"
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on, as far as they are installed."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_revision() -> str | None:
-    """The commit of this checkout, with `-dirty` where tracked files were changed; None outside a checkout."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def write_run_record(folder: Path, args, model, concepts, figures: dict, resumed: Sequence[dict] = ()) -> None:
@@ -154,7 +111,7 @@ def write_run_record(folder: Path, args, model, concepts, figures: dict, resumed
             "initializer_token": _single([concept.initializer_token for concept in concepts]),
             "learnable_property": _single([concept.learnable_property for concept in concepts]),
             "num_vectors": _single([concept.num_vectors for concept in concepts]),
-            "embedding_width": {tower.name: tower.embedding_width for tower in model.towers},
+            "embedding_width": {encoder.name: encoder.embedding_width for encoder in model.text_encoders},
             "prediction_type": model.prediction_type,
             "seed": args.seed,
             "settings": settings,

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from textual_inversion.data import images
-from textual_inversion.data.templates import GENERIC_WORDS, PROPERTIES, plain_template
+from textual_inversion.data.templates import plain_template
 from textual_inversion.evaluation.scoring import Protocol, ceiling, compare, report
 from textual_inversion.generation import image_grid
 from textual_inversion.generation.eval_prompts import showcase
 from textual_inversion.generation.generate import ImageRequest
 from textual_inversion.generation.prompt_file import SamplePrompt
+from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
 from textual_inversion.training.drawing import draw, request_of
 
 # Pictures per score: enough to see a concept learned, few enough for a run of minutes; `score.py` makes more.
@@ -89,7 +90,7 @@ def _with_seeds(prompts: list[SamplePrompt]) -> list[tuple[int, SamplePrompt]]:
 
 def as_started(model, request: ImageRequest) -> ImageRequest:
     """The same picture of what the rows started from, whatever they are by now."""
-    started = model.towers[0].encode_ids.as_started
+    started = model.text_encoders[0].encode_ids.as_started
     return replace(request, prompt=started(request.prompt), negative_prompt=started(request.negative_prompt))
 
 

@@ -73,14 +73,14 @@ class Regularizer:
             if self._initial_weight:
                 total = total + self._initial_weight * initial_penalty(embedding.rows, self._initial[name])
         if self._hidden_weight:
-            states = at_ends(hidden_states, self._model.towers[0].encode_ids.ends(prompts, vectors))
+            states = at_ends(hidden_states, self._model.text_encoders[0].encode_ids.ends(prompts, vectors))
             total = total + self._hidden_weight * hidden_penalty(states, self._wanted_states(prompts))
         return total
 
     @paddle.no_grad()
     def _wanted_states(self, prompts: Sequence[str]):
         """End states [B, D] of the prompts with the initializers in them; each distinct prompt is encoded once."""
-        encode_ids = self._model.towers[0].encode_ids
+        encode_ids = self._model.text_encoders[0].encode_ids
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._wanted:
                 plain = [encode_ids.replaced(prompt, self._initializers)]

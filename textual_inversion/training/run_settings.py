@@ -84,9 +84,9 @@ def of_model(model, learned: Iterable, height: int, width: int, sentences: Itera
         sentences: of which the tokenizers' ids count.
     """
     arrays = [np.asarray(model.noise_scheduler.alphas_cumprod)]
-    arrays += [tower.encode_ids(list(sentences)) for tower in model.towers]
+    arrays += [encoder.encode_ids(list(sentences)) for encoder in model.text_encoders]
     weights = [*_weights(model.unet), *_weights(model.vae)]
-    weights += [weight for tower in model.towers for weight in _weights(tower.text_encoder, tower.kind.idle)]
+    weights += [weight for encoder in model.text_encoders for weight in _weights(encoder.layer, encoder.kind.idle)]
     pieces = [model.prediction_type.encode(), *map(_of_array, arrays)]
     pieces += [piece for name, tensor in weights for piece in _of_tensor(name, tensor)]
     return {

@@ -33,7 +33,9 @@ def test_it_is_the_same_model_as_the_folder(tmp_path, family):
     one, other = load_base_model(base), load_base_model(file, tokenizer_name=base, cache_dir=tmp_path / "cache")
 
     assert other.prediction_type == one.prediction_type and other.name == str(file)
-    assert [t.tokenizer.pad_token_id for t in one.towers] == [t.tokenizer.pad_token_id for t in other.towers]
+    assert [t.tokenizer.pad_token_id for t in one.text_encoders] == [
+        t.tokenizer.pad_token_id for t in other.text_encoders
+    ]
     for ours, theirs in zip(outputs(other), outputs(one), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert file.read_bytes() == before

@@ -64,11 +64,6 @@ class Parts:
     index: dict[str, Any] = field(default_factory=dict)
 
 
-def is_single_file(path: Path) -> bool:
-    """Whether a path is a file that `unpack` may be asked for."""
-    return path.suffix == ".safetensors" and path.is_file()
-
-
 def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
     """The folder of a single-file checkpoint; made unless it is there.
 

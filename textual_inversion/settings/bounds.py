@@ -1,0 +1,70 @@
+"""Value ranges of settings, as argparse `type`s."""
+
+import argparse
+import re
+from collections.abc import Callable
+
+
+def truth(text: str) -> bool:
+    """An argparse `type` for true and false, or the other words of YAML for them."""
+    if text.lower() in ("true", "yes", "on"):
+        return True
+    if text.lower() in ("false", "no", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"is a switch, true or false, not {text}")
+
+
+def number(kind: type, low: float | None = None, high: float | None = None, *, above: float | None = None) -> Callable:
+    """An argparse `type` for an int or float in [low, high], or strictly above a value."""
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole number' if kind is int else 'number'}") from None
+        if value != value or (low is not None and value < low) or (high is not None and value > high):
+            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"must be {bounds}, not {text}")
+        if above is not None and not above < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be greater than {above}, not {text}")
+        return value
+
+    return parse
+
+
+def count(low: int, most: int = 1_000_000_000) -> Callable:
+    """An argparse `type` for a whole number in [low, most]: nobody means more, and the machine would choke on it."""
+    at_least = number(int, low)
+
+    def parse(text: str) -> int:
+        value = at_least(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, not {text[:40]}")
+        return value
+
+    return parse
+
+
+positive_int = count(1)
+natural = count(0)
+at_once = count(1, 65_536)  # samples or pictures that are held in memory together
+side = count(1, 16_384)  # pixels
+threads = count(1, 1024)
+share = number(float, 0.0, 1.0)
+positive = number(float, above=0.0)
+not_negative = number(float, 0.0, 1e9)
+seed_number = number(int, 0, 2**63 - 1)
+
+
+def vector_count(text: str) -> int | str:
+    """An argparse `type` for a number of vectors, at least 1, or "auto"."""
+    if text == "auto" or re.fullmatch(r"[+-]?\d+", text):
+        return text if text == "auto" else positive_int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number or auto, not {text}")
+
+
+def device_name(text: str) -> str:
+    """An argparse `type` for cpu, gpu or gpu:N."""
+    if not re.fullmatch(r"cpu|gpu(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be cpu, gpu or gpu:N, not {text}")
+    return text
