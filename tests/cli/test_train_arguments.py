@@ -4,7 +4,7 @@ import pytest
 
 from textual_inversion.cli.parser import demo_defaults
 from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import SettingsError
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]

@@ -7,13 +7,8 @@ import pytest
 from helpers.tiny_models import build_model
 from textual_inversion.data.sampler import TrainingImage
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.models.prompt_encoder import (
-    Concept,
-    PromptEncoder,
-    attach_concepts,
-    check_placeholder,
-    check_sentences,
-)
+from textual_inversion.models.prompt_encoder import PromptEncoder, attach_concepts, check_placeholder, check_sentences
+from textual_inversion.settings.concept import Concept
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.system.errors import ConceptError
 

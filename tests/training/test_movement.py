@@ -8,7 +8,7 @@ import pytest
 
 from helpers.parameters import parameter
 from textual_inversion.data.sampler import TrainingImage
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.training.movement import MovementCheck, unread_words
 
 

@@ -14,7 +14,7 @@ from helpers.tiny_models import FAMILIES
 from helpers.training_runs import short_run
 from textual_inversion.generation.generate import ImageRequest, generate
 from textual_inversion.generation.prompt_file import SamplePrompt
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.training import drawing, overview
 from textual_inversion.training.drawing import request_of
 from textual_inversion.training.overview import overview_prompts, save_overview

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.training.row_report import row_figures, row_lines
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.failing_disk import FailingDisk, temporary_files
 from textual_inversion.formats.embedding_file import read_embeddings
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, OutputError
 from textual_inversion.training import outputs, saving
 from textual_inversion.training.saving import Saves, save_rows

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 # The counter's second word: one stream of numbers per purpose, so that adding a purpose never moves another's numbers.
-_SAMPLE, _ORDER, _EVALUATION, _INITIAL_ROWS, _CROP, _PERTURBATION, _VECTORS, _BUCKET, _STRATUM = range(9)
+_SAMPLE, _ORDER, _EVALUATION, _INITIAL_VECTORS, _CROP, _PERTURBATION, _VECTORS, _BUCKET, _STRATUM = range(9)
 
 # An additive recurrence with the golden section's share fills [0, 1) more evenly than independent draws do.
 _GOLDEN = (5**0.5 - 1) / 2
@@ -32,9 +32,9 @@ def draw_seed() -> int:
     return int(np.random.SeedSequence().generate_state(1)[0])
 
 
-def initial_rows_generator(seed: int) -> np.random.Generator:
-    """The generator for anything random in the rows' initial values."""
-    return generator(seed, _INITIAL_ROWS)
+def initial_vectors_generator(seed: int) -> np.random.Generator:
+    """The generator for anything random in the vectors' initial values."""
+    return generator(seed, _INITIAL_VECTORS)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ twice.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from textwrap import shorten
 
@@ -30,32 +29,6 @@ _MARKS = "".join(_SHIFTS)
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED += "\U00020000-\U0003ffff"
 _WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One new word.
-
-    Attributes:
-        placeholder_token: the word as it stands in prompts, e.g. `<cat-toy>`.
-        num_vectors: rows it has (N); None: as many as its initializer has tokens (`initialization.settle`).
-        initializer_token: a word or phrase of the base model's vocabulary that the rows start from; None: at random.
-        learnable_property: what of the pictures is learned, one of `choices.PROPERTIES`.
-        image_folder: where its training pictures are.
-        one_vector_per_token: each row starts from one token of the initializer.
-    """
-
-    placeholder_token: str
-    num_vectors: int | None = 1
-    initializer_token: str | None = "toy"
-    learnable_property: str = "object"
-    image_folder: str = ""
-    one_vector_per_token: bool = False
-
-    @property
-    def tokens(self) -> list[str]:
-        """One token per row: `<cat-toy>`, `<cat-toy>_1`, …: the names that ppdiffusers' pipelines expand."""
-        return token_names(self.placeholder_token, self.num_vectors)
 
 
 class PromptEncoder:
@@ -215,7 +188,7 @@ def check_placeholder(placeholder: str, tokenizer, *, source: str = "") -> None:
         )
 
 
-def check_sentences(encode_ids: PromptEncoder, concepts, images, note) -> None:
+def check_prompts(encode_ids: PromptEncoder, concepts, images, note) -> None:
     """Say how many training sentences are cut, and refuse one that does not hold the new word, or not to its end.
 
     Of the cut ones the first is told with what is left out of it.

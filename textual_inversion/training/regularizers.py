@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import paddle
 
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.settings.train import RegularizerSettings
 from textual_inversion.system.device import to_device
+from textual_inversion.training.state import ConceptVectors
 
 
 def norm_penalty(rows, target: float):
@@ -88,15 +91,15 @@ class Regularizer:
         return paddle.concat([self._wanted[prompt] for prompt in prompts])
 
 
-def make_regularizer(args, model, embeddings, concepts) -> Regularizer:
+def make_regularizer(settings: RegularizerSettings, model: BaseModel, vectors: ConceptVectors) -> Regularizer:
     """The regularizer that the settings ask for."""
     return Regularizer(
         model,
-        embeddings,
-        {c.placeholder_token: c.initializer_token for c in concepts if c.initializer_token is not None},
-        norm_weight=args.norm_reg_weight,
-        initial_weight=args.initial_reg_weight,
-        hidden_weight=args.hidden_reg_weight,
+        vectors.embeddings,
+        {c.placeholder_token: c.initializer_token for c in vectors.concepts if c.initializer_token is not None},
+        norm_weight=settings.norm_reg_weight,
+        initial_weight=settings.initial_reg_weight,
+        hidden_weight=settings.hidden_reg_weight,
     )
 
 
