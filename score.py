@@ -107,7 +107,6 @@ def _measure(args, file, model, scorer, pictures) -> dict:
     from demo.shipped import fresh_drawings
     from textual_inversion.data.resizing import Framing
     from textual_inversion.evaluation.scoring import Protocol, score
-    from textual_inversion.generation.generate import side_factor
     from textual_inversion.system.progress import Progress
 
     protocol = Protocol(
@@ -125,7 +124,7 @@ def _measure(args, file, model, scorer, pictures) -> dict:
     recorded = file.run.get("settings") or {}
     height, width = (recorded.get(side) or model.resolution for side in ("height", "width"))
     mode = recorded.get("resize_mode") or ("center_crop" if recorded.get("center_crop") else "squash")
-    framing = Framing(mode, height, width, recorded.get("interpolation", "bilinear"), side_factor(model))
+    framing = Framing(mode, height, width, recorded.get("interpolation", "bilinear"), model.side_factor)
     with Progress(protocol.steps(2), description="denoising step") as progress:
         return score(
             model,

@@ -15,7 +15,7 @@ is imported.
 import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,6 @@ def load_model(args, run: Run, pictures: list) -> None:
     """Load and freeze the base model, and add the new words to it."""
     from textual_inversion.cli.parser import source_of
     from textual_inversion.data import sampler
-    from textual_inversion.generation.generate import image_size
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
     from textual_inversion.models.memory import low_memory_line, save_memory, work_in_parts
@@ -195,7 +194,7 @@ def load_model(args, run: Run, pictures: list) -> None:
     with run.stop.held_back():
         importlib.import_module("ppdiffusers")
     model = load_base_model(args.pretrained_model_name_or_path, tokenizer_name=args.tokenizer_name, **source_of(args))
-    args.height, args.width = image_size(model, args.height or args.resolution, args.width or args.resolution)
+    args.height, args.width = model.image_size(args.height or args.resolution, args.width or args.resolution)
     args.seed = run.ranks.broadcast(sampler.draw_seed() if args.seed is None else args.seed)
     run.model = model
     find_initializers(args, run, pictures)
@@ -220,14 +219,12 @@ def plan_samples(args, run: Run) -> None:
 
     alphas_cumprod = run.model.noise_scheduler.alphas_cumprod
     plan = make_plan(args, {concept.placeholder_token: concept.num_vectors for concept in run.concepts})
-    # Where a caption names another new word too, that word is read and not learned from.
-    held_still, words = run.model.text_encoders[0].encode_ids.held_still, [c.placeholder_token for c in run.concepts]
-    prompts = [tuple(held_still(prompt, words[image.concept]) for prompt in image.prompts) for image in run.images]
-    images = tuple(replace(image, prompts=own) for image, own in zip(run.images, prompts, strict=True))
     buckets = [image.bucket for image in run.images]
     run.samples = SampleStream(
         seed=args.seed,
-        images=images,
+        images=tuple(run.images),
+        # Where a caption names another new word too, that word is read and not learned from.
+        placeholders=tuple(concept.placeholder_token for concept in run.concepts),
         latent_shapes=tuple(run.cache.shape_of(buckets.index(bucket)) for bucket in range(len(run.shapes))),
         global_batch=args.global_batch,
         num_train_timesteps=len(alphas_cumprod),
@@ -267,13 +264,13 @@ def make_denoising_loss(args, run: Run) -> Callable:
 
         # The only path by which the rows act: prompt -> rows -> text encoder -> U-Net.
         size = run.shapes[batch.bucket]  # (height, width), of which SDXL is told
-        prompts = model.encode_prompts(batch.prompts, batch.vectors, size)  # hidden states (B, L, D)
+        prompts = model.encode_prompts(batch.prompts, batch.readings, size)  # hidden states (B, L, D)
         prediction = predict(noisy_latents, timesteps, prompts)  # the U-Net's, (B, C, H, W)
 
         target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
         weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
         loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=run.mask(batch))
-        return loss + regularizer.penalty(batch.prompts, batch.vectors, prompts.hidden_states)
+        return loss + regularizer.penalty(batch.prompts, batch.readings, prompts.hidden_states)
 
     return denoising_loss
 

@@ -9,7 +9,6 @@ from textual_inversion.data.latents import LiveLatents, encode_posteriors
 from textual_inversion.data.masks import Masks, check_alpha, masks_for
 from textual_inversion.data.resizing import Framing
 from textual_inversion.data.sampler import TrainingImage
-from textual_inversion.generation.generate import side_factor
 from textual_inversion.system.paths import portable
 
 
@@ -34,7 +33,7 @@ def encode_images(args, run, pictures: list, masks: list) -> None:
     # After the base model: this imports ppdiffusers, which takes a while.
     from textual_inversion.models.memory import keeps_vae
 
-    framing = Framing(args.resize_mode, args.height, args.width, args.interpolation, side_factor(run.model))
+    framing = Framing(args.resize_mode, args.height, args.width, args.interpolation, run.model.side_factor)
     run.shapes, buckets = framing.buckets([picture.size for picture in pictures])
     framing.say(run.shapes, buckets, run.say)
     run.images = [replace(image, bucket=bucket) for image, bucket in zip(run.images, buckets, strict=True)]

@@ -1,7 +1,7 @@
 """A concept before and after its training: pictures side by side, and the score of the demo.
 
-All of it is drawn after training: a prompt can read what the rows started from as well as what they are now
-(`PromptEncoder.as_started`). So nobody waits for pictures before the first step, and all of them go through the U-Net
+All of it is drawn after training: a prompt can read the initial embedding vectors as well as the trained ones
+(`ImageRequest.initial_vectors`). So nobody waits for pictures before the first step, and all of them go through the U-Net
 together, each different one once.
 """
 
@@ -55,7 +55,7 @@ def draw_all(args, run) -> Pictures | None:
         Stopped: a rank was told to end.
     """
     after = [request_of(prompt, seed, args) for seed, prompt in _with_seeds(overview_prompts(args))]
-    before = [as_started(run.model, request) for request in after]
+    before = [with_initial_vectors(run.model, request) for request in after]
     scored = {word: _score_requests(args, concept) for word, concept in _scored(args, run).items()}
     in_scores = [request for requests in scored.values() for request in requests]
     run.say(f"drawing {len({*before, *after, *in_scores})} pictures of before and after")
@@ -88,10 +88,10 @@ def _with_seeds(prompts: list[SamplePrompt]) -> list[tuple[int, SamplePrompt]]:
     return [(i if prompt.seed is None else prompt.seed, prompt) for i, prompt in enumerate(prompts)]
 
 
-def as_started(model, request: ImageRequest) -> ImageRequest:
-    """The same picture of what the rows started from, whatever they are by now."""
-    started = model.text_encoders[0].encode_ids.as_started
-    return replace(request, prompt=started(request.prompt), negative_prompt=started(request.negative_prompt))
+def with_initial_vectors(model, request: ImageRequest) -> ImageRequest:
+    """The same image with the initial vectors; the same request where neither of its prompts holds a placeholder."""
+    holds = model.text_encoders[0].encode_ids.holds_placeholder
+    return replace(request, initial_vectors=holds(request.prompt) or holds(request.negative_prompt))
 
 
 def save_overview(path: Path, args, pixels: list[np.ndarray], before: list, after: list) -> None:
