@@ -18,39 +18,6 @@ from textual_inversion.formats.errors import file_name
 from textual_inversion.formats.learned_embedding import LONGEST_TOKEN, token_names
 from textual_inversion.system.errors import ConceptError
 
-# Characters of scripts that put no blank between words: there the edge of a word cannot be seen.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_UNSPACED += "\U00020000-\U0003ffff"
-_WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
-
-
-@dataclass(frozen=True)
-class Concept:
-    """What a placeholder token is to stand for.
-
-    Attributes:
-        placeholder_token: the token as it stands in prompts, such as `<cat-toy>`.
-        num_vectors: number of its embedding vectors (N); None: as many as its initializer has tokens
-            (`initialization.settle`).
-        initializer_token: a word or phrase of the base model's vocabulary that the vectors start from; None: random
-            initial values.
-        learnable_property: what is learned from the images, one of `choices.PROPERTIES`.
-        image_folder: the folder of its training images.
-        one_vector_per_token: each vector starts from one token of the initializer.
-    """
-
-    placeholder_token: str
-    num_vectors: int | None = 1
-    initializer_token: str | None = "toy"
-    learnable_property: str = "object"
-    image_folder: str = ""
-    one_vector_per_token: bool = False
-
-    @property
-    def tokens(self) -> list[str]:
-        """One token per vector: `<cat-toy>`, `<cat-toy>_1`, …: the names that ppdiffusers' pipelines expand."""
-        return token_names(self.placeholder_token, self.num_vectors)
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -70,6 +37,37 @@ class Reading:
 
 
 _PLAIN = Reading()
+
+# Characters of scripts that put no blank between words: there the edge of a word cannot be seen.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_UNSPACED += "\U00020000-\U0003ffff"
+_WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One new word.
+
+    Attributes:
+        placeholder_token: the word as it stands in prompts, e.g. `<cat-toy>`.
+        num_vectors: rows it has (N); None: as many as its initializer has tokens (`initialization.settle`).
+        initializer_token: a word or phrase of the base model's vocabulary that the rows start from; None: at random.
+        learnable_property: what of the pictures is learned, one of `choices.PROPERTIES`.
+        image_folder: where its training pictures are.
+        one_vector_per_token: each row starts from one token of the initializer.
+    """
+
+    placeholder_token: str
+    num_vectors: int | None = 1
+    initializer_token: str | None = "toy"
+    learnable_property: str = "object"
+    image_folder: str = ""
+    one_vector_per_token: bool = False
+
+    @property
+    def tokens(self) -> list[str]:
+        """One token per row: `<cat-toy>`, `<cat-toy>_1`, …: the names that ppdiffusers' pipelines expand."""
+        return token_names(self.placeholder_token, self.num_vectors)
 
 
 class PromptEncoder:

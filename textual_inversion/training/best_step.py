@@ -9,7 +9,7 @@ import numpy as np
 
 from textual_inversion.data import images
 from textual_inversion.embeddings.file_names import BEST_NAME
-from textual_inversion.evaluation import metrics
+from textual_inversion.evaluation.scoring import mean_cosine
 from textual_inversion.formats import embedding_file
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training import outputs
@@ -152,5 +152,5 @@ class _Likeness:
         for index, training in enumerate(self._training):
             own = features[[index in words for words in named]]
             if len(own) and len(training):
-                scores.append(metrics.mean_cosine(own, training))
+                scores.append(mean_cosine(own, training))
         return float(np.mean(scores))

@@ -1,8 +1,8 @@
 """A concept before and after its training: pictures side by side, and the score of the demo.
 
 All of it is drawn after training: a prompt can read the initial embedding vectors as well as the trained ones
-(`ImageRequest.initial_vectors`). So nobody waits for pictures before the first step, and all of them go through the U-Net
-together, each different one once.
+(`ImageRequest.initial_vectors`). So nobody waits for pictures before the first step, and all of them go through the
+U-Net together, each different one once.
 """
 
 from dataclasses import dataclass, replace
