@@ -98,12 +98,11 @@ def _protocol(concept: ScoredConcept, measuring: Measuring, sampling: ScoreSampl
 def _framing(record: dict[str, Any], model):
     """How training saw the images, so that a squashed image is compared with a squashed one."""
     from textual_inversion.data.resizing import Framing
-    from textual_inversion.generation.generate import side_factor
 
     settings = record.get("settings") or {}
     height, width = (settings.get(side) or model.resolution for side in ("height", "width"))
     mode = settings.get("resize_mode") or ("center_crop" if settings.get("center_crop") else "squash")
-    return Framing(mode, height, width, settings.get("interpolation", "bilinear"), side_factor(model))
+    return Framing(mode, height, width, settings.get("interpolation", "bilinear"), model.side_factor)
 
 
 def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list) -> dict[str, Any]:

@@ -265,7 +265,8 @@ def test_sdxl_is_told_of_sizes_and_pooled_text(trained):
 @pytest.mark.parametrize("zeroes", [True, False])
 @pytest.mark.parametrize("negative", ["", "bad"])
 def test_sdxl_pictures_are_those_of_its_own_pipeline(trained, zeroes, negative):
-    from textual_inversion.generation.generate import ImageRequest, generate, noise_generator
+    from textual_inversion.generation.generate import ImageRequest, generate
+    from textual_inversion.generation.noise import noise_generator
 
     run = trained("sdxl", "ppdiffusers")
     model, pipe = run.model(), run.pipeline()

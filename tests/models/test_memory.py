@@ -72,7 +72,7 @@ def test_text_encoders_run_again_on_the_way_back(tmp_path, family):
         own.clear_gradients()
     calls = []
     for encoder in model.text_encoders:
-        for layer in encoder.layers:
+        for layer in encoder.transformer_layers:
             layer.sublayers()[0].register_forward_pre_hook(lambda *_: calls.append(1))
     save_memory(model, gradient_checkpointing=True, efficient_attention=False)
 

@@ -29,7 +29,7 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
         model.unet.enable_gradient_checkpointing()
         model.unet.train()  # the blocks look at this flag; a Stable Diffusion U-Net has no dropout that it would start
         for encoder in model.text_encoders:
-            for layer in encoder.layers:
+            for layer in encoder.transformer_layers:
                 _recompute_on_the_way_back(layer)
     if efficient_attention:
         try:

@@ -12,8 +12,8 @@ import numpy as np
 from textual_inversion.data import images
 from textual_inversion.data.dataset import TrainingSet
 from textual_inversion.embeddings.file_names import BEST_NAME
-from textual_inversion.evaluation import metrics
 from textual_inversion.evaluation.clip import ClipScorer, check_clip, find_clip
+from textual_inversion.evaluation.scoring import mean_cosine
 from textual_inversion.formats import embedding_file
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.train import ValidationSettings
@@ -174,5 +174,5 @@ class _Likeness:
         for index, training in enumerate(self._training):
             own = features[[index in concepts for concepts in named]]
             if len(own) and len(training):
-                scores.append(metrics.mean_cosine(own, training))
+                scores.append(mean_cosine(own, training))
         return float(np.mean(scores))

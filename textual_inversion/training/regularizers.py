@@ -62,11 +62,11 @@ class Regularizer:
         self._initial = {name: e.rows.detach().clone() for name, e in embeddings.items()}
         self._wanted: dict[str, paddle.Tensor] = {}
 
-    def penalty(self, prompts: Sequence[str], vectors, hidden_states):
+    def penalty(self, prompts: Sequence[str], readings, hidden_states):
         """The penalty of one micro-batch: a scalar tensor, or 0.0 where nothing is weighted.
 
         Args:
-            prompts, vectors: what was encoded.
+            prompts, readings: what was encoded.
             hidden_states: float [B, L, D], what the text encoder made of it.
         """
         total = 0.0
@@ -76,7 +76,7 @@ class Regularizer:
             if self._initial_weight:
                 total = total + self._initial_weight * initial_penalty(embedding.rows, self._initial[name])
         if self._hidden_weight:
-            states = at_ends(hidden_states, self._model.text_encoders[0].encode_ids.ends(prompts, vectors))
+            states = at_ends(hidden_states, self._model.text_encoders[0].encode_ids.ends(prompts, readings))
             total = total + self._hidden_weight * hidden_penalty(states, self._wanted_states(prompts))
         return total
 
