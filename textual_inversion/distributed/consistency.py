@@ -24,10 +24,10 @@ from textual_inversion.system import signals
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import ROOT
 from textual_inversion.system.provenance import versions
-from textual_inversion.training.run_settings import short
 
 _POLL_SECONDS = 0.02
 _MOST_NAMED = 5  # differences of a rank
+_LONGEST = 60  # characters of a value in a message
 _MAY_DIFFER = set(
     # names and places, whose contents are compared
     """config output_dir logging_dir train_data_dir mask_dir template_file initializer_embeds cache_dir clip_model
@@ -123,6 +123,12 @@ def differences(part: str, first: dict[str, Any], other: dict[str, Any]) -> list
             is_plain = part == _PACKAGES or name.startswith("--") or name == "the global batch"
             found.append(f"{name} ({short(here)}, there {short(there)})" if is_plain else name)
     return found
+
+
+def short(value: Any) -> str:
+    """A setting's value as it appears in a message."""
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _exchange(store, rank: int, world_size: int, value: dict[str, Any]) -> list[dict[str, Any]]:
