@@ -45,7 +45,7 @@ def build_parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
-    from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
+    from textual_inversion.embeddings.files import base_model_of, read_concept_files
 
     files = read_concept_files(args.embeds)
     base_model = base_model_of(files, args.pretrained_model_name_or_path)
@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     gallery = _open_gallery(args, files, base_model)  # what cannot be written is better told before the wait
 
     prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
+    from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.precision import check_device, lower
 

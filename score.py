@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
     from textual_inversion.data.images import find_images, load_image
-    from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
+    from textual_inversion.embeddings.files import base_model_of, read_concept_files
 
     if args.output and not Path(args.output).resolve().parent.is_dir():
         raise SettingsError(f"--output {args.output}: there is no such folder; make it first")
@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
+    from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
     from textual_inversion.models.precision import check_device, lower

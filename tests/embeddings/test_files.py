@@ -7,8 +7,9 @@ import paddle
 import pytest
 
 from helpers.tiny_models import build_model
-from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
+from textual_inversion.embeddings.files import base_model_of, read_concept_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams, write_safetensors
+from textual_inversion.models.attach import attach_files
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError, SettingsError
 from textual_inversion.system.paths import DEMO_MODEL
@@ -133,5 +134,5 @@ def test_other_widths_and_known_words_are_refused(tmp_path):
 
     with pytest.raises(EmbeddingFileError, match="768 values: made for Stable Diffusion 1.x.*32 values"):
         attach_files(model, wide)
-    with pytest.raises(ConceptError, match="placeholder cat is a token of this base model already"):
+    with pytest.raises(ConceptError, match="placeholder token 'cat' is a token of this base model already"):
         attach_files(model, known)

@@ -168,7 +168,10 @@ def test_what_is_no_hub_name_is_a_missing_folder(name):
 
 
 def test_a_file_is_told_from_a_folder(tmp_path):
-    for name, message in (("model.ckpt", "is a file; give the folder"), ("model.safetensors", "cut off or damaged")):
+    for name, message in (
+        ("model.ckpt", "is a file; give the folder"),
+        ("model.safetensors", "no safetensors file, or cut short"),
+    ):
         (tmp_path / name).write_bytes(b"x")
 
         with pytest.raises(BaseModelError, match=message):

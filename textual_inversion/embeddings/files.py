@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from textual_inversion.embeddings.run_record import is_name, read_record
 from textual_inversion.embeddings.sources import find_embedding_files
-from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token, check_width, read_embeddings
+from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token, read_embeddings
 from textual_inversion.formats.learned_embedding import token_names
-from textual_inversion.models.prompt_encoder import attach_concepts, check_placeholder
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, ROOT, is_single_file
@@ -165,24 +162,3 @@ def _existing(name: str, source: Path) -> str:
             f"{source} was learned on {name}, which is not there; say where it is with --pretrained_model_name_or_path"
         )
     return name
-
-
-def attach_files(model, files: Sequence[ConceptFile]) -> None:
-    """Give a base model the words of embedding files.
-
-    Args:
-        model: a `models.BaseModel`.
-
-    Raises:
-        EmbeddingFileError: the vectors are of another width than the model's.
-        ConceptError: a word is a token of the model already.
-    """
-    concepts = [concept for file in files for concept in file.concepts]
-    for concept in concepts:
-        check_width(concept, {encoder.name: encoder.embedding_width for encoder in model.text_encoders}, model.name)
-        for encoder in model.text_encoders:
-            check_placeholder(concept.placeholder_token, encoder.tokenizer, source=concept.source)
-    rows = {
-        encoder.name: np.concatenate([c.vectors[encoder.name] for c in concepts]) for encoder in model.text_encoders
-    }
-    attach_concepts(model, {c.placeholder_token: c.num_vectors for c in concepts}, rows)

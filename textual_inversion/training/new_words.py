@@ -3,6 +3,7 @@
 from textual_inversion.data import sampler
 from textual_inversion.embeddings.files import read_initializer_embeds
 from textual_inversion.models import prompt_encoder
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.training import initialization
 from textual_inversion.training.movement import unread_words
 from textual_inversion.training.nearest_words import settle_auto
@@ -27,7 +28,7 @@ def add_words(args, run) -> None:
     generator = sampler.initial_rows_generator(args.seed)
     run.start = initialization.start_rows(model, run.concepts, generator, run.learned)
     counts = {concept.placeholder_token: concept.num_vectors for concept in run.concepts}
-    run.embeddings = prompt_encoder.attach_concepts(model, counts, run.start)
+    run.embeddings = attach_concepts(model, counts, run.start)
     prompt_encoder.check_sentences(model.text_encoders[0].encode_ids, run.concepts, run.images, note=run.say)
     for warning in unread_words(model.text_encoders, run.concepts, run.images):
         run.say(warning)
