@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     model = load_base_model(base_model, tokenizer_name=args.tokenizer_name, **source_of(args))
     attach_files(model, files)
     lower(model, args.mixed_precision)
-    words = [word for file in files for word in file.words]
+    words = [word for file in files for word in file.placeholder_tokens]
     for note in notes(model, words, args.prompt, args.negative_prompt):
         print(f"note: {note}", file=sys.stderr)
     _make_pictures(args, model, gallery)
@@ -76,7 +76,7 @@ def _showcase(files) -> list[str]:
     from textual_inversion.generation.eval_prompts import showcase
     from textual_inversion.settings.choices import PROPERTIES
 
-    words = {word: file.kind(word) for file in files for word in file.words}
+    words = {word: file.learnable_property(word) for file in files for word in file.placeholder_tokens}
     language = files[0].language
     return showcase(words, {kind: plain_template(kind, language) for kind in PROPERTIES}, language)
 
@@ -87,7 +87,9 @@ def _open_gallery(args, files, base_model: str):
     from textual_inversion.system.provenance import git_revision, versions
     from textual_inversion.training.outputs import make_output_folder
 
-    embeds = [{"file": portable(str(file.path)), "words": file.words, "sha256": file.sha256} for file in files]
+    embeds = [
+        {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256} for file in files
+    ]
     settings = {
         "base_model": portable(base_model),
         "embeds": embeds,

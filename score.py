@@ -78,13 +78,15 @@ def main(argv: list[str] | None = None) -> None:
 
 def _settle_concept(args, file) -> None:
     """Fill in what is not on the command line from what was recorded beside the file."""
-    if args.placeholder_token is None and len(file.words) == 1:
-        args.placeholder_token = file.words[0]
-    if args.placeholder_token not in file.words:
+    if args.placeholder_token is None and len(file.placeholder_tokens) == 1:
+        args.placeholder_token = file.placeholder_tokens[0]
+    if args.placeholder_token not in file.placeholder_tokens:
         asked = args.placeholder_token or "no --placeholder_token"
-        raise SettingsError(f"{file.path} holds the words {', '.join(file.words)}; choose one of them, not {asked}")
+        raise SettingsError(
+            f"{file.path} holds the words {', '.join(file.placeholder_tokens)}; choose one of them, not {asked}"
+        )
     word = args.placeholder_token
-    args.learnable_property = args.learnable_property or file.kind(word)
+    args.learnable_property = args.learnable_property or file.learnable_property(word)
     args.language = args.language or file.language
     args.initializer_token = args.initializer_token or file.recorded("initializer_token", word)
     args.train_data_dir = args.train_data_dir or _recorded_pictures(file, word)
@@ -95,7 +97,7 @@ def _recorded_pictures(file, word: str) -> str:
     settings = file.run.get("settings") or {}
     recorded = settings.get("train_data_dir")
     if isinstance(recorded, list):
-        recorded = dict(zip(file.recorded_words, recorded, strict=False)).get(word)
+        recorded = dict(zip(file.recorded_tokens, recorded, strict=False)).get(word)
     shipped = file.path.resolve() == Path(from_root("demo/learned_embeds.pdparams")).resolve()
     candidates = [Path(recorded), ROOT / recorded] if recorded else []
     for folder in (*candidates, *([ROOT / "cat_toy_images"] if shipped else [])):

@@ -55,7 +55,7 @@ class ConceptScorer:
         """The share of the way of an embedding file's only word."""
         file = read_concept_files([path])[0]
         attach_files(self.model, [file])
-        return metrics.share_of_the_way(self._baseline, self._likeness(file.words[0]), self._ceiling)
+        return metrics.share_of_the_way(self._baseline, self._likeness(file.placeholder_tokens[0]), self._ceiling)
 
     def _likeness(self, word: str) -> float:
         requests = self._protocol.requests(word)[: self._protocol.num_images]

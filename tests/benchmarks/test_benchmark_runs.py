@@ -312,7 +312,7 @@ def test_the_score_of_a_save_is_the_one_of_the_protocol():
     whole = score(
         scorer.model,
         scorer.clip,
-        word=file.words[0],
+        word=file.placeholder_tokens[0],
         training_images=[fit(load_image(p), 64, 64) for p in find_images(ROOT / "cat_toy_images")],
         fresh_images=fresh_drawings(str(ROOT / "cat_toy_images"), 64),
         protocol=Protocol("object", 2, guidance_scale=3.0, num_inference_steps=2),

@@ -119,7 +119,7 @@ def write_tensors(
     Args:
         file: open for writing.
         shapes: of all tensors, by name.
-        read: gives the values of a tensor by its name. One is held at a time, so no second copy of a model is in memory.
+        read: gives the values of a tensor by its name. One is held at a time, never a second copy of a model.
         metadata: texts that the file will hold about itself.
     """
     header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}} if metadata else {}
