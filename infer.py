@@ -23,7 +23,8 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_infer(argv)
-    from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
+    from textual_inversion.embeddings.files import base_model_of, read_concept_files
+    from textual_inversion.models.attach import attach_files
 
     files = read_concept_files(config.images.embeds)
     base_model = base_model_of(files, config.base_model.pretrained_model_name_or_path)
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source)
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
-    tokens = [token for file in files for token in file.words]
+    tokens = [token for file in files for token in file.placeholder_tokens]
     for note in notes(model, tokens, config.images.prompt, config.images.negative_prompt):
         print(f"note: {note}", file=sys.stderr)
     _make_images(config, model, gallery)
@@ -53,7 +54,7 @@ def _showcase(files) -> list[str]:
     from textual_inversion.generation.eval_prompts import showcase
     from textual_inversion.settings.choices import PROPERTIES
 
-    kinds = {token: file.kind(token) for file in files for token in file.words}
+    kinds = {token: file.learnable_property(token) for file in files for token in file.placeholder_tokens}
     language = files[0].language
     return showcase(kinds, {kind: plain_template(kind, language) for kind in PROPERTIES}, language)
 
@@ -63,7 +64,7 @@ def _open_gallery(output_dir: str, files, base_model: str):
     from textual_inversion.system.output_folder import make_output_folder
     from textual_inversion.system.provenance import git_revision, versions
 
-    embeds = [{"file": portable(str(file.path)), "words": file.words, "sha256": file.sha256} for file in files]
+    embeds = [{"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256} for file in files]
     settings = {
         "base_model": portable(base_model),
         "embeds": embeds,

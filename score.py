@@ -19,7 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_score(argv)
     from textual_inversion.data.images import find_images, load_image
-    from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
+    from textual_inversion.embeddings.files import base_model_of, read_concept_files
+    from textual_inversion.models.attach import attach_files
 
     output = config.output.output
     if output and not Path(output).resolve().parent.is_dir():
@@ -51,14 +52,14 @@ def main(argv: list[str] | None = None) -> None:
 def _recorded(concept: ScoredConcept, file) -> dict[str, Any]:
     """The flags about the concept, filled in from what was recorded beside the file."""
     token = concept.placeholder_token
-    if token is None and len(file.words) == 1:
-        token = file.words[0]
-    if token not in file.words:
+    if token is None and len(file.placeholder_tokens) == 1:
+        token = file.placeholder_tokens[0]
+    if token not in file.placeholder_tokens:
         asked = token or "no --placeholder_token"
-        raise SettingsError(f"{file.path} holds {', '.join(file.words)}; choose one of them, not {asked}")
+        raise SettingsError(f"{file.path} holds {', '.join(file.placeholder_tokens)}; choose one of them, not {asked}")
     return {
         "placeholder_token": token,
-        "learnable_property": concept.learnable_property or file.kind(token),
+        "learnable_property": concept.learnable_property or file.learnable_property(token),
         "language": concept.language or file.language,
         "initializer_token": concept.initializer_token or file.recorded("initializer_token", token),
         "train_data_dir": concept.train_data_dir or _recorded_images(file, token),
@@ -70,7 +71,7 @@ def _recorded_images(file, token: str) -> str:
     settings = file.run.get("settings") or {}
     recorded = settings.get("train_data_dir")
     if isinstance(recorded, list):
-        recorded = dict(zip(file.recorded_words, recorded, strict=False)).get(token)
+        recorded = dict(zip(file.recorded_tokens, recorded, strict=False)).get(token)
     shipped = file.path.resolve() == Path(from_root("demo/learned_embeds.pdparams")).resolve()
     candidates = [Path(recorded), ROOT / recorded] if recorded else []
     for folder in (*candidates, *([ROOT / "cat_toy_images"] if shipped else [])):

@@ -10,7 +10,8 @@ from benchmarks.machine import ROOT
 from demo.shipped import fresh_drawings
 from textual_inversion.cli.parser import demo_defaults
 from textual_inversion.data.images import find_images, fit, load_image
-from textual_inversion.embeddings.files import attach_files, read_concept_files
+from textual_inversion.embeddings.files import read_concept_files
+from textual_inversion.models.attach import attach_files
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import Protocol, ceiling, mean_cosine, share_of_the_way
 from textual_inversion.generation.generate import generate
@@ -53,7 +54,7 @@ class ConceptScorer:
         """The share of the way of an embedding file's only word."""
         file = read_concept_files([path])[0]
         attach_files(self.model, [file])
-        return share_of_the_way(self._baseline, self._likeness(file.words[0]), self._ceiling)
+        return share_of_the_way(self._baseline, self._likeness(file.placeholder_tokens[0]), self._ceiling)
 
     def _likeness(self, word: str) -> float:
         requests = self._protocol.requests(word)[: self._protocol.num_images]

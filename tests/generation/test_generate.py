@@ -20,7 +20,7 @@ from textual_inversion.generation.generate import (
 )
 from textual_inversion.generation.noise import drawing_from, noise_generator
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.models.prompt_encoder import attach_concepts
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import SettingsError
 

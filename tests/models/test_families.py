@@ -11,7 +11,8 @@ import infer
 import train_textual_inversion
 from helpers.tiny_models import FAMILIES, build_model, tree
 from helpers.training_runs import short_run
-from textual_inversion.embeddings.files import attach_files, read_concept_files
+from textual_inversion.embeddings.files import read_concept_files
+from textual_inversion.models.attach import attach_files
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.prompt_encoder import check_placeholder
 from textual_inversion.system.errors import ConceptError

@@ -10,9 +10,9 @@ from ppdiffusers.models.attention_processor import Attention
 from helpers.tiny_models import FAMILIES, build_model
 from helpers.training_runs import short_run
 from textual_inversion.generation.generate import ImageRequest, generate
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.memory import keeps_vae, save_memory, work_in_parts
-from textual_inversion.models.prompt_encoder import attach_concepts
 from textual_inversion.system.errors import SettingsError
 
 

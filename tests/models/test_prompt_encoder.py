@@ -6,11 +6,11 @@ import pytest
 
 from helpers.tiny_models import build_model
 from textual_inversion.data.sampler import TrainingImage
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.prompt_encoder import (
     PromptEncoder,
     Reading,
-    attach_concepts,
     check_placeholder,
     check_prompts,
 )

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from textual_inversion.formats.arrays import Budget, checked_shape
 from textual_inversion.formats.errors import BrokenFile
-from textual_inversion.formats.pickled_arrays import Budget, allowed_builders, array_of, checked_shape
+from textual_inversion.formats.pickled_arrays import allowed_builders, array_of
 from textual_inversion.formats.unpickle import interpret
 
 NAME_TABLE = "StructuredToParameterName@@"

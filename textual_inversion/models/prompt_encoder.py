@@ -14,8 +14,8 @@ from textwrap import shorten
 
 import numpy as np
 
-from textual_inversion.formats.errors import file_name
-from textual_inversion.formats.learned_embedding import LONGEST_TOKEN, token_names
+from textual_inversion.formats.errors import TokenTaken
+from textual_inversion.formats.learned_embedding import check_token, from_source, token_names
 from textual_inversion.system.errors import ConceptError
 
 
@@ -160,31 +160,21 @@ def whole_words(words: Iterable[str]) -> re.Pattern | None:
 
 
 def check_placeholder(placeholder: str, tokenizer, *, source: str = "") -> None:
-    """Refuse a placeholder that could not be told from text.
+    """Refuse a placeholder token that is unusable, or that the tokenizer's vocabulary holds already.
 
     Args:
         source: the file that it comes from, which messages then name.
 
     Raises:
-        ConceptError: it is empty, holds blanks or control characters, or is a token of the base model already.
+        UnusableToken, TokenTaken: both are ConceptErrors.
     """
-    place = f"{file_name(source)}: " if source else ""
-    if not placeholder or re.search(r"\s", placeholder) or not placeholder.isprintable():
-        raise ConceptError(
-            f"{place}the placeholder {placeholder!r} is empty or holds blanks or control characters; write one word, "
-            "such as <cat-toy>"
-        )
-    if len(placeholder.encode()) > LONGEST_TOKEN:
-        raise ConceptError(
-            f"{place}the placeholder {placeholder[:40]}… has {len(placeholder.encode())} bytes, and {LONGEST_TOKEN} "
-            "are the most; choose a shorter one, such as <my-word>"
-        )
+    check_token(placeholder, source=source)
     pieces = tokenizer.tokenize(placeholder)
     is_one = len(pieces) == 1 and tokenizer.convert_tokens_to_ids(pieces[0]) != tokenizer.unk_token_id
     if is_one or placeholder in tokenizer.get_vocab():
-        raise ConceptError(
-            f"{place}the placeholder {placeholder} is a token of this base model already; choose another, such as "
-            "<my-word>"
+        raise TokenTaken(
+            f"{from_source(source)}the placeholder token {placeholder!r} is a token of this base model already; "
+            + TokenTaken.way_out
         )
 
 
@@ -231,25 +221,3 @@ def cut_notes(encode_ids: PromptEncoder, texts) -> list[str]:
         if dropped := encode_ids.dropped(text):
             found.append(f"{shorten(text, 60)!r} is longer than the model reads ({most} tokens); cut: {dropped!r}")
     return found
-
-
-def attach_concepts(model, num_vectors: dict[str, int], rows: dict[str, np.ndarray]) -> dict:
-    """Give a base model new words: rows beside each text encoder's table, and prompt encoders that know the words.
-
-    Args:
-        model: a `models.BaseModel`.
-        num_vectors: placeholder -> number of its rows, in the order of the rows.
-        rows: text encoder name -> float32 [N, D], the rows of all concepts in that order.
-
-    Returns:
-        Text encoder name -> `embedding.ConceptEmbedding`, with one part per concept.
-    """
-    from textual_inversion.models.concept_embedding import attach
-
-    embeddings = {}
-    for encoder in model.text_encoders:
-        # A part per concept: what no sample of a step shows can then be left alone by the optimizer.
-        parts = np.split(np.asarray(rows[encoder.name]), np.cumsum(list(num_vectors.values()))[:-1])
-        embeddings[encoder.name] = attach(encoder.layer, parts)
-        encoder.encode_ids = PromptEncoder(encoder.tokenizer, num_vectors, embeddings[encoder.name].first_id)
-    return embeddings
