@@ -64,7 +64,9 @@ def _open_gallery(output_dir: str, files, base_model: str):
     from textual_inversion.system.output_folder import make_output_folder
     from textual_inversion.system.provenance import git_revision, versions
 
-    embeds = [{"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256} for file in files]
+    embeds = [
+        {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256} for file in files
+    ]
     settings = {
         "base_model": portable(base_model),
         "embeds": embeds,

@@ -11,10 +11,10 @@ from demo.shipped import fresh_drawings
 from textual_inversion.cli.parser import demo_defaults
 from textual_inversion.data.images import find_images, fit, load_image
 from textual_inversion.embeddings.files import read_concept_files
-from textual_inversion.models.attach import attach_files
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import Protocol, ceiling, mean_cosine, share_of_the_way
 from textual_inversion.generation.generate import generate
+from textual_inversion.models.attach import attach_files
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.settings.choices import GENERIC_WORDS
 from textual_inversion.system.paths import DEMO_MODEL

@@ -12,9 +12,9 @@ from textual_inversion.data import sampler
 from textual_inversion.data.dataset import ReadImages
 from textual_inversion.embeddings.file_names import safe_name
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder, check_prompts
-from textual_inversion.models.attach import attach_concepts
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 from textual_inversion.training.diagnostics import unread_tokens
