@@ -137,7 +137,7 @@ def test_another_source_file_is_named_wherever_it_lies(tmp_path, named_node):
 
 def test_the_programs_own_source_is_what_counts():
     names = consistency.of_source(consistency.ROOT)
-    assert {"train_textual_inversion.py", "textual_inversion/agreement.py"} <= names.keys()
+    assert {"train_textual_inversion.py", "textual_inversion/distributed/consistency.py"} <= names.keys()
     assert all(name.endswith(".py") for name in names)
 
 
@@ -177,7 +177,7 @@ send = f"import os, time; [(os.kill({{os.getpid()}}, 15), time.sleep(0.001)) for
 storm, count = subprocess.Popen([sys.executable, "-c", send]), 0
 while storm.poll() is None:
     count += 1
-    agreement.meet(store, f"meeting {{count}}", 1)
+    consistency.meet(store, f"meeting {{count}}", 1)
 assert len(heard) > 3 and count > 3
 print("all met")
 """

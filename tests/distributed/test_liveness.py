@@ -213,7 +213,7 @@ def test_a_rank_that_rests_is_not_taken_for_lost(tmp_path):
 
 SILENT = """
 import fcntl, os, socket, struct, subprocess, sys, time
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = [{tests!r}, {here!r}]
 from pathlib import Path
 import test_liveness
 
@@ -236,7 +236,7 @@ def test_a_machine_that_falls_silent_is_lost_too(tmp_path):
     """The network goes and no connection is closed: only TCP's probes can tell."""
     if os.name != "posix" or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
         pytest.skip("this system lets nobody have a network of their own here")
-    script = SILENT.format(tests=str(ROOT / "tests"))
+    script = SILENT.format(tests=str(ROOT / "tests"), here=str(ROOT / "tests" / "distributed"))
 
     done = subprocess.run(
         ["unshare", "-rn", sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=100
