@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from textual_inversion.cli.train_arguments import parse_arguments, settle_steps
-from textual_inversion.distributed.liveness import Peers
+from textual_inversion.distributed.peers import Peers
 from textual_inversion.system.environment import prepare_environment
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.progress import print_line
@@ -156,7 +156,8 @@ def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) ->
 
     peers.wait_for_all()
     with stop.held_back():
-        ranks = ranks.start(peers, consistency.of_program(args))
+        settings = {name: value for name, value in vars(args).items() if name not in consistency.MAY_DIFFER}
+        ranks = ranks.start(peers, consistency.of_program(settings, args.resume_from_checkpoint is not None))
     device = select_device(args.device)
     precision.check_device(args.mixed_precision, device)
     folder = Path(args.output_dir)

@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from textual_inversion.distributed.consistency import short
+
 _FREE = set(
     # names and places
     """config output_dir logging_dir train_data_dir mask_dir alpha_mask initializer_embeds cache_dir revision variant
@@ -42,7 +44,6 @@ _FREE = set(
     + ["peak_learning_rate", "scale_lr", "resolution", "height", "width", "center_crop"]
 )
 _ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
-_LONGEST = 60  # characters of a value in a message
 _VALUES_A_TENSOR = 4096
 
 
@@ -113,12 +114,6 @@ def changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
 def _is_endless(settings: dict[str, Any]) -> bool:
     """Whether no step knows how many there will be; the last ones may be averaged."""
     return settings.get("--lr_scheduler") in _ENDLESS_SCHEDULES and not settings.get("--average_last_steps")
-
-
-def short(value: Any) -> str:
-    """A setting's value as it stands in a message."""
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _hash(pieces: Iterable[bytes]) -> str:
