@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual_inversion.cli.train import build_parser, parse
-from textual_inversion.distributed.liveness import Peers
+from textual_inversion.distributed.peers import Peers
 from textual_inversion.settings.flag import all_flags, changed, values_of
 from textual_inversion.settings.shared import source_of
 from textual_inversion.settings.train import TrainConfig

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from helpers.node_runs import free_port
-from textual_inversion.distributed import links
-from textual_inversion.distributed.links import Connection, Hub, Spoke
+from textual_inversion.distributed import connections
+from textual_inversion.distributed.connections import Connection, Hub, Spoke
 
 WAIT = 20
 
@@ -112,7 +112,7 @@ def test_a_port_that_answers_as_its_own_caller_is_not_rank_0(ends):
 
 
 def test_a_port_that_stays_taken_is_an_error(monkeypatch):
-    monkeypatch.setattr(links, "_PORT_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "_PORT_SECONDS", 0.1)
     with socket.create_server(("", 0)) as taken, pytest.raises(OSError):
         Hub(("127.0.0.1", taken.getsockname()[1]), {"run": "r"}, 2, None, None)
 
@@ -129,6 +129,6 @@ def test_probes_find_a_silent_machine_within_the_time_that_is_promised():
     Connection(left)
     values = [left.getsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_KEEP{n}")) for n in ("IDLE", "INTVL", "CNT")]
     assert left.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert values[0] + values[1] * values[2] <= links.SILENCE < 30
-    assert left.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == links.SILENCE * 1000
+    assert values[0] + values[1] * values[2] <= connections.SILENCE < 30
+    assert left.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == connections.SILENCE * 1000
     left.close(), right.close()

@@ -12,19 +12,19 @@ import pytest
 
 from helpers.node_runs import free_port
 from helpers.paths import ROOT
-from textual_inversion.distributed.liveness import LOST_STATUS, Peers
+from textual_inversion.distributed.peers import LOST_STATUS, Peers
 
 # A rank whose work is a line of Python, done when all have come.
 RANK = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from textual_inversion.distributed import links
-from textual_inversion.distributed import liveness
+from textual_inversion.distributed import connections
+from textual_inversion.distributed import peers as module
 from textual_inversion.system.errors import SettingsError, Stopped, run_command
-liveness._GRACE = 0.8
+module._GRACE = 0.8
 exec(os.environ.get("BEFORE", ""))
 def main():
-    with liveness.Peers() as peers:
+    with module.Peers() as peers:
         exec(os.environ.get("EARLY", ""))
         peers.wait_for_all()
         print("together", flush=True)
@@ -81,14 +81,14 @@ def test_a_killed_rank_ends_the_others_which_name_it_on_one_line(tmp_path, lost)
 @pytest.mark.parametrize("erring", [0, 2])
 def test_an_error_of_one_rank_ends_the_others_with_its_status_and_words(tmp_path, erring):
     works = [WAIT] * 3
-    works[erring] = "raise SettingsError('no such picture')"
+    works[erring] = "raise SettingsError('no such image')"
 
     found = ends(start(tmp_path, *works))
 
-    assert found.pop(erring) == (2, "error: no such picture\n")
+    assert found.pop(erring) == (2, "error: no such image\n")
     for status, said in found:
         assert status == 2 and said.count("\n") == 1
-        assert f"rank {erring} " in said and "ended with status 2 (no such picture)" in said and "mend that" in said
+        assert f"rank {erring} " in said and "ended with status 2 (no such image)" in said and "solve that" in said
 
 
 def test_what_all_ranks_end_with_each_says_itself(tmp_path):
@@ -101,11 +101,11 @@ def test_what_all_ranks_end_with_each_says_itself(tmp_path):
 
 
 def test_a_rank_whose_launcher_stops_it_after_anothers_error_tells_of_that_error(tmp_path):
-    works = ["raise SettingsError('no such picture')", "time.sleep(0.3); raise Stopped(15, 'stopped by SIGTERM')"]
+    works = ["raise SettingsError('no such image')", "time.sleep(0.3); raise Stopped(15, 'stopped by SIGTERM')"]
 
     _, (status, said) = ends(start(tmp_path, *works))
 
-    assert status == 2 and "no such picture" in said and "SIGTERM" not in said
+    assert status == 2 and "no such image" in said and "SIGTERM" not in said
 
 
 def test_an_exchange_that_fails_for_a_lost_rank_gives_no_traceback_and_a_fault_of_the_program_gives_one(tmp_path):
@@ -116,7 +116,7 @@ def test_an_exchange_that_fails_for_a_lost_rank_gives_no_traceback_and_a_fault_o
     (status, said), _ = ends(ranks)
     assert status == LOST_STATUS and "rank 1" in said and "Traceback" not in said
 
-    (first, own), (second, other) = ends(start(tmp_path, "liveness._NEWS = 0.5; {}['x']", WAIT))
+    (first, own), (second, other) = ends(start(tmp_path, "module._CAUSE_SECONDS = 0.5; {}['x']", WAIT))
     assert (first, second) == (1, 1)
     assert "Traceback" in own and "a fault of the program, KeyError" in other
 
@@ -151,19 +151,20 @@ def test_all_wait_for_one_that_takes_long_and_go_on_together(tmp_path):
 
 def test_a_port_that_is_taken_is_said_once_and_the_run_goes_on(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        short = "liveness._COME = links._PORT_SECONDS = 0.5"
+        short = "module._START_SECONDS = connections._PORT_SECONDS = 0.5"
         port = taken.getsockname()[1]
         ranks = start(tmp_path, "print('on')", "print('on')", port=port, early=[short] * 2, BEFORE=short)
         outputs = [rank.communicate(timeout=50) for rank in ranks]
 
     note = outputs[0][0].splitlines()[0]
-    assert note.startswith(f"note: port {port} cannot be opened (") and "others may wait for it for long" in note
+    assert note.startswith(f"note: port {port} cannot be opened (") and "others may wait for it for a long time" in note
     assert [out.splitlines()[-2:] for out, _ in outputs] == [["together", "on"]] * 2
     assert outputs[1][0].count("\n") == 2 and [err for _, err in outputs] == ["", ""]
 
 
 def test_a_rank_that_begins_too_late_is_named_and_finds_its_way_in(tmp_path):
-    late = "liveness._COME = 30 if int(os.environ['PADDLE_TRAINER_ID']) else 0.5; time.sleep(liveness._COME / 20)"
+    late = "seconds = 30 if int(os.environ['PADDLE_TRAINER_ID']) else 0.5; module._START_SECONDS = seconds; "
+    late += "time.sleep(seconds / 20)"
     ranks = start(tmp_path, WAIT, WAIT, BEFORE=late)
     note = ranks[0].stdout.readline()
     together(ranks)
@@ -200,7 +201,7 @@ def test_strangers_at_the_port_change_nothing(tmp_path):
 
 def test_a_rank_that_rests_is_not_taken_for_lost(tmp_path):
     """SIGSTOP, as a debugger or a frozen container has it, for longer than a silent machine would be given."""
-    ranks = start(tmp_path, *["time.sleep(2.5)"] * 2, BEFORE="links.SILENCE = 1")
+    ranks = start(tmp_path, *["time.sleep(2.5)"] * 2, BEFORE="connections.SILENCE = 1")
     together(ranks)
     ranks[1].send_signal(signal.SIGSTOP)
     time.sleep(2)
@@ -213,9 +214,9 @@ def test_a_rank_that_rests_is_not_taken_for_lost(tmp_path):
 
 SILENT = """
 import fcntl, os, socket, struct, subprocess, sys, time
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = [{tests!r}, {here!r}]
 from pathlib import Path
-import test_liveness
+import test_peers
 
 def loopback(up):
     "The network of this name space, which is the only way from one rank to the other."
@@ -224,10 +225,10 @@ def loopback(up):
         fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", flags | 1 if up else flags & ~1))
 
 loopback(True)
-ranks = test_liveness.start(Path(sys.argv[1]), *[test_liveness.WAIT] * 2, BEFORE="links.SILENCE = 2")
-test_liveness.together(ranks)
+ranks = test_peers.start(Path(sys.argv[1]), *[test_peers.WAIT] * 2, BEFORE="connections.SILENCE = 2")
+test_peers.together(ranks)
 loopback(False)
-for status, said in test_liveness.ends(ranks):
+for status, said in test_peers.ends(ranks):
     print(status, said, end="")
 """
 
@@ -236,7 +237,7 @@ def test_a_machine_that_falls_silent_is_lost_too(tmp_path):
     """The network goes and no connection is closed: only TCP's probes can tell."""
     if os.name != "posix" or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
         pytest.skip("this system lets nobody have a network of their own here")
-    script = SILENT.format(tests=str(ROOT / "tests"))
+    script = SILENT.format(tests=str(ROOT / "tests"), here=str(ROOT / "tests" / "distributed"))
 
     done = subprocess.run(
         ["unshare", "-rn", sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=100
