@@ -258,12 +258,12 @@ class Callbacks:
 
 
 def make_callbacks(
-    config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard, painter: Painter | None
+    config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard, painter: Painter
 ) -> Callbacks:
     """The callbacks that the settings ask for.
 
     Args:
-        painter: draws validation images; None where there are none.
+        painter: draws the validation images.
     """
     context, record, validation = run.context, run.record, config.validation
     main, resumed = context.ranks.is_main, record.resumed
@@ -277,7 +277,7 @@ def make_callbacks(
     if main and validation.eval_steps:
         batches = run.samples.evaluation_batches(validation.eval_samples)
         fixed_set = FixedSet(run.model, run.data, batches, chunk=config.training.train_batch_size)
-    if painter is not None:
+    if config.validation_prompts:
         images = ValidationImages(
             validation, config.validation_prompts, context.folder,
             painter=painter, tracker=tracker, saves=saves, resumed=resumed if main else None,
