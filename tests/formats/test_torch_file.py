@@ -49,9 +49,9 @@ def test_torch_weights_are_read(tmp_path, name):
 
 def test_a_damaged_archive_is_noticed(tmp_path):
     data = TORCH_FILES["diffusers_bin"]
-    place = data.index(VECTORS.tobytes())
+    position = data.index(VECTORS.tobytes())
     with pytest.raises(BrokenFile, match="check sum of its part .*/data/0 does not match"):
-        read_one(tmp_path, data[:place] + b"\xff" + data[place + 1 :])
+        read_one(tmp_path, data[:position] + b"\xff" + data[position + 1 :])
 
 
 def test_an_archive_whose_parts_overlap_is_refused():

@@ -1,4 +1,4 @@
-"""How trainers lay out learned vectors in a dictionary of tensors, and reading each of them.
+"""Read the layouts in which training programs store learned vectors in a dictionary of tensors.
 
     string_to_param {"*": [N, D]}, name, step, sd_checkpoint_name    AUTOMATIC1111, the original code
     clip_l [N, 768], clip_g [N, 1280]                                SDXL: kohya, OneTrainer, this project
@@ -65,7 +65,7 @@ def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[Le
 
 
 def group_vectors(names: Iterable[str]) -> dict[str, list[str]]:
-    """Which names are vectors of one concept: TOKEN, TOKEN_1, TOKEN_2, … without a gap, by TOKEN."""
+    """The names that are vectors of one concept, TOKEN, TOKEN_1, TOKEN_2, … without a gap, by TOKEN."""
     names = list(dict.fromkeys(names))
     known, groups = set(names), {}
     for name in names:
@@ -140,7 +140,7 @@ def _read_by_token(content: dict, metadata: Mapping[str, str], stem: str) -> lis
 
 
 def _vectors(name: Any, value: Any, among: int = 1) -> np.ndarray:
-    """The array as float32 [N, D], its own copy."""
+    """The vectors as float32 [N, D], in a copy of their own."""
     array = array_of(value)
     shown = printable(repr(name), 60)
     if array is None:

@@ -1,4 +1,4 @@
-"""The builders that a pickle of arrays may ask for: NumPy's, PyTorch's and a few containers, each one ours.
+"""The builders that a pickle of arrays may name: NumPy's, PyTorch's and a few containers, each replaced by ours.
 
 `allowed_builders` maps the (module, name) that a file writes to our own function. Nothing of NumPy's unpickling code
 runs and PyTorch need not be installed. Arrays are views of the file's bytes; what has to be converted is charged to a
@@ -48,6 +48,7 @@ class PickledArray(Buildable):
         self.fill(data, dtype, shape, bool(by_columns))
 
     def fill(self, data: Any, dtype: Any, shape: Any, by_columns: bool) -> None:
+        """Take the values as a file declares them; raises EmbeddingFileError where they are not valid."""
         if not isinstance(dtype, PickledDtype):
             raise BrokenFile("declares an array without a type")
         if isinstance(data, str):  # written by Python 2
@@ -67,13 +68,14 @@ class PickledArray(Buildable):
 
 
 class Storage:
-    """A flat block of values in a PyTorch file; `data` may come after the pickle that names it (legacy format)."""
+    """A flat block of values in a PyTorch file; in the plain form `data` comes after the pickle that names it."""
 
     def __init__(self, kind: "StorageKind", length: int, budget: Budget, data: memoryview | None = None):
         self.kind, self.length, self.budget, self.data = kind, length, budget, data
         self.byte_order = "<"
 
     def values(self) -> np.ndarray:
+        """All values, [length], as a view of the file; raises BrokenFile."""
         if self.data is None:
             raise BrokenFile("names values that it does not hold")
         return view(self.data, self.kind.dtype.newbyteorder(self.byte_order), (self.length,))
@@ -109,14 +111,14 @@ class PickledTensor:
 
 
 class StorageKind:
-    """What `torch.FloatStorage` and its like stand for."""
+    """The type of values that `torch.FloatStorage` and the like stand for."""
 
     def __init__(self, code: str, *, is_bfloat16: bool = False):
         self.dtype, self.is_bfloat16 = np.dtype(code), is_bfloat16
 
 
 class PickledModule(Buildable):
-    """A `torch.nn.ParameterDict`: only its table of parameters matters."""
+    """A `torch.nn.ParameterDict` in a pickle, of which only the table of parameters matters."""
 
     def __init__(self):
         self.parameters: dict = {}

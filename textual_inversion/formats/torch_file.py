@@ -34,7 +34,7 @@ def is_archive(data: memoryview) -> bool:
 
 
 def read_archive(data: memoryview) -> Any:
-    """The object in a `torch.save` archive; arrays are `PickledTensor`. Raises EmbeddingFileError."""
+    """The object in an archive of `torch.save`, tensors as `PickledTensor`; raises EmbeddingFileError."""
     entries = Archive(data)
     pickles = [name for name in entries.names if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
@@ -58,13 +58,13 @@ def read_archive(data: memoryview) -> Any:
 
 
 def read_plain(data: memoryview) -> Any:
-    """The object in a file of `torch.save` before version 1.6. Raises EmbeddingFileError."""
+    """The object in a file of `torch.save` before version 1.6; raises EmbeddingFileError."""
     budget = Budget(len(data))
     storages: dict[str, Storage] = {}
 
     def load_persistent(identity: Any) -> Storage | Builder:
         if isinstance(identity, tuple) and identity[:1] == ("module",) and isinstance(identity[1], Builder):
-            return identity[1]  # a class with its source text beside it, for a warning of PyTorch's
+            return identity[1]  # a class with its source text, which PyTorch needs for a warning
         kind, key, length = _storage_identity(identity)
         if identity[5:] not in ((), (None,)):
             raise RefusedFile("holds a view of a storage, which PyTorch has not written since 0.4")
@@ -83,7 +83,7 @@ def read_plain(data: memoryview) -> Any:
 
 
 def _attach_values(data: memoryview, position: int, keys: Any, storages: dict[str, Storage]) -> None:
-    """Give each storage its stretch of the file: 8 bytes of length, then the values, in the order of `keys`."""
+    """Give each storage its part of the file: 8 bytes of length, then the values, in the order of `keys`."""
     if not isinstance(keys, list):
         raise BrokenFile("lacks the list of its storages")
     for key in keys:
@@ -92,7 +92,7 @@ def _attach_values(data: memoryview, position: int, keys: Any, storages: dict[st
             raise BrokenFile("is cut short before the values of its tensors")
         end = position + 8 + storage.length * storage.kind.dtype.itemsize
         if int.from_bytes(data[position : position + 8], "little") != storage.length or end > len(data):
-            raise BrokenFile(f"declares {storage.length} values where {len(data) - position - 8} bytes are left")
+            raise BrokenFile(f"declares {storage.length} values where {len(data) - position - 8} bytes remain")
         storage.data, position = data[position + 8 : end], end
 
 
