@@ -4,12 +4,16 @@ It begins with the metadata that the Hugging Face hub reads (https://huggingface
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textual_inversion.data.templates import plain_template
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME, safe_name
 from textual_inversion.hub.hugging_face import is_repository_id
+from textual_inversion.settings.concept import Concept
+from textual_inversion.settings.train import TrainingSettings
 from textual_inversion.system import atomic
 from textual_inversion.system.paths import portable
 
@@ -29,11 +33,31 @@ _DEMO = "demo/model"  # its name in records
 _SETTINGS = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "learning_rate", "seed")
 
 
-def write(folder: Path, args, run) -> bool:
-    """Write the model card of a finished run.
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says of a run.
 
-    Args:
-        run: the command's `Run`: model, concepts, figures.
+    Attributes:
+        base_model: its name, as the user gave it.
+        is_xl: the base model has two text encoders.
+        concepts: what was learned.
+        language: of the prompts, one of `choices.LANGUAGES`.
+        figures: what the run measured.
+        has_validation_images: the run drew some.
+        training: batch size, steps and learning rate.
+    """
+
+    base_model: str
+    is_xl: bool
+    concepts: tuple[Concept, ...]
+    language: str
+    figures: Mapping[str, Any]
+    has_validation_images: bool
+    training: TrainingSettings
+
+
+def write(folder: Path, facts: CardFacts) -> bool:
+    """Write the model card of a finished run.
 
     Returns:
         False where there is a README.md that this program did not write, which stays as it is.
@@ -44,14 +68,14 @@ def write(folder: Path, args, run) -> bool:
     path = folder / FILE_NAME
     if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return False
-    atomic.write_text(path, card(args, run))
+    atomic.write_text(path, card(facts))
     return True
 
 
-def card(args, run) -> str:
+def card(facts: CardFacts) -> str:
     """The text of the model card."""
-    tokens = [concept.placeholder_token for concept in run.concepts]
-    base, is_xl = portable(run.model.name), len(run.model.text_encoders) > 1
+    tokens = [concept.placeholder_token for concept in facts.concepts]
+    base, is_xl = portable(facts.base_model), facts.is_xl
     files = {token: "learned_embeds.safetensors" for token in tokens}
     if len(tokens) > 1:
         files = {token: f"learned_embeds-{safe_name(token)}.safetensors" for token in tokens}
@@ -60,10 +84,10 @@ def card(args, run) -> str:
         f"# {', '.join(f'`{token}`' for token in tokens)}",
         f"Learned by Textual Inversion ([arXiv 2208.01618](https://arxiv.org/abs/2208.01618)) on {_named(base)}, with "
         "PaddlePaddle and ppdiffusers: only the embedding vectors of the new placeholder tokens were trained.",
-        _concept_table(args, run.concepts),
-        *_images(args, run),
-        _how_to_load(base, _prompt(args, run.concepts[0]), files, is_xl),
-        _settings(args, run),
+        _concept_table(facts.concepts, facts.language),
+        *_images(facts),
+        _how_to_load(base, _prompt(facts.concepts[0], facts.language), files, is_xl),
+        _settings(facts),
         _MARK,
     ]
     return "\n\n".join(parts) + "\n"
@@ -102,24 +126,24 @@ def _named(base_model: str) -> str:
     return f"`{base_model}`" if _is_repository(base_model) else f"the model `{Path(base_model).name}`"
 
 
-def _prompt(args, concept) -> str:
-    return plain_template(concept.learnable_property, args.language).format(concept.placeholder_token)
+def _prompt(concept: Concept, language: str) -> str:
+    return plain_template(concept.learnable_property, language).format(concept.placeholder_token)
 
 
-def _concept_table(args, concepts) -> str:
+def _concept_table(concepts: Sequence[Concept], language: str) -> str:
     rows = ["| Placeholder token | Property | Vectors | Initialized from | Example prompt |", "|---|---|---|---|---|"]
     for concept in concepts:
-        token, prompt = concept.placeholder_token, _prompt(args, concept)
+        token, prompt = concept.placeholder_token, _prompt(concept, language)
         start = f"`{concept.initializer_token}`" if concept.initializer_token else "-"
         rows.append(f"| `{token}` | {concept.learnable_property} | {concept.num_vectors} | {start} | `{prompt}` |")
     return "\n".join(rows)
 
 
-def _images(args, run) -> list[str]:
+def _images(facts: CardFacts) -> list[str]:
     shown = []
-    if "overview" in run.figures:
-        shown.append(f"![Training images, before, after]({run.figures['overview']})")
-    if args.sample_prompts:
+    if "overview" in facts.figures:
+        shown.append(f"![Training images, before, after]({facts.figures['overview']})")
+    if facts.has_validation_images:
         shown.append("![Validation images over time](samples/over-time.png)")
     return shown
 
@@ -171,10 +195,10 @@ def _xl_lines(library: str, token: str, file: str) -> list[str]:
     return ["import paddle", *lines] if library == "ppdiffusers" else lines
 
 
-def _settings(args, run) -> str:
+def _settings(facts: CardFacts) -> str:
     lines = ["## Training", ""]
-    lines += [f"- `{name}`: {getattr(args, name)}" for name in _SETTINGS]
-    best = run.figures.get("best", {})
+    lines += [f"- `{name}`: {getattr(facts.training, name)}" for name in _SETTINGS]
+    best = facts.figures.get("best", {})
     if "step" in best:
         lines.append(f"- best step: {best['step']} by the {best['by']}, {best['score']:.4f}, in `{BEST_NAME}`")
     lines.append(
