@@ -2,8 +2,9 @@
 
 import pytest
 
+from helpers.configs import parsed, planned
 from textual_inversion.cli.parser import demo_defaults
-from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
+from textual_inversion.cli.train import build_parser
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import SettingsError
 
@@ -11,7 +12,7 @@ REAL = ["--pretrained_model_name_or_path", "some/model"]
 
 
 def test_the_documented_defaults_stand_for_real_models():
-    args = parse_arguments(REAL)
+    args = parsed(REAL)
 
     documented = {"num_train_epochs": 100, "repeats": 100, "adam_weight_decay": 0.02, "lr_scheduler": "constant"}
     example = {"max_train_steps": 5000, "train_batch_size": 16, "learning_rate": 1e-4, "lr_warmup_steps": 500}
@@ -20,7 +21,7 @@ def test_the_documented_defaults_stand_for_real_models():
 
 
 def test_without_arguments_it_is_the_demo_with_its_own_defaults():
-    args = parse_arguments([])
+    args = parsed([])
 
     assert args.demo
     assert {name: getattr(args, name) for name in demo_defaults() if hasattr(args, name)} == {
@@ -36,10 +37,10 @@ def test_every_demo_default_is_a_flag_of_some_command():
 
 
 def test_an_explicit_flag_wins_over_the_demo_even_with_the_documented_value():
-    args = parse_arguments(["--learning_rate", "1e-4", "--train_batch_size=16"])
+    args = parsed(["--learning_rate", "1e-4", "--train_batch_size=16"])
 
     assert (args.learning_rate, args.train_batch_size) == (1e-4, 16)
-    assert args.explicit == {"learning_rate", "train_batch_size"}
+    assert args.given == {"learning_rate", "train_batch_size"}
 
 
 @pytest.mark.parametrize(
@@ -53,20 +54,16 @@ def test_an_explicit_flag_wins_over_the_demo_even_with_the_documented_value():
     ],
 )
 def test_epochs_and_steps_are_counted_in_samples(argv, world_size, steps, epochs):
-    args = parse_arguments(REAL + argv)
-
-    settle_steps(args, num_images=4, world_size=world_size)
+    args = planned(REAL + argv, num_images=4, world_size=world_size)
 
     assert (args.max_train_steps, args.num_train_epochs) == (steps, epochs)
 
 
 def test_the_scaled_learning_rate_is_that_of_the_documentation():
-    args = parse_arguments([*REAL, "--learning_rate=5e-4", "--scale_lr", "--train_batch_size=2",
-                            "--gradient_accumulation_steps=4"])  # fmt: skip
+    args = planned([*REAL, "--learning_rate=5e-4", "--scale_lr", "--train_batch_size=2",
+                            "--gradient_accumulation_steps=4"], num_images=4, world_size=3)  # fmt: skip
 
-    settle_steps(args, num_images=4, world_size=3)
-
-    assert args.peak_learning_rate == pytest.approx(5e-4 * 4 * 2 * 3)
+    assert args.plan.peak_learning_rate == pytest.approx(5e-4 * 4 * 2 * 3)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +89,7 @@ def test_the_scaled_learning_rate_is_that_of_the_documentation():
 )
 def test_refusals_are_one_line_that_names_the_flag(argv, message):
     with pytest.raises(SettingsError) as caught:
-        parse_arguments(REAL + argv)
+        parsed(REAL + argv)
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -102,22 +99,22 @@ def test_refusals_are_one_line_that_names_the_flag(argv, message):
 def test_a_warm_up_as_long_as_the_run_is_refused_for_schedules_that_have_one(steps):
     argv = [*REAL, *steps, "--lr_warmup_steps", "10"]
 
-    settle_steps(parse_arguments(argv), num_images=4, world_size=1)
+    planned(argv)
     with pytest.raises(SettingsError, match="make the warm-up shorter"):
-        settle_steps(parse_arguments([*argv, "--lr_scheduler", "linear"]), num_images=4, world_size=1)
+        planned([*argv, "--lr_scheduler", "linear"])
 
 
 TWO = [*REAL, "--placeholder_token", "<cat>", "<dog>", "--train_data_dir", "cats", "dogs"]
 
 
 def test_what_is_said_once_counts_for_every_concept():
-    args = parse_arguments([*TWO, "--initializer_token", "toy cat", "dog", "--num_vectors", "auto", "2"])
+    args = parsed([*TWO, "--initializer_token", "toy cat", "dog", "--num_vectors", "auto", "2"])
 
-    assert args.concepts == [
+    assert args.concepts == (
         Concept("<cat>", None, "toy cat", "object", "cats"),
         Concept("<dog>", 2, "dog", "object", "dogs"),
-    ]
-    assert args.learnable_property == ["object", "object"]
+    )
+    assert args.learnable_property == ("object", "object")
 
 
 @pytest.mark.parametrize(
@@ -135,21 +132,19 @@ def test_what_is_said_once_counts_for_every_concept():
 )
 def test_what_does_not_fit_the_concepts_is_refused_by_name(argv, message):
     with pytest.raises(SettingsError) as caught:
-        parse_arguments(argv)
+        parsed(argv)
 
     assert message in str(caught.value)
 
 
 def test_a_real_model_starts_at_random_and_the_demo_from_a_generic_word():
-    assert parse_arguments(REAL).concepts[0].initializer_token is None
-    assert parse_arguments([]).concepts[0].initializer_token == "toy"
-    assert parse_arguments(["--learnable_property", "style"]).concepts[0].initializer_token == "style"
-    assert parse_arguments(["--initializer_embeds", "x.pt"]).concepts[0].initializer_token is None
+    assert parsed(REAL).concepts[0].initializer_token is None
+    assert parsed([]).concepts[0].initializer_token == "toy"
+    assert parsed(["--learnable_property", "style"]).concepts[0].initializer_token == "style"
+    assert parsed(["--initializer_embeds", "x.pt"]).concepts[0].initializer_token is None
 
 
 def test_progressive_vectors_without_a_number_take_half_of_the_run():
-    args = parse_arguments([*REAL, "--progressive_vectors", "--max_train_steps", "50"])
-
-    settle_steps(args, num_images=4, world_size=1)
+    args = planned([*REAL, "--progressive_vectors", "--max_train_steps", "50"])
 
     assert args.progressive_vectors == 25
