@@ -25,7 +25,7 @@ from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
 from helpers.training_runs import draw_pictures, short_run
 from textual_inversion.cli.parser import Switch
-from textual_inversion.cli.train_arguments import build_parser
+from textual_inversion.cli.train import build_parser
 from textual_inversion.data import images
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes

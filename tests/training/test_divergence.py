@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-
 from textual_inversion.training.divergence import way_out
 
 
