@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+
 from textual_inversion.training.divergence import way_out
 
 
