@@ -3,9 +3,9 @@
     unshare -rm python tests/helpers/full_disk.py
 
 A tmpfs is mounted, for which `unshare -rm` gives the right to an ordinary user where the system allows it; what is
-mounted ends with the program. Each line of the table is a run of ten steps that saves after every step, beside a run
-on a sound disk with the same settings: its final vectors must be the same bit for bit, in the output folder or where the
-run says that it has kept them; all files that are there must be readable, and no temporary one may be left.
+mounted ends with the program. Each line of the table is a run of ten steps that saves after every step. Its final
+vectors must equal, bit for bit, those of a run on a healthy disk with the same settings; they must be in the output
+folder, or where the run says that it has kept them. All files must be readable, and no temporary one may be left.
 """
 
 import argparse
@@ -72,7 +72,7 @@ class Outcome:
     Attributes:
         failed: saves that the run said had failed.
         kept_in: where the final vectors are: "output folder" or "elsewhere".
-        equal: whether they are those of the run on a sound disk.
+        equal: whether they are those of the run on a healthy disk.
         readable, unreadable: embedding files.
         leftovers: temporary files.
         error: the last line, where the run ended with one.
@@ -154,9 +154,9 @@ def outcome(disk: SmallDisk, elsewhere: Path, expected, said: str, error: str) -
 
 
 def run_all(folder: Path, mishaps: dict) -> dict[str, Outcome]:
-    """A run for each mishap; `folder` is on a sound disk."""
-    train(short_run(folder, *_SHOWN, "--output_dir", str(folder / "sound")), {})
-    expected = (folder / "sound" / "learned_embeds.pdparams").read_bytes()
+    """A run for each mishap; `folder` is on a healthy disk."""
+    train(short_run(folder, *_SHOWN, "--output_dir", str(folder / "healthy")), {})
+    expected = (folder / "healthy" / "learned_embeds.pdparams").read_bytes()
     outcomes = {}
     for number, (name, mishap) in enumerate(mishaps.items()):
         disk, elsewhere = SmallDisk(folder / f"disk-{number}"), folder / f"elsewhere-{number}"

@@ -163,7 +163,7 @@ def test_low_memory_trains_the_same_and_says_what_it_chose(tmp_path, capsys, mon
 
     said = capsys.readouterr().out
     assert "low memory: --train_batch_size 1 --gradient_accumulation_steps 2 --gradient_checkpointing" in said
-    assert "the VAE leaves memory whenever it is not wanted" in said
+    assert "the VAE leaves memory whenever it is not needed" in said
     assert len(freed) >= 4
     plain, saving = (rows_of(tmp_path / name) for name in ("plain", "saving"))
     np.testing.assert_allclose(saving, plain, rtol=1e-4, atol=1e-6)
