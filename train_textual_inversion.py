@@ -34,16 +34,21 @@ if TYPE_CHECKING:
     from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
     from textual_inversion.training.validation import Painter
 
-__all__ = ["build_parser", "main", "make_denoising_loss", "train"]
+__all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
+    run(parse(argv)).context.ranks.leave()
+
+
+def run(config: TrainConfig) -> "Run":
+    """Train as the settings say, and write the results."""
     with Signals() as stop, Peers() as peers, ExitStack() as held:
-        config, run = set_up(parse(argv), stop, peers, held)
-        train(config, run)
-        finish(config, run)
-    run.context.ranks.leave()
+        config, made = set_up(config, stop, peers, held)
+        train(config, made)
+        finish(config, made)
+    return made
 
 
 # ------------------------------------------------------------------------------------------------------- set-up
@@ -339,20 +344,26 @@ def make_painter(config: TrainConfig, run: "Run") -> "Painter":
 # ------------------------------------------------------------------------------------------------------- results
 
 
+def fresh_drawings(train_data_dir: str, size: int) -> list:
+    """Other images of the concept that a folder shows, for the demo's own folders."""
+    from demo.shipped import fresh_drawings as draw
+
+    return draw(train_data_dir, size)
+
+
 def finish(config: TrainConfig, run: "Run") -> None:
     """Write the final files, the saved pipeline and the overview, which all ranks draw, and say what was made.
 
     Raises:
         OutputError: something could not be written. All the rest is, and the vectors are, if need be elsewhere.
     """
-    from demo.shipped import fresh_drawings
     from textual_inversion.embeddings.file_names import FINAL_NAME
     from textual_inversion.sharing import upload
     from textual_inversion.training.artifacts import unsaved
     from textual_inversion.training.finish import write_results
 
     context, hub = run.context, config.hub
-    failures = write_results(config, run, make_painter(config, run), fresh_drawings)
+    failures = write_results(config, run, make_painter(config, run), fresh_drawings if config.demo else None)
     context.ranks.wait()
     if failures:
         raise unsaved(failures, context.folder / FINAL_NAME)

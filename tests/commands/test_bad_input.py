@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from textual_inversion.cli.train_arguments import build_parser
 
 import infer
 import score
@@ -25,7 +26,6 @@ from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
 from helpers.training_runs import draw_pictures, short_run
 from textual_inversion.cli.parser import Switch
-from textual_inversion.cli.train_arguments import build_parser
 from textual_inversion.data import images
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes

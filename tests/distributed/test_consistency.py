@@ -3,9 +3,9 @@
 import threading
 
 import pytest
+from textual_inversion.cli.train_arguments import build_parser, parse_arguments
 
 from helpers.stores import Store
-from textual_inversion.cli.train_arguments import build_parser, parse_arguments
 from textual_inversion.distributed import consistency, meeting
 from textual_inversion.distributed.meeting import MeetingPoint
 from textual_inversion.system.errors import SettingsError

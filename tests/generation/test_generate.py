@@ -19,8 +19,8 @@ from textual_inversion.generation.generate import (
     total_steps,
 )
 from textual_inversion.generation.noise import drawing_from, noise_generator
-from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.attach import attach_concepts
+from textual_inversion.models.base_model import load_base_model
 from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import SettingsError
 

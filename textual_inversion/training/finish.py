@@ -42,14 +42,16 @@ def write_records(config: TrainConfig, run: Run) -> Path:
     return config_yaml.write(folder, config, _PROGRAM, run.context.ranks.world_size)
 
 
-def write_results(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages) -> list[OutputError]:
+def write_results(
+    config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages | None
+) -> list[OutputError]:
     """Write the embeddings, the saved pipeline, the overview and the records, and say what was made.
 
     All ranks draw; the first one writes. The embeddings are saved before anything is drawn.
 
     Args:
         run: its folder changes where the output folder cannot take the embeddings.
-        fresh_images: for the ceiling of the demo's scores.
+        fresh_images: for the ceiling of the demo's scores; None: nothing is scored.
 
     Returns:
         Why some of it could not be written; [] where all of it was.
@@ -104,12 +106,12 @@ def _record(config: TrainConfig, run: Run, saves: Saves) -> None:
     saves.attempt(write_records, config, run)
 
 
-def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages, saves: Saves) -> None:
+def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages | None, saves: Saves) -> None:
     """Draw before and after, on all ranks; write the overview, and score what is scored, on the first."""
     context, figures, concepts = run.context, run.record.figures, run.vectors.concepts
     encode_ids = run.model.text_encoders[0].encode_ids
     plan = overview.plan_drawings(config.validation, config.validation_prompts, concepts,
-                                  config.base_model.language, encode_ids, scores=config.demo)  # fmt: skip
+                                  config.base_model.language, encode_ids, scores=fresh_images is not None)  # fmt: skip
     with context.phases("pictures"):
         context.say(f"drawing {plan.distinct} images of before and after")
         size = (config.images.height, config.images.width)
