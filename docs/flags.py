@@ -23,6 +23,12 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "infer": infer.build_parser,
     "score": score.build_parser,
 }
+# What a command makes of its command line, refusals included.
+PARSE: dict[str, Callable[[list[str]], argparse.Namespace]] = {
+    "train": train_arguments.parse_arguments,
+    "infer": lambda argv: infer.build_parser().parse_args(argv),
+    "score": lambda argv: score.build_parser().parse_args(argv),
+}
 SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py"}
 
 NOTHING = "–"
