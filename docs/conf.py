@@ -8,7 +8,7 @@ Build it strictly, in both languages:
 After a change of the English text, bring the catalogues up to date and translate what is new in them:
 
     sphinx-build -b gettext docs docs/_build/gettext
-    sphinx-intl update -p docs/_build/gettext -d docs/locale -l zh_CN --no-obsolete
+    sphinx-intl update -p docs/_build/gettext -d docs/locale -l zh_CN -w 0 --no-obsolete
 """
 
 import re

@@ -102,8 +102,11 @@ def test_the_site_builds_without_a_warning(language, tmp_path):
     pages = {path.relative_to(tmp_path / "site").with_suffix("").as_posix() for path in tmp_path.glob("site/**/*.html")}
     assert {page[5:-3] for page in PAGES} <= pages
     text = (tmp_path / "site" / "reference" / "train.html").read_text(encoding="utf-8")
-    assert "--train_data_dir" in text and (language == "en") == ("中文" in text)
+    other = {"en": "zh_CN", "zh_CN": "en"}[language]
+    assert "--train_data_dir" in text and f'href="../../{other}/reference/train.html"' in text
     assert ("基础模型" in text) == (language == "zh_CN")
+    unread = [name for name in pages if "**" in (tmp_path / "site" / f"{name}.html").read_text(encoding="utf-8")]
+    assert unread == [], "emphasis that was not read as such"
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from types import ModuleType
 from helpers.paths import ROOT
 
 READMES = ("README.md", "README_zh.md")
-PAGES = tuple(sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")))
+_MARKDOWN = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = tuple(page for page in _MARKDOWN if "/_build/" not in page)
 DOCUMENTS = (*READMES, "CONTRIBUTING.md", *PAGES)
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
