@@ -1,73 +1,52 @@
-"""Make pictures with learned words: embedding files + prompts -> PNG files, a contact sheet, a manifest."""
+"""Make images of learned concepts: embedding files + prompts -> PNG files, a contact sheet, a manifest."""
 
 import re
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
-from textual_inversion.cli import config_file
-from textual_inversion.cli import generation_arguments as shared
-from textual_inversion.cli.parser import OneLineParser, source_of
-from textual_inversion.settings.bounds import at_once, number
+from textual_inversion.cli.generation import infer_parser as build_parser
+from textual_inversion.cli.generation import parse_infer, with_defaults, with_recorded_source
+from textual_inversion.settings.flag import changed
+from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferSampling
+from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
-from textual_inversion.system.paths import from_root, is_demo
+from textual_inversion.system.paths import is_demo, portable
 
-
-def build_parser() -> OneLineParser:
-    """The command's flags."""
-    parser = OneLineParser(
-        prog="infer.py",
-        description="Make pictures with learned words. Without arguments: the concept that comes with the demo.",
-    )
-    config_file.add_flag(parser)
-    flag = parser.add_argument_group("what").add_argument
-    flag("--embeds", nargs="+", metavar="FILE", default=[from_root("demo/learned_embeds.pdparams")],
-         help="embedding files of this and other programs, or hub names; a prompt may hold several words")  # fmt: skip
-    flag("--prompt", nargs="+", metavar="PROMPT", help="unset: a handful that show the words off")
-    flag("--negative_prompt", default="", metavar="PROMPT", help="what the pictures should not show")
-    flag("--num_images", type=at_once, metavar="N", help="pictures per prompt; unset: 4, for the demo its own")
-    flag("--seed", type=number(int, 0, 2**64 - 1), metavar="N",
-         help="of each prompt's first picture, the next ones count on; unset: one is drawn and shown")  # fmt: skip
-    flag("--height", type=shared.pixels, metavar="PIXELS", help="a multiple of 8; unset: the model's own")
-    flag("--width", type=shared.pixels, metavar="PIXELS", help="a multiple of 8; unset: the model's own")
-    flag("--safety_checker", action="store_true", help="black out what the base model's safety checker objects to")
-    shared.add_base_model_flag(parser)
-    shared.add_sampling_flags(parser, batch_size=4, several=True)
-    flag = parser.add_argument_group("output").add_argument
-    flag("--output_dir", default="outputs", metavar="DIR", help="earlier pictures in it stay; numbers count on")
-    flag("--num_cols", type=at_once, metavar="N", help="columns of the contact sheet; unset: a row per prompt")
-    shared.add_machine_flags(parser)
-    return parser
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    args = build_parser().parse_args(argv)
-    from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
+    """Run the command; `argv` without the program's name."""
+    config = parse_infer(argv)
+    from textual_inversion.embeddings.files import base_model_of, read_concept_files
+    from textual_inversion.models.attach import attach_files
 
-    files = read_concept_files(args.embeds)
-    base_model = base_model_of(files, args.pretrained_model_name_or_path)
-    shared.settle_source(args, files)
-    shared.settle(args, is_demo=is_demo(base_model), num_images=4)
-    args.prompt = args.prompt or _showcase(files)
-    args.seed = secrets.randbelow(2**32) if args.seed is None else args.seed
-    gallery = _open_gallery(args, files, base_model)  # what cannot be written is better told before the wait
+    files = read_concept_files(config.images.embeds)
+    base_model = base_model_of(files, config.base_model.pretrained_model_name_or_path)
+    config = with_recorded_source(config, [file.run for file in files])
+    config = with_defaults(config, is_demo=is_demo(base_model), num_images=4)
+    seed = secrets.randbelow(2**32) if config.images.seed is None else config.images.seed
+    config = changed(config, prompt=config.images.prompt or _showcase(files), seed=seed)
+    gallery = _open_gallery(config.output.output_dir, files, base_model)  # a folder that refuses is told at once
 
-    prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
+    prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.precision import check_device, lower
 
-    args.device = select_device(args.device)
-    check_device(args.mixed_precision, args.device)
-    model = load_base_model(base_model, tokenizer_name=args.tokenizer_name, **source_of(args))
+    check_device(config.machine.mixed_precision, select_device(config.machine.device))
+    source = source_of(config.base_model, config.base_model.hub_token)
+    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source)
     attach_files(model, files)
-    lower(model, args.mixed_precision)
-    words = [word for file in files for word in file.words]
-    for note in notes(model, words, args.prompt, args.negative_prompt):
+    lower(model, config.machine.mixed_precision)
+    tokens = [token for file in files for token in file.placeholder_tokens]
+    for note in notes(model, tokens, config.images.prompt, config.images.negative_prompt):
         print(f"note: {note}", file=sys.stderr)
-    _make_pictures(args, model, gallery)
+    _make_images(config, model, gallery)
 
 
 def _showcase(files) -> list[str]:
@@ -75,94 +54,93 @@ def _showcase(files) -> list[str]:
     from textual_inversion.generation.eval_prompts import showcase
     from textual_inversion.settings.choices import PROPERTIES
 
-    words = {word: file.kind(word) for file in files for word in file.words}
+    kinds = {token: file.learnable_property(token) for file in files for token in file.placeholder_tokens}
     language = files[0].language
-    return showcase(words, {kind: plain_template(kind, language) for kind in PROPERTIES}, language)
+    return showcase(kinds, {kind: plain_template(kind, language) for kind in PROPERTIES}, language)
 
 
-def _open_gallery(args, files, base_model: str):
+def _open_gallery(output_dir: str, files, base_model: str):
     from textual_inversion.generation.gallery import Gallery
-    from textual_inversion.system.paths import portable
+    from textual_inversion.system.output_folder import make_output_folder
     from textual_inversion.system.provenance import git_revision, versions
-    from textual_inversion.training.outputs import make_output_folder
 
-    embeds = [{"file": portable(str(file.path)), "words": file.words, "sha256": file.sha256} for file in files]
+    embeds = [
+        {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256} for file in files
+    ]
     settings = {
         "base_model": portable(base_model),
         "embeds": embeds,
         "versions": versions(),
         "git_revision": git_revision(),
     }
-    return Gallery(make_output_folder(args.output_dir), settings)
+    return Gallery(make_output_folder(output_dir), settings)
 
 
-def notes(model, words: list[str], prompts: list[str], negative_prompt: str) -> list[str]:
-    """What the user should know before the pictures are made: words that are not there, text that is not read."""
+def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str) -> list[str]:
+    """What the user should know before the images are made: unknown placeholder tokens, text that is not read."""
     from textual_inversion.models.prompt_encoder import cut_notes
 
     encode_ids = model.text_encoders[0].encode_ids
-    listed, found = ", ".join(words), []
+    listed, found = ", ".join(tokens), []
     for prompt in dict.fromkeys(prompts):
-        unknown = [word for word in re.findall(r"<[^<>\s]+>", prompt) if word not in encode_ids.placeholders]
-        bare = [word for word in words if word.strip("<>") in prompt.split() and word not in prompt]
+        unknown = [token for token in re.findall(r"<[^<>\s]+>", prompt) if token not in encode_ids.placeholders]
+        bare = [token for token in tokens if token.strip("<>") in prompt.split() and token not in prompt]
         if unknown:
-            found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; learned words: {listed}")
+            found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
         elif not encode_ids.holds_placeholder(prompt):
-            found.append(f"{prompt!r} holds no learned word; there are: {listed}")
+            found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 
 
-def _requests(args) -> list:
-    """The pictures to make: for each prompt, each guidance and each number of steps, `num_images` seeds."""
+def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
+    """The images to make: for each prompt, each guidance and each number of steps, `num_images` seeds."""
     from textual_inversion.generation.generate import ImageRequest
 
-    scales, steps = shared.scanned(args.guidance_scale), shared.scanned(args.num_inference_steps)
     return [
-        ImageRequest(prompt, (args.seed + i) % 2**64, args.negative_prompt, scale, count)
-        for prompt, scale, count in product(args.prompt, scales, steps)
-        for i in range(args.num_images)
+        ImageRequest(prompt, (images.seed + i) % 2**64, images.negative_prompt, scale, steps)
+        for prompt, scale, steps in product(images.prompt, sampling.guidance_scale, sampling.num_inference_steps)
+        for i in range(images.num_images)
     ]
 
 
-def _make_pictures(args, model, gallery) -> None:
-    """Generate, save each picture as soon as it is there, and write sheet and manifest even when interrupted."""
+def _make_images(config: InferConfig, model, gallery) -> None:
+    """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
     from textual_inversion.generation.generate import generate_each, total_steps
     from textual_inversion.system.progress import Progress, duration
 
-    requests = _requests(args)
+    requests = _requests(config.images, config.sampling)
     begun, made = time.monotonic(), {}
-    pipeline = model.pipeline(args.scheduler, with_safety_checker=args.safety_checker)
-    if args.safety_checker and getattr(pipeline, "safety_checker", None) is None:
+    pipeline = model.pipeline(config.sampling.scheduler, with_safety_checker=config.images.safety_checker)
+    if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
         print("note: this base model comes without a safety checker; nothing is checked", file=sys.stderr)
-    size = dict(height=args.height, width=args.width)
+    size = dict(height=config.images.height, width=config.images.width)
     try:
         with Progress(total_steps(requests), description="denoising step") as progress:
             for position, image in generate_each(
-                model, requests, batch_size=args.batch_size, progress=progress, pipeline=pipeline, **size
+                model, requests, batch_size=config.sampling.batch_size, progress=progress, pipeline=pipeline, **size
             ):
                 gallery.save(position, image, _facts(requests[position], model, pipeline, image))
                 made[position] = image
     finally:
         images = [made[position] for position in sorted(made)]
-        if images:  # else nothing is there to list, and the last run's sheet stays
-            gallery.finish(images, args.num_cols or _columns(args.num_images, len(requests)))
+        if images:  # else there is nothing to list, and the last run's sheet stays
+            columns = config.output.num_cols or _columns(config.images.num_images, len(requests))
+            gallery.finish(images, columns)
     print(
-        f"{len(images)} pictures in {duration(time.monotonic() - begun)} min, seeds from {args.seed}: "
+        f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"
     )
 
 
 def _columns(num_images: int, num_requests: int) -> int:
-    """A row for each prompt and setting; where each has one picture only, a rectangle."""
+    """A row for each prompt and setting; where each has one image only, a rectangle."""
     return num_images if num_images > 1 else max(1, round(num_requests**0.5 + 0.5))
 
 
-def _facts(request, model, pipeline, image) -> dict:
-    """What one picture was made with."""
-    from textual_inversion.system.paths import portable
-
+def _facts(request, model, pipeline, image) -> dict[str, Any]:
+    """What one image was made with."""
     facts = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,

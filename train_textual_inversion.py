@@ -1,12 +1,12 @@
-"""Teach a frozen Stable Diffusion model a new word from a few pictures: Textual Inversion, arXiv 2208.01618.
+"""Teach a frozen Stable Diffusion model a concept from a few images: Textual Inversion, arXiv 2208.01618.
 
     python -u train_textual_inversion.py                                  the demo, in minutes on a laptop
     python -u train_textual_inversion.py --pretrained_model_name_or_path MODEL --train_data_dir DIR …
     python -u -m paddle.distributed.launch --gpus 0,1,2,3 train_textual_inversion.py …
 
-The new word has N rows of width D in the text encoder's embedding table, and they are the only parameters: everything
-else is frozen. `make_denoising_loss` and `train` below are the whole method; `set_up` makes what it needs and `finish`
-writes the results.
+The concept has N embedding vectors of width D beside the text encoder's embedding table. They are the only trainable
+parameters: everything else is frozen. `make_denoising_loss` and `train` below are the whole method; `set_up` makes what
+it needs and `finish` writes the results.
 
 Imports of the library stand inside the functions, so that `--help` answers at once and threads are set before paddle
 is imported.
@@ -15,334 +15,351 @@ is imported.
 import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from textual_inversion.cli.train_arguments import parse_arguments, settle_steps
-from textual_inversion.distributed.liveness import Peers
+from textual_inversion.cli.train import build_parser, parse
+from textual_inversion.distributed.peers import Peers
+from textual_inversion.settings.flag import all_flags, changed, values_of
+from textual_inversion.settings.shared import source_of
+from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.environment import prepare_environment
 from textual_inversion.system.errors import run_command
-from textual_inversion.system.progress import print_line
 from textual_inversion.system.signals import Signals
 from textual_inversion.system.timing import Phases
 
+if TYPE_CHECKING:
+    from textual_inversion.data.dataset import ReadImages
+    from textual_inversion.data.sampler import SampleStream
+    from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
+    from textual_inversion.training.validation import Painter
 
-@dataclass
-class Run:
-    """What a run works with.
-
-    Attributes:
-        ranks: this process among its peers.
-        folder: where everything is written.
-        model: the frozen base model.
-        concepts: the new words.
-        learned: embeddings that the new words start from.
-        start: text encoder name -> what the rows started from, float32 [N, D].
-        embeddings: text encoder name -> ConceptEmbedding, whose `rows` are trained.
-        images: what each training image shows, and with which sentences; in the order of the concepts.
-        shapes: what (height, width) the training images are brought to, by bucket.
-        pixels: the training images, float32 [3, H, W] in [-1, 1].
-        cache: the VAE's posteriors of the training images.
-        masks: which places of the training images count; None: all.
-        samples: the stream of training samples.
-        phases: seconds per phase.
-        figures: what the run measured, for run.json and the last lines.
-        stop: whether a signal has asked for the end.
-        resumed: the checkpoint that the run goes on from, or None.
-        settings: what decides the course of the run, for its checkpoints.
-        history: from which steps the run went on, and what had changed.
-        kept: what else checkpoints hold, by name: whatever has `state()` and `restore()`.
-    """
-
-    ranks: Any
-    folder: Path
-    model: Any = None
-    concepts: list = field(default_factory=list)
-    learned: list = field(default_factory=list)
-    start: dict = field(default_factory=dict)
-    embeddings: dict = field(default_factory=dict)
-    images: list = field(default_factory=list)
-    shapes: list = field(default_factory=list)
-    pixels: list = field(default_factory=list)
-    cache: Any = None
-    masks: Any = None
-    samples: Any = None
-    phases: Phases = field(default_factory=Phases)
-    figures: dict = field(default_factory=dict)
-    stop: Signals = field(default_factory=Signals)
-    resumed: Any = None
-    settings: dict = field(default_factory=dict)
-    history: list = field(default_factory=list)
-    kept: dict = field(default_factory=dict)
-
-    @property
-    def parameters(self) -> list:
-        """The rows of all text encoders: for each encoder, one parameter per concept."""
-        return [part for embedding in self.embeddings.values() for part in embedding.parts]
-
-    def parameters_of(self, concepts: set[int]) -> list:
-        """The rows of some concepts, named by their places, in all text encoders."""
-        return [embedding.parts[place] for embedding in self.embeddings.values() for place in sorted(concepts)]
-
-    def rows(self) -> dict:
-        """Text encoder name -> the rows as they are now, float32 [N, D]."""
-        return {name: embedding.rows.numpy() for name, embedding in self.embeddings.items()}
-
-    def mask(self, batch):
-        """float32 [B, 1, H, W], the weight of every place of a batch's latents in the loss; None: all alike."""
-        from textual_inversion.system.device import to_device
-
-        return None if self.masks is None else to_device(self.masks.weights(batch))
-
-    def say(self, line: str) -> None:
-        """Print a line, on the main process only."""
-        if self.ranks.is_main:
-            print_line(line)
+__all__ = ["build_parser", "main", "make_denoising_loss", "train"]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     with Signals() as stop, Peers() as peers, ExitStack() as held:
-        args = parse_arguments(argv)
-        run = set_up(args, stop, peers, held)
-        train(args, run)
-        finish(args, run)
-    run.ranks.leave()
+        config, run = set_up(parse(argv), stop, peers, held)
+        train(config, run)
+        finish(config, run)
+    run.context.ranks.leave()
 
 
 # ------------------------------------------------------------------------------------------------------- set-up
 
 
-def set_up(args, stop: Signals, peers: Peers, held: ExitStack) -> Run:
-    """Load the base model, add the new word to it, and encode the training images.
+def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) -> tuple[TrainConfig, "Run"]:
+    """Load the base model, give it the concepts, and encode the training images.
 
     Args:
         held: takes what is to be given back at the end of the run.
+
+    Returns:
+        The settings, with everything filled in that was drawn or counted, and the run.
     """
     phases = Phases()
     with phases("starting"):
-        run = start(args, stop, peers, held, phases)
+        context = start(config, stop, peers, held, phases)
 
         from textual_inversion.data.dataset import encode_images, read_images
-        from textual_inversion.training import results, resume
+        from textual_inversion.training import course, finish, resume
+        from textual_inversion.training.state import Run
+        from textual_inversion.training.step_plan import plan_steps
 
-        resume.find(args, run)
+        record = resume.find(config.saving, context)
     with phases("images"):
-        pictures, masks = read_images(args, run)
-    settle_steps(args, len(pictures), run.ranks.world_size)
-    resume.compare_data(args, run, pictures, masks)
+        read = read_images(config.concepts, config.images, config.prompts, config.base_model.language, context.say)
+    config, plan = plan_steps(config, len(read.images), context.ranks.world_size)
+    config = with_seed(config, record, context)
+    allow = {"allow_changes": config.saving.allow_changed_settings}
+    resume.compare(record, course.course_of_settings(config, plan) | course.course_of_data(read), context, **allow)
+    resume.check_length(record, plan.steps)
     with phases("base model"):
-        load_model(args, run, pictures)
-        resume.compare_model(args, run)
+        config, model, vectors, learned = load_model(config, context, read)
+        size = (config.images.height, config.images.width)
+        own = course.course_of_model(model, learned, size, read.distinct_prompts)
+        resume.compare(record, own, context, **allow)
+        record.course["--seed"] = config.training.seed
     with phases("images"):
-        encode_images(args, run, pictures, masks)
-        plan_samples(args, run)
-    results.begin(args, run)
-    return run
+        data = encode_images(read, model, config.images, size, keep_vae=keeps_vae(config), say=context.say)
+        samples = plan_samples(config, model, vectors, data, plan.global_batch)
+    run = Run(context, record, model, vectors, data, samples, plan)
+    finish.begin(config, run)
+    return config, run
 
 
-def start(args, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) -> Run:
-    """Import paddle, meet the other processes, take the output folder, and say how the run begins."""
+def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) -> "RunContext":
+    """Import paddle, meet the other processes, lock the output folder, and say how the run begins."""
+    machine, saving = config.machine, config.saving
     with stop.held_back():
-        environment = prepare_environment(args.num_threads, allow_tf32=args.allow_tf32)
+        environment = prepare_environment(machine.num_threads, allow_tf32=machine.allow_tf32)
 
     from textual_inversion.distributed import consistency, ranks
     from textual_inversion.models import precision
     from textual_inversion.sharing import upload
     from textual_inversion.system.environment import select_device
+    from textual_inversion.system.output_folder import make_output_folder
     from textual_inversion.system.output_lock import locked
-    from textual_inversion.training import outputs
+    from textual_inversion.training.state import RunContext
 
     peers.wait_for_all()
     with stop.held_back():
-        ranks = ranks.start(peers, consistency.of_program(args))
-    device = select_device(args.device)
-    precision.check_device(args.mixed_precision, device)
-    folder = Path(args.output_dir)
-    if ranks.is_main:
-        held.enter_context(locked(outputs.make_output_folder(args.output_dir)))
+        joined = ranks.start(peers, consistency.of_program(settings_to_agree_on(config)))
+    device = select_device(machine.device)
+    precision.check_device(machine.mixed_precision, device)
+    if joined.is_main:
+        held.enter_context(locked(make_output_folder(saving.output_dir)))
     else:
         stop.advice = None  # one process tells
-    run = Run(ranks, folder, phases=phases, stop=stop)
-    run.say(f"device {device}, {environment}, {ranks.world_size} process(es)")
-    if args.push_to_hub and ranks.is_main:
-        upload.check_login(args.hub_token)
-    if args.config and "output_dir" not in args.explicit:
-        run.say(f"settings of {args.config}; this run is written to {folder}")
-    if args.demo and args.demo_defaults:
-        settings = " ".join(f"--{name} {value}" for name, value in args.demo_defaults.items())
-        run.say(f"the demo's own defaults: {settings}")
-    return run
+    context = RunContext(joined, Path(saving.output_dir), stop, phases)
+    context.say(f"device {device}, {environment}, {joined.world_size} process(es)")
+    if config.hub.push_to_hub and joined.is_main:
+        upload.check_login(config.hub.hub_token)
+    if config.file.config and "output_dir" not in config.given:
+        context.say(f"settings of {config.file.config}; this run is written to {context.folder}")
+    if config.demo and config.demo_defaults:
+        settings = " ".join(f"--{name} {value}" for name, value in config.demo_defaults.items())
+        context.say(f"the demo's own defaults: {settings}")
+    return context
 
 
-def load_model(args, run: Run, pictures: list) -> None:
-    """Load and freeze the base model, and add the new words to it."""
-    from textual_inversion.cli.parser import source_of
-    from textual_inversion.data import sampler
-    from textual_inversion.generation.generate import image_size
+def settings_to_agree_on(config: TrainConfig) -> dict:
+    """What must be the same in all processes: name as in messages -> value."""
+    flags, values = all_flags(TrainConfig), values_of(config)
+    settings = {f"--{name}": values[name] for name, flag in flags.items() if flag.same_everywhere}
+    settings["--resume_from_checkpoint"] = config.saving.resume_from_checkpoint is not None  # rank 0 says which
+    return settings | {"the demo": config.demo, "the validation prompts": config.validation_prompts}
+
+
+def with_seed(config: TrainConfig, record: "Record", context: "RunContext") -> TrainConfig:
+    """The settings with their seed: the user's, the resumed checkpoint's, or one that is drawn."""
+    from textual_inversion.data.sampler import draw_seed
+    from textual_inversion.training.resume import recorded_seed
+
+    seed = config.training.seed
+    seed = recorded_seed(record) if seed is None else seed
+    return changed(config, seed=context.ranks.broadcast(draw_seed() if seed is None else seed))
+
+
+def load_model(config: TrainConfig, context: "RunContext", read: "ReadImages") -> tuple:
+    """Load and freeze the base model, and give it the concepts.
+
+    Returns:
+        The settings with the images' size and the initializers filled in; the base model; the vectors; the learned
+        embeddings that they start from.
+    """
+    from textual_inversion.embeddings.files import read_initializer_embeds
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
+    from textual_inversion.training.best_step import check_judge
+    from textual_inversion.training.initialization import add_concepts
+    from textual_inversion.training.nearest_words import with_nearest_words
+    from textual_inversion.training.validation import prompt_notes
+
+    settings, token = config.base_model, config.hub.hub_token
+    name, source = settings.pretrained_model_name_or_path, source_of(settings, token)
+    if context.ranks.is_main:
+        resolve(name, **source)  # one process fetches, the others find it
+    context.ranks.wait()
+    with context.stop.held_back():
+        importlib.import_module("ppdiffusers")
+    model = load_base_model(name, tokenizer_name=settings.tokenizer_name, **source)
+    images = config.images
+    height, width = model.image_size(images.height or images.resolution, images.width or images.resolution)
+    concepts = config.concepts
+    if context.ranks.is_main:
+        own = [read.of_concept(index) for index in range(len(concepts))]
+        concepts = with_nearest_words(concepts, own, model, config.validation.clip_model, context.say)
+    concepts = context.ranks.broadcast(concepts)
+    if config.concept.initializer_token is not None:
+        config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
+    learned = read_initializer_embeds(config.concept.initializer_embeds, token=token)
+    vectors = add_concepts(concepts, model, learned, config.training.seed, read, context.say)
+    for note in prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens):
+        context.say(f"note: {note}")
+    check_judge(config.validation, config.validation_prompts, model, vectors)
+    config = changed(config, height=height, width=width)
+    spare(config, model, context)
+    context.say(f"{sum(int(p.size) for p in vectors.parameters)} trainable parameters, seed {config.training.seed}")
+    return config, model, vectors, learned
+
+
+def spare(config: TrainConfig, model, context: "RunContext") -> None:
+    """Lower the precision and save memory as far as the settings ask for, and say what the base model is."""
     from textual_inversion.models.memory import low_memory_line, save_memory, work_in_parts
     from textual_inversion.models.precision import lower
     from textual_inversion.system.paths import portable
-    from textual_inversion.training.best_step import check_judge
-    from textual_inversion.training.new_words import add_words, find_initializers
 
-    if run.ranks.is_main:
-        resolve(args.pretrained_model_name_or_path, **source_of(args))  # one process fetches, the others find it
-    run.ranks.wait()
-    with run.stop.held_back():
-        importlib.import_module("ppdiffusers")
-    model = load_base_model(args.pretrained_model_name_or_path, tokenizer_name=args.tokenizer_name, **source_of(args))
-    args.height, args.width = image_size(model, args.height or args.resolution, args.width or args.resolution)
-    args.seed = run.ranks.broadcast(sampler.draw_seed() if args.seed is None else args.seed)
-    run.model = model
-    find_initializers(args, run, pictures)
-    add_words(args, run)
-    check_judge(args, run)
-    lower(model, args.mixed_precision)
-    efficient = args.enable_xformers_memory_efficient_attention
-    save_memory(model, gradient_checkpointing=args.gradient_checkpointing, efficient_attention=efficient)
-    if args.low_memory:
-        run.say(low_memory_line(args, work_in_parts(model, has_efficient_attention=efficient)))
-    size = f"{args.width}x{args.height} pixels"
-    in_type = "" if args.mixed_precision == "no" else f", U-Net and text encoders in {args.mixed_precision}"
-    run.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen{in_type}")
-    run.say(f"{sum(int(rows.size) for rows in run.parameters)} numbers to train, seed {args.seed}")
+    machine, training = config.machine, config.training
+    lower(model, machine.mixed_precision)
+    efficient = machine.enable_xformers_memory_efficient_attention
+    save_memory(model, gradient_checkpointing=machine.gradient_checkpointing, efficient_attention=efficient)
+    if machine.low_memory:
+        in_parts = work_in_parts(model, has_efficient_attention=efficient)
+        batch, accumulation = training.train_batch_size, training.gradient_accumulation_steps
+        context.say(low_memory_line(batch, accumulation, in_parts, keep_vae=keeps_vae(config)))
+    size = f"{config.images.width}x{config.images.height} pixels"
+    low = machine.mixed_precision
+    in_type = "" if low == "no" else f", U-Net and text encoders in {low}"
+    context.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen{in_type}")
 
 
-def plan_samples(args, run: Run) -> None:
-    """Say what each training sample will be."""
+def keeps_vae(config: TrainConfig) -> bool:
+    """Whether the VAE stays in memory between the times at which it is used."""
+    from textual_inversion.models import memory
+
+    crops, draws = config.images.resize_mode == "random_crop", bool(config.validation_prompts)
+    return memory.keeps_vae(random_crops=crops, draws=draws, low_memory=config.machine.low_memory)
+
+
+def plan_samples(config: TrainConfig, model, vectors: "ConceptVectors", data, global_batch: int) -> "SampleStream":
+    """What each training sample will be: a pure function of the seed, the step and its index in the global batch."""
     from textual_inversion.data.sampler import SampleStream
     from textual_inversion.data.vector_augmentation import make_plan
     from textual_inversion.training.loss import timestep_range
 
-    alphas_cumprod = run.model.noise_scheduler.alphas_cumprod
-    plan = make_plan(args, {concept.placeholder_token: concept.num_vectors for concept in run.concepts})
-    # Where a caption names another new word too, that word is read and not learned from.
-    held_still, words = run.model.text_encoders[0].encode_ids.held_still, [c.placeholder_token for c in run.concepts]
-    prompts = [tuple(held_still(prompt, words[image.concept]) for prompt in image.prompts) for image in run.images]
-    images = tuple(replace(image, prompts=own) for image, own in zip(run.images, prompts, strict=True))
-    buckets = [image.bucket for image in run.images]
-    run.samples = SampleStream(
-        seed=args.seed,
-        images=images,
-        latent_shapes=tuple(run.cache.shape_of(buckets.index(bucket)) for bucket in range(len(run.shapes))),
-        global_batch=args.global_batch,
+    alphas_cumprod, objective = model.noise_scheduler.alphas_cumprod, config.objective
+    counts = {concept.placeholder_token: concept.num_vectors for concept in vectors.concepts}
+    plan = make_plan(config.prompts, counts, config.training.max_train_steps)
+    timesteps = (objective.min_timestep, objective.max_timestep)
+    return SampleStream(
+        seed=config.training.seed,
+        images=data.images,
+        latent_shapes=data.latent_shapes,
+        global_batch=global_batch,
+        # Where a caption names another concept too, that one is read and not learned from.
+        placeholders=tuple(vectors.tokens),
         num_train_timesteps=len(alphas_cumprod),
-        timestep_range=timestep_range(alphas_cumprod, run.model.prediction_type, args.min_timestep, args.max_timestep),
-        flip_p=args.flip_p,
+        timestep_range=timestep_range(alphas_cumprod, model.prediction_type, *timesteps),
+        flip_p=config.images.flip_p,
         vary=plan if plan.varies else None,
-        stratified=args.timestep_sampling == "stratified",
-        antithetic=args.antithetic_noise,
+        stratified=objective.timestep_sampling == "stratified",
+        antithetic=objective.antithetic_noise,
     )
 
 
 # ------------------------------------------------------------------------------------------------------ training
 
 
-def make_denoising_loss(args, run: Run) -> Callable:
+def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     """What training minimises: a function of a micro-batch of B samples that returns a scalar."""
     from textual_inversion.models.unet_forward import make_predictor
     from textual_inversion.system.device import to_device
     from textual_inversion.training import loss as objective
     from textual_inversion.training.regularizers import make_regularizer
 
-    model = run.model
+    model, data, settings = run.model, run.data, config.objective
     alphas_cumprod, kind = model.noise_scheduler.alphas_cumprod, model.prediction_type  # (T,)
-    weighting, loss_kind = (args.snr_gamma, args.debiased_estimation_loss), (args.loss_type, args.huber_c)
-    regularizer = make_regularizer(args, model, run.embeddings, run.concepts)
-    predict = make_predictor(model, compiled=args.compile)
+    weighting = (settings.snr_gamma, settings.debiased_estimation_loss)
+    loss_kind = (settings.loss_type, settings.huber_c)
+    regularizer = make_regularizer(config.regularizers, model, run.vectors)
+    predict = make_predictor(model, compiled=config.machine.compile)
 
     def denoising_loss(batch):
-        latents = run.cache.sample(batch)  # (B, C, H, W)
+        latents = data.latents.sample(batch)  # (B, C, H, W)
         timesteps = to_device(batch.timesteps)  # (B,)
         noise, shift, perturbation = map(
             to_device, (batch.noise, batch.offset_noise, batch.perturbation)
         )  # (B, C, H, W), (B, C, 1, 1), (B, C, H, W)
-        noise = objective.offset_noise(noise, shift, args.noise_offset)
-        input_noise = objective.perturbed_noise(noise, perturbation, args.input_perturbation)
+        noise = objective.offset_noise(noise, shift, settings.noise_offset)
+        input_noise = objective.perturbed_noise(noise, perturbation, settings.input_perturbation)
         noisy_latents = objective.add_noise(latents, input_noise, alphas_cumprod, timesteps)  # (B, C, H, W)
 
-        # The only path by which the rows act: prompt -> rows -> text encoder -> U-Net.
-        size = run.shapes[batch.bucket]  # (height, width), of which SDXL is told
-        prompts = model.encode_prompts(batch.prompts, batch.vectors, size)  # hidden states (B, L, D)
+        # The only path by which the vectors act: prompt -> vectors -> text encoder -> U-Net.
+        size = data.shapes[batch.bucket]  # (height, width), which SDXL is told
+        prompts = model.encode_prompts(batch.prompts, batch.readings, size)  # hidden states (B, L, D)
         prediction = predict(noisy_latents, timesteps, prompts)  # the U-Net's, (B, C, H, W)
 
         target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
         weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
-        loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=run.mask(batch))
-        return loss + regularizer.penalty(batch.prompts, batch.vectors, prompts.hidden_states)
+        loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=data.mask(batch))
+        return loss + regularizer.penalty(batch.prompts, batch.readings, prompts.hidden_states)
 
     return denoising_loss
 
 
-def train(args, run: Run) -> None:
-    """Textual Inversion: minimise the denoising loss over the new rows, everything else held still."""
+def train(config: TrainConfig, run: "Run") -> None:
+    """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen."""
     import paddle
 
-    from textual_inversion.training import resume
     from textual_inversion.training.averaging import RowAverage
-    from textual_inversion.training.callbacks import Watch
+    from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
     from textual_inversion.training.loss_scale import LossScale
-    from textual_inversion.training.optimizer import make_optimizer
+    from textual_inversion.training.optimizer import make_optimizer, make_schedule
+    from textual_inversion.training.resume import TrainingState
     from textual_inversion.training.step_guard import StepGuard
 
-    ranks, accumulation = run.ranks, args.gradient_accumulation_steps
-    optimizer, schedule = make_optimizer(args, run.parameters)
-    denoising_loss = make_denoising_loss(args, run)
-    loss_scale = LossScale(enabled=args.mixed_precision == "fp16")
-    guard = StepGuard(optimizer, run.parameters, args.max_skipped_steps, loss_scale)
-    average = RowAverage(run.parameters, args.average_last_steps, args.max_train_steps)
-    gradients = GradientSum(run.parameters, ranks, accumulation)
-    run.kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
-    first_step = resume.restore(run, optimizer, schedule)
-    with run.phases("training"):  # where sums are to be made exact, a look at how large gradients are
-        first = run.samples.micro_batches(0, 0, ranks.world_size, accumulation)
+    context, parameters, samples, steps = run.context, run.vectors.parameters, run.samples, run.plan.steps
+    ranks, accumulation = context.ranks, config.training.gradient_accumulation_steps
+    schedule = make_schedule(config.training, steps, run.plan.peak_learning_rate)
+    optimizer = make_optimizer(config.optimizer, schedule, parameters)
+    denoising_loss = make_denoising_loss(config, run)
+    loss_scale = LossScale(enabled=config.machine.mixed_precision == "fp16")
+    guard = StepGuard(optimizer, parameters, config.training.max_skipped_steps, loss_scale)
+    average = RowAverage(parameters, config.optimizer.average_last_steps, steps)
+    gradients = GradientSum(parameters, ranks, accumulation)
+    kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
+    state = TrainingState(run.vectors, optimizer, kept)
+    first_step = state.restore(run.record.resumed, schedule)
+    if run.record.resumed is not None:
+        context.say(f"resuming {run.record.resumed.folder}, after step {first_step}")
+    with context.phases("training"):  # where sums are to be made exact, a look at how large gradients are
+        first = samples.micro_batches(0, 0, ranks.world_size, accumulation)
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
-    with run.phases("training"), Watch(args, run, optimizer, guard) as watch:
-        for step in range(first_step, args.max_train_steps):
+    callbacks = make_callbacks(config, run, state, guard, make_painter(config, run))
+    with context.phases("training"), callbacks:
+        for step in range(first_step, steps):
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches.
-            for batch in run.samples.micro_batches(step, ranks.rank, ranks.world_size, accumulation):
+            for batch in samples.micro_batches(step, ranks.rank, ranks.world_size, accumulation):
                 loss = denoising_loss(batch)
                 loss_scale.scaled(loss).backward()
                 gradients.collect()
                 loss_sum = loss_sum + loss.detach() / accumulation
 
             gradients.add_up()  # to the same bits, whichever ranks the micro-batches are on
-            guard.spoil(loss_sum)  # a loss that is no number shows in the gradient, which all ranks will see
-            gradients.exchange(run.stop)
-            guard.step(run.parameters_of(run.samples.words_in(step)))  # or skips it
+            guard.spoil(loss_sum)  # a loss that is not finite shows in the gradient, which all ranks will see
+            gradients.exchange(context.stop)
+            guard.step(run.vectors.parameters_of(samples.words_in(step)))  # or skips it
             average.after_step(step + 1)
-            watch.after_step(step + 1, loss_sum, optimizer.get_lr())
+            callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()
+
+
+def make_painter(config: TrainConfig, run: "Run") -> "Painter":
+    """What draws validation images, and before and after."""
+    from textual_inversion.training.validation import Painter
+
+    size = (config.images.height, config.images.width)
+    return Painter(run.model, run.context, size, one_by_one=config.machine.low_memory, keep_vae=keeps_vae(config))
 
 
 # ------------------------------------------------------------------------------------------------------- results
 
 
-def finish(args, run: Run) -> None:
+def finish(config: TrainConfig, run: "Run") -> None:
     """Write the final files, the saved pipeline and the overview, which all ranks draw, and say what was made.
 
     Raises:
-        OutputError: something could not be written. All the rest is, and the rows are, if need be elsewhere.
+        OutputError: something could not be written. All the rest is, and the vectors are, if need be elsewhere.
     """
+    from demo.shipped import fresh_drawings
     from textual_inversion.embeddings.file_names import FINAL_NAME
     from textual_inversion.sharing import upload
-    from textual_inversion.training.results import write_results
-    from textual_inversion.training.saving import unsaved
+    from textual_inversion.training.artifacts import unsaved
+    from textual_inversion.training.finish import write_results
 
-    failures = write_results(args, run)
-    run.ranks.wait()
+    context, hub = run.context, config.hub
+    failures = write_results(config, run, make_painter(config, run), fresh_drawings)
+    context.ranks.wait()
     if failures:
-        raise unsaved(failures, run.folder / FINAL_NAME)
+        raise unsaved(failures, context.folder / FINAL_NAME)
     # Last of all: an upload that fails ends the command, and nobody waits for it.
-    if args.push_to_hub and run.ranks.is_main:
-        whole = {"whole_pipeline": args.hub_whole_pipeline}
-        run.say(f"uploaded to {upload.upload(run.folder, args.hub_model_id, args.hub_token, **whole)}")
+    if hub.push_to_hub and context.ranks.is_main:
+        whole = {"whole_pipeline": hub.hub_whole_pipeline}
+        context.say(f"uploaded to {upload.upload(context.folder, hub.hub_model_id, hub.hub_token, **whole)}")
 
 
 if __name__ == "__main__":

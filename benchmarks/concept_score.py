@@ -10,11 +10,11 @@ from benchmarks.machine import ROOT
 from demo.shipped import fresh_drawings
 from textual_inversion.cli.parser import demo_defaults
 from textual_inversion.data.images import find_images, fit, load_image
-from textual_inversion.embeddings.files import attach_files, read_concept_files
-from textual_inversion.evaluation import metrics
+from textual_inversion.embeddings.files import read_concept_files
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
-from textual_inversion.evaluation.scoring import Protocol, ceiling
+from textual_inversion.evaluation.scoring import Protocol, ceiling, mean_cosine, share_of_the_way
 from textual_inversion.generation.generate import generate
+from textual_inversion.models.attach import attach_files
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.settings.choices import GENERIC_WORDS
 from textual_inversion.system.paths import DEMO_MODEL
@@ -54,9 +54,9 @@ class ConceptScorer:
         """The share of the way of an embedding file's only word."""
         file = read_concept_files([path])[0]
         attach_files(self.model, [file])
-        return metrics.share_of_the_way(self._baseline, self._likeness(file.words[0]), self._ceiling)
+        return share_of_the_way(self._baseline, self._likeness(file.placeholder_tokens[0]), self._ceiling)
 
     def _likeness(self, word: str) -> float:
         requests = self._protocol.requests(word)[: self._protocol.num_images]
         images = generate(self.model, requests, batch_size=self._protocol.batch_size)
-        return metrics.mean_cosine(self.clip.image_features(images), self._training)
+        return mean_cosine(self.clip.image_features(images), self._training)

@@ -36,7 +36,13 @@ class Floor:
         """With the modules, rows, prompts and shapes of a training run; for models with one text encoder."""
         (encoder,) = run.model.text_encoders
         batch = run.samples.batch(0, range(args.train_batch_size))
-        return cls(encoder.layer, run.model.unet, run.parameters, encoder.encode_ids(batch.prompts), batch.noise)
+        return cls(
+            encoder.layer,
+            run.model.unet,
+            run.parameters,
+            encoder.encode_ids(batch.prompts, batch.readings),
+            batch.noise,
+        )
 
     def run(self) -> float:
         """One pass; returns the norm of the rows' gradient and clears it."""

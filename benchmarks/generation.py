@@ -79,9 +79,9 @@ def measure(model, args) -> dict[tuple[str, float], list[float]]:
 
 def jobs(model, args, guidance: float) -> dict[str, Callable[[], object]]:
     """What is timed; each makes the same number of pictures from the same prompts."""
-    from textual_inversion.generation.generate import ImageRequest, batches, generate, image_size
+    from textual_inversion.generation.generate import ImageRequest, batches, generate
 
-    height, width = image_size(model, args.resolution, args.resolution)
+    height, width = model.image_size(args.resolution, args.resolution)
     requests = [
         ImageRequest(PROMPTS[i % 2], i, guidance_scale=guidance, num_inference_steps=args.denoising_steps)
         for i in range(args.pictures)

@@ -60,6 +60,12 @@ def _complete(app, docname: str, source: list[str]) -> None:
     source[0] = re.sub(r"\]\(((?:\.\./)+(?:benchmarks|demo)/\w+\.md)\)", r"](path:\1)", text)
 
 
+def _pages_with_flags(app, env, added, changed, removed) -> list[str]:
+    """These are read anew in every build: what they say is in the code."""
+    return [f"reference/{command}" for command in flags.PARSERS if f"reference/{command}" in env.found_docs]
+
+
 def setup(app) -> None:
     """Called by Sphinx."""
+    app.connect("env-get-outdated", _pages_with_flags)
     app.connect("source-read", _complete)

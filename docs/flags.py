@@ -13,21 +13,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # The one place that says where the parsers are.
-import infer  # noqa: E402
-import score  # noqa: E402
-from textual_inversion.cli import train_arguments  # noqa: E402
+from textual_inversion.cli import generation, train  # noqa: E402
 from textual_inversion.cli.parser import demo_defaults  # noqa: E402
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
-    "train": train_arguments.build_parser,
-    "infer": infer.build_parser,
-    "score": score.build_parser,
+    "train": train.build_parser,
+    "infer": generation.infer_parser,
+    "score": generation.score_parser,
 }
 # What a command makes of its command line, refusals included.
-PARSE: dict[str, Callable[[list[str]], argparse.Namespace]] = {
-    "train": train_arguments.parse_arguments,
-    "infer": lambda argv: infer.build_parser().parse_args(argv),
-    "score": lambda argv: score.build_parser().parse_args(argv),
+PARSE: dict[str, Callable[[list[str]], object]] = {
+    "train": train.parse,
+    "infer": generation.parse_infer,
+    "score": generation.parse_score,
 }
 SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py"}
 

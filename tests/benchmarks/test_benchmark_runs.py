@@ -297,8 +297,9 @@ def test_the_score_of_a_save_is_the_one_of_the_protocol():
     from benchmarks.concept_score import ConceptScorer
     from demo.shipped import fresh_drawings
     from textual_inversion.data.images import find_images, fit, load_image
-    from textual_inversion.embeddings.files import attach_files, read_concept_files
+    from textual_inversion.embeddings.files import read_concept_files
     from textual_inversion.evaluation.scoring import Protocol, score
+    from textual_inversion.models.attach import attach_files
     from textual_inversion.system.paths import ROOT
 
     path = ROOT / "demo/learned_embeds.pdparams"
@@ -311,7 +312,7 @@ def test_the_score_of_a_save_is_the_one_of_the_protocol():
     whole = score(
         scorer.model,
         scorer.clip,
-        word=file.words[0],
+        word=file.placeholder_tokens[0],
         training_images=[fit(load_image(p), 64, 64) for p in find_images(ROOT / "cat_toy_images")],
         fresh_images=fresh_drawings(str(ROOT / "cat_toy_images"), 64),
         protocol=Protocol("object", 2, guidance_scale=3.0, num_inference_steps=2),

@@ -9,11 +9,14 @@ import pytest
 
 import infer
 import score
-from textual_inversion.cli import config_file
-from textual_inversion.cli.train_arguments import build_parser, parse_arguments
+from helpers.configs import flat, parsed
+from textual_inversion.settings import config_yaml
+from textual_inversion.settings.flag import all_flags, changed
+from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import ROOT
 
+PROGRAM = "train_textual_inversion.py"
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 
 
@@ -34,10 +37,10 @@ def test_numbers_lists_switches_and_groups_are_read_as_on_the_command_line(confi
         "optimizer:\n  max_grad_norm: -1\nbase model: {language: zh}\nplaceholder_token: -x\nseed:\n"
     )
 
-    args = parse_arguments(REAL + words)
+    args = parsed(REAL + words)
 
     assert (args.learning_rate, args.scale_lr, args.overview, args.max_grad_norm) == (1e-3, True, False, -1.0)
-    assert (args.validation_prompt, args.language, args.placeholder_token) == (["a: <cat-toy>", "no"], "zh", ["-x"])
+    assert (args.validation_prompt, args.language, args.placeholder_token) == (("a: <cat-toy>", "no"), "zh", ("-x",))
     assert args.seed is None
 
 
@@ -46,16 +49,16 @@ def test_the_command_line_wins_wherever_the_file_is_named(config, before):
     words = config("learning_rate: 0.5\nscale_lr: true\nvalidation_prompt: [a, b]\n")
     typed = [*REAL, "--learning_rate", "0.1", "--scale_lr", "false", "--validation_prompt", "c"]
 
-    args = parse_arguments([*typed, *words] if before else [*words, *typed])
+    args = parsed([*typed, *words] if before else [*words, *typed])
 
-    assert (args.learning_rate, args.scale_lr, args.validation_prompt) == (0.1, False, ["c"])
+    assert (args.learning_rate, args.scale_lr, args.validation_prompt) == (0.1, False, ("c",))
 
 
 def test_what_the_file_says_wins_over_the_demos_defaults(config):
-    args = parse_arguments(config("learning_rate: 0.0001\nmax_train_steps: 5000\n"))
+    args = parsed(config("learning_rate: 0.0001\nmax_train_steps: 5000\n"))
 
     assert args.demo and (args.learning_rate, args.max_train_steps) == (1e-4, 5000)
-    assert args.explicit == {"config", "learning_rate", "max_train_steps"}
+    assert args.given == {"config", "learning_rate", "max_train_steps"}
     assert args.train_batch_size == 8
 
 
@@ -88,7 +91,7 @@ def test_what_the_file_says_wins_over_the_demos_defaults(config):
 )  # fmt: skip
 def test_refusals_are_one_line_that_names_the_place(config, text, message):
     with pytest.raises(SettingsError) as caught:
-        parse_arguments(config(text))
+        parsed(config(text))
 
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
@@ -98,20 +101,21 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(SettingsError, match="cannot be read"):
-        parse_arguments(words)
+        parsed(words)
 
 
 def test_bytes_that_are_no_text_are_said(tmp_path):
     (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
 
     with pytest.raises(SettingsError, match="no text in UTF-8"):
-        parse_arguments(["--config", str(tmp_path / "run.yaml")])
+        parsed(["--config", str(tmp_path / "run.yaml")])
 
 
 def test_an_empty_file_changes_nothing(config):
-    assert vars(parse_arguments(config("# nothing\n"))) | {"config": None, "explicit": set()} == vars(
-        parse_arguments([])
-    )
+    one, other = parsed(config("# nothing\n")), parsed([])
+    names = [*all_flags(TrainConfig), "concepts", "demo", "demo_defaults"]
+    assert {n: getattr(one, n) for n in names} | {"config": None} == {n: getattr(other, n) for n in names}
+    assert one.given == {"config"}
 
 
 def test_the_other_commands_take_one_too(config):
@@ -127,24 +131,26 @@ def test_what_a_run_writes_gives_its_settings_again_from_anywhere(tmp_path, monk
     (tmp_path / "logs").mkdir()
     monkeypatch.chdir(tmp_path)
     prompts = ["a <cat-toy>", "a: #1 'cat'\n", "noch ein größeres"]
-    args = parse_arguments(
+    args = parsed(
         ["--train_data_dir", "pictures", "--adam_epsilon", "1e-9", "--validation_prompt", *prompts, "--scale_lr",
          "--logging_dir", "logs", "--hub_token", "hf_secret", "--push_to_hub", "--num_train_epochs", "2"]
     )  # fmt: skip
-    args.seed, args.max_train_steps, args.num_train_epochs = 7, 13, 3  # as settled with the pictures
+    config = changed(args.whole, seed=7, max_train_steps=13, num_train_epochs=3)  # as settled with the images
+    args = flat(config)
 
-    assert config_file.write(tmp_path, args, build_parser(), processes=2) == tmp_path / "config.yaml"
+    assert config_yaml.write(tmp_path, config, PROGRAM, processes=2) == tmp_path / "config.yaml"
     monkeypatch.chdir("/")
-    again = parse_arguments(["--config", str(tmp_path / "config.yaml")])
+    again = parsed(["--config", str(tmp_path / "config.yaml")])
 
-    same = set(vars(args)) - {"explicit", "demo_defaults", "config", "hub_token", "push_to_hub", "num_train_epochs"}
+    left_out = {"config", "hub_token", "push_to_hub", "num_train_epochs"}
+    same = {*all_flags(TrainConfig), "concepts", "demo"} - left_out
     pictures = str((tmp_path / "pictures").resolve())
     assert {name: getattr(again, name) for name in same} == {
         **{name: getattr(args, name) for name in same},
-        "train_data_dir": [pictures],
-        "concepts": [replace(args.concepts[0], image_folder=pictures)],
+        "train_data_dir": (pictures,),
+        "concepts": (replace(args.concepts[0], image_folder=pictures),),
     }
-    assert {"seed", "max_train_steps", "learning_rate"} <= again.explicit and not again.push_to_hub
+    assert {"seed", "max_train_steps", "learning_rate"} <= again.given and not again.push_to_hub
     text = (tmp_path / "config.yaml").read_text(encoding="utf-8")
     assert "hf_secret" not in text and "2 processes" in text and "# repeats: 100" in text
 
@@ -152,14 +158,14 @@ def test_what_a_run_writes_gives_its_settings_again_from_anywhere(tmp_path, monk
 def test_a_users_own_file_is_not_written_over(tmp_path):
     own = tmp_path / "config.yaml"
     own.write_text("# my settings\nseed: 3\n")
-    args = parse_arguments(["--config", str(own), "--max_train_steps", "4"])
+    args = parsed(["--config", str(own), "--max_train_steps", "4"])
 
-    written = config_file.write(tmp_path, args, build_parser())
+    written = config_yaml.write(tmp_path, args.whole, PROGRAM)
 
     assert written == tmp_path / "config-of-run.yaml" and own.read_text() == "# my settings\nseed: 3\n"
-    again = parse_arguments(["--config", str(written)])
+    again = parsed(["--config", str(written)])
     assert (again.seed, again.max_train_steps) == (3, 4)
-    assert config_file.write(tmp_path, again, build_parser()) == written
+    assert config_yaml.write(tmp_path, again.whole, PROGRAM) == written
 
 
 def test_a_repetition_stays_out_of_the_first_runs_folder(tmp_path):
@@ -167,21 +173,19 @@ def test_a_repetition_stays_out_of_the_first_runs_folder(tmp_path):
     run.mkdir()
     (run / "config.yaml").write_text("seed: 3\n")
     words = ["--config", str(run / "config.yaml")]
-    assert parse_arguments(words).output_dir == "text-inversion-model"  # a user's own file in a folder of its own
+    assert parsed(words).output_dir == "text-inversion-model"  # a user's own file in a folder of its own
 
     (run / "run.json").write_text("{}")
-    assert parse_arguments(words).output_dir == str(tmp_path / "cat-2")
+    assert parsed(words).output_dir == str(tmp_path / "cat-2")
     (tmp_path / "cat-2").mkdir()
-    assert parse_arguments(words).output_dir == str(tmp_path / "cat-2")
+    assert parsed(words).output_dir == str(tmp_path / "cat-2")
     (tmp_path / "cat-2" / "run.json").write_text("{}")
-    assert parse_arguments(words).output_dir == str(tmp_path / "cat-3")
-    assert parse_arguments([*words, "--output_dir", str(run)]).output_dir == str(run)
+    assert parsed(words).output_dir == str(tmp_path / "cat-3")
+    assert parsed([*words, "--output_dir", str(run)]).output_dir == str(run)
 
 
 def test_reading_one_needs_no_paddle(config):
-    code = (
-        "import sys; from textual_inversion.cli.train_arguments import parse_arguments; parse_arguments(sys.argv[1:]); "
-    )
+    code = "import sys; from textual_inversion.cli.train import parse; parse(sys.argv[1:]); "
     code += "sys.exit('paddle' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code, *config("seed: 1")], cwd=ROOT, env=os.environ).returncode == 0

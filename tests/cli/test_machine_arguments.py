@@ -2,14 +2,14 @@
 
 import pytest
 
-from textual_inversion.cli.train_arguments import parse_arguments
+from helpers.configs import parsed
 from textual_inversion.system.errors import SettingsError
 
 REAL = ["--pretrained_model_name_or_path", "model", "--train_data_dir", "pictures"]
 
 
 def settled(*more):
-    return parse_arguments([*REAL, *more])
+    return parsed([*REAL, *more])
 
 
 def test_low_memory_keeps_the_global_batch():
@@ -31,7 +31,7 @@ def test_what_the_user_says_wins_over_low_memory():
 
 
 def test_low_memory_counts_with_the_demos_batch():
-    args = parse_arguments(["--low_memory"])
+    args = parsed(["--low_memory"])
 
     assert (args.train_batch_size, args.gradient_accumulation_steps) == (1, 8)
 

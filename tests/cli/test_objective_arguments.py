@@ -2,24 +2,26 @@
 
 import pytest
 
-from textual_inversion.cli import config_file
-from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
+from helpers.configs import parsed, planned
+from textual_inversion.settings import config_yaml
+from textual_inversion.settings.flag import flags_of
+from textual_inversion.settings.train import ImageSettings, ObjectiveSettings, OptimizerSettings
 from textual_inversion.system.errors import SettingsError
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 
 
 def test_center_crop_is_a_resize_mode():
-    assert parse_arguments([*REAL, "--center_crop"]).resize_mode == "center_crop"
-    assert parse_arguments([*REAL, "--resize_mode", "bucket"]).resize_mode == "bucket"
-    assert parse_arguments(REAL).resize_mode == "squash"
+    assert parsed([*REAL, "--center_crop"]).resize_mode == "center_crop"
+    assert parsed([*REAL, "--resize_mode", "bucket"]).resize_mode == "bucket"
+    assert parsed(REAL).resize_mode == "squash"
 
 
 def test_weight_decay_is_adamws_unless_it_is_given():
-    assert parse_arguments(REAL).adam_weight_decay == 0.02
+    assert parsed(REAL).adam_weight_decay == 0.02
     for name in ("adam", "sgd"):
-        assert parse_arguments([*REAL, "--optimizer", name]).adam_weight_decay == 0.0
-        assert parse_arguments([*REAL, "--optimizer", name, "--adam_weight_decay", "0.1"]).adam_weight_decay == 0.1
+        assert parsed([*REAL, "--optimizer", name]).adam_weight_decay == 0.0
+        assert parsed([*REAL, "--optimizer", name, "--adam_weight_decay", "0.1"]).adam_weight_decay == 0.1
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_weight_decay_is_adamws_unless_it_is_given():
 )
 def test_what_does_not_go_together_is_refused(argv, reason):
     with pytest.raises(SettingsError, match=reason) as caught:
-        parse_arguments(REAL + argv)
+        parsed(REAL + argv)
     assert "\n" not in str(caught.value)
 
 
@@ -55,36 +57,32 @@ def test_what_does_not_go_together_is_refused(argv, reason):
     ],
 )
 def test_the_configuration_that_a_run_writes_repeats_its_objective(tmp_path, argv):
-    args = parse_arguments(REAL + argv)
-    written = config_file.write(tmp_path, args, build_parser())
+    args = parsed(REAL + argv)
+    written = config_yaml.write(tmp_path, args.whole, "train_textual_inversion.py")
 
-    again = parse_arguments(["--config", str(written)])
+    again = parsed(["--config", str(written)])
 
-    parser = build_parser()
-    for group in parser._action_groups:
-        if group.title in ("images", "objective", "optimizer"):
-            for name in (action.dest for action in group._group_actions):
-                assert getattr(again, name) == getattr(args, name), name
+    for group in (ImageSettings, ObjectiveSettings, OptimizerSettings):
+        for name in flags_of(group):
+            assert getattr(again, name) == getattr(args, name), name
 
 
 @pytest.mark.parametrize("flags", [["--timestep_sampling", "stratified"], ["--antithetic_noise"]])
 def test_what_spreads_over_the_global_batch_needs_more_than_one_sample(flags):
-    args = parse_arguments(["--train_batch_size", "1", *flags])
+    argv = ["--train_batch_size", "1", *flags]
     with pytest.raises(SettingsError, match=f"{' '.join(flags)} has no effect on one sample.*or leave it out"):
-        settle_steps(args, 5, 1)
+        planned(argv, 5, 1)
 
-    settle_steps(args, 5, 2)  # two processes
-    settle_steps(parse_arguments(["--train_batch_size", "1", "--gradient_accumulation_steps", "2", *flags]), 5, 1)
+    planned(argv, 5, 2)  # two processes
+    planned([*argv, "--gradient_accumulation_steps", "2"], 5, 1)
 
 
 def test_the_demos_own_spreading_is_no_reason_to_refuse_one_sample():
-    args = parse_arguments(["--train_batch_size", "1"])
-    assert (args.timestep_sampling, args.antithetic_noise) == ("stratified", True)
+    args = planned(["--train_batch_size", "1"], 5, 1)
 
-    settle_steps(args, 5, 1)
+    assert (args.timestep_sampling, args.antithetic_noise) == ("stratified", True)
 
 
 def test_more_last_steps_than_there_are_cannot_be_averaged():
-    args = parse_arguments(["--max_train_steps", "10", "--average_last_steps", "11"])
     with pytest.raises(SettingsError, match="--average_last_steps 11 is more than the 10 training steps"):
-        settle_steps(args, 5, 1)
+        planned(["--max_train_steps", "10", "--average_last_steps", "11"], 5, 1)

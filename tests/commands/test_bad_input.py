@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from textual_inversion.cli.train_arguments import build_parser
 
 import infer
 import score
@@ -25,7 +26,6 @@ from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
 from helpers.training_runs import draw_pictures, short_run
 from textual_inversion.cli.parser import Switch
-from textual_inversion.cli.train_arguments import build_parser
 from textual_inversion.data import images
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes
@@ -345,9 +345,9 @@ TRAIN_ROWS = [
     (file("--template_file", "t2.txt", "# none"), "holds no sentence; write one a line"),
     ("--template_file /nowhere.txt", "/nowhere.txt cannot be read", "give a text file"),
     # concepts
-    (["--placeholder_token", ""], "is empty or holds blanks", "such as <cat-toy>"),
-    (["--placeholder_token", "my cat"], "'my cat' is empty or holds blanks"),
-    ("--placeholder_token cat", "the placeholder cat is a token of this base model already; choose another"),
+    (["--placeholder_token", ""], "the placeholder token is empty", "such as <cat-toy>"),
+    (["--placeholder_token", "my cat"], "'my cat' holds blanks"),
+    ("--placeholder_token cat", "the placeholder token 'cat' is a token of this base model already; choose another"),
     (["--placeholder_token", "<" + "x" * 300 + ">"], "302 bytes", "choose a shorter one"),
     ([*TWO, "--placeholder_token", "<a>", "<a>"], "names <a> twice"),
     ([*TWO, "--placeholder_token", "<zq>", "zq!"], "under one file name; rename one of them"),
@@ -384,18 +384,18 @@ TRAIN_ROWS = [
     (masks("shape", picture((10, 90), "L", "white")), "a mask must have its picture's shape"),
     ("--alpha_mask", "--alpha_mask has nothing to go by, leave it out"),
     # base models
-    ("--pretrained_model_name_or_path /nowhere", "there is no folder /nowhere; give a model's folder"),
+    ("--pretrained_model_name_or_path /nowhere", "there is no folder /nowhere; give the folder of a model"),
     (["--pretrained_model_name_or_path", "{pictures}"], "holds no model_index.json", "give the folder of a whole"),
     (["--pretrained_model_name_or_path", "{pictures}/0.png"], "is a file; give the folder"),
     ("--pretrained_model_name_or_path nobody/nothing", "not on this machine", "give a local folder"),
     (["--pretrained_model_name_or_path", "{base}/unet"], "is a UNet2DConditionModel alone"),
     (["--tokenizer_name", "{pictures}"], "lacks vocab.json and merges.txt", "fetch the tokenizer again"),
-    (without("unet"), "unet/config.json is missing; the base model is incomplete, fetch it again"),
+    (without("unet"), "unet/config.json is missing, so the base model is incomplete; download the model again"),
     (without("unet/diffusion_paddle_model.safetensors"), "unet holds no weights"),
     (without("text_encoder/config.json"), "text_encoder/config.json is missing"),
     (without("tokenizer/merges.txt"), "lacks vocab.json and merges.txt"),
     (without("scheduler"), "scheduler_config.json is missing"),
-    (holding("model_index.json", NESTED), "model_index.json is no readable JSON file; fetch it again"),
+    (holding("model_index.json", NESTED), "model_index.json is no readable JSON file; download the model again"),
     (saying("model_index.json", _class_name=["x"]), "cannot be trained"),
     (saying("model_index.json", _class_name="FluxPipeline"), "transformer in place of the U-Net; take Stable"),
     (saying("unet/config.json", layers_per_block=10**9), "layers_per_block 1000000000, which no model has"),
@@ -432,20 +432,20 @@ INFER_ROWS = [
     (["--embeds", ""], "--embeds is empty"),
     ("--embeds /nowhere.pdparams", "/nowhere.pdparams: No such file or directory; check the path"),
     (["--embeds", "{pictures}"], "holds none of learned_embeds.safetensors", "name an embedding file"),
-    (["--embeds", "{pictures}/0.png"], "0.png: is a picture; choose a .pdparams"),
+    (["--embeds", "{pictures}/0.png"], "0.png: is an image; choose a .pdparams"),
     (["--embeds", "/dev/zero"], "is a folder, a device or a pipe instead of a file"),
     (["--embeds", "{base}/unet/diffusion_paddle_model.safetensors"], "it looks like a model or a LoRA"),
-    ("--embeds nobody/nothing", "nor in the cache", "give a file instead"),
-    (two_files, "the token <x> stands twice in"),
-    (file("--embeds", "evil.bin", EVIL), "asks for os.system, which could run any code; nothing of it was run"),
+    ("--embeds nobody/nothing", "is not in the cache", "give a file instead"),
+    (two_files, "the token <x> occurs twice in"),
+    (file("--embeds", "evil.bin", EVIL), "asks for os.system, which could run any code; nothing in it was run"),
     (file("--embeds", "bomb.pt", lambda: zip_of(("a/data.pkl", EVIL), ("../../x", b"x"))), "asks for os.system"),
     (file("--embeds", "cut.pdparams", lambda: embedding()()[:-20]), "download or copy it again"),
     (file("--embeds", "nan.pdparams", embedding(value=float("nan"))), "NaN or infinite values", "save it again"),
     (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values: made for Stable Diffusion 1.x; ", "32"),
-    (with_base(file("--embeds", "cat.pt", embedding("cat"))), "cat.pt: the placeholder cat is a token of this"),
-    (file("--embeds", "blank.pt", embedding("a b")), "'a b' holds blanks or control characters; give it another name"),
+    (with_base(file("--embeds", "cat.pt", embedding("cat"))), "cat.pt: the placeholder token 'cat' is a token of this"),
+    (file("--embeds", "blank.pt", embedding("a b")), "'a b' holds blanks or control characters; choose another"),
     (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "give it another name"),
-    (recorded(base_model="/nowhere"), "was learned on /nowhere, which is not there", "--pretrained_model"),
+    (recorded(base_model="/nowhere"), "was learned on /nowhere, which does not exist", "--pretrained_model"),
     (recorded(base_model=["{", 5]), "32 values; ", "choose the base model that it was made for"),
     (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
     (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),

@@ -5,8 +5,8 @@ import paddle
 import pytest
 
 from helpers.tiny_models import FAMILIES, build_model
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.models.prompt_encoder import attach_concepts
 from textual_inversion.training.loss import add_noise, diffusion_loss, training_target
 
 PROMPTS = ["a photo of a <cat-toy> on the beach", "<cat-toy> in the style of a <dog>"]

@@ -200,7 +200,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path, base):
 
     with pytest.raises(EmbeddingFileError, match="nowhere"):
         infer.main(["--embeds", "nowhere", *output])
-    with pytest.raises(SettingsError, match="stands twice"):
+    with pytest.raises(SettingsError, match="occurs twice"):
         infer.main(["--embeds", file, file, *output])
     with pytest.raises(OutputError, match="choose another"):
         infer.main(["--embeds", file, "--output_dir", str(foreign)])

@@ -164,9 +164,9 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 sys.path[:0] = [ROOT, ROOT + "/tests"]
 from pathlib import Path
-from helpers.strangers import sound_files
+from helpers.strangers import valid_files
 from textual_inversion.formats.embedding_file import read_embeddings
-for name, data in sound_files().items():
+for name, data in valid_files().items():
     if name in ("weights_bin", "state_dict_ckpt"):
         continue
     for file in ("x.pdparams", "x.safetensors", "x.pt", "x.bin", "x.txt", "x.png", "x", "\\u732b.zip"):

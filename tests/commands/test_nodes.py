@@ -9,7 +9,7 @@ import train_textual_inversion
 from helpers.node_runs import finish, start_nodes, words_of
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
-from textual_inversion.distributed.liveness import LOST_STATUS
+from textual_inversion.distributed.peers import LOST_STATUS
 from textual_inversion.formats.embedding_file import read_embeddings
 
 SETTINGS = ["--only_save_embeds", "--eval_steps", "0", "--max_train_steps", "5", "--save_steps", "2",
@@ -98,7 +98,7 @@ def test_a_node_with_another_version_of_the_program_or_other_flags_is_refused_on
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_a_node_with_another_picture_is_refused_on_both(tmp_path):
+def test_a_node_with_another_image_is_refused_on_both(tmp_path):
     argv = short_run(tmp_path, *SETTINGS)
     shutil.copytree(tmp_path / "pictures", tmp_path / "others")
     shutil.copy(tmp_path / "others" / "1.png", tmp_path / "others" / "0.png")
@@ -108,6 +108,7 @@ def test_a_node_with_another_picture_is_refused_on_both(tmp_path):
     assert finish(nodes) == [2, 2], words_of(nodes)
     for node in nodes:
         (line,) = [line for line in node.logged().splitlines() if line.startswith("error:")]
-        assert "in the training pictures; give every node the same pictures" in line and "rank 1" in line
+        assert "rank 1 (" in line and " in the training " in line
+        assert line.endswith("; give every node the same images, captions, masks and models")
         assert line in node.said() and "Traceback" not in node.logged()
     assert not list((tmp_path / "out").glob("*"))

@@ -1,36 +1,16 @@
 """What ranks must have in common, and what every one of them says when they have not."""
 
-import subprocess
-import sys
 import threading
 
 import pytest
-
-from helpers.node_runs import free_port
-from helpers.paths import ROOT
 from textual_inversion.cli.train_arguments import build_parser, parse_arguments
-from textual_inversion.distributed import consistency
+
+from helpers.stores import Store
+from textual_inversion.distributed import consistency, meeting
+from textual_inversion.distributed.meeting import MeetingPoint
 from textual_inversion.system.errors import SettingsError
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
-
-
-class Store:
-    """A key-value store as the launcher's, for threads."""
-
-    def __init__(self):
-        self._values, self._lock = {}, threading.Lock()
-
-    def add(self, name, number):
-        with self._lock:
-            self._values[name] = self._values.get(name, 0) + number
-            return self._values[name]
-
-    def set(self, name, value):
-        self._values[name] = value.encode()
-
-    def get(self, name):
-        return self._values[name]
 
 
 def judgements(*facts):
@@ -39,7 +19,7 @@ def judgements(*facts):
 
     def judge(rank):
         try:
-            consistency.agree(store, rank, len(facts), facts[rank])
+            consistency.agree(MeetingPoint(store, rank, len(facts)), facts[rank])
             said[rank] = None
         except SettingsError as error:
             said[rank] = str(error)
@@ -53,19 +33,22 @@ def judgements(*facts):
 
 
 def program(*flags, **changed):
-    return consistency.of_program(parse_arguments([*REAL, *flags])) | changed
+    args = vars(parse_arguments([*REAL, *flags]))
+    settings = {name: value for name, value in args.items() if name not in consistency.MAY_DIFFER}
+    return consistency.of_program(settings, args["resume_from_checkpoint"] is not None) | changed
 
 
 @pytest.fixture
 def named_node(monkeypatch):
-    monkeypatch.setattr(consistency.platform, "node", lambda: "node-a")
+    monkeypatch.setattr(meeting.platform, "node", lambda: "node-a")
 
 
 def test_equal_ranks_agree_time_and_again():
     assert judgements(program(), program(), program()) == [None] * 3
     store = Store()
+    points = [MeetingPoint(store, rank, 2) for rank in (0, 1)]
     for facts in ({"data": {"a": 1}}, {"data": {"b": 2}}):
-        threads = [threading.Thread(target=consistency.agree, args=(store, rank, 2, facts)) for rank in (0, 1)]
+        threads = [threading.Thread(target=consistency.agree, args=(point, facts)) for point in points]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -85,7 +68,7 @@ def test_equal_ranks_agree_time_and_again():
         (["--checkpointing_steps", "7"], "--checkpointing_steps (7, there 500)"),
         (["--placeholder_token", "<dog>"], "--placeholder_token (<dog>, there <cat-toy>)"),
         (["--resume_from_checkpoint", "latest"], "--resume_from_checkpoint (True, there False)"),
-        (["--validation_prompt", "a <cat-toy>"], "the sample prompts"),
+        (["--validation_prompt", "a <cat-toy>"], "the validation prompts"),
         (["--keep_best"], "--keep_best (True, there False)"),
     ],
 )
@@ -116,8 +99,8 @@ def test_every_flag_is_compared_but_for_those_that_the_module_lists():
     flags = {action.dest for action in build_parser()._actions} - {"help"}
     compared = {name.removeprefix("--") for name in program()["flags"]}
 
-    assert compared | consistency._MAY_DIFFER >= flags
-    assert consistency._MAY_DIFFER - flags == {"concepts", "explicit", "demo_defaults"}
+    assert compared | consistency.MAY_DIFFER >= flags
+    assert consistency.MAY_DIFFER - flags == {"concepts", "explicit", "demo_defaults"}
 
 
 def test_another_source_file_is_named_wherever_it_lies(tmp_path, named_node):
@@ -137,7 +120,7 @@ def test_another_source_file_is_named_wherever_it_lies(tmp_path, named_node):
 
 def test_the_programs_own_source_is_what_counts():
     names = consistency.of_source(consistency.ROOT)
-    assert {"train_textual_inversion.py", "textual_inversion/agreement.py"} <= names.keys()
+    assert {"train_textual_inversion.py", "textual_inversion/distributed/consistency.py"} <= names.keys()
     assert all(name.endswith(".py") for name in names)
 
 
@@ -156,37 +139,9 @@ def test_all_differences_of_all_ranks_are_told_at_once_and_not_without_end(named
 
 
 def test_data_is_named_without_its_hash(named_node):
-    ours = {"the training pictures": "a" * 64, "the masks": "b" * 64, "the global batch": 4, "--height": 512}
+    ours = {"the training images": "a" * 64, "the masks": "b" * 64, "the global batch": 4, "--height": 512}
 
-    (said, _) = judgements({"data": ours}, {"data": {**ours, "the training pictures": "c" * 64, "--height": 256}})
+    (said, _) = judgements({"data": ours}, {"data": {**ours, "the training images": "c" * 64, "--height": 256}})
 
-    assert "rank 1 (node-a) in --height (256, there 512), the training pictures; give every node the same" in said
+    assert "rank 1 (node-a) in --height (256, there 512), the training images; give every node the same" in said
     assert "aaa" not in said
-
-
-STORM = """
-import os, signal, subprocess, sys
-sys.path.insert(0, {root!r})
-from paddle.base.core import TCPStore
-from textual_inversion.distributed import consistency
-
-heard = []
-signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
-store = TCPStore("127.0.0.1", {port}, True, 1, 30)
-send = f"import os, time; [(os.kill({{os.getpid()}}, 15), time.sleep(0.001)) for _ in range(500)]"
-storm, count = subprocess.Popen([sys.executable, "-c", send]), 0
-while storm.poll() is None:
-    count += 1
-    agreement.meet(store, f"meeting {{count}}", 1)
-assert len(heard) > 3 and count > 3
-print("all met")
-"""
-
-
-def test_signals_do_not_come_between_a_question_to_the_store_and_its_answer():
-    """A launcher sends SIGTERM three times; the store takes an interrupted wait for a broken connection."""
-    script = STORM.format(root=str(ROOT), port=free_port())
-
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
-
-    assert done.stdout == "all met\n", done.stderr

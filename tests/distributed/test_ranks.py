@@ -53,7 +53,7 @@ class OnGpu:
 
 def test_on_a_gpu_all_end_a_step_later_and_no_step_waits_for_its_own_answer():
     ranks = Ranks(0, 2)
-    assert [ranks._is_asked(OnGpu(value)) for value in (0.0, 1.0, 1.0)] == [False, False, True]
+    assert [ranks._is_any_told(OnGpu(value)) for value in (0.0, 1.0, 1.0)] == [False, False, True]
 
 
 def test_alone_nothing_is_exchanged(monkeypatch):
@@ -73,15 +73,15 @@ def test_alone_nothing_is_exchanged(monkeypatch):
 SLOW_RANK = """
 import sys, time
 sys.path.insert(0, {root!r})
-from textual_inversion.distributed import ranks
-ranks = distributed.start()
+from textual_inversion.distributed import ranks as module
+ranks = module.start()
 assert ranks.broadcast(ranks.rank + 5) == 5
 if ranks.is_main:
     time.sleep(34)  # gloo gives up after 30
 ranks.wait()
 import paddle
 sum_ = paddle.ones([3])
-distributed.dist.all_reduce(sum_)
+module.dist.all_reduce(sum_)
 assert sum_.tolist() == [2.0] * 3
 ranks.wait()
 open(sys.argv[1] + str(ranks.rank), "w").close()

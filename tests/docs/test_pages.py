@@ -23,6 +23,7 @@ from helpers.documents import (
     tables,
 )
 from helpers.paths import ROOT
+from textual_inversion.settings.flag import values_of
 
 ALL_FLAGS = {
     action.option_strings[-1]
@@ -111,7 +112,7 @@ def test_every_flag_that_a_user_sets_is_explained_or_listed():
     """A flag stands in prose or, at least, in the generated reference; the flags about learning stand in prose."""
     text = "".join(read(page) for page in PAGES)
 
-    wanted = {action.option_strings[-1] for title in ("concepts", "sentences", "images", "objective", "regularizers")
+    wanted = {action.option_strings[-1] for title in ("concepts", "prompts", "images", "objective", "regularizers")
               for action in flags.groups("train").get(title, [])}  # fmt: skip
     beyond = {"--height", "--width", "--interpolation", "--center_crop", "--dataloader_num_workers"}
     assert sorted(flag for flag in wanted - beyond if flag not in text) == []
@@ -124,8 +125,8 @@ def test_every_flag_that_a_user_sets_is_explained_or_listed():
 def test_the_commands_are_understood_by_their_parsers(document):
     for command, argv in own_commands(document):
         assert not set(argv) & {"<", ">", "|", ";"}, f"a shell would not hand on {argv} as it stands"
-        settings = flags.PARSE[command](argv)
-        assert not any("$" in value for value in vars(settings).values() if isinstance(value, str))
+        settings = values_of(flags.PARSE[command](argv))
+        assert not any("$" in value for value in settings.values() if isinstance(value, str))
 
 
 def test_all_three_commands_are_shown():

@@ -7,8 +7,9 @@ import paddle
 import pytest
 
 from helpers.tiny_models import build_model
-from textual_inversion.embeddings.files import attach_files, base_model_of, read_concept_files
+from textual_inversion.embeddings.files import base_model_of, read_concept_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams, write_safetensors
+from textual_inversion.models.attach import attach_files
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError, SettingsError
 from textual_inversion.system.paths import DEMO_MODEL
@@ -34,15 +35,15 @@ def test_the_record_beside_a_file_counts_if_it_is_about_its_word(tmp_path):
 
     first, second = read_concept_files([own, foreign])
 
-    assert first.kind("<cat-toy>") == "style" and first.recorded("base_model") == "some/model"
-    assert second.kind("<dog>") == "object" and second.recorded("base_model") is None
+    assert first.learnable_property("<cat-toy>") == "style" and first.recorded("base_model") == "some/model"
+    assert second.learnable_property("<dog>") == "object" and second.recorded("base_model") is None
 
 
 def test_records_of_several_words_are_told_apart(tmp_path):
     record = dict(placeholder_token=["<a>", "<b>"], learnable_property=["object", "style"])
     (file,) = read_concept_files([stored(tmp_path / "f.pdparams", learned("<a>"), learned("<b>"), record=record)])
 
-    assert (file.kind("<a>"), file.kind("<b>")) == ("object", "style")
+    assert (file.learnable_property("<a>"), file.learnable_property("<b>")) == ("object", "style")
 
 
 def test_metadata_of_safetensors_step_in(tmp_path):
@@ -50,7 +51,7 @@ def test_metadata_of_safetensors_step_in(tmp_path):
 
     (file,) = read_concept_files([tmp_path / "f.safetensors"])
 
-    assert file.kind("<cat-toy>") == "style"
+    assert file.learnable_property("<cat-toy>") == "style"
     assert base_model_of([file]) == "CompVis/sd"
 
 
@@ -84,7 +85,7 @@ def test_a_base_model_that_is_gone_is_named(tmp_path):
     record = dict(placeholder_token="<cat-toy>", base_model="/nowhere/sd")
     files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])
 
-    with pytest.raises(SettingsError, match="/nowhere/sd, which is not there.*--pretrained_model_name_or_path"):
+    with pytest.raises(SettingsError, match="/nowhere/sd, which does not exist.*--pretrained_model_name_or_path"):
         base_model_of(files)
 
 
@@ -101,14 +102,14 @@ def test_files_of_different_models_are_refused(tmp_path):
 def test_one_word_in_two_files_is_refused(tmp_path):
     paths = [stored(tmp_path / name, learned(vectors=2)) for name in ("a.pdparams", "b.pdparams")]
 
-    with pytest.raises(SettingsError, match="<cat-toy> stands twice in .*a.pdparams, .*b.pdparams"):
+    with pytest.raises(SettingsError, match="<cat-toy> occurs twice in .*a.pdparams, .*b.pdparams"):
         read_concept_files(paths)
 
 
 def test_a_word_that_is_the_name_of_anothers_vector_is_refused(tmp_path):
     paths = [stored(tmp_path / "a.pdparams", learned("<a>", 2)), stored(tmp_path / "b.pdparams", learned("<a>_1"))]
 
-    with pytest.raises(SettingsError, match="<a>_1 stands twice"):
+    with pytest.raises(SettingsError, match="<a>_1 occurs twice"):
         read_concept_files(paths)
 
 
@@ -133,5 +134,5 @@ def test_other_widths_and_known_words_are_refused(tmp_path):
 
     with pytest.raises(EmbeddingFileError, match="768 values: made for Stable Diffusion 1.x.*32 values"):
         attach_files(model, wide)
-    with pytest.raises(ConceptError, match="placeholder cat is a token of this base model already"):
+    with pytest.raises(ConceptError, match="placeholder token 'cat' is a token of this base model already"):
         attach_files(model, known)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textual_inversion.embeddings import run_record
-from textual_inversion.embeddings.run_record import read_record, sound
+from textual_inversion.embeddings.run_record import read_record, valid_entries
 
 VALUES = st.recursive(
     st.one_of(
@@ -22,7 +22,7 @@ NAMES = [*run_record._RECORD, "settings", "other"]
 SETTINGS = [*run_record._SETTINGS, "other"]
 
 
-def test_a_sound_record_stays_as_it_is(tmp_path):
+def test_a_valid_record_stays_as_it_is(tmp_path):
     record = {
         "base_model": "CompVis/stable-diffusion-v1-4",
         "placeholder_token": ["<a>", "<b>"],
@@ -49,18 +49,18 @@ def test_a_record_larger_than_any_is_not_read(tmp_path, monkeypatch):
 
 
 def test_a_stranger_does_not_choose_where_downloads_are_kept(tmp_path):
-    gone = sound({"settings": {"cache_dir": str(tmp_path / "new")}})
-    here = sound({"settings": {"cache_dir": str(tmp_path)}})
+    gone = valid_entries({"settings": {"cache_dir": str(tmp_path / "new")}})
+    here = valid_entries({"settings": {"cache_dir": str(tmp_path)}})
     assert gone == {"settings": {}} and here["settings"] == {"cache_dir": str(tmp_path)}
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), st.one_of(VALUES, st.dictionaries(st.sampled_from(SETTINGS), VALUES))))
 def test_whatever_is_recorded_what_is_left_is_of_the_right_type(record):
-    left = sound(record)
+    left = valid_entries(record)
 
     assert all(run_record._RECORD[name](left[name]) for name in run_record._RECORD if name in left)
     own = left.get("settings", {})
     assert isinstance(own, dict)
     assert all(run_record._SETTINGS[name](own[name]) for name in run_record._SETTINGS if name in own)
-    assert sound(left) == left
+    assert valid_entries(left) == left

@@ -1,6 +1,7 @@
 """Embeddings by path, by folder and by hub name, from a hub on this machine."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from helpers.local_hub import LocalHub, use
 from helpers.tiny_models import build_model
 from helpers.torch_samples import TORCH_FILES
 from textual_inversion.embeddings.files import read_concept_files
-from textual_inversion.embeddings.sources import find_embedding_files
+from textual_inversion.embeddings.sources import find_embedding_file
 from textual_inversion.formats.embedding_file import (
     LearnedEmbedding,
     read_embeddings,
@@ -51,14 +52,14 @@ def test_a_concept_of_the_library_is_fetched_alone_and_then_kept(hub):
         "README.md": b"x",
     }
 
-    (path,) = find_embedding_files(NAME)
+    path = find_embedding_file(NAME)
 
     assert path.name == "learned_embeds.bin" and path.read_bytes() == TORCH_FILES["diffusers_bin"]
     assert [concept.placeholder_token for concept in read_embeddings(path)] == ["<cat>"]  # its key
     fetched = {line.rpartition("/")[2] for line in hub.requests if line.startswith("GET") and "/resolve/" in line}
     assert fetched == {"learned_embeds.bin"}
     asked = len(hub.requests)
-    assert find_embedding_files(NAME) == [path] and len(hub.requests) == asked
+    assert find_embedding_file(NAME) == path and len(hub.requests) == asked
 
 
 def test_of_several_files_one_is_taken_and_what_it_is_decides_the_safe_reader(hub, tmp_path):
@@ -67,7 +68,7 @@ def test_of_several_files_one_is_taken_and_what_it_is_decides_the_safe_reader(hu
         "learned_embeds.pdparams": b"x",
         "learned_embeds.safetensors": as_bytes(tmp_path, write_safetensors, learned(), "a"),
     }
-    assert find_embedding_files(NAME)[0].name == "learned_embeds.safetensors"
+    assert find_embedding_file(NAME).name == "learned_embeds.safetensors"
 
     hub.repositories["me/evil"] = {"learned_embeds.bin": b"cos\nsystem\n(S'touch run'\ntR."}
     with pytest.raises(EmbeddingFileError):
@@ -82,9 +83,9 @@ def test_a_path_that_exists_wins(hub, tmp_path):
     for name in ("learned_embeds.safetensors", "learned_embeds.pdparams"):
         (folder / name).write_bytes(b"here")
 
-    (path,) = find_embedding_files(NAME)
+    path = find_embedding_file(NAME)
     assert path.resolve() == folder / "learned_embeds.pdparams"
-    assert find_embedding_files(folder / "learned_embeds.safetensors") == [folder / "learned_embeds.safetensors"]
+    assert find_embedding_file(folder / "learned_embeds.safetensors") == folder / "learned_embeds.safetensors"
     assert hub.requests == []
 
 
@@ -94,7 +95,7 @@ def test_a_path_that_exists_wins(hub, tmp_path):
 def test_what_looks_like_a_missing_file_is_not_looked_for_on_the_hub(hub, tmp_path, name):
     (tmp_path / "here").mkdir()
 
-    assert len(find_embedding_files(name)) == 1
+    assert find_embedding_file(name) == Path(name).expanduser()
     with pytest.raises(EmbeddingFileError):
         read_concept_files([name])
     assert hub.requests == []
@@ -106,14 +107,14 @@ def test_what_the_hub_does_not_give_is_one_line(hub, monkeypatch):
 
     def message(name=NAME):
         with pytest.raises(EmbeddingFileError) as caught:
-            find_embedding_files(name)
+            find_embedding_file(name)
         assert "\n" not in str(caught.value) and name in str(caught.value)
         return str(caught.value)
 
-    assert "it is no learned word" in message("me/model")
+    assert "choose a repository of a learned embedding" in message("me/model")
     assert "no public repository of this name" in message("me/nothing")
     hub.refused = {"/api/models": 503}
-    assert "the hub answered 503; give a file instead" in message()
+    assert "the hub answered 503: refused; give a file instead" in message()
     hub.stop()
     assert "the hub cannot be reached; give a file instead" in message()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -122,7 +123,7 @@ def test_what_the_hub_does_not_give_is_one_line(hub, monkeypatch):
 
 def test_a_folder_without_embeddings_is_named(tmp_path):
     with pytest.raises(EmbeddingFileError, match="holds none of"):
-        find_embedding_files(tmp_path)
+        find_embedding_file(tmp_path)
 
 
 def test_the_commands_draw_and_score_words_of_the_hub_and_of_a_runs_folder(hub, tmp_path, monkeypatch):

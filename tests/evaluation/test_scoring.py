@@ -134,3 +134,54 @@ def test_a_table_without_a_ceiling():
 
     assert result["share_of_the_way"] is None and result["text_ratio"] is None
     assert scoring.table(result).splitlines()[-1].split() == ["concept's", "share", "-", "-"]
+
+
+# ---------------------------------------------------------------------------------------------------- means of cosines
+
+
+def unit_features(n, seed, width=5):
+    array = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+def test_mean_cosine_is_the_mean_over_all_pairs():
+    first, second = unit_features(3, 0), unit_features(4, 1)
+
+    pairs = [float(a @ b) for a in first for b in second]
+
+    assert scoring.mean_cosine(first, second) == pytest.approx(np.mean(pairs), abs=1e-6)
+
+
+def test_mean_cosine_among_leaves_a_feature_with_itself_out():
+    own = unit_features(4, 2)
+
+    pairs = [float(own[i] @ own[j]) for i in range(4) for j in range(4) if i != j]
+
+    assert scoring.mean_cosine_among(own) == pytest.approx(np.mean(pairs), abs=1e-6)
+
+
+def test_equal_features_have_cosine_one():
+    own = np.repeat(unit_features(1, 3), 6, axis=0)
+
+    assert scoring.mean_cosine_among(own) == pytest.approx(1.0, abs=1e-6)
+    assert scoring.mean_cosine(own, -own) == pytest.approx(-1.0, abs=1e-6)
+
+
+def test_nothing_to_compare_is_refused():
+    with pytest.raises(ValueError, match="no pairs"):
+        scoring.mean_cosine(unit_features(0, 0), unit_features(2, 0))
+    with pytest.raises(ValueError, match="no pair"):
+        scoring.mean_cosine_among(unit_features(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "value", "ceiling", "share"),
+    [(0.2, 0.2, 0.8, 0.0), (0.2, 0.8, 0.8, 1.0), (0.2, 0.5, 0.8, 0.5), (0.2, 0.1, 0.6, -0.25), (0.8, 0.9, 0.7, None)],
+)
+def test_share_of_the_way(baseline, value, ceiling, share):
+    assert scoring.share_of_the_way(baseline, value, ceiling) == (share if share is None else pytest.approx(share))
+
+
+def test_ratio_is_undefined_for_a_baseline_that_is_not_positive():
+    assert scoring.ratio(0.3, 0.4) == pytest.approx(0.75)
+    assert scoring.ratio(0.3, -0.1) is None

@@ -8,7 +8,7 @@ import pytest
 from helpers.embedding_samples import assert_same, concept, concept_xl, read_one, stored
 from helpers.fuzz_formats import fuzz
 from helpers.paths import ROOT
-from helpers.strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, sound_files
+from helpers.strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, valid_files
 from textual_inversion.formats.embedding_file import (
     NotAnEmbedding,
     RefusedFile,
@@ -102,9 +102,9 @@ def test_hostile_files_end_in_a_named_error_and_nothing_runs(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "hostile"]
 
 
-@pytest.mark.parametrize("name", list(sound_files()))
+@pytest.mark.parametrize("name", list(valid_files()))
 def test_a_file_cut_short_is_never_read(tmp_path, name):
-    data = sound_files()[name]
+    data = valid_files()[name]
     for length in range(1, len(data), max(1, len(data) // 40)):
         with pytest.raises(EmbeddingFileError):
             read_one(tmp_path, data[:length])

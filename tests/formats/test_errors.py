@@ -31,10 +31,10 @@ def test_every_kind_has_a_way_out_that_is_told(kind):
 def test_a_file_of_another_kind_is_told_what_is_wanted():
     with (
         pytest.raises(NotAnEmbedding, match="cat.pt: holds x; choose a model"),
-        naming("cat.pt", wanted="choose a model"),
+        naming("cat.pt", {NotAnEmbedding: "choose a model"}),
     ):
         raise NotAnEmbedding("holds x")
-    with pytest.raises(RefusedFile, match="ask its maker"), naming("cat.pt", wanted="choose a model"):
+    with pytest.raises(RefusedFile, match="ask its author"), naming("cat.pt", {NotAnEmbedding: "choose a model"}):
         raise RefusedFile("asks for os.system")
 
 

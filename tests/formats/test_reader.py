@@ -17,7 +17,7 @@ from textual_inversion.system.errors import EmbeddingFileError
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\x89PNG\r\n\x1a\n", "is a picture"),
+        (b"\x89PNG\r\n\x1a\n", "is an image"),
         (b"<!DOCTYPE html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b'{"a": 1}', "is JSON"),

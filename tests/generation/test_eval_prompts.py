@@ -3,7 +3,7 @@
 import pytest
 
 from textual_inversion.data.templates import plain_template
-from textual_inversion.generation.eval_prompts import EDITS, EDITS_ZH, edits, showcase, without_word
+from textual_inversion.generation.eval_prompts import EDITS, EDITS_ZH, edits, showcase, without_placeholder
 from textual_inversion.settings.choices import PROPERTIES
 
 PLAIN = {kind: plain_template(kind) for kind in PROPERTIES}
@@ -29,8 +29,8 @@ def test_objects_are_shown_in_the_styles():
 
 
 def test_text_without_the_word_is_that_of_the_paper():
-    assert without_word("a photo of {} on the moon") == "a photo of on the moon"
-    assert without_word("a cat in the style of {}") == "a cat in the style of"
+    assert without_placeholder("a photo of {} on the moon") == "a photo of on the moon"
+    assert without_placeholder("a cat in the style of {}") == "a cat in the style of"
 
 
 def test_chinese_prompts_say_in_order_what_the_english_ones_say():

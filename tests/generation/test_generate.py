@@ -1,5 +1,10 @@
 """Images depend on their request alone."""
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
@@ -11,12 +16,11 @@ from textual_inversion.generation.generate import (
     batches,
     generate,
     generate_each,
-    image_size,
-    noise_generator,
     total_steps,
 )
+from textual_inversion.generation.noise import drawing_from, noise_generator
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.models.prompt_encoder import attach_concepts
 from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import SettingsError
 
@@ -90,12 +94,12 @@ def test_stochastic_schedulers_do_not_hear_paddles_own_generator(model, schedule
 
 
 def test_the_first_noise_is_that_of_the_seed(model):
-    pipe = model.pipeline("ddim")
     seen = []
-    scheduler_step = pipe.scheduler.step
-    pipe.scheduler.step = lambda out, t, sample, **kw: seen.append(sample) or scheduler_step(out, t, sample, **kw)
-
-    generate(model, requests(steps=1)[:2], pipeline=pipe)
+    hook = model.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        generate(model, requests(steps=1, guidance_scale=1.0)[:2], scheduler="ddim")
+    finally:
+        hook.remove()
 
     expected = noise_generator(1).standard_normal((4, 8, 8), dtype=np.float32)
     np.testing.assert_allclose(seen[0][0].numpy(), expected, rtol=1e-6)
@@ -124,7 +128,7 @@ def test_seeds_of_64_bits_are_all_different():
 def test_each_distinct_prompt_is_encoded_once(model):
     encoded = []
     encode_prompts = model.encode_prompts
-    model.encode_prompts = lambda prompts: encoded.extend(prompts) or encode_prompts(prompts)
+    model.encode_prompts = lambda prompts, *how: encoded.extend(prompts) or encode_prompts(prompts, *how)
     try:
         generate(model, requests(seeds=(1, 2, 3)), batch_size=2)
     finally:
@@ -204,7 +208,7 @@ def test_images_come_batch_by_batch(model):
 
 
 def test_size(model):
-    assert image_size(model) == (16, 16)
+    assert model.image_size() == (16, 16)
     assert [image.size for image in generate(model, requests(steps=1)[:1], height=24, width=32)] == [(32, 24)]
 
 
@@ -224,10 +228,120 @@ def test_large_images_are_decoded_one_by_one_and_the_vae_is_left_as_it_was(model
     assert model.vae.use_slicing is False
 
 
-def test_the_schedulers_module_gets_its_own_noise_back(model):
-    import ppdiffusers.schedulers.scheduling_ddpm as module
+# ---------------------------------------------------------------------------------------- several generators at once
 
-    before = module.randn_tensor
-    generate(model, requests(steps=1)[:1], scheduler="ddpm")
 
-    assert module.randn_tensor is before
+def names_in(scheduler):
+    """Every global name that the methods of a scheduler's class read, with its value."""
+    return dict(vars(sys.modules[type(scheduler).__module__])), dict(vars(type(scheduler)))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_generation_leaves_pipeline_scheduler_and_vae_as_they_were(model, name, monkeypatch):
+    monkeypatch.setattr(generation, "_SLICED_PIXELS", 0)
+    pipe = model.pipeline(name)
+    before = names_in(pipe.scheduler), dict(vars(pipe)), dict(vars(pipe.scheduler)), dict(vars(model.vae))
+
+    generate(model, requests(steps=2)[:2], pipeline=pipe)
+
+    after = names_in(pipe.scheduler), vars(pipe), vars(pipe.scheduler), vars(model.vae)
+    assert before[0] == after[0]
+    for old, new in zip(before[1:], after[1:], strict=True):
+        assert list(old) == list(new) and all(old[key] is new[key] for key in old)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_schedulers_copy_draws_from_its_own_generators_only(model, name, monkeypatch):
+    scheduler = model.pipeline(name).scheduler
+    monkeypatch.setattr(sys.modules[type(scheduler).__module__], "randn_tensor", None, raising=False)
+    copies = [drawing_from(scheduler, [noise_generator(seed)]) for seed in (1, 2)]
+    sample, ends = paddle.ones([1, 4, 8, 8]), []
+    for one in copies:
+        one.set_timesteps(4)
+        state = sample
+        for t in one.timesteps:
+            state = one.step(one.scale_model_input(state, t) * 0.5, t.reshape([1]), state).prev_sample
+        ends.append(state.numpy())
+
+    assert np.isfinite(ends).all()
+    assert (ends[0] != ends[1]).any() == (name in STOCHASTIC)
+
+
+def on_threads(*jobs):
+    """The results of functions that begin at the same moment, each on its own thread."""
+    begin = threading.Barrier(len(jobs))
+
+    def run(job):
+        begin.wait()
+        return job()
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return [future.result() for future in [pool.submit(run, job) for job in jobs]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("euler-a", "euler-a"), ("ddpm", "euler-a"), ("lcm", "lcm"), ("kdpm2-a", "dpm++"), ("pndm", "pndm")],
+)
+def test_two_threads_draw_what_one_after_the_other_draws(model, monkeypatch, first, second):
+    monkeypatch.setattr(generation, "_SLICED_PIXELS", 24 * 24)  # one of them decodes image by image
+    sets = [
+        (requests(steps=4, seeds=(1, 2)), dict(scheduler=first, batch_size=2)),
+        (requests(steps=5, seeds=(3,), guidance_scale=2.0), dict(scheduler=second, batch_size=3, height=24, width=24)),
+    ]
+    progress = [Recorder(), Recorder()]
+
+    def job(number):
+        wanted, settings = sets[number]
+        return lambda: pixels(generate(model, wanted, progress=progress[number], **settings))
+
+    alone = [job(number)() for number in (0, 1)]
+    steps = [list(one.steps) for one in progress]
+    for _ in range(5):
+        for one in progress:
+            one.steps.clear()
+        together = on_threads(job(0), job(1))
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert [one.steps for one in progress] == steps
+
+
+def test_two_threads_can_share_a_pipeline(model):
+    pipe = model.pipeline("euler-a")
+    jobs = [lambda seed=seed: pixels(generate(model, requests(seeds=(seed,)), pipeline=pipe)) for seed in (1, 2)]
+
+    alone = [job() for job in jobs]
+
+    for _ in range(5):
+        for one, other in zip(on_threads(*jobs), alone, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_freed_vae_is_loaded_once_by_two_threads(model):
+    model.free_vae()
+
+    one, other = on_threads(lambda: model.vae, lambda: model.vae)
+
+    assert one is other is model.vae
+
+
+def test_images_of_the_initial_vectors(model):
+    encoder = model.text_encoders[0]
+    plain = (encoder.layer.get_input_embeddings(), encoder.encode_ids)
+    rows = np.random.default_rng(1).normal(size=(2, encoder.embedding_width)).astype(np.float32)
+    request = ImageRequest("a <cat-toy>", 1, "a dog", num_inference_steps=2)
+    initial = replace(request, initial_vectors=True)
+    try:
+        embedding = attach_concepts(model, {"<cat-toy>": 2}, {encoder.name: rows})[encoder.name]
+        (before,) = pixels(generate(model, [request]))
+        embedding.parts[0].set_value(-rows)
+        encoded, encode_prompts = [], model.encode_prompts
+        model.encode_prompts = lambda prompts, *how: encoded.extend(prompts) or encode_prompts(prompts, *how)
+        started, now = pixels(generate(model, [initial, request]))
+    finally:
+        del model.encode_prompts
+        encoder.layer.set_input_embeddings(plain[0])
+        encoder.encode_ids = plain[1]
+
+    assert np.abs(started - before).max() <= 1 and np.abs(now - before).max() > 1
+    assert encoded == ["a <cat-toy>", "a <cat-toy>", "a dog"]  # what holds no placeholder is encoded once

@@ -89,10 +89,10 @@ def test_a_long_label_is_wrapped_and_stays_under_its_picture():
     assert ink(sheet, (second_right + 2, 0, sheet.width, sheet.height)) == 0
 
 
-def test_a_sheet_needs_pictures_and_a_label_for_each():
-    with pytest.raises(ValueError, match="no pictures"):
+def test_a_sheet_needs_images_and_a_label_for_each():
+    with pytest.raises(ValueError, match="no images"):
         image_grid.contact_sheet([], columns=3)
-    with pytest.raises(ValueError, match="2 pictures but 1 labels"):
+    with pytest.raises(ValueError, match="2 images but 1 labels"):
         image_grid.contact_sheet(pictures(2), columns=3, labels=["one"])
 
 

@@ -1,4 +1,4 @@
-"""Concepts to write, and what tests do with the files."""
+"""Learned embeddings to write, and what tests do with the files."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import numpy as np
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings
 
 
-def concept(token: str = "<cat>", rows: int = 2, width: int = 4, seed: int = 0, **metadata: str) -> LearnedEmbedding:
-    values = np.random.default_rng(seed).standard_normal((rows, width), np.float32)
+def concept(token: str = "<cat>", vectors: int = 2, width: int = 4, seed: int = 0, **metadata: str) -> LearnedEmbedding:
+    values = np.random.default_rng(seed).standard_normal((vectors, width), np.float32)
     return LearnedEmbedding(token, {"text_encoder": values}, metadata)
 
 
-def concept_xl(token: str = "<cat>", rows: int = 2) -> LearnedEmbedding:
-    vectors = {"text_encoder": np.ones((rows, 4), np.float32), "text_encoder_2": np.full((rows, 6), 2, np.float32)}
-    return LearnedEmbedding(token, vectors)
+def concept_xl(token: str = "<cat>", vectors: int = 2) -> LearnedEmbedding:
+    first, second = np.ones((vectors, 4), np.float32), np.full((vectors, 6), 2, np.float32)
+    return LearnedEmbedding(token, {"text_encoder": first, "text_encoder_2": second})
 
 
 def stored(tmp_path: Path, data: bytes, name: str = "my-cat.xyz") -> Path:

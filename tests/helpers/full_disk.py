@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]  # tests and what they test
 
 from helpers.failing_disk import temporary_files
 from helpers.paths import ROOT

@@ -1,7 +1,7 @@
 """Read hostile embedding files by the ten thousand: `python tests/helpers/fuzz_formats.py --files 20000 --seed 0`.
 
     crafted    every attack of `strangers.py`, once
-    damaged    sound files and attacks, changed at random in one to four places
+    damaged    valid files and attacks, changed at random at one to four positions
     made up    pickles put together from opcodes, safetensors headers and zip archives, by hypothesis
 
 Each is read by both readers, of embeddings and of a base model's weights. Every file must be read or end in a named
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks import runs, tables
-from helpers.strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, sound_files, zip_of
+from helpers.strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, valid_files, zip_of
 from textual_inversion.cli.parser import OneLineParser
 from textual_inversion.formats.embedding_file import read_embeddings, read_pickled_tensors
 from textual_inversion.formats.unpickle import MOST_STEPS
@@ -52,27 +52,27 @@ def damaged(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
         return _damaged_archive(data, others, chance)
     content = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4))):
-        place = chance.randrange(len(content) + 1)
+        position = chance.randrange(len(content) + 1)
         kind = chance.randrange(8)
         if kind == 0:
-            content[place : place + 1] = bytes([chance.randrange(256)])
+            content[position : position + 1] = bytes([chance.randrange(256)])
         elif kind == 1:
-            content[place : place + 1] = bytes([chance.choice(OPCODES)])
+            content[position : position + 1] = bytes([chance.choice(OPCODES)])
         elif kind == 2:
-            content[place:place] = bytes([chance.choice(OPCODES)]) * chance.choice((1, 1, 2, 50))
+            content[position:position] = bytes([chance.choice(OPCODES)]) * chance.choice((1, 1, 2, 50))
         elif kind == 3:
-            del content[place : place + chance.choice((1, 1, 4, 30))]
+            del content[position : position + chance.choice((1, 1, 4, 30))]
         elif kind == 4:
             extreme = chance.choice(EXTREMES)
-            content[place : place + len(extreme)] = extreme
+            content[position : position + len(extreme)] = extreme
         elif kind == 5:
-            content[place:place] = b"c" + chance.choice(NAMES) + chance.choice((b"", b")R", b"(NtR"))
+            content[position:position] = b"c" + chance.choice(NAMES) + chance.choice((b"", b")R", b"(NtR"))
         elif kind == 6:
             other = chance.choice(others)
             start = chance.randrange(len(other) + 1)
-            content[place:place] = other[start : start + chance.randint(1, 60)]
+            content[position:position] = other[start : start + chance.randint(1, 60)]
         elif chance.random() < 0.3:
-            del content[place:]
+            del content[position:]
     return bytes(content)
 
 
@@ -186,7 +186,7 @@ class Figures:
     Attributes:
         outcomes: kind of file -> error's name, or "read" -> readings; each file is read twice.
         files: kind of file -> files.
-        executions, unnamed, greedy: what must not happen, a line each.
+        executions, unnamed, greedy: what must not happen, a line for each case.
         peak_bytes: the most that one reading took.
     """
 
@@ -255,14 +255,14 @@ class Trial:
 def fuzz(count: int, number: int, folder: Path, made: int | None = None) -> Figures:
     """Read all crafted files, `count` damaged ones and `made` that are made up (a quarter as many, if not said)."""
     chance, trial = random.Random(number), Trial(folder)
-    sound = list(sound_files().values())
+    valid = list(valid_files().values())
     crafted = [data for data, _ in attacks_by_global(folder / "mark").values()]
     crafted += [data for data, _ in attacks_by_structure().values()]
-    sources = sound + [data for data in crafted if len(data) < 10_000]
+    sources = valid + [data for data in crafted if len(data) < 10_000]
     for data in crafted:
         trial.read("crafted", data)
-    for place in range(count):
-        trial.read("damaged", damaged(chance.choice(sound if place % 4 else sources), sources, chance))
+    for index in range(count):
+        trial.read("damaged", damaged(chance.choice(valid if index % 4 else sources), sources, chance))
     made_up(count // 4 if made is None else made, number, lambda data: trial.read("made up", data))
     return trial.finish()
 

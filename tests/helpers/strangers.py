@@ -1,4 +1,4 @@
-"""Files as strangers send them: sound ones of every kind, crafted attacks, and a watch that sees code being run."""
+"""Files as strangers send them: valid ones of every kind, crafted attacks, and a watch that sees code being run."""
 
 import io
 import pickle
@@ -67,7 +67,7 @@ def numpy_pickles() -> dict[str, bytes]:
     return {f"numpy_protocol_{protocol}": pickle.dumps(table, protocol) for protocol in (2, 3, 4, 5)}
 
 
-def sound_files() -> dict[str, bytes]:
+def valid_files() -> dict[str, bytes]:
     """One file of every kind that can be read."""
     written = {
         "pdparams": pdparams_bytes({"<cat>": VECTORS[:1], "<cat>_1": VECTORS[1:]}),
@@ -101,7 +101,7 @@ def _safetensors_of(kind: str, values: bytes) -> bytes:
 
 
 def attacks_by_global(mark: Path) -> dict[str, tuple[bytes, str]]:
-    """Pickles that would run code which leaves `mark` behind, with the name that the refusal must give."""
+    """Pickles that would run code that creates `mark`, with the name that the refusal must give."""
     command = f"touch {mark}"
     write = f"open({str(mark)!r}, 'w').close()"
 
@@ -125,7 +125,7 @@ def attacks_by_global(mark: Path) -> dict[str, tuple[bytes, str]]:
         "old object": (b"(cos\nsystem\n" + text(command) + b"o.", "os.system"),
         "new object": (b"\x80\x02csubprocess\nPopen\n" + text(command) + b"\x85\x81.", "subprocess.Popen"),
         "nested reduce": (entry(array(b"(" + call("os", "system", command) + b"t", b"")), "os.system"),
-        "after a sound array": (
+        "after a valid array": (
             entry(array(b"(K\x01t", b"1234"))[:-1] + call("os", "system", command) + b".",
             "os.system",
         ),
@@ -244,9 +244,9 @@ def attacks_by_structure() -> dict[str, tuple[bytes, str]]:
 
 
 class ExecutionWatch:
-    """Counts what only running code can cause: an import, a process, compiled code, a changed file, a connection.
+    """Records what only running code can cause: an import, a process, compiled code, a changed file, a connection.
 
-    Python cannot take an audit hook away again, so one hook serves all and looks only while a watch is on.
+    Python cannot remove an audit hook, so one hook serves all and records only while a watch is active.
     """
 
     FORBIDDEN = ("import", "exec", "compile", "pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork",

@@ -37,9 +37,9 @@ def edit(path, **entries):
 
 def edit_tensors(path, change):
     """Rewrite a safetensors file with what `change` makes of its tensors."""
-    from textual_inversion.models.weight_files import SafetensorsFile
+    from textual_inversion.models.weight_files import WeightFile
 
-    metadata, tensors = SafetensorsFile(path).metadata, load_file(path)
+    metadata, tensors = WeightFile(path).metadata, load_file(path)
     change(tensors)
     save_file(tensors, path, metadata=metadata)
 
@@ -141,7 +141,7 @@ def test_the_vae_can_be_freed_and_comes_back(tmp_path):
 
 
 def test_learned_words_reach_the_prompt_embedding_with_a_gradient(tmp_path):
-    from textual_inversion.models.prompt_encoder import attach_concepts
+    from textual_inversion.models.attach import attach_concepts
 
     model = load_base_model(build_model(tmp_path / "base"))
     plain = model.encode_prompts(["a photo of a cat"]).hidden_states

@@ -69,7 +69,7 @@ def test_every_vector_of_every_concept_stands_where_its_token_points(tmp_path, l
 
 
 def test_a_saved_word_means_what_it_meant_in_training(tmp_path):
-    from textual_inversion.models.prompt_encoder import attach_concepts
+    from textual_inversion.models.attach import attach_concepts
 
     one = concept(vectors=3)
     model, _, output = saved(tmp_path, one)
@@ -82,7 +82,7 @@ def test_a_saved_word_means_what_it_meant_in_training(tmp_path):
 
 
 def test_saving_with_rows_attached_writes_the_plain_encoder(tmp_path):
-    from textual_inversion.models.prompt_encoder import attach_concepts
+    from textual_inversion.models.attach import attach_concepts
 
     one = concept()
     model, _, output = saved(tmp_path, one)

@@ -11,7 +11,8 @@ import infer
 import train_textual_inversion
 from helpers.tiny_models import FAMILIES, build_model, tree
 from helpers.training_runs import short_run
-from textual_inversion.embeddings.files import attach_files, read_concept_files
+from textual_inversion.embeddings.files import read_concept_files
+from textual_inversion.models.attach import attach_files
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.prompt_encoder import check_placeholder
 from textual_inversion.system.errors import ConceptError
@@ -265,7 +266,8 @@ def test_sdxl_is_told_of_sizes_and_pooled_text(trained):
 @pytest.mark.parametrize("zeroes", [True, False])
 @pytest.mark.parametrize("negative", ["", "bad"])
 def test_sdxl_pictures_are_those_of_its_own_pipeline(trained, zeroes, negative):
-    from textual_inversion.generation.generate import ImageRequest, generate, noise_generator
+    from textual_inversion.generation.generate import ImageRequest, generate
+    from textual_inversion.generation.noise import noise_generator
 
     run = trained("sdxl", "ppdiffusers")
     model, pipe = run.model(), run.pipeline()

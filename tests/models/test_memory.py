@@ -10,9 +10,9 @@ from ppdiffusers.models.attention_processor import Attention
 from helpers.tiny_models import FAMILIES, build_model
 from helpers.training_runs import short_run
 from textual_inversion.generation.generate import ImageRequest, generate
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.memory import keeps_vae, save_memory, work_in_parts
-from textual_inversion.models.prompt_encoder import attach_concepts
 from textual_inversion.system.errors import SettingsError
 
 
@@ -72,7 +72,7 @@ def test_text_encoders_run_again_on_the_way_back(tmp_path, family):
         own.clear_gradients()
     calls = []
     for encoder in model.text_encoders:
-        for layer in encoder.layers:
+        for layer in encoder.transformer_layers:
             layer.sublayers()[0].register_forward_pre_hook(lambda *_: calls.append(1))
     save_memory(model, gradient_checkpointing=True, efficient_attention=False)
 

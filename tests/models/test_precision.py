@@ -18,12 +18,12 @@ from helpers.training_runs import short_run
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.generation.generate import ImageRequest, generate
 from textual_inversion.models import precision
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.export import save_pipeline
 from textual_inversion.models.memory import save_memory
-from textual_inversion.models.prompt_encoder import attach_concepts
-from textual_inversion.models.weight_files import SafetensorsFile
+from textual_inversion.models.weight_files import WeightFile
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training.loss import diffusion_loss
 
@@ -170,7 +170,7 @@ def test_a_saved_pipeline_holds_the_exact_weights(tmp_path, bases):
         save_pipeline(model, [LearnedEmbedding("<new>", row, "here", {})], tmp_path / mixed_precision)
 
     for part in ("text_encoder/model", "unet/diffusion_paddle_model"):
-        exact, saved = (SafetensorsFile(tmp_path / folder / f"{part}.safetensors") for folder in ("no", "fp16"))
+        exact, saved = (WeightFile(tmp_path / folder / f"{part}.safetensors") for folder in ("no", "fp16"))
         assert set(exact) == set(saved)
         for name in exact:
             np.testing.assert_array_equal(exact[name], saved[name])
@@ -205,7 +205,7 @@ def test_a_whole_run_in_float16_learns_as_in_float32_but_for_rounding(tmp_path, 
     moved = np.abs(rows["no"] - first_row(tmp_path / "base")).max()
     assert 0 < np.abs(rows["fp16"] - rows["no"]).max() < 0.05 * moved
     assert (tmp_path / "fp16/samples/step-4.png").exists()
-    exact, saved = (SafetensorsFile(tmp_path / name / "text_encoder/model.safetensors") for name in ("no", "fp16"))
+    exact, saved = (WeightFile(tmp_path / name / "text_encoder/model.safetensors") for name in ("no", "fp16"))
     name = next(name for name in exact if name.endswith("mlp.fc1.weight"))
     np.testing.assert_array_equal(exact[name], saved[name])
 

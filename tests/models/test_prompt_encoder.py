@@ -6,15 +6,16 @@ import pytest
 
 from helpers.tiny_models import build_model
 from textual_inversion.data.sampler import TrainingImage
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.prompt_encoder import (
-    Concept,
     PromptEncoder,
-    attach_concepts,
+    Reading,
     check_placeholder,
-    check_sentences,
+    check_prompts,
 )
 from textual_inversion.models.tokenizers import load_clip_tokenizer
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 
 
@@ -93,44 +94,50 @@ def test_scripts_without_blanks_hold_a_word_as_it_stands(tokenizer, word, prompt
     assert PromptEncoder(tokenizer, {word: 1}, first_id=900).holds_placeholder(prompt) is holds
 
 
-def test_other_words_can_be_held_still(tokenizer):
+def test_all_but_the_trained_placeholder_can_be_detached(tokenizer):
     encoder = PromptEncoder(tokenizer, {"<a>": 2, "<b>": 2, "det-logo": 1}, first_id=900)
+    prompt, trained = "<a> and <b> and <b>_1 on det-logo, <a>_1, det-logos", Reading(trained="<a>")
 
-    plain = "<a> and <b> and <b>_1 on det-logo, det-logos"
+    plain = encoder.token_ids(prompt)
 
-    prompt = encoder.held_still(plain, "<a>")
-
-    free = encoder.token_ids(plain)
-    still = {902: 907, 903: 908, 904: 909}
-    assert encoder.token_ids(prompt) == [still.get(i, i) for i in free]
-    assert encoder.token_ids(prompt, {"<b>": (1,)}).count(908) == 2  # in place of both vectors, and by its own name
-    assert encoder.held_still(prompt, "<b>") == encoder.held_still(plain, "<b>")
-    assert encoder.replaced(prompt, {"<b>": "cat"}).startswith("<a> and cat and")
-    assert encoder.ends([prompt]) == encoder.ends([plain])
+    detached = {902: 907, 903: 908, 904: 909}
+    assert encoder.token_ids(prompt, trained) == [detached.get(i, i) for i in plain]
+    chosen = encoder.token_ids(prompt, Reading({"<b>": (1,)}, trained="<a>"))
+    assert chosen.count(908) == 2 and 907 not in chosen  # in place of both vectors, and by its own name
+    assert encoder([prompt], [trained])[0, 1 : 1 + len(plain)].tolist() == encoder.token_ids(prompt, trained)
+    assert encoder.ends([prompt], [trained]) == encoder.ends([prompt])
 
 
-def test_every_word_of_a_prompt_can_be_read_as_it_started(tokenizer):
+def test_the_initial_vectors_can_be_read(tokenizer):
     encoder = PromptEncoder(tokenizer, {"<a>": 2, "det-logo": 1}, first_id=900)
-    plain = "<a>, <a>_1 on a det-logo, not det-logos"
+    prompt, initial = "<a>, <a>_1 on a det-logo, not det-logos", Reading(initial=True)
 
-    started = encoder.as_started(plain)
+    started = encoder.token_ids(prompt, initial)
 
     later = {900: 906, 901: 907, 902: 908}
-    assert encoder.token_ids(started) == [later.get(i, i) for i in encoder.token_ids(plain)]
-    assert encoder.as_started(encoder.held_still(plain, "<a>")) == encoder.as_started(started) == started
-    assert encoder.as_started("a toy") == "a toy"
+    assert started == [later.get(i, i) for i in encoder.token_ids(prompt)]
+    assert encoder.token_ids(prompt, Reading(trained="<a>", initial=True)) == started
+    assert encoder.token_ids("a toy", initial) == encoder.token_ids("a toy")
 
 
-def test_what_is_held_still_reads_the_same_and_gets_no_gradient(model):
+def test_prompts_are_plain_text_whatever_their_characters(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<a>": 2}, first_id=900)
+
+    for character in ("\ue000", "\ue001"):
+        ids = encoder.token_ids(f"a {character}<a>")
+        assert ids[-2:] == [900, 901] and ids[:-2] == encoder.token_ids(f"a {character}")
+
+
+def test_detached_vectors_read_the_same_and_get_no_gradient(model):
     rows = {"text_encoder": np.random.default_rng(0).standard_normal((3, model.embedding_width)).astype("float32")}
     embedding = attach_concepts(model, {"<a>": 2, "<b>": 1}, rows)["text_encoder"]
     prompt = "a <a> beside a <b>"
 
     free = model.encode_prompts([prompt]).hidden_states
-    still = model.encode_prompts([model.text_encoders[0].encode_ids.held_still(prompt, "<a>")]).hidden_states
-    (still * paddle.arange(still.shape[-1], dtype="float32")).sum().backward()
+    detached = model.encode_prompts([prompt], [Reading(trained="<a>")]).hidden_states
+    (detached * paddle.arange(detached.shape[-1], dtype="float32")).sum().backward()
 
-    np.testing.assert_array_equal(free.numpy(), still.numpy())
+    np.testing.assert_array_equal(free.numpy(), detached.numpy())
     assert (np.abs(embedding.parts[0].grad.numpy()).max(axis=1) > 0).all()
     assert not embedding.parts[1].grad.numpy().any()
 
@@ -141,7 +148,7 @@ def test_a_sentence_from_which_nothing_is_learned_is_refused(tokenizer, sentence
     images = [TrainingImage(0, ("a det-logo", sentence))]
 
     with pytest.raises(ConceptError, match="does not hold det-logo as a word of its own"):
-        check_sentences(encoder, [Concept("det-logo"), Concept("<other>")], images, note=print)
+        check_prompts(encoder, [Concept("det-logo"), Concept("<other>")], images, note=print)
 
 
 def test_one_vector_can_be_named_alone(tokenizer):
@@ -171,7 +178,7 @@ def test_unusable_placeholders_are_refused(tokenizer, bad):
 def test_only_the_chosen_vectors_stand_in_a_prompt_in_their_order(tokenizer):
     encoder = PromptEncoder(tokenizer, {"<t>": 3, "<other>": 2}, first_id=900)
 
-    ids = encoder(["a <t> and <other>", "a <t>"], [{"<t>": (2, 0)}, {"<t>": (1,)}])
+    ids = encoder(["a <t> and <other>", "a <t>"], [Reading({"<t>": (2, 0)}), Reading({"<t>": (1,)})])
 
     a, and_ = encoder.token_ids("a"), encoder.token_ids("and")
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -187,7 +194,7 @@ def test_the_end_token_is_found_also_behind_a_cut_prompt(tokenizer):
 
     assert ends.tolist() == [4, 1, 76]
     assert all(row[end] == tokenizer.eos_token_id for row, end in zip(encoder(prompts), ends, strict=True))
-    assert encoder.ends(prompts[:1], [{"<t>": (0,)}]).tolist() == [3]
+    assert encoder.ends(prompts[:1], [Reading({"<t>": (0,)})]).tolist() == [3]
 
 
 def test_placeholders_give_way_to_other_words_as_whole_words(tokenizer):

@@ -6,8 +6,8 @@ import paddle
 from helpers.tiny_models import build_model
 from helpers.training_runs import short_run
 from textual_inversion.models import precision
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.models.prompt_encoder import attach_concepts
 from textual_inversion.models.unet_forward import make_predictor
 from train_textual_inversion import main
 

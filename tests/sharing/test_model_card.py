@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import train_textual_inversion
 from helpers.tiny_models import build_model
 from helpers.training_runs import short_run
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.sharing import model_card
 
 

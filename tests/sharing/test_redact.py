@@ -7,20 +7,20 @@ import pytest
 import yaml
 
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_safetensors
-from textual_inversion.sharing.redact import is_place, put_public_copy, without_places
+from textual_inversion.sharing.redact import is_local_path, put_public_copy, without_local_paths
 from textual_inversion.system.errors import OutputError
 
 
 def test_absolute_paths_are_cut_to_their_last_name_at_any_depth():
     record = {"a": ["/home/ann/cats", {"b": "C:\\Users\\Ann\\cats", "c": "~/x"}], "d": 5, "e": None}
-    assert without_places(record) == {"a": ["cats", {"b": "cats", "c": "x"}], "d": 5, "e": None}
+    assert without_local_paths(record) == {"a": ["cats", {"b": "cats", "c": "x"}], "d": 5, "e": None}
 
 
 @pytest.mark.parametrize(
     "text", ["CompVis/stable-diffusion-v1-4", "demo/model", "a photo of a <cat-toy> and/or", "", "../x"]
 )
 def test_names_and_sentences_stay(text):
-    assert not is_place(text) and without_places(text) == text
+    assert not is_local_path(text) and without_local_paths(text) == text
 
 
 def test_a_configuration_stays_one(tmp_path):

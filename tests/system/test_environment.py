@@ -13,9 +13,9 @@ from textual_inversion.system.errors import SettingsError
 REPORT = """
 import os, sys
 from textual_inversion.system import environment
-runtime._import_paddle = lambda: None
-runtime._is_amd_with_avx2 = lambda: {amd}
-print(runtime.prepare_environment({threads}, allow_tf32={tf32}))
+environment._import_paddle = lambda: None
+environment._is_amd_with_avx2 = lambda: {amd}
+print(environment.prepare_environment({threads}, allow_tf32={tf32}))
 print(os.environ["OMP_NUM_THREADS"], os.environ.get("MKL_DEBUG_CPU_TYPE"), os.environ.get("NVIDIA_TF32_OVERRIDE"))
 """
 

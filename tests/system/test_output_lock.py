@@ -98,7 +98,7 @@ def test_a_run_into_the_folder_of_an_ended_one_says_that_files_are_replaced(tmp_
 
 
 def test_where_only_what_is_open_for_writing_can_be_locked_it_is_opened_so(tmp_path, monkeypatch):
-    """As on NFS, which makes a lock of bytes of it."""
+    """As on NFS, which turns it into a lock of a range of bytes."""
     usual, seen = fcntl.flock, []
 
     def flock(descriptor, operation):

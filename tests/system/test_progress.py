@@ -6,10 +6,12 @@ import io
 import os
 import pty
 import struct
+import sys
 import termios
 
 import pytest
 
+from textual_inversion.system import progress as progress_module
 from textual_inversion.system.progress import Progress, duration, print_line
 
 
@@ -37,10 +39,10 @@ def run(total, seconds_per_step, start=0, **options):
     return stream.getvalue().splitlines()
 
 
-def test_a_plain_line_has_figures_time_gone_and_time_left():
+def test_a_plain_line_has_figures_elapsed_and_remaining_time():
     lines = run(100, 2.0)
-    assert lines[0] == "step 1/100  loss 0.1235  lr 1.0e-02  0:02 gone, 3:18 left"
-    assert lines[-1] == "step 100/100  loss 0.1235  lr 1.0e-02  3:20 gone, 0:00 left"
+    assert lines[0] == "step 1/100  loss 0.1235  lr 1.0e-02  0:02 elapsed, 3:18 remaining"
+    assert lines[-1] == "step 100/100  loss 0.1235  lr 1.0e-02  3:20 elapsed, 0:00 remaining"
 
 
 def test_plain_lines_come_every_few_seconds_with_first_and_last_step():
@@ -54,7 +56,7 @@ def test_slow_steps_give_a_line_each():
 
 def test_steps_of_an_earlier_run_do_not_count_for_the_speed():
     lines = run(100, 10.0, start=90)
-    assert lines[0] == "step 91/100  loss 0.1235  lr 1.0e-02  0:10 gone, 1:30 left"
+    assert lines[0] == "step 91/100  loss 0.1235  lr 1.0e-02  0:10 elapsed, 1:30 remaining"
 
 
 def test_a_loop_of_one_step_prints_one_line():
@@ -64,7 +66,7 @@ def test_a_loop_of_one_step_prints_one_line():
 def test_a_line_without_figures():
     stream = io.StringIO()
     Progress(2, description="image", stream=stream, clock=Clock()).update(1)
-    assert stream.getvalue() == "image 1/2  0:00 gone, 0:00 left\n"
+    assert stream.getvalue() == "image 1/2  0:00 elapsed, 0:00 remaining\n"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_a_terminal_gets_a_bar_with_the_last_figures():
         for step in range(6, 21):
             progress.update(step, loss=step / 100, lr=0.01)
     last = stream.getvalue().split("\r")[-1]
-    assert last.startswith("step 20/20 |") and "left, loss 0.2000  lr 1.0e-02" in last
+    assert last.startswith("step 20/20 |") and "remaining, loss 0.2000  lr 1.0e-02" in last
 
 
 def everything_from(control: int) -> str:
@@ -137,6 +139,46 @@ def test_lines_stand_above_the_bar():
         progress.update(2, loss=0.25)
     shown = [line.split("\r")[-1].strip() for line in stream.getvalue().split("\n")]
     assert shown[0] == "saved a.pdparams" and shown[1].startswith("step 2/2")
+
+
+def screen_of(text: str) -> list[str]:
+    """The lines that a terminal shows after a text with carriage returns and line feeds."""
+    lines, row, column = [""], 0, 0
+    for letter in text:
+        if letter in "\r\n":
+            row, column = row + (letter == "\n"), 0
+            lines += [""] * (row + 1 - len(lines))
+        else:
+            lines[row] = lines[row][:column].ljust(column) + letter + lines[row][column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines]
+
+
+def test_lines_that_others_print_while_a_bar_is_up_are_not_garbled(monkeypatch):
+    """The bar is on stderr, the lines go to stdout: both are one terminal."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(3) as progress:
+        for step in (1, 2, 3):
+            progress.update(step, loss=0.5)
+            print_line(f"x{step}")
+            print_line(f"y{step}", sys.stderr)
+
+    *lines, bar, end = screen_of(terminal.getvalue())
+    assert lines == [f"{name}{step}" for step in (1, 2, 3) for name in "xy"]
+    assert bar.startswith("step 3/3 |") and end == ""
+    assert not progress_module._open_bars
+
+
+def test_a_loop_without_a_bar_may_run_beside_one_with_a_bar():
+    terminal, file = Terminal(), io.StringIO()
+    with Progress(2, stream=terminal) as bar, Progress(1, stream=file) as plain:
+        bar.update(1)
+        plain.update(1)
+        plain.close()
+        bar.write("x")
+    assert file.getvalue().startswith("step 1/1") and screen_of(terminal.getvalue())[0] == "x"
 
 
 def test_close_may_come_twice_and_after_an_error():

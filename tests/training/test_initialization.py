@@ -7,7 +7,8 @@ from helpers.tiny_models import build_model
 from textual_inversion.formats.embedding_file import LearnedEmbedding
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.concept_embedding import table_of
-from textual_inversion.models.prompt_encoder import Concept, PromptEncoder
+from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError
 from textual_inversion.training.initialization import describe, initial_rows, settle, start_rows
 

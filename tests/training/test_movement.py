@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 import pytest
+from textual_inversion.training.movement import MovementCheck, unread_words
 
 from helpers.parameters import parameter
 from textual_inversion.data.sampler import TrainingImage
-from textual_inversion.models.prompt_encoder import Concept
-from textual_inversion.training.movement import MovementCheck, unread_words
+from textual_inversion.settings.concept import Concept
 
 
 class Words:

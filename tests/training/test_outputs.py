@@ -8,7 +8,7 @@ import pytest
 
 from textual_inversion.embeddings.file_names import safe_name
 from textual_inversion.formats.embedding_file import read_embeddings
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system import paths
 from textual_inversion.system.errors import OutputError
 from textual_inversion.training import outputs

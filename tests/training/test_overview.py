@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from textual_inversion.training.drawing import request_of
 
 import train_textual_inversion
 from helpers.interrupted_runs import stopped_in
@@ -14,9 +15,9 @@ from helpers.tiny_models import FAMILIES
 from helpers.training_runs import short_run
 from textual_inversion.generation.generate import ImageRequest, generate
 from textual_inversion.generation.prompt_file import SamplePrompt
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.models.prompt_encoder import Reading
+from textual_inversion.settings.concept import Concept
 from textual_inversion.training import drawing, overview
-from textual_inversion.training.drawing import request_of
 from textual_inversion.training.overview import overview_prompts, save_overview
 
 
@@ -62,10 +63,10 @@ TWO_WORDS = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2",
 
 @pytest.fixture
 def watched(monkeypatch):
-    """What is seen when training begins, by prompts without a mark, and at the end.
+    """What is seen when training begins, and at the end.
 
-    `looked` and `read`: pictures and the text encoders' states; `shown` and `read_then`: the overview's pictures, and
-    the states of the prompts as they started and as they are.
+    `looked` and `read`: images and the text encoders' states; `shown` and `read_then`: the overview's images, and the
+    states of the prompts with the initial vectors and with the trained ones.
     """
     seen = SimpleNamespace(looked=None, shown=None, read=None, read_then=None)
     train, save = train_textual_inversion.train, overview.save_overview
@@ -75,11 +76,10 @@ def watched(monkeypatch):
                     for i, prompt in enumerate(overview_prompts(args))]  # fmt: skip
         pictures = generate(run.model, requests, height=args.height, width=args.width)
         seen.looked = [np.asarray(picture).astype(int) for picture in pictures]
-        encode = lambda prompts: run.model.encode_prompts(prompts).hidden_states.numpy()  # noqa: E731
+        encode = lambda *prompts: run.model.encode_prompts(*prompts).hidden_states.numpy()  # noqa: E731
         seen.read = encode(PROMPTS)
         train(args, run)
-        started = run.model.text_encoders[0].encode_ids.as_started
-        seen.read_then = encode([started(prompt) for prompt in PROMPTS]), encode(PROMPTS)
+        seen.read_then = encode(PROMPTS, [Reading(initial=True)] * len(PROMPTS)), encode(PROMPTS)
 
     def keep(path, args, pixels, before, after):
         seen.shown = [[np.asarray(picture).astype(int) for picture in pictures] for pictures in (before, after)]

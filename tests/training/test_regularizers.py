@@ -5,9 +5,9 @@ import paddle
 import pytest
 
 from helpers.tiny_models import build_model
+from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.concept_embedding import table_of
-from textual_inversion.models.prompt_encoder import attach_concepts
 from textual_inversion.training import regularizers
 
 PROMPTS = ["a photo of a <t>", "the <t>, a toy"]

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-
-from textual_inversion.models.prompt_encoder import Concept
 from textual_inversion.training.row_report import row_figures, row_lines
+
+from textual_inversion.settings.concept import Concept
 
 
 def figures(rows, start=((3.0, 0.0), (0.0, 2.0), (1.0, 1.0))):

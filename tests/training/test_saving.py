@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from textual_inversion.training.saving import Saves, save_rows
 
 from helpers.failing_disk import FailingDisk, temporary_files
 from textual_inversion.formats.embedding_file import read_embeddings
-from textual_inversion.models.prompt_encoder import Concept
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, OutputError
 from textual_inversion.training import outputs, saving
-from textual_inversion.training.saving import Saves, save_rows
 
 CONCEPTS = [Concept("<a>", 2), Concept("<b>", 1)]
 FINAL_FILES = ["learned_embeds-a.safetensors", "learned_embeds-b.safetensors", "learned_embeds.pdparams"]

@@ -1,8 +1,8 @@
-"""Settings from a YAML file, `--config run.yaml`, and the file with which a run can be repeated.
+"""Settings from a YAML file: `--config run.yaml`.
 
-A configuration names flags without their dashes; it is turned into the words of a command line, which the command's own
-parser reads before the words that the user typed. So ranges and choices are checked in one place, and what stands on
-the command line wins.
+A configuration names flags without their dashes. It is turned into the words of a command line, which the command's own
+parser reads before the words that the user typed. So bounds and choices are checked in one place, and the command line
+wins.
 
     learning_rate: 0.002
     scale_lr: false                    a switch
@@ -17,26 +17,13 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from textual_inversion.system.errors import SettingsError
 
 FLAG = "--config"
-FILE_NAME, OTHER_NAME = "config.yaml", "config-of-run.yaml"
-_WRITTEN = "# Repeats a run:"
-# What a repetition decides anew: where it writes, and what it sends into the world. The steps stand in for the epochs.
-_NOT_REPEATED = {"output_dir", "config", "num_train_epochs", "help"}
-_NOT_REPEATED |= {"resume_from_checkpoint", "allow_changed_settings"}
-_NOT_REPEATED |= {"push_to_hub", "hub_token", "hub_model_id", "hub_whole_pipeline"}
-_NOT_A_PATH = {"logging_dir"}  # counts from the output folder
-_PATHS = re.compile(r"DIR|FILE|MODEL")
-_NULL, _FLOW = "tag:yaml.org,2002:null", 10**6
-
-
-def add_flag(parser: argparse.ArgumentParser) -> None:
-    """--config, in a group of its own."""
-    words = "a YAML file of flags without their dashes; the command line wins over it"
-    parser.add_argument_group("configuration").add_argument(FLAG, metavar="FILE", help=words)
+# Titles of groups that have been renamed; files written for them are read as before.
+_EARLIER_TITLES = {"sentences", "watching"}
+_NULL = "tag:yaml.org,2002:null"
 
 
 def with_files(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
@@ -105,6 +92,7 @@ def _entries(root, path, flags: dict, parser) -> Iterator[tuple]:
     import yaml
 
     titles = {group.title.replace(" ", "_") for group in parser._action_groups if group._group_actions}
+    titles |= _EARLIER_TITLES
     for key, value in root.value if root is not None else ():
         name, of_settings = str(key.value), isinstance(value, yaml.MappingNode)
         if of_settings and name.replace(" ", "_") in titles:  # a group may share its name with a flag
@@ -147,78 +135,6 @@ def _words(action: argparse.Action, value, place: str) -> list[str]:
     if dashed is not None:
         raise SettingsError(f"{place}: {dashed!r} would be taken for a flag; let it begin with something else")
     return [flag, *items]
-
-
-# ----------------------------------------------------------------------------------------------- what a run writes
-
-
-def write(folder: Path, args: argparse.Namespace, parser: argparse.ArgumentParser, processes: int = 1) -> Path:
-    """Write the configuration with which `--config` repeats a run, as `FILE_NAME`.
-
-    A file of that name that no run wrote is the user's own and stays as it is; `OTHER_NAME` is taken then.
-
-    It holds what the user gave, the demo's defaults and what was drawn (the seed), with paths that hold in any working
-    directory; whatever stood at its default is shown in comments. Neither the output folder nor anything about the hub
-    is repeated.
-
-    Returns:
-        The file.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    from textual_inversion.system import atomic
-
-    chosen = {*args.explicit, *getattr(args, "demo_defaults", ()), "seed", "max_train_steps"}
-    lines = [f"{_WRITTEN} python {parser.prog} {FLAG} THIS_FILE"]
-    lines += [f"# It ran in {processes} processes, which the launcher must start again."] if processes > 1 else []
-    for group in parser._action_groups:
-        names = [action.dest for action in group._group_actions if action.dest not in _NOT_REPEATED]
-        actions = {action.dest: action for action in group._group_actions}
-        given = [name for name in names if name in chosen and getattr(args, name) is not None]
-        left = [name for name in names if name not in given]
-        lines += ["", f"# {group.title}"] if names else []
-        lines += [_line(name, _lasting(getattr(args, name), actions[name])) for name in given]
-        lines += [f"# {line}" for name in left for line in _line(name, getattr(args, name)).splitlines()]
-    path = folder / (FILE_NAME if _is_ours(folder / FILE_NAME) else OTHER_NAME)
-    atomic.write_text(path, "\n".join(lines) + "\n")
-    return path
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a run may write a file: there is none, or a run wrote it."""
-    try:
-        return path.read_bytes().startswith(_WRITTEN.encode())
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-
-
-def is_path(action: argparse.Action) -> bool:
-    """Whether a flag takes paths, or names that may be paths."""
-    return bool(_PATHS.search(str(action.metavar)))
-
-
-def _line(name: str, value: Any) -> str:
-    import yaml
-
-    return yaml.safe_dump({name: _plain(value)}, allow_unicode=True, width=_FLOW, default_flow_style=False).rstrip("\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
-
-
-def _lasting(value: Any, action: argparse.Action) -> Any:
-    """A value, its paths made absolute where they are there: hub names and folders still to come stay."""
-    if isinstance(value, (list, tuple)):
-        return [_lasting(item, action) for item in value]
-    if action.dest in _NOT_A_PATH or not is_path(action) or not isinstance(value, (str, Path)):
-        return value
-    return str(Path(value).expanduser().resolve()) if Path(value).expanduser().exists() else str(value)
 
 
 def free_folder(config: str | Path) -> str | None:

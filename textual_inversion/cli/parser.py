@@ -1,6 +1,6 @@
-"""Building blocks of the commands' command lines: value ranges, and errors that fit on one line.
+"""The commands' parser: made from the declared settings, with refusals that fit on one line.
 
-Nothing here imports paddle, so that `--help` and refused arguments answer at once.
+Nothing here imports paddle, so `--help` and refused arguments answer at once.
 """
 
 import argparse
@@ -8,10 +8,12 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from textual_inversion.cli import config_file
 from textual_inversion.settings.bounds import truth
+from textual_inversion.settings.flag import Flag, flags_of, groups_of
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import ROOT, is_possible_path
 
@@ -61,6 +63,31 @@ class OneLineParser(argparse.ArgumentParser):
         return given
 
 
+def parser_of(config: type, *, prog: str, description: str) -> OneLineParser:
+    """The parser of a command.
+
+    Args:
+        config: its configuration class, whose fields are groups of flags.
+    """
+    parser = OneLineParser(prog=prog, description=description)
+    for _, settings in groups_of(config):
+        group = parser.add_argument_group(settings.title)
+        defaults = settings()
+        for name, flag in flags_of(settings).items():
+            action = group.add_argument(f"--{name}", **_argument(flag, getattr(defaults, name)))
+            action.flag = flag
+    return parser
+
+
+def _argument(flag: Flag, default: Any) -> dict[str, Any]:
+    """What argparse is told about a flag."""
+    if isinstance(default, bool):
+        return {"action": "store_true", "help": flag.help, "default": default}
+    told = {name: getattr(flag, name) for name in ("type", "choices", "metavar", "nargs", "const")}
+    default = list(default) if isinstance(default, tuple) else default
+    return {"help": flag.help, "default": default} | {name: v for name, v in told.items() if v is not None}
+
+
 def _check_letters(word: str) -> None:
     """Refuse what neither a record nor a file system could take; raises SettingsError."""
     if "\0" in word:
@@ -74,13 +101,14 @@ def _check_letters(word: str) -> None:
 
 def _check_path(action: argparse.Action, value) -> None:
     """Refuse a path that cannot be one: empty, as an unset shell variable leaves it, or longer than any."""
-    if not config_file.is_path(action):
+    flag = getattr(action, "flag", None)
+    if flag is None or not flag.is_path:
         return
     paths = value if isinstance(value, list) else [value]
     for path in (os.fspath(path) for path in paths if path is not None):
         if path == "":
-            flag = action.option_strings[-1]
-            raise SettingsError(f"{flag} is empty (a shell variable that is not set?); give it a value or leave it out")
+            name = action.option_strings[-1]
+            raise SettingsError(f"{name} is empty (a shell variable that is not set?); give it a value or leave it out")
         if not is_possible_path(path):
             raise SettingsError(f"{action.option_strings[-1]}: {path[:80]}… is longer than a name can be; shorten it")
 
@@ -95,34 +123,6 @@ class Switch(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         """Store the value."""
         setattr(namespace, self.dest, values)
-
-
-def _variant(text: str) -> str:
-    if not re.fullmatch(r"\w[\w-]*", text):
-        raise argparse.ArgumentTypeError(f"must be a word of file names such as fp16, not {text}")
-    return text
-
-
-def add_source_flags(flag: Callable) -> None:
-    """Which of a hub's files a base model is made of, and where they are kept; `flag` adds an argument to a group."""
-    flag("--revision", metavar="NAME", help="branch, tag or commit of the base model's repository on Hugging Face")
-    flag(
-        "--variant",
-        type=_variant,
-        metavar="NAME",
-        help="weights to prefer, such as fp16; used in the precision of --mixed_precision all the same",
-    )
-    flag("--cache_dir", metavar="DIR", help="where downloads are kept; unset: the hubs' own places")
-
-
-def source_of(args) -> dict[str, str | None]:
-    """The arguments of `hub.resolve` and `models.load_base_model` that these flags and --hub_token stand for."""
-    return {
-        "revision": args.revision,
-        "variant": args.variant,
-        "cache_dir": args.cache_dir,
-        "token": args.hub_token,
-    }
 
 
 def demo_defaults() -> dict:

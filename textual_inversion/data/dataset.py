@@ -1,51 +1,138 @@
-"""The training images of a run: read with sentences and masks, brought to a shape, and encoded once by the VAE."""
+"""The training images of a run: read with prompts and masks, brought to a shape, and encoded once by the VAE."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
-from textual_inversion.data.captions import sentences_of
+import numpy as np
+from PIL import Image
+
+from textual_inversion.data.captions import prompts_of
 from textual_inversion.data.images import find_images, load_image, to_array
-from textual_inversion.data.latents import LiveLatents, encode_posteriors
+from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
 from textual_inversion.data.masks import Masks, check_alpha, masks_for
-from textual_inversion.data.resizing import Framing
-from textual_inversion.data.sampler import TrainingImage
-from textual_inversion.generation.generate import side_factor
+from textual_inversion.data.resizing import Framing, Shape
+from textual_inversion.data.sampler import Batch, TrainingImage
+from textual_inversion.settings.concept import Concept
+from textual_inversion.settings.train import ImageSettings, PromptSettings
+from textual_inversion.system.device import to_device
 from textual_inversion.system.paths import portable
 
+Say = Callable[[str], None]
 
-def read_images(args, run) -> tuple[list, list]:
-    """Read every concept's pictures and masks, and write the sentences that go with them, before anything slow."""
-    pictures, masks = [], []
-    for place, concept in enumerate(args.concepts):
-        paths = find_images(concept.image_folder, note=run.say)
-        with ThreadPoolExecutor(max_workers=max(1, args.dataloader_num_workers)) as pool:
-            own = list(pool.map(lambda path: load_image(path, note=run.say), paths))
-        masks += masks_for(own, paths, args.mask_dir and args.mask_dir[place], alpha=args.alpha_mask, note=run.say)
-        pictures += own
-        run.images += [TrainingImage(place, prompts) for prompts in sentences_of(args, place, paths, note=run.say)]
-        run.say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
-    if args.alpha_mask:
+
+@dataclass(frozen=True)
+class ReadImages:
+    """Training images as they were read, before the base model decides their size.
+
+    Attributes:
+        images: what each shows, and its prompts; in the order of the concepts.
+        originals: RGB PIL images.
+        masks: PIL images of mode L; empty where nothing is masked.
+    """
+
+    images: tuple[TrainingImage, ...]
+    originals: list[Image.Image]
+    masks: list[Image.Image]
+
+    def of_concept(self, index: int) -> list[Image.Image]:
+        """The images of one concept, which is named by its index."""
+        return [original for original, image in zip(self.originals, self.images, strict=True) if image.concept == index]
+
+    @property
+    def distinct_prompts(self) -> list[str]:
+        """All training prompts, each once, sorted."""
+        return sorted({prompt for image in self.images for prompt in image.prompts})
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The finished training images.
+
+    Attributes:
+        images: what each shows, its prompts and its bucket.
+        shapes: (height, width) in pixels, by bucket.
+        pixels: float32 [3, H, W] in [-1, 1], one for each image.
+        latents: gives the latents of a batch.
+        masks: which parts of the images count; None: all.
+    """
+
+    images: tuple[TrainingImage, ...]
+    shapes: list[Shape]
+    pixels: list[np.ndarray]
+    latents: LatentCache | LiveLatents
+    masks: Masks | None = None
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of the latents, by bucket."""
+        buckets = [image.bucket for image in self.images]
+        return tuple(self.latents.shape_of(buckets.index(bucket)) for bucket in range(len(self.shapes)))
+
+    def mask(self, batch: Batch) -> Any | None:
+        """float32 [B, 1, H, W], the weight of each latent position of a batch in the loss; None: all alike."""
+        return None if self.masks is None else to_device(self.masks.weights(batch))
+
+    def pixels_of(self, concept: int) -> list[np.ndarray]:
+        """The pixels of one concept's images; the concept is named by its index."""
+        return [array for array, image in zip(self.pixels, self.images, strict=True) if image.concept == concept]
+
+
+def read_images(
+    concepts: Sequence[Concept], settings: ImageSettings, prompts: PromptSettings, language: str, say: Say
+) -> ReadImages:
+    """Read every concept's images and masks, and make the prompts that go with them, before anything slow.
+
+    Args:
+        language: of the prompt templates, one of `choices.LANGUAGES`.
+        say: told what was found, and what was passed over.
+
+    Raises:
+        ImageError: a folder or an image cannot be used.
+        SettingsError: a caption or a template file cannot be used.
+    """
+    images, originals, masks = [], [], []
+    for index, concept in enumerate(concepts):
+        paths = find_images(concept.image_folder, note=say)
+        with ThreadPoolExecutor(max_workers=max(1, settings.dataloader_num_workers)) as pool:
+            own = list(pool.map(lambda path: load_image(path, note=say), paths))
+        folder = settings.mask_dir[index] if settings.mask_dir else None
+        masks += masks_for(own, paths, folder, alpha=settings.alpha_mask, note=say)
+        originals += own
+        template_file = prompts.template_file[index] if prompts.template_file else None
+        own_prompts = prompts_of(concept, paths, prompts, template_file, language, note=say)
+        images += [TrainingImage(index, texts) for texts in own_prompts]
+        say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
+    if settings.alpha_mask:
         check_alpha(masks)
-    return pictures, masks
+    return ReadImages(tuple(images), originals, masks)
 
 
-def encode_images(args, run, pictures: list, masks: list) -> None:
-    """Bring every training image to its shape, and let the VAE see it once."""
-    # After the base model: this imports ppdiffusers, which takes a while.
-    from textual_inversion.models.memory import keeps_vae
+def encode_images(
+    read: ReadImages, model, settings: ImageSettings, size: Shape, *, keep_vae: bool, say: Say
+) -> TrainingSet:
+    """Bring every training image to its shape, and let the VAE see it once.
 
-    framing = Framing(args.resize_mode, args.height, args.width, args.interpolation, side_factor(run.model))
-    run.shapes, buckets = framing.buckets([picture.size for picture in pictures])
-    framing.say(run.shapes, buckets, run.say)
-    run.images = [replace(image, bucket=bucket) for image, bucket in zip(run.images, buckets, strict=True)]
-    framed = list(zip(pictures, (run.shapes[bucket] for bucket in buckets), strict=True))
-    run.pixels = [to_array(framing.view(picture, shape)) for picture, shape in framed]
-    if masks:
-        run.masks = Masks(masks, framing, run.shapes, buckets, run.model.vae_scale_factor, args.unmasked_weight)
-    if args.resize_mode == "random_crop":
-        material = [to_array(framing.material(picture, shape)) for picture, shape in framed]
-        run.cache = LiveLatents(run.model, material, run.shapes[0])
-        return
-    run.cache = encode_posteriors(run.model.vae, run.pixels, mirrored=args.flip_p > 0)
-    if not keeps_vae(args):
-        run.model.free_vae()
+    Args:
+        model: a `base_model.BaseModel`.
+        size: (height, width) in pixels.
+        keep_vae: whether the VAE is needed again soon; else it leaves memory.
+    """
+    height, width = size
+    framing = Framing(settings.resize_mode, height, width, settings.interpolation, model.side_factor)
+    shapes, buckets = framing.buckets([original.size for original in read.originals])
+    framing.say(shapes, buckets, say)
+    images = tuple(replace(image, bucket=bucket) for image, bucket in zip(read.images, buckets, strict=True))
+    framed = list(zip(read.originals, (shapes[bucket] for bucket in buckets), strict=True))
+    pixels = [to_array(framing.view(original, shape)) for original, shape in framed]
+    masks = None
+    if read.masks:
+        masks = Masks(read.masks, framing, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
+    if settings.resize_mode == "random_crop":
+        material = [to_array(framing.material(original, shape)) for original, shape in framed]
+        return TrainingSet(images, shapes, pixels, LiveLatents(model, material, shapes[0]), masks)
+    latents = encode_posteriors(model.vae, pixels, mirrored=settings.flip_p > 0)
+    if not keep_vae:
+        model.free_vae()
+    return TrainingSet(images, shapes, pixels, latents, masks)

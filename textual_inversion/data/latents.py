@@ -1,11 +1,11 @@
 """The VAE's view of the training images, computed once.
 
-The VAE is frozen, so the posterior of an image never changes during a run: its mean and deviation are kept and each
+The VAE is frozen, so the posterior of an image never changes during a run: its mean and std are kept and each
 step draws from them (arXiv 2112.10752, section 3.1). At 256 pixels encoding an image anew costs over 40 % of a step.
 A random crop is another image every time, so only `LiveLatents` has it, at that cost.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import paddle
@@ -15,10 +15,10 @@ from textual_inversion.system.device import to_device
 
 
 class LatentCache:
-    """Posterior means and deviations of n images, and of their mirror images where flips are on.
+    """Posterior means and stds of n images, and of their mirror images where flips are on.
 
     Args:
-        posteriors: (mean, deviation) of each image, float32 [1, C, H, W]; then, maybe, of each mirror image. Images
+        posteriors: (mean, std) of each image, float32 [1, C, H, W]; then, maybe, of each mirror image. Images
             of one bucket have one shape.
         num_images: n.
         scaling_factor: the VAE's, which gives latents about unit variance.
@@ -29,11 +29,11 @@ class LatentCache:
         self._scaling_factor = scaling_factor
         self._has_mirrored = len(posteriors) == 2 * num_images
         self._shapes = [tuple(mean.shape[1:]) for mean, _ in posteriors]
-        self._stacked = {}  # shape -> (means, deviations), each [n of this shape, C, H, W]
-        self._place = np.zeros(len(posteriors), dtype=np.int64)  # where an image stands among those of its shape
+        self._stacked = {}  # shape -> (means, stds), each [n of this shape, C, H, W]
+        self._index = np.zeros(len(posteriors), dtype=np.int64)  # index of an image among those of its shape
         for shape in set(self._shapes):
             alike = [i for i, other in enumerate(self._shapes) if other == shape]
-            self._place[alike] = np.arange(len(alike))
+            self._index[alike] = np.arange(len(alike))
             self._stacked[shape] = tuple(paddle.concat([posteriors[i][part] for i in alike]) for part in range(2))
 
     def shape_of(self, image: int) -> tuple[int, int, int]:
@@ -51,9 +51,9 @@ class LatentCache:
         """
         if batch.flips.any() and not self._has_mirrored:
             raise ValueError("mirror images were not encoded")
-        means, deviations = self._stacked[self._shapes[batch.images[0]]]
-        index = to_device(self._place[batch.images + self.num_images * batch.flips])
-        mean, std = paddle.gather(means, index), paddle.gather(deviations, index)
+        means, stds = self._stacked[self._shapes[batch.images[0]]]
+        index = to_device(self._index[batch.images + self.num_images * batch.flips])
+        mean, std = paddle.gather(means, index), paddle.gather(stds, index)
         return (mean + std * to_device(batch.posterior_noise)) * self._scaling_factor
 
 
@@ -87,29 +87,24 @@ class LiveLatents:
 
 
 @paddle.no_grad()
-def encode_posteriors(
-    vae, pixels: Iterable[np.ndarray], *, mirrored: bool, on_image: Callable[[], None] | None = None
-) -> LatentCache:
+def encode_posteriors(vae, pixels: Iterable[np.ndarray], *, mirrored: bool) -> LatentCache:
     """Encode images with a frozen VAE.
 
     Args:
         vae: an AutoencoderKL.
         pixels: float32 arrays [3, height, width] in [-1, 1], read one at a time.
         mirrored: encode the mirror images too; a VAE's view of a mirrored image is not its mirrored view.
-        on_image: called after each image.
     """
     plain, flipped = [], []
     for array in pixels:
         plain.append(_posterior(vae, array[None]))
         if mirrored:
             flipped.append(_posterior(vae, array[None, :, :, ::-1]))
-        if on_image:
-            on_image()
     return LatentCache(plain + flipped, len(plain), vae.config.scaling_factor)
 
 
 def _posterior(vae, pixels: np.ndarray):
-    """(mean, deviation), float32 [B, C, H, W], of pixels [B, 3, height, width]."""
+    """(mean, std), float32 [B, C, H, W], of pixels [B, 3, height, width]."""
     dtype = next(iter(vae.parameters())).dtype
     distribution = vae.encode(to_device(np.ascontiguousarray(pixels)).astype(dtype)).latent_dist
     return distribution.mean.astype("float32"), distribution.std.astype("float32")

@@ -12,8 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
+from textual_inversion.models.prompt_encoder import Reading
+
 # The counter's second word: one stream of numbers per purpose, so that adding a purpose never moves another's numbers.
-_SAMPLE, _ORDER, _EVALUATION, _INITIAL_ROWS, _CROP, _PERTURBATION, _VECTORS, _BUCKET, _STRATUM = range(9)
+_SAMPLE, _ORDER, _EVALUATION, _INITIAL_VECTORS, _CROP, _PERTURBATION, _VECTORS, _BUCKET, _STRATUM = range(9)
 
 # An additive recurrence with the golden section's share fills [0, 1) more evenly than independent draws do.
 _GOLDEN = (5**0.5 - 1) / 2
@@ -32,9 +34,9 @@ def draw_seed() -> int:
     return int(np.random.SeedSequence().generate_state(1)[0])
 
 
-def initial_rows_generator(seed: int) -> np.random.Generator:
-    """The generator for anything random in the rows' initial values."""
-    return generator(seed, _INITIAL_ROWS)
+def initial_vectors_generator(seed: int) -> np.random.Generator:
+    """The generator for anything random in the vectors' initial values."""
+    return generator(seed, _INITIAL_VECTORS)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Batch:
         prompts: B sentences with placeholders.
         vectors: per sample, placeholder -> which of its vectors, in which order, stand in the prompt (those that are
             not named: all, in order); None: all of all, in order.
+        trained: per sample, the placeholder whose vectors get a gradient; None: all placeholders of its prompt.
         posterior_noise: float32 [B, C, H, W], standard normal, for sampling the VAE's posterior.
         noise: float32 [B, C, H, W], standard normal, the noise to predict.
         perturbation: float32 [B, C, H, W], standard normal, for perturbing the U-Net's input.
@@ -76,12 +79,19 @@ class Batch:
     crops: np.ndarray
     prompts: list[str]
     vectors: list[VectorChoice] | None
+    trained: list[str | None]
     posterior_noise: np.ndarray
     noise: np.ndarray
     perturbation: np.ndarray
     offset_noise: np.ndarray
     timesteps: np.ndarray
     bucket: int = 0
+
+    @property
+    def readings(self) -> list[Reading]:
+        """How the placeholders of each prompt are read."""
+        vectors = self.vectors or [{}] * len(self.prompts)
+        return [Reading(chosen, trained) for chosen, trained in zip(vectors, self.trained, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,8 @@ class SampleStream:
         images: the training images; every concept has one at least.
         latent_shapes: (C, H, W) by bucket.
         global_batch: samples per optimizer step, over all processes and accumulation steps.
+        placeholders: the concepts' placeholders; from a sample only the one of its image's concept learns. None: all
+            placeholders of a prompt do.
         num_train_timesteps: length of the noise schedule.
         timestep_range: the half-open range timesteps are drawn from; None: the whole schedule.
         flip_p: probability of a mirrored image, 0 to 1.
@@ -113,6 +125,7 @@ class SampleStream:
     images: tuple[TrainingImage, ...]
     latent_shapes: tuple[tuple[int, int, int], ...]
     global_batch: int
+    placeholders: tuple[str, ...] | None = None
     num_train_timesteps: int = 1000
     timestep_range: tuple[int, int] | None = None
     flip_p: float = 0.5
@@ -216,6 +229,7 @@ class SampleStream:
             crops=np.zeros((len(images), 2)),
             prompts=prompts,
             vectors=[] if self.vary else None,
+            trained=[self.placeholders[self.images[i].concept] if self.placeholders else None for i in images],
             posterior_noise=np.stack(posterior),
             noise=np.stack(noise),
             perturbation=np.zeros((len(images), *shape), dtype=np.float32),

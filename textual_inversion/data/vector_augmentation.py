@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from textual_inversion.settings.train import PromptSettings
 from textual_inversion.system.errors import SettingsError
 
 
@@ -61,19 +62,26 @@ class VectorPlan:
         return chosen
 
 
-def make_plan(args, num_vectors: Mapping[str, int]) -> VectorPlan:
+def make_plan(settings: PromptSettings, num_vectors: Mapping[str, int], steps: int) -> VectorPlan:
     """The plan that the settings ask for.
 
+    Args:
+        num_vectors: placeholder token -> number of its vectors (N).
+        steps: optimizer steps of the run.
+
     Raises:
-        SettingsError: no word has vectors to vary, or some would never be brought in.
+        SettingsError: no concept has vectors to vary, or some would never be brought in.
     """
-    plan = VectorPlan(num_vectors, args.vector_shuffle, args.token_dropout, args.progressive_vectors)
-    asked = [flag for flag in ("vector_shuffle", "token_dropout", "progressive_vectors") if getattr(args, flag)]
+    progressive = settings.progressive_vectors
+    plan = VectorPlan(num_vectors, settings.vector_shuffle, settings.token_dropout, progressive)
+    asked = [flag for flag in ("vector_shuffle", "token_dropout", "progressive_vectors") if getattr(settings, flag)]
     if asked and not plan.varies:
-        raise SettingsError(f"--{asked[0]} has no effect on a word of one vector; raise --num_vectors, or leave it out")
-    if plan.varies and args.progressive_vectors >= args.max_train_steps:
         raise SettingsError(
-            f"--progressive_vectors {args.progressive_vectors} ends after the run's {args.max_train_steps} steps, so "
-            "the last vectors would stay as they start; give fewer steps, or no number for half of the run"
+            f"--{asked[0]} has no effect on a concept of one vector; raise --num_vectors, or leave it out"
+        )
+    if plan.varies and progressive >= steps:
+        raise SettingsError(
+            f"--progressive_vectors {progressive} ends after the run's {steps} steps, so the last vectors would stay "
+            "as they start; give fewer steps, or no number for half of the run"
         )
     return plan

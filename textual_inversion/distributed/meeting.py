@@ -1,56 +1,153 @@
-"""How the ranks of a run make sure, before a collective operation, that every one of them will take part in it.
+"""Where the processes of a run meet: the launcher's key-value store.
 
-A rank that was told to end leaves, and it must not leave others behind that wait for it in native code: no signal
-reaches them there, and a checkpoint that one of them should write is lost. So a rank that is at work, or waits here,
-may leave; but once the first rank has seen all the others here and has closed the meeting, they all go on together.
+Start-up agreement, the wait for a slow rank, and the moment before a collective operation all go through a
+`MeetingPoint`. The store has no time limit, unlike gloo, which gives up after 30 seconds. It doesn't matter in which
+order the ranks come. Each call on a `MeetingPoint` is one meeting, with a number of its own; all ranks make the same
+calls in the same order, so equal numbers name the same meeting.
 
-The ranks meet in counters of the launcher's key-value store, whose `add` is atomic and gives the new sum:
+    wait            return when all ranks have come
+    go_together     the same, unless a rank was told to end: then no rank proceeds
+    exchange        show the others what this rank has; see what differs
 
-    NAME            + 1 by each rank but the first that comes
-                    + LEFT by one that was told to end and leaves, if the meeting is not closed yet
-                    + CLOSED by the first rank, when all have come, one has left, or it was told to end itself
-    NAME/verdict    GO or OFF, by the first rank, after that
+The watch for lost ranks (`peers`) is separate on purpose. It must work before paddle is imported and the store
+exists, and after rank 0, whose process holds the store, is gone. A heartbeat in the store could not tell a process
+that is stopped or swapping from one that is dead either; the end of a connection can.
+
+A value that rank 0 hands out to all ranks before anything else, such as a secret, belongs into this class too.
 """
 
+import json
+import platform
+import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
+from textual_inversion.system import signals
+
+_POLL_SECONDS = 0.02
+# Parts of the counter of `go_together`, see there.
 _LEFT, _CLOSED = 1 << 20, 1 << 40
 _GO, _OFF = 1, 2
 
 
-def hold(
-    add: Callable[[str, int], int],
-    name: str,
-    rank: int,
-    world_size: int,
-    is_told: Callable[[], bool],
-    pause: Callable[[], object],
-) -> bool:
-    """Wait for all ranks, and say whether all of them go on together; else nobody does.
+class Store(Protocol):
+    """The part of the launcher's key-value store that is used here. `add` is atomic and returns the new sum."""
+
+    def add(self, key: str, number: int) -> int: ...
+
+    def set(self, key: str, value: str) -> None: ...
+
+    def get(self, key: str) -> bytes: ...
+
+
+class MeetingPoint:
+    """This process's access to the place where all processes of the run meet.
+
+    Signals are held back during each question to the store, which would take an interrupted answer for a broken
+    connection. Between two questions they arrive.
 
     Args:
-        add: the store's atomic `add(name, number)`, which gives the new sum.
-        name: of this meeting; the same on all ranks, and used once.
-        rank, world_size: who this is among how many; fewer than 2 ** 20.
-        is_told: whether this rank was told to end; being told must not raise anything in here.
-        pause: called between two looks.
+        store: the launcher's key-value store.
+        rank: of this process.
+        world_size: processes of the run, fewer than 2 ** 20.
+        poll_seconds: pause between two questions.
     """
-    if rank == 0:
-        while add(name, 0) < world_size - 1 and not is_told():
-            pause()
-        goes_on = add(name, _CLOSED) == _CLOSED + world_size - 1 and not is_told()
-        add(_verdict(name), _GO if goes_on else _OFF)
-        return goes_on
-    add(name, 1)
-    wants_to_leave = False
-    while not (verdict := add(_verdict(name), 0)):
-        if is_told() and not wants_to_leave:
-            wants_to_leave = True
-            if add(name, _LEFT) < _CLOSED:
-                return False
-        pause()  # closed already: the verdict is about to come
-    return verdict == _GO
 
+    def __init__(self, store: Store, rank: int, world_size: int, poll_seconds: float = _POLL_SECONDS):
+        self._store, self._rank, self._world_size, self._poll_seconds = store, rank, world_size, poll_seconds
+        self._meetings = 0
 
-def _verdict(name: str) -> str:
-    return f"{name}/verdict"
+    @classmethod
+    def of_launcher(cls, rank: int, world_size: int) -> "MeetingPoint":
+        """The meeting point of a run under `python -m paddle.distributed.launch`; connects to the store."""
+        from paddle.base.core import create_or_get_global_tcp_store
+
+        return cls(create_or_get_global_tcp_store(), rank, world_size)
+
+    def wait(self) -> None:
+        """Return when every rank has called this, however long one of them takes."""
+        self._wait(self._next_name())
+
+    def go_together(self, is_told: Callable[[], bool]) -> bool:
+        """Wait for all ranks and return whether all of them proceed; if not, none does.
+
+        A rank that was told to end leaves, and it must not leave others behind that wait for it in native code: no
+        signal reaches them there, and a checkpoint that one of them should write is lost. So a rank that is at work,
+        or waits here, may leave. Once rank 0 has seen all others here and has closed the meeting, all proceed.
+
+        The ranks count in two keys of the store:
+
+            NAME            + 1 by each rank other than 0 that comes
+                            + LEFT by a rank that was told to end and leaves, if the meeting isn't closed yet
+                            + CLOSED by rank 0, when all have come, one has left, or rank 0 was told to end itself
+            NAME/verdict    GO or OFF, by rank 0, after that
+
+        Args:
+            is_told: whether this rank was told to end. Being told must not raise anything inside this call.
+        """
+        name = self._next_name()
+        if self._rank == 0:
+            while self._add(name, 0) < self._world_size - 1 and not is_told():
+                self._pause()
+            goes = self._add(name, _CLOSED) == _CLOSED + self._world_size - 1 and not is_told()
+            self._add(f"{name}/verdict", _GO if goes else _OFF)
+            return goes
+        self._add(name, 1)
+        wants_to_leave = False
+        while not (verdict := self._add(f"{name}/verdict", 0)):
+            if is_told() and not wants_to_leave:
+                wants_to_leave = True
+                if self._add(name, _LEFT) < _CLOSED:
+                    return False
+            self._pause()  # closed already: the verdict is about to come
+        return verdict == _GO
+
+    def exchange(self, facts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        """Show all ranks the facts of this one, and see theirs where they differ.
+
+        An answer of the store takes a tenth of a second. So each rank asks for rank 0's facts, and for those of all
+        ranks only if anybody's differ. Rank 0, whose process holds the store, doesn't leave while another rank reads.
+
+        Args:
+            facts: JSON values by name.
+
+        Returns:
+            (host, facts) of each rank, in the order of the ranks; [] where all ranks have the same facts.
+        """
+        name, text = self._next_name(), json.dumps(facts, sort_keys=True)
+        with signals.blocked():
+            self._store.set(f"{name}/{self._rank}", json.dumps([platform.node(), text]))
+        self._wait(f"{name}/written")
+        if self._rank and self._read(f"{name}/0")[1] != text:
+            self._add(f"{name}/differing", 1)
+        self._wait(f"{name}/compared")
+        if not self._add(f"{name}/differing", 0):
+            return []
+        everyone = [self._read(f"{name}/{rank}") for rank in range(self._world_size)]
+        self._add(f"{name}/read", 1)
+        if self._rank == 0:
+            self._wait(f"{name}/read", comes=0)
+        return [(host, json.loads(shown)) for host, shown in everyone]
+
+    def _wait(self, name: str, comes: int = 1) -> None:
+        """Return when the counter `name`, to which this rank adds `comes`, has reached the number of ranks."""
+        count = self._add(name, comes)
+        while count < self._world_size:
+            self._pause()
+            count = self._add(name, 0)
+
+    def _next_name(self) -> str:
+        self._meetings += 1
+        return f"textual_inversion/meeting/{self._meetings}"
+
+    def _add(self, key: str, number: int) -> int:
+        with signals.blocked():
+            return self._store.add(key, number)
+
+    def _read(self, key: str) -> tuple[str, str]:
+        with signals.blocked():
+            host, text = json.loads(bytes(self._store.get(key)))
+        return host, text
+
+    def _pause(self) -> None:
+        time.sleep(self._poll_seconds)

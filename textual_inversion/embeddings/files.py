@@ -1,19 +1,15 @@
-"""Embedding files on their way into a base model: what was recorded about them, which model they fit, attaching."""
+"""Embedding files with what is recorded about them, and the base model that they were learned on."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from textual_inversion.embeddings.run_record import is_name, read_record
-from textual_inversion.embeddings.sources import find_embedding_files
-from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token, check_width, read_embeddings
+from textual_inversion.embeddings.sources import find_embedding_file
+from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token, read_embeddings
 from textual_inversion.formats.learned_embedding import token_names
-from textual_inversion.models.prompt_encoder import attach_concepts, check_placeholder
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, ROOT, is_single_file
@@ -21,12 +17,12 @@ from textual_inversion.system.paths import DEMO_MODEL, ROOT, is_single_file
 
 @dataclass(frozen=True)
 class ConceptFile:
-    """An embedding file and the record of the run that made it.
+    """An embedding file and the record of the run that wrote it.
 
     Attributes:
         path: the file.
-        concepts: what it holds.
-        run: contents of the run.json beside it; empty where there is none, or where that is of another concept.
+        concepts: the learned embeddings in it.
+        run: content of the run.json beside it; empty where there is none, or one about other concepts.
     """
 
     path: Path
@@ -34,38 +30,42 @@ class ConceptFile:
     run: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def words(self) -> list[str]:
-        """The placeholder tokens."""
+    def placeholder_tokens(self) -> list[str]:
+        """The placeholder tokens of the concepts in the file."""
         return [concept.placeholder_token for concept in self.concepts]
 
     @property
     def sha256(self) -> str:
-        """Check sum of the file, in hexadecimal."""
+        """SHA-256 of the file, in hexadecimal."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
-    def recorded_words(self) -> list[str]:
-        """The words of the run that made it, in the order in which its record lists what is said of each."""
+    def recorded_tokens(self) -> list[str]:
+        """The placeholder tokens of the run, in the order in which its record lists values for each concept."""
         return _as_list(self.run.get("placeholder_token"))
 
-    def recorded(self, key: str, word: str | None = None) -> str | None:
-        """What the run's record, else the file's own metadata, says under `key`: of the run, or of one of its words."""
+    def recorded(self, key: str, token: str | None = None) -> str | None:
+        """The entry `key` of the run's record, else of the file's own metadata; None where neither has one.
+
+        Args:
+            token: the placeholder token of the concept that is asked about, where the record has a value for each.
+        """
         value = self.run.get(key)
         if isinstance(value, list):
-            value = dict(zip(self.recorded_words, value, strict=False)).get(word)
+            value = dict(zip(self.recorded_tokens, value, strict=False)).get(token)
         if value is None:
-            concepts = [c for c in self.concepts if word in (None, c.placeholder_token)]
+            concepts = [c for c in self.concepts if token in (None, c.placeholder_token)]
             value = next((c.metadata[key] for c in concepts if key in c.metadata), None)
         return value if is_name(value) else None
 
     @property
     def language(self) -> str:
-        """Of the sentences that it was trained with, one of `choices.LANGUAGES`; "en" where nothing is recorded."""
+        """Language of the prompts of the training, one of `choices.LANGUAGES`; "en" where nothing is recorded."""
         return self.run.get("settings", {}).get("language", "en")
 
-    def kind(self, word: str) -> str:
-        """Which of `choices.PROPERTIES` a word stands for; "object" where nothing is recorded."""
-        recorded = self.recorded("learnable_property", word)
+    def learnable_property(self, token: str) -> str:
+        """Which of `choices.PROPERTIES` a concept was learned as; "object" where nothing is recorded."""
+        recorded = self.recorded("learnable_property", token)
         return recorded if recorded in PROPERTIES else "object"
 
 
@@ -73,69 +73,69 @@ def read_concept_files(paths: Sequence[str | Path]) -> list[ConceptFile]:
     """Read embedding files with the records beside them.
 
     Args:
-        paths: files, folders of runs, or names of repositories on the Hugging Face hub.
+        paths: files, folders of runs, or repository ids of the Hugging Face hub.
 
     Raises:
-        EmbeddingFileError: a file cannot be used, or is not to be had.
-        SettingsError: two concepts claim one token.
+        EmbeddingFileError: a file cannot be found or cannot be used.
+        SettingsError: two concepts have the same token.
     """
     files = []
-    for path in (file for name in paths for file in find_embedding_files(name)):
+    for path in map(find_embedding_file, paths):
         concepts = tuple(read_embeddings(path))
         for concept in concepts:
             check_token(concept.placeholder_token, source=str(path))
         files.append(ConceptFile(path, concepts, _run_record(path, concepts)))
-    _refuse_doubles(files)
+    _refuse_duplicates(files)
     return files
 
 
 def read_initializer_embeds(sources: Sequence[str] | None, *, token: str | None = None) -> list[LearnedEmbedding]:
-    """The concepts of embedding files that training starts from; [] for None.
+    """The learned embeddings that training starts from; [] for None.
 
     Args:
-        token: for hub repositories that ask who you are.
+        sources: as `paths` of `read_concept_files`.
+        token: for private and gated repositories; None takes the one of an earlier login.
 
     Raises:
-        EmbeddingFileError: a file cannot be used.
+        EmbeddingFileError: a file cannot be found or cannot be used.
     """
-    files = [file for source in sources or () for file in find_embedding_files(source, token)]
-    return [concept for file in files for concept in read_embeddings(file)]
+    return [embedding for source in sources or () for embedding in read_embeddings(find_embedding_file(source, token))]
 
 
-def _run_record(path: Path, concepts) -> dict[str, Any]:
+def _run_record(path: Path, concepts: Sequence[LearnedEmbedding]) -> dict[str, Any]:
     """The run.json beside a file, if it is about one of the file's concepts."""
     record = read_record(path.parent)
-    words = _as_list(record.get("placeholder_token"))
-    return record if any(concept.placeholder_token in words for concept in concepts) else {}
+    tokens = _as_list(record.get("placeholder_token"))
+    return record if any(concept.placeholder_token in tokens for concept in concepts) else {}
 
 
-def _as_list(value) -> list:
+def _as_list(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _refuse_doubles(files: list[ConceptFile]) -> None:
-    concepts = [concept for file in files for concept in file.concepts]
-    counts = Counter(name for c in concepts for name in token_names(c.placeholder_token, c.num_vectors))
-    double = next((name for name, count in counts.items() if count > 1), None)
-    if double is not None:
-        holders = ", ".join(
-            dict.fromkeys(
-                str(file.path)
-                for file in files
-                for c in file.concepts
-                if double in token_names(c.placeholder_token, c.num_vectors)
-            )
-        )
-        raise SettingsError(f"the token {double} stands twice in {holders}; use these embeddings one at a time")
+def _refuse_duplicates(files: Sequence[ConceptFile]) -> None:
+    holders: dict[str, list[str]] = {}
+    for file in files:
+        for concept in file.concepts:
+            for name in token_names(concept.placeholder_token, concept.num_vectors):
+                holders.setdefault(name, []).append(str(file.path))
+    for name, paths in holders.items():
+        if len(paths) > 1:
+            listed = ", ".join(dict.fromkeys(paths))
+            raise SettingsError(f"the token {name} occurs twice in {listed}; use these embeddings one at a time")
 
 
 def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str:
-    """Folder or hub name of the base model that embedding files belong to.
+    """Folder or repository id of the base model that embedding files were learned on.
 
-    The one that is named; else the one in the run.json beside a file; else in a file's metadata; else the demo's.
+    Args:
+        named: the one that the user names, which wins over records.
+
+    Returns:
+        The named one, else that of the run.json beside a file, else that of a file's metadata, else the demo's.
 
     Raises:
-        SettingsError: the files were learned on different models, or on one that is not there any more.
+        SettingsError: the files were learned on different models, or on one that does not exist any more.
     """
     if named is not None:
         return named
@@ -154,7 +154,7 @@ def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str
 
 
 def _existing(name: str, source: Path) -> str:
-    """A recorded base model as it can be found now: paths may be relative to this repository, which may have moved."""
+    """A recorded base model as it can be found now: a path may be relative to this repository, which may have moved."""
     for candidate in (Path(name), ROOT / name):
         if candidate.is_dir() or is_single_file(candidate):
             return str(candidate.resolve())
@@ -162,27 +162,6 @@ def _existing(name: str, source: Path) -> str:
         return str(DEMO_MODEL)
     if Path(name).is_absolute() or name.startswith("."):
         raise SettingsError(
-            f"{source} was learned on {name}, which is not there; say where it is with --pretrained_model_name_or_path"
+            f"{source} was learned on {name}, which does not exist; name it with --pretrained_model_name_or_path"
         )
     return name
-
-
-def attach_files(model, files: Sequence[ConceptFile]) -> None:
-    """Give a base model the words of embedding files.
-
-    Args:
-        model: a `models.BaseModel`.
-
-    Raises:
-        EmbeddingFileError: the vectors are of another width than the model's.
-        ConceptError: a word is a token of the model already.
-    """
-    concepts = [concept for file in files for concept in file.concepts]
-    for concept in concepts:
-        check_width(concept, {encoder.name: encoder.embedding_width for encoder in model.text_encoders}, model.name)
-        for encoder in model.text_encoders:
-            check_placeholder(concept.placeholder_token, encoder.tokenizer, source=concept.source)
-    rows = {
-        encoder.name: np.concatenate([c.vectors[encoder.name] for c in concepts]) for encoder in model.text_encoders
-    }
-    attach_concepts(model, {c.placeholder_token: c.num_vectors for c in concepts}, rows)

@@ -1,10 +1,11 @@
-"""The `run.json` beside an embedding, read as what it is: a file from a stranger.
+"""Read the `run.json` beside an embedding as what it is: a file from a stranger.
 
-A folder of an embedding is copied whole, so its record is no more to be trusted than the embedding. What is not of the
-type that this program writes counts as not there; unknown entries stay and are never looked at.
+The folder of an embedding is copied as a whole, so its record deserves no more trust than the embedding. An entry whose
+type is not the one that this program writes counts as missing; unknown entries stay and are never used.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,22 @@ from textual_inversion.system.paths import is_possible_path
 FILE_NAME = "run.json"
 MOST_BYTES = 16 << 20  # a run of a million steps measured every hundred keeps under one
 _LONGEST_SIDE = 16_384  # pixels
+_Check = Callable[[Any], bool]
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What the run.json of a folder says, as far as it makes sense; {} where there is none."""
+    """The valid entries of the run.json of a folder; {} where there is none."""
     path = folder / FILE_NAME
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return {}
-        return sound(json.loads(path.read_text(encoding="utf-8")))
+        return valid_entries(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return {}
 
 
-def sound(record: Any) -> dict[str, Any]:
-    """A record without the entries that are of another type than a run writes, or that could harm."""
+def valid_entries(record: Any) -> dict[str, Any]:
+    """A record without the entries that have another type than a run writes, or that could do harm."""
     if not isinstance(record, dict):
         return {}
     settings = record.get("settings")
@@ -41,16 +43,16 @@ def sound(record: Any) -> dict[str, Any]:
 
 
 def is_name(value: Any) -> bool:
-    """A text that can be a word, a path or a hub's name."""
+    """Whether a value is a text that can be a token, a path or a repository id."""
     return isinstance(value, str) and is_possible_path(value)
 
 
-def _checked(entries: dict[str, Any], rules: dict[str, Any]) -> dict[str, Any]:
+def _checked(entries: Mapping[str, Any], rules: Mapping[str, _Check]) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if key not in rules or rules[key](value)}
 
 
 def _is_name_or_names(value: Any) -> bool:
-    """One text, or one for each concept, of which some may be unset."""
+    """Whether a value is one name, or one for each concept, of which some may be unset."""
     return is_name(value) or (isinstance(value, list) and all(item is None or is_name(item) for item in value))
 
 
@@ -58,11 +60,11 @@ def _is_side(value: Any) -> bool:
     return type(value) is int and 0 < value <= _LONGEST_SIDE
 
 
-def _one_of(*values: str):
+def _one_of(*values: str) -> _Check:
     return lambda value: value in values if isinstance(value, str) else False
 
 
-def _is_kind(value: Any) -> bool:
+def _is_property(value: Any) -> bool:
     return _is_name_or_names(value) and set(value if isinstance(value, list) else [value]) <= set(PROPERTIES)
 
 
@@ -70,13 +72,13 @@ _RECORD = {
     "base_model": is_name,
     "placeholder_token": _is_name_or_names,
     "initializer_token": _is_name_or_names,
-    "learnable_property": _is_kind,
+    "learnable_property": _is_property,
 }
 _SETTINGS = {
     "tokenizer_name": is_name,
     "revision": is_name,
     "variant": is_name,
-    # Where a stranger's record says: only into a folder that is there already.
+    # A stranger's record may name only a folder that exists already.
     "cache_dir": lambda value: is_name(value) and Path(value).is_dir(),
     "train_data_dir": _is_name_or_names,
     "height": _is_side,

@@ -1,15 +1,15 @@
-"""CLIP features of images and texts (arXiv 2103.00020): what scores are measured with."""
+"""CLIP features of images and texts (arXiv 2103.00020), with which scores are measured."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import paddle
+from PIL import Image
 
-from textual_inversion.models.base_model import read_json
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
-from textual_inversion.models.weight_files import ENCODER_FILES, read_state
+from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
@@ -23,7 +23,7 @@ _SMALL_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-# Mean and deviation of CLIP's training images, for folders without a preprocessor_config.json.
+# Mean and std of CLIP's training images, for folders without a preprocessor_config.json.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -35,10 +35,10 @@ class ClipScorer:
         folder: holds config.json, weights in either layout, tokenizer files and preprocessor_config.json.
 
     Attributes:
-        name: what reports call it.
+        name: its name in reports.
 
     Raises:
-        BaseModelError: no CLIP model, or one of its weights is missing, of another shape, or surplus.
+        BaseModelError: the folder holds no CLIP model, or one of its weights is missing, of another shape, or surplus.
     """
 
     def __init__(self, folder: str | Path, *, name: str | None = None):
@@ -48,7 +48,7 @@ class ClipScorer:
         self.name = name or str(folder)
         config = _clip_config(folder)
         tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), longest=config.text_config.max_position_embeddings)
-        # Some files say 2, which means another way to find the end of a text; both find the same one.
+        # Some files say 2, which selects another way to find the end of a text; both find the same end.
         config.text_config.eos_token_id = tokenizer.eos_token_id
         self._encode_ids = PromptEncoder(tokenizer)
         self._model = build_unset(lambda: CLIPModel(config))
@@ -56,16 +56,16 @@ class ClipScorer:
         self._model.eval()
         self._preprocess = _image_processor(folder, config.vision_config.image_size)
 
-    def image_features(self, images: Sequence) -> np.ndarray:
-        """Features of RGB PIL images of any size: float32 [n, P], unit norm."""
+    def image_features(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Features of RGB images of any size: float32 [n, P], unit norm."""
         return self._features(images, lambda chunk: self._model.get_image_features(self._pixels(chunk)))
 
     def text_features(self, texts: Sequence[str], *, trimmed: bool = False) -> np.ndarray:
-        """Features of texts, cut where CLIP stops reading: float32 [n, P], unit norm.
+        """Features of texts, cut to the length that CLIP reads: float32 [n, P], unit norm.
 
         Args:
-            trimmed: leave out the padding, at which no word before it looks: for thousands of short texts. The
-                features are the same but for rounding.
+            trimmed: leave out the padding, to which no earlier token attends; quicker for thousands of short texts. The
+                features stay the same, apart from rounding.
         """
 
         def encode(chunk):
@@ -94,8 +94,11 @@ class ClipScorer:
 def find_clip(model_folder: Path, clip_model: str | None = None) -> Path:
     """The folder of the CLIP model to score with: the one that is named, else the base model's own `clip/`.
 
+    Args:
+        clip_model: a folder, or a repository id of the Hugging Face hub.
+
     Raises:
-        SettingsError: neither is there.
+        SettingsError: there is no such model.
     """
     if clip_model is not None:
         folder = Path(clip_model).expanduser()
@@ -103,20 +106,20 @@ def find_clip(model_folder: Path, clip_model: str | None = None) -> Path:
     own = Path(model_folder) / "clip"
     if not (own / "config.json").is_file():
         raise SettingsError(
-            f"{model_folder} has no CLIP model of its own to score with; name one, such as "
+            f"{model_folder} has no CLIP model of its own to score with; choose one, such as "
             "--clip_model openai/clip-vit-large-patch14"
         )
     return own
 
 
 def check_clip(folder: Path) -> None:
-    """Whether a folder holds a CLIP model as far as its files say, without loading it; raises BaseModelError."""
+    """Check by its files that a folder holds a CLIP model, without loading it; raises BaseModelError."""
     _clip_config(folder)
     read_state(folder, ENCODER_FILES)
 
 
 def _fetched(name: str) -> Path:
-    """The folder of a CLIP model of the Hugging Face hub, from its cache on this machine or downloaded."""
+    """The folder of a CLIP model of the Hugging Face hub, from its local cache or downloaded."""
     import requests
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import HFValidationError
@@ -127,7 +130,7 @@ def _fetched(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*_SMALL_FILES, ENCODER_FILES[-1]]))
     except (HFValidationError, requests.RequestException, OSError) as error:
         raise SettingsError(
-            f"--clip_model {name} is neither a folder nor to be had from the Hugging Face hub "
+            f"--clip_model {name} is not a folder and cannot be fetched from the Hugging Face hub "
             f"({type(error).__name__}); give the folder of a CLIP model"
         ) from error
     return folder
@@ -139,7 +142,7 @@ def _clip_config(folder: Path):
     if not (folder / "config.json").is_file():
         raise BaseModelError(f"{folder} holds no config.json and is no CLIP model; give the folder of one")
     stored = read_json(folder / "config.json")
-    # Older files write the two parts twice, and the second one counts.
+    # Older files contain both parts twice; the second one counts.
     text = {**(stored.get("text_config") or {}), **(stored.get("text_config_dict") or {})}
     vision = {**(stored.get("vision_config") or {}), **(stored.get("vision_config_dict") or {})}
     if not text or not vision:

@@ -1,29 +1,39 @@
 """How well a concept was learned: the protocol of arXiv 2208.01618, section 5, with a baseline and a ceiling.
 
-Image similarity: mean CLIP cosine over all pairs of a training image and an image generated from the plain sentence,
-"a photo of a S*" (for a style "a picture in the style of S*"). Does it look like the concept?
+Image similarity: mean CLIP cosine over all pairs of a training image and an image of the plain prompt, "a photo of a
+S*" (for a style "a picture in the style of S*"). Does it look like the concept?
 
 Text similarity: mean CLIP cosine between images of edit prompts ("a photo of a S* on the beach") and the prompt's text
-without the word ("a photo of a on the beach"). Can it still be edited? As in the authors' evaluation code this is the
-mean of the cosines; the cosine of the mean feature, as the paper words it, would grow with the number of images.
+without the placeholder ("a photo of a on the beach"). Can the concept still be edited? As in the authors' evaluation
+code this is the mean of the cosines; the cosine of the mean feature, the paper's wording, would grow with the number of
+images.
 
-Both mean little alone, since CLIP's cosines live in a narrow range that differs between models. So the same is measured
-for the initializer word from the same seeds (baseline), and for images that are as like the training images as can be
-(ceiling): fresh pictures of the same thing where there are any, else the training images among themselves.
+Both mean little alone, since CLIP's cosines lie in a narrow range that differs between models. So the same is measured
+for the initializer word with the same seeds (baseline), and for images as similar to the training images as possible
+(ceiling): fresh images of the same thing where there are any, else the training images among themselves.
 
-The paper makes 64 images from each prompt. Here `num_images` is spread over the edit prompts, unless
-`images_per_edit_prompt` says how many each gets.
+The paper makes 64 images of each prompt. Here the edit prompts share `num_images`, unless `images_per_edit_prompt` sets
+the number for each.
+
+Notation: n, m numbers of images or texts, P width of CLIP's common space. Features are float [n, P] of unit norm, as
+`clip.ClipScorer` gives them, so a cosine is a dot product in [-1, 1].
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from textual_inversion.data.templates import generic_word, plain_template
-from textual_inversion.evaluation import metrics
-from textual_inversion.generation.eval_prompts import EDITS, edits, without_word
+from textual_inversion.evaluation.clip import ClipScorer
+from textual_inversion.generation.eval_prompts import EDITS, edits, without_placeholder
 from textual_inversion.generation.generate import ImageRequest, generate, total_steps
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.system.progress import Progress
+
+Images = Sequence[Image.Image]
 
 
 @dataclass(frozen=True)
@@ -31,12 +41,12 @@ class Protocol:
     """What is generated for a score.
 
     Attributes:
-        learnable_property: "object", "style" or "face".
-        num_images: images of the plain sentence, and of all edit prompts together (rounded up to equal shares).
+        learnable_property: one of `choices.PROPERTIES`.
+        num_images: images of the plain prompt, and of all edit prompts together (rounded up to equal shares).
         images_per_edit_prompt: images of each edit prompt, instead of that share; 64 in the paper.
-        seed: seed of the first image of each prompt; the next ones count on from it.
-        guidance_scale, num_inference_steps, scheduler, batch_size: as in `generate`.
-        language: of the prompts that pictures are made from, one of `choices.LANGUAGES`.
+        seed: seed of the first image of each prompt; the next ones count up from it.
+        guidance_scale, num_inference_steps, scheduler, batch_size: as in `generate.generate`.
+        language: of the prompts that images are made from, one of `choices.LANGUAGES`.
     """
 
     learnable_property: str = "object"
@@ -51,16 +61,16 @@ class Protocol:
 
     @property
     def edits(self) -> tuple[str, ...]:
-        """The edit prompts, with one `{}` each."""
+        """The edit prompt templates, with one `{}` each."""
         return edits(self.learnable_property, self.language)
 
     @property
     def texts(self) -> list[str]:
-        """What the edited pictures are compared with: always English, which the CLIP models that can be loaded read."""
-        return [without_word(template) for template in EDITS[self.learnable_property]]
+        """The texts to compare edited images with: always English, as CLIP models that can be loaded read English."""
+        return [without_placeholder(template) for template in EDITS[self.learnable_property]]
 
     def requests(self, word: str) -> list[ImageRequest]:
-        """The images to make of a word: `num_images` plain ones, then equally many of each edit prompt."""
+        """The images to make of a placeholder or word: `num_images` plain ones, then as many of each edit prompt."""
         per_edit = self.images_per_edit_prompt or -(-self.num_images // len(self.edits))
         plain = plain_template(self.learnable_property, self.language)
         counts = {plain: self.num_images, **dict.fromkeys(self.edits, per_edit)}
@@ -76,18 +86,18 @@ class Protocol:
         ]
 
     def steps(self, num_words: int = 1) -> int:
-        """Denoising steps for scoring so many words: the total of a progress bar."""
+        """Denoising steps for scoring `num_words` placeholders or words: the total of a progress bar."""
         return num_words * total_steps(self.requests(""))
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """CLIP cosines of one word's images.
+    """CLIP cosines of the images of one placeholder or word.
 
     Attributes:
-        image: with the training images; of plain images.
-        text: with the prompts' texts without the word; of edited images.
-        text_by_edit: the same for each edit prompt.
+        image: of plain images with the training images.
+        text: of edited images with the prompts' texts.
+        text_by_edit: the same for each edit prompt template.
     """
 
     image: float
@@ -96,25 +106,25 @@ class Similarity:
 
 
 def score(
-    model,
-    scorer,
+    model: BaseModel,
+    scorer: ClipScorer,
     *,
     word: str,
-    training_images: Sequence,
+    training_images: Images,
     initializer: str | None = None,
-    fresh_images: Sequence = (),
+    fresh_images: Images = (),
     protocol: Protocol | None = None,
-    progress=None,
-) -> dict:
-    """Score a learned word against baseline and ceiling.
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score a concept against baseline and ceiling.
 
     Args:
-        model: a `models.BaseModel` that knows the word.
-        scorer: a `clip.ClipScorer`.
-        training_images: RGB PIL images.
+        model: a base model with the concept's embedding vectors attached.
+        word: the concept's placeholder token.
+        training_images: RGB images.
         initializer: word or phrase of the baseline; None takes "toy", "person" or "style" in the prompts' language.
-        fresh_images: other pictures of the same concept, for the ceiling.
-        progress: a `progress.Progress` whose total is `protocol.steps(2)`.
+        fresh_images: other RGB images of the same concept, for the ceiling.
+        progress: its total is `protocol.steps(2)`.
 
     Returns:
         See `report`.
@@ -126,68 +136,83 @@ def score(
     return report(baseline, concept, ceiling(scorer, training, fresh_images), word=word, initializer=initializer)
 
 
-def measure(model, scorer, words: Sequence[str], training, protocol: Protocol, progress=None) -> list[Similarity]:
-    """Generate images of words, from the same seeds for each, and measure them.
+def measure(
+    model: BaseModel,
+    scorer: ClipScorer,
+    words: Sequence[str],
+    training: np.ndarray,
+    protocol: Protocol,
+    progress: Progress | None = None,
+) -> list[Similarity]:
+    """Generate images of placeholders or words, with the same seeds for each, and measure them.
 
     Args:
         training: float32 [n, P], CLIP features of the training images.
 
     Returns:
-        One `Similarity` a word, in order.
+        One `Similarity` per word, in order.
     """
     requests = [request for word in words for request in protocol.requests(word)]
     images = generate(model, requests, scheduler=protocol.scheduler, batch_size=protocol.batch_size, progress=progress)
     return compare(scorer, images, training, protocol)
 
 
-def compare(scorer, images: Sequence, training, protocol: Protocol) -> list[Similarity]:
-    """Measure the images of several words.
+def compare(scorer: ClipScorer, images: Images, training: np.ndarray, protocol: Protocol) -> list[Similarity]:
+    """Measure the images of several placeholders or words.
 
     Args:
-        images: RGB PIL images, word by word in the order of `Protocol.requests`.
+        images: RGB images, word by word, each in the order of `Protocol.requests`.
         training: float32 [n, P], CLIP features of the training images.
 
     Returns:
-        One `Similarity` a word, in order.
+        One `Similarity` per word, in order.
     """
     features, texts = scorer.image_features(images), scorer.text_features(protocol.texts)
     words = np.split(features, len(images) // len(protocol.requests("")))
     return [_similarity(own, training, texts, protocol) for own in words]
 
 
-def _similarity(features: np.ndarray, training, texts, protocol: Protocol) -> Similarity:
-    """Compare one word's image features [n, P], in the order of `Protocol.requests`."""
+def _similarity(features: np.ndarray, training: np.ndarray, texts: np.ndarray, protocol: Protocol) -> Similarity:
+    """The cosines of one word's image features [n, P], in the order of `Protocol.requests`."""
     plain, edited = features[: protocol.num_images], features[protocol.num_images :]
     by_edit = {
-        template: metrics.mean_cosine(images, text[None])
+        template: mean_cosine(images, text[None])
         for template, images, text in zip(protocol.edits, np.split(edited, len(texts)), texts, strict=True)
     }
     text = float(np.mean(list(by_edit.values())))
-    return Similarity(metrics.mean_cosine(plain, training), text, by_edit)
+    return Similarity(mean_cosine(plain, training), text, by_edit)
 
 
-def ceiling(scorer, training: np.ndarray, fresh_images: Sequence = ()) -> float | None:
-    """The image similarity that a perfect inversion would have; None where one picture is all there is."""
+def ceiling(scorer: ClipScorer, training: np.ndarray, fresh_images: Images = ()) -> float | None:
+    """The image similarity of a perfect inversion; None where there is only one image to compare.
+
+    Args:
+        training: float32 [n, P], CLIP features of the training images.
+        fresh_images: other RGB images of the same concept.
+    """
     if len(fresh_images):
-        return metrics.mean_cosine(scorer.image_features(fresh_images), training)
-    return metrics.mean_cosine_among(training) if len(training) > 1 else None
+        return mean_cosine(scorer.image_features(fresh_images), training)
+    return mean_cosine_among(training) if len(training) > 1 else None
 
 
-def report(baseline: Similarity, concept: Similarity, ceiling: float | None, *, word: str, initializer: str) -> dict:
-    """Put a score together, ready for JSON.
+def report(
+    baseline: Similarity, concept: Similarity, ceiling: float | None, *, word: str, initializer: str
+) -> dict[str, Any]:
+    """A score as a dictionary for JSON.
 
     Returns:
-        `baseline`, `concept`, `ceiling`: `word`, `image_similarity`, `text_similarity`, `text_by_edit` each as far as
-        defined; `share_of_the_way`: of the image similarity from baseline (0) to ceiling (1); `text_ratio`: text
-        similarity as a share of the baseline's. The last two are None where they are not defined.
+        `baseline`, `concept` and `ceiling`, each with those of `word`, `image_similarity`, `text_similarity` and
+        `text_by_edit` that it has; `share_of_the_way`, the concept's image similarity on the way from baseline (0) to
+        ceiling (1); `text_ratio`, the concept's text similarity as a share of the baseline's. The last two are None
+        where they are not defined.
     """
-    share = None if ceiling is None else metrics.share_of_the_way(baseline.image, concept.image, ceiling)
+    share = None if ceiling is None else share_of_the_way(baseline.image, concept.image, ceiling)
     return {
         "baseline": _row(initializer, baseline),
         "concept": _row(word, concept),
         "ceiling": {"image_similarity": ceiling},
         "share_of_the_way": share,
-        "text_ratio": metrics.ratio(concept.text, baseline.text),
+        "text_ratio": ratio(concept.text, baseline.text),
     }
 
 
@@ -200,8 +225,8 @@ def _row(word: str, similarity: Similarity) -> dict:
     }
 
 
-def table(result: dict) -> str:
-    """The lines that show a `report` to people."""
+def table(result: dict[str, Any]) -> str:
+    """A `report` as lines of text."""
     baseline, concept = result["baseline"], result["concept"]
     rows = [
         ("", "image similarity", "text similarity"),
@@ -222,3 +247,41 @@ def _cosines(row: dict) -> tuple[str, str]:
 
 def _percent(value: float | None, what: str) -> str:
     return "-" if value is None else f"{round(100 * value)} % {what}"
+
+
+# ------------------------------------------------------------------------------------------------ means of cosines
+
+
+def mean_cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean cosine over all pairs of one feature of `first` [n, P] and one of `second` [m, P].
+
+    Raises:
+        ValueError: one of them is empty.
+    """
+    if not len(first) or not len(second):
+        raise ValueError("the mean over no pairs is not defined")
+    # The mean over all pairs is the dot product of the means.
+    return float(np.mean(first, axis=0, dtype=np.float64) @ np.mean(second, axis=0, dtype=np.float64))
+
+
+def mean_cosine_among(features: np.ndarray) -> float:
+    """Mean cosine over all pairs of two different features of [n, P].
+
+    Raises:
+        ValueError: fewer than two features.
+    """
+    n = len(features)
+    if n < 2:
+        raise ValueError("one feature has no pair")
+    cosines = np.asarray(features, dtype=np.float64) @ np.asarray(features, dtype=np.float64).T  # (n, n)
+    return float((cosines.sum() - np.trace(cosines)) / (n * (n - 1)))
+
+
+def share_of_the_way(baseline: float, value: float, ceiling: float) -> float | None:
+    """How far `value` is on the way from `baseline` (0) to `ceiling` (1); None where the ceiling is not higher."""
+    return (value - baseline) / (ceiling - baseline) if ceiling > baseline else None
+
+
+def ratio(value: float, baseline: float) -> float | None:
+    """`value` as a share of `baseline`; None where the baseline is not positive."""
+    return value / baseline if baseline > 0 else None

@@ -1,24 +1,24 @@
 """Reading and writing embedding files, safely: files come from strangers.
 
-What a file is is decided by its content, never by its name. Nothing a file names is imported or called, declared sizes
-are held against the file before anything is allocated, and neither Paddle nor PyTorch is needed.
+The content of a file decides what it is, never its name. Nothing that a file names is imported or called, declared
+sizes are checked against the file before anything is allocated, and neither Paddle nor PyTorch is needed.
 
-    read_embeddings      every layout in `embedding_layouts.py`, in .pdparams, safetensors, .pt and .bin
-    read_pickled_tensors the weights in a `model_state.pdparams` or `pytorch_model.bin`
-    write_pdparams       what `paddle.load` reads: one key per vector
-    write_safetensors    one concept, with metadata
+    read_embeddings        every layout in `layouts`, in .pdparams, safetensors, .pt and .bin
+    read_pickled_tensors   the weights in a `model_state.pdparams` or `pytorch_model.bin`
+    write_pdparams         what `paddle.load` reads: one key per vector
+    write_safetensors      one concept, with metadata
 
 Errors, each one line with the file's name and the way out:
 
     EmbeddingFileError
-    ├── UnreadableFile    not there, a folder, a device, no permission
+    ├── UnreadableFile    missing, a folder, a device, no permission
     ├── NotAnEmbedding    a file of another kind, or with other contents
     ├── RefusedFile       asks for more than arrays and containers; names what it asks for
     ├── BrokenFile        cut short, damaged, declares more than it holds
     ├── WrongValues       not floating point, NaN or infinite, no vectors
     ├── WrongWidth        made for a base model of another width
-    ├── UnusableToken     the placeholder is empty or holds blanks
-    └── TokenTaken        the placeholder is a word of the tokenizer already
+    ├── UnusableToken     the placeholder token is empty or holds blanks (a ConceptError too)
+    └── TokenTaken        the placeholder token is a token of the base model already (a ConceptError too)
 """
 
 import dataclasses
@@ -68,34 +68,35 @@ __all__ = [
 ]
 
 MOST_EMBEDDING_BYTES = 64 << 20
-_CONTAINERS = ("state_dict", "model")  # where trainers nest the weights
+_CONTAINERS = ("state_dict", "model")  # under which training programs nest the weights
+_WAYS_OUT_FOR_WEIGHTS = {NotAnEmbedding: "choose a file of weights, best a .safetensors"}
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> list[LearnedEmbedding]:
-    """The concepts in an embedding file, float32 whatever the file's precision.
+    """The learned embeddings in a file, as float32 whatever the file's precision.
 
-    A concept has the name that the file gives it, else the file's own name without its ending.
+    The placeholder token is the name that the file gives to a concept, else the file's own name without its ending.
 
     Raises:
         UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile, WrongValues: see the tree above.
     """
     with naming(path):
         content, metadata = read_content(read_whole(path, MOST_EMBEDDING_BYTES))
-        concepts = read_layout(content, metadata, Path(path).stem)
-        return [dataclasses.replace(concept, source=os.fspath(path)) for concept in concepts]
+        embeddings = read_layout(content, metadata, Path(path).stem)
+        return [dataclasses.replace(embedding, source=os.fspath(path)) for embedding in embeddings]
 
 
 def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The weights in a pickled state dictionary by name (safetensors are read too).
 
     float32, float16, float64 and bfloat16 arrive as float32, integers and booleans as they are. float32 arrays are
-    read-only views of the mapped file, perhaps unaligned: copy what is to be kept. Replace such a file by renaming,
-    as `atomic` does; cutting it short in place while it is mapped ends the process.
+    read-only views of the mapped file and may be unaligned: copy those that you keep. Replace such a file by renaming,
+    as `atomic` does; shortening it in place while it is mapped ends the process.
 
     Raises:
         UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile: see the tree above.
     """
-    with naming(path, wanted="choose a file of weights, best a .safetensors"):
+    with naming(path, _WAYS_OUT_FOR_WEIGHTS):
         content, _ = read_content(map_whole(path))
         for name in _CONTAINERS:
             if isinstance(content, dict) and isinstance(content.get(name), dict):
@@ -110,13 +111,13 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding]) -> None:
-    """Write concepts so that `paddle.load(path)` gives one float32 tensor [1, D] per vector.
+    """Write learned embeddings so that `paddle.load(path)` gives one float32 tensor [1, D] per vector.
 
-    The keys are "<t>", "<t>_1", "<t>_2", …; concepts of Stable Diffusion XL stand in two such dictionaries under
-    "clip_l" and "clip_g". Equal input gives equal bytes.
+    The keys are "<t>", "<t>_1", "<t>_2", …; those of Stable Diffusion XL stand in two such dictionaries under "clip_l"
+    and "clip_g". Equal input gives equal bytes.
 
     Raises:
-        OutputError: the file cannot be written, or the names of two concepts run into each other.
+        OutputError: the file cannot be written, or the names of two concepts collide.
     """
     by_encoder = {name: _keys(path, embeddings, encoder) for name, encoder in ENCODERS.items()}
     if not by_encoder["clip_g"]:
@@ -128,9 +129,12 @@ def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmb
 
 
 def write_safetensors(path: str | os.PathLike[str], embedding: LearnedEmbedding) -> None:
-    """Write one concept as {"<t>": [N, D]}, for Stable Diffusion XL as clip_l and clip_g, with its metadata.
+    """Write one learned embedding as {"<t>": [N, D]}, for Stable Diffusion XL as clip_l and clip_g, with its metadata.
 
-    The metadata also names the placeholder token. Equal input gives equal bytes. Raises OutputError.
+    The metadata also names the placeholder token. Equal input gives equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     if len(embedding.vectors) == 1:
         tensors = {embedding.placeholder_token: embedding.vectors["text_encoder"]}
@@ -143,16 +147,16 @@ def write_safetensors(path: str | os.PathLike[str], embedding: LearnedEmbedding)
 
 def _keys(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding], encoder: str) -> dict[str, np.ndarray]:
     """{"<t>": [1, D], "<t>_1": [1, D], …} of all concepts; readers must be able to tell them apart again."""
-    rows: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     wanted: dict[str, list[str]] = {}
     for embedding in embeddings:
         token = embedding.placeholder_token
         vectors = embedding.vectors.get(encoder, ())
         names = [token if index == 0 else f"{token}_{index}" for index in range(len(vectors))]
-        if rows.keys() & set(names):
+        if arrays.keys() & set(names):
             raise OutputError(f"cannot write {path}: {token} is the name of two concepts or of a vector; rename one")
-        rows |= {name: np.asarray(vectors[index : index + 1], np.float32) for index, name in enumerate(names)}
+        arrays |= {name: np.asarray(vectors[index : index + 1], np.float32) for index, name in enumerate(names)}
         wanted |= {token: names} if names else {}
-    if group_vectors(rows) != wanted:
+    if group_vectors(arrays) != wanted:
         raise OutputError(f"cannot write {path}: one concept's name is another's with a number; write a file for each")
-    return rows
+    return arrays

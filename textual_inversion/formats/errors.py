@@ -1,11 +1,11 @@
-"""What can be wrong with a file from outside; the tree is drawn in `formats.py`, which hands these names on."""
+"""What can be wrong with a file from outside; `embedding_file` draws the tree of these errors."""
 
 import contextlib
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from textual_inversion.system.errors import EmbeddingFileError
+from textual_inversion.system.errors import ConceptError, EmbeddingFileError
 
 _DAMAGE = (
     ArithmeticError, AttributeError, IndexError, KeyError, MemoryError, RecursionError, TypeError, ValueError,
@@ -14,7 +14,7 @@ _DAMAGE = (
 
 
 class UnreadableFile(EmbeddingFileError):
-    """The file is not there, is a folder or a device, or may not be read."""
+    """The file does not exist, is a folder or a device, or may not be read."""
 
     way_out = "check the path"
 
@@ -28,7 +28,7 @@ class NotAnEmbedding(EmbeddingFileError):
 class RefusedFile(EmbeddingFileError):
     """A pickle that asks for something beyond arrays and containers; the message names it."""
 
-    way_out = "nothing of it was run; ask its maker for a .safetensors file"
+    way_out = "nothing in it was run; ask its author for a .safetensors file"
 
 
 class BrokenFile(EmbeddingFileError):
@@ -49,20 +49,20 @@ class WrongWidth(EmbeddingFileError):
     way_out = "choose the base model that it was made for (--pretrained_model_name_or_path)"
 
 
-class UnusableToken(EmbeddingFileError):
-    """A placeholder token that is empty or holds blanks or control characters."""
+class UnusableToken(EmbeddingFileError, ConceptError):
+    """A placeholder token, from a file or a flag, that is empty, too long, or holds blanks or control characters."""
 
-    way_out = "give it another name, such as <my-word>"
+    way_out = "choose another, such as <cat-toy>"
 
 
-class TokenTaken(EmbeddingFileError):
-    """A placeholder token that the tokenizer already knows."""
+class TokenTaken(EmbeddingFileError, ConceptError):
+    """A placeholder token, from a file or a flag, that is a token of the base model already."""
 
-    way_out = "give it another name, such as <my-word>"
+    way_out = "choose another, such as <cat-toy>"
 
 
 def printable(text: object, longest: int = 120) -> str:
-    """`text` fit for one line on a terminal: what comes from a file may hold line breaks and escape sequences."""
+    """`text` made safe for one line on a terminal: text from a file may hold line breaks and escape sequences."""
     cut = str(text)[: longest + 1]
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
@@ -74,16 +74,20 @@ def file_name(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike[str], wanted: str = NotAnEmbedding.way_out) -> Iterator[None]:
+def naming(
+    path: str | os.PathLike[str], ways_out: Mapping[type[EmbeddingFileError], str] | None = None
+) -> Iterator[None]:
     """Complete the errors of a reader to one line, `FILE: what is wrong; the way out`.
 
-    `wanted` is the way out where the file is of another kind than the reader's. Nothing that a damaged file makes
-    Python raise leaves here as anything but BrokenFile.
+    Whatever else a damaged file makes Python raise leaves here as BrokenFile, and OSError as UnreadableFile.
+
+    Args:
+        ways_out: to be told instead of an error's own way out, by the error's class.
     """
     try:
         yield
     except EmbeddingFileError as error:
-        way_out = wanted if isinstance(error, NotAnEmbedding) else type(error).way_out
+        way_out = (ways_out or {}).get(type(error), type(error).way_out)
         raise type(error)(f"{file_name(path)}: {error}; {way_out}") from error
     except OSError as error:
         raise UnreadableFile(f"{file_name(path)}: {error.strerror or error}; {UnreadableFile.way_out}") from error

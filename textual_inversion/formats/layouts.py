@@ -1,4 +1,4 @@
-"""How trainers lay out learned vectors in a dictionary of tensors, and reading each of them.
+"""Read the layouts in which training programs store learned vectors in a dictionary of tensors.
 
     string_to_param {"*": [N, D]}, name, step, sd_checkpoint_name    AUTOMATIC1111, the original code
     clip_l [N, 768], clip_g [N, 1280]                                SDXL: kohya, OneTrainer, this project
@@ -8,8 +8,8 @@
     TOKEN [1, D], TOKEN_1 [1, D], …                                  this project
     TOKEN [D] or [N, D]                                              diffusers, ppdiffusers
 
-OneTrainer's `…_out` vectors are added behind the text encoder and cannot become words; they are named in the metadata
-under "left_out" where the file holds others too.
+OneTrainer's `…_out` vectors are added behind the text encoder and cannot stand in a prompt; they are named in the
+metadata under "left_out" where the file holds others too.
 """
 
 import re
@@ -31,7 +31,7 @@ _COUNTED = re.compile(r"(.+)_([1-9]\d{0,3})", re.DOTALL)
 
 
 def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[LearnedEmbedding]:
-    """The concepts in what a file holds; `stem` names those that the file does not.
+    """The learned embeddings in the content of a file; `stem` names those that the file does not name.
 
     Raises:
         NotAnEmbedding: no known layout.
@@ -51,7 +51,9 @@ def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[Le
         content = {name: value for name, value in content.items() if name not in left_out}
         metadata = {**metadata, "left_out": ", ".join(sorted(left_out))}
         if not content:
-            raise NotAnEmbedding("holds output vectors alone, which act behind the text encoder and cannot be a word")
+            raise NotAnEmbedding(
+                "holds output vectors alone, which act behind the text encoder and cannot stand in a prompt"
+            )
     if set(content) & _OF_OTHER_MODELS:
         raise NotAnEmbedding("was made for a base model with a T5 or language-model encoder, not Stable Diffusion")
     if set(content) & set(ENCODERS):
@@ -63,7 +65,7 @@ def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[Le
 
 
 def group_vectors(names: Iterable[str]) -> dict[str, list[str]]:
-    """Which names are vectors of one concept: TOKEN, TOKEN_1, TOKEN_2, … without a gap, by TOKEN."""
+    """The names that are vectors of one concept, TOKEN, TOKEN_1, TOKEN_2, … without a gap, by TOKEN."""
     names = list(dict.fromkeys(names))
     known, groups = set(names), {}
     for name in names:
@@ -138,7 +140,7 @@ def _read_by_token(content: dict, metadata: Mapping[str, str], stem: str) -> lis
 
 
 def _vectors(name: Any, value: Any, among: int = 1) -> np.ndarray:
-    """The array as float32 [N, D], its own copy."""
+    """The vectors as float32 [N, D], in a copy of their own."""
     array = array_of(value)
     shown = printable(repr(name), 60)
     if array is None:

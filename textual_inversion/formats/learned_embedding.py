@@ -1,13 +1,13 @@
-"""A learned concept as it comes from a file, and whether a base model can take it."""
+"""A learned embedding as it comes from a file, and whether a base model can use it."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from textual_inversion.formats.errors import TokenTaken, UnusableToken, WrongWidth, file_name, printable
+from textual_inversion.formats.errors import UnusableToken, WrongWidth, file_name, printable
 
-LONGEST_TOKEN = 200  # bytes in UTF-8: a concept's name is part of file names, of which systems take 255
+LONGEST_TOKEN = 200  # bytes in UTF-8: a placeholder token is part of file names, of which systems allow 255
 _MADE_FOR = {
     (768,): "Stable Diffusion 1.x",
     (1024,): "Stable Diffusion 2.x",
@@ -18,13 +18,13 @@ _MADE_FOR = {
 
 @dataclass(frozen=True, eq=False)
 class LearnedEmbedding:
-    """One concept.
+    """The learned embedding vectors of one concept.
 
     Attributes:
-        placeholder_token: the word that stands for it in a prompt, "<cat-toy>".
+        placeholder_token: what stands for the concept in a prompt, "<cat-toy>".
         vectors: float32 [N, D] by text encoder: "text_encoder", and for Stable Diffusion XL "text_encoder_2".
         metadata: base_model, steps, seed, … where the file holds them.
-        source: the file that it was read from, "" for one made in memory.
+        source: the file that they were read from, "" where they were made in memory.
     """
 
     placeholder_token: str
@@ -43,39 +43,47 @@ class LearnedEmbedding:
         return {name: array.shape[1] for name, array in self.vectors.items()}
 
 
-def check_width(embedding: LearnedEmbedding, width: int | Mapping[str, int], base_model_name: str) -> None:
+def check_width(embedding: LearnedEmbedding, widths: Mapping[str, int], base_model_name: str) -> None:
     """Raise WrongWidth unless the vectors fit the base model's text encoders.
 
     Args:
-        width: D of the base model's `text_encoder`, or D by the names of its text encoders.
+        widths: D by the names of the base model's text encoders.
     """
-    wanted = {"text_encoder": width} if isinstance(width, int) else dict(width)
-    if embedding.widths != wanted:
+    if embedding.widths != dict(widths):
         raise WrongWidth(
-            f"{_place(embedding.source)}{_described(embedding.widths, 'made for')}; "
-            f"{printable(base_model_name)} wants {_described(wanted, 'which is')}; {WrongWidth.way_out}"
+            f"{from_source(embedding.source)}{_described(embedding.widths, 'made for')}; "
+            f"{printable(base_model_name)} needs {_described(widths, 'which is')}; {WrongWidth.way_out}"
         )
 
 
-def check_token(token: str, known: Container[str] = (), *, source: str = "") -> None:
-    """Raise UnusableToken or TokenTaken unless `token` can become a new word of a tokenizer whose words are `known`."""
+def check_token(token: str, *, source: str = "") -> None:
+    """Raise UnusableToken unless `token` can stand for a concept in prompts and in file names.
+
+    Whether a base model has such a token already is for `models.prompt_encoder.check_placeholder` to find out.
+
+    Args:
+        source: the file that it comes from, which the message then names.
+    """
+    fault = None
     if not token:
-        raise UnusableToken(f"{_place(source)}the placeholder token is empty; {UnusableToken.way_out}")
-    if any(character.isspace() or not character.isprintable() for character in token):
-        raise UnusableToken(
-            f"{_place(source)}the placeholder token {printable(repr(token))} holds blanks or control characters; "
-            + UnusableToken.way_out
-        )
-    if len(token.encode()) > LONGEST_TOKEN:
-        raise UnusableToken(
-            f"{_place(source)}the placeholder token {printable(token, 40)} has {len(token.encode())} bytes, and "
-            f"{LONGEST_TOKEN} are the most; {UnusableToken.way_out}"
-        )
-    if token in known:
-        raise TokenTaken(
-            f"{_place(source)}the placeholder token {printable(repr(token))} is already a word of the tokenizer; "
-            + TokenTaken.way_out
-        )
+        fault = "is empty"
+    elif any(character.isspace() or not character.isprintable() for character in token):
+        fault = "holds blanks or control characters"
+    elif len(token.encode()) > LONGEST_TOKEN:
+        fault = f"has {len(token.encode())} bytes, more than {LONGEST_TOKEN}"
+    if fault:
+        shown = f" {printable(repr(token), 60)}" if token else ""
+        raise UnusableToken(f"{from_source(source)}the placeholder token{shown} {fault}; {UnusableToken.way_out}")
+
+
+def token_names(placeholder_token: str, num_vectors: int) -> list[str]:
+    """The names of a concept's N vectors: the placeholder token itself, then `token_1` to `token_(N-1)`."""
+    return [placeholder_token] + [f"{placeholder_token}_{i}" for i in range(1, num_vectors)]
+
+
+def from_source(source: str) -> str:
+    """The beginning of a message about what a file holds; "" where nothing comes from a file."""
+    return f"{file_name(source)}: " if source else ""
 
 
 def _described(widths: Mapping[str, int], verb: str) -> str:
@@ -83,12 +91,3 @@ def _described(widths: Mapping[str, int], verb: str) -> str:
     sizes = tuple(widths[name] for name in sorted(widths))
     values = f"{' + '.join(map(str, sizes))} values"
     return f"{values}: {verb} {_MADE_FOR[sizes]}" if sizes in _MADE_FOR else values
-
-
-def _place(source: str) -> str:
-    return f"{file_name(source)}: " if source else ""
-
-
-def token_names(placeholder_token: str, num_vectors: int) -> list[str]:
-    """The names of a concept's N rows: the placeholder itself, then `placeholder_1` to `placeholder_(N-1)`."""
-    return [placeholder_token] + [f"{placeholder_token}_{i}" for i in range(1, num_vectors)]

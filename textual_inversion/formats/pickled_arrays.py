@@ -1,8 +1,8 @@
-"""The builders that a pickle of arrays may ask for: NumPy's, PyTorch's and a few containers, each one ours.
+"""The builders that a pickle of arrays may name: NumPy's, PyTorch's and a few containers, each replaced by ours.
 
-`ALLOWED` maps the (module, name) that a file writes to our own function. Nothing of NumPy's unpickling code runs and
-PyTorch need not be installed. Arrays are views of the file's bytes; what has to be converted is charged to a `Budget`,
-so that a small file cannot ask for much memory by using the same bytes a thousand times.
+`allowed_builders` maps the (module, name) that a file writes to our own function. Nothing of NumPy's unpickling code
+runs and PyTorch need not be installed. Arrays are views of the file's bytes; what has to be converted is charged to a
+`Budget`, so that a small file cannot ask for much memory by using the same bytes a thousand times.
 """
 
 import math
@@ -12,56 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from textual_inversion.formats.arrays import Budget, checked_shape, to_float32, view
 from textual_inversion.formats.errors import BrokenFile, RefusedFile, WrongValues, printable
 from textual_inversion.formats.unpickle import Buildable, Builder, refuse_key
 
-MOST_DIMENSIONS = 32
 BFLOAT16 = np.dtype("uint16")  # the bits of a bfloat16; neither PyTorch nor Paddle has a 16-bit unsigned parameter
 _DTYPE_CODE = re.compile(r"[<>|=]?(f2|f4|f8|i1|i2|i4|i8|u1|u2|u4|u8|b1)")
-
-
-class Budget:
-    """Bytes that a file may make us allocate: four times its own size and a mebibyte."""
-
-    def __init__(self, file_size: int):
-        self.left = 4 * file_size + (1 << 20)
-
-    def spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise BrokenFile("declares far more values than it holds")
-
-
-def checked_shape(shape: Any) -> tuple[int, ...]:
-    """`shape` as a tuple of at most MOST_DIMENSIONS sizes; raises BrokenFile."""
-    if not isinstance(shape, (tuple, list)) or len(shape) > MOST_DIMENSIONS:
-        raise BrokenFile("declares a shape that is no short tuple")
-    if not all(type(size) is int and 0 <= size < 2**48 for size in shape):
-        raise BrokenFile("declares a shape that is not made of sizes")
-    return tuple(shape)
-
-
-def view(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], *, by_columns: bool = False) -> np.ndarray:
-    """The bytes as a read-only array, nothing copied; raises BrokenFile unless they are exactly as many as declared."""
-    declared = math.prod(shape) * dtype.itemsize
-    if declared != len(data):
-        raise BrokenFile(f"declares an array of {declared} bytes where {len(data)} are there")
-    array = np.frombuffer(data, dtype) if declared else np.empty(0, dtype)
-    return array.reshape(shape, order="F" if by_columns else "C")
-
-
-def to_float32(array: np.ndarray, budget: Budget, *, is_bfloat16: bool = False) -> np.ndarray:
-    """float16, bfloat16 (as uint16) and float64 as float32; float32, integers and booleans as they are."""
-    if is_bfloat16:
-        budget.spend(4 * array.size)
-        bits = array.astype(np.uint32)
-        bits <<= 16
-        return bits.view(np.float32)
-    if array.dtype.kind == "f" and array.dtype != np.float32:
-        budget.spend(4 * array.size)
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which readers refuse
-            return array.astype(np.float32)
-    return array
 
 
 class PickledDtype(Buildable):
@@ -92,6 +48,7 @@ class PickledArray(Buildable):
         self.fill(data, dtype, shape, bool(by_columns))
 
     def fill(self, data: Any, dtype: Any, shape: Any, by_columns: bool) -> None:
+        """Take the values as a file declares them; raises EmbeddingFileError where they are not valid."""
         if not isinstance(dtype, PickledDtype):
             raise BrokenFile("declares an array without a type")
         if isinstance(data, str):  # written by Python 2
@@ -111,13 +68,14 @@ class PickledArray(Buildable):
 
 
 class Storage:
-    """A flat block of values in a PyTorch file; `data` may come after the pickle that names it (legacy format)."""
+    """A flat block of values in a PyTorch file; in the plain form `data` comes after the pickle that names it."""
 
     def __init__(self, kind: "StorageKind", length: int, budget: Budget, data: memoryview | None = None):
         self.kind, self.length, self.budget, self.data = kind, length, budget, data
         self.byte_order = "<"
 
     def values(self) -> np.ndarray:
+        """All values, [length], as a view of the file; raises BrokenFile."""
         if self.data is None:
             raise BrokenFile("names values that it does not hold")
         return view(self.data, self.kind.dtype.newbyteorder(self.byte_order), (self.length,))
@@ -153,14 +111,14 @@ class PickledTensor:
 
 
 class StorageKind:
-    """What `torch.FloatStorage` and its like stand for."""
+    """The type of values that `torch.FloatStorage` and the like stand for."""
 
     def __init__(self, code: str, *, is_bfloat16: bool = False):
         self.dtype, self.is_bfloat16 = np.dtype(code), is_bfloat16
 
 
 class PickledModule(Buildable):
-    """A `torch.nn.ParameterDict`: only its table of parameters matters."""
+    """A `torch.nn.ParameterDict` in a pickle, of which only the table of parameters matters."""
 
     def __init__(self):
         self.parameters: dict = {}
@@ -242,7 +200,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _only_named(*_args: Any) -> None:
-    raise RefusedFile("calls the name of an array or storage type, which is only ever named")
+    raise RefusedFile("calls the name of an array or storage type, which may be named but not called")
 
 
 def _encoded(budget: Budget, text: Any) -> memoryview:
@@ -250,7 +208,7 @@ def _encoded(budget: Budget, text: Any) -> memoryview:
     if isinstance(text, memoryview):
         return text
     if not isinstance(text, str):
-        raise BrokenFile("holds bytes in a form that is not known")
+        raise BrokenFile("holds bytes in an unknown form")
     budget.spend(len(text))
     return memoryview(text.encode("latin-1"))
 
@@ -263,5 +221,5 @@ def _filled(budget: Budget, data: Any, dtype: Any, shape: Any, order: Any = "C")
 
 def _ordered_dict(pairs: Any = ()) -> dict:
     if not isinstance(pairs, (list, tuple)):
-        raise BrokenFile("holds a dictionary in a form that is not known")
+        raise BrokenFile("holds a dictionary in an unknown form")
     return {refuse_key(key): value for key, value in pairs}

@@ -9,18 +9,10 @@ import numpy as np
 
 from textual_inversion.formats import paddle_file, safetensors_file, torch_file
 from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, UnreadableFile
+from textual_inversion.formats.signatures import other_kind
 from textual_inversion.formats.unpickle import interpret
 from textual_inversion.system.errors import EmbeddingFileError
 
-_OTHER_KINDS = (
-    (b"version https://git-lfs", "is a Git LFS pointer instead of the file itself; run `git lfs pull` in its folder"),
-    (b"\x89PNG", "is a picture"),
-    (b"\xff\xd8\xff", "is a picture"),
-    (b"RIFF", "is a picture or a sound"),
-    (b"<", "is a web page or XML, perhaps an error page saved by a download"),
-    (b"{", "is JSON"),
-    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
-)
 _TEXT_PICKLE = b"(c}])iSVNIFLp"  # what a pickle of protocol 0 or 1 may begin with
 
 
@@ -28,7 +20,7 @@ def read_content(data: memoryview) -> tuple[Any, dict[str, str]]:
     """The object in a file (tensors as `pickled_arrays` builds them, or arrays) and its metadata.
 
     Raises:
-        EmbeddingFileError: one of `file_errors`, without the file's name.
+        EmbeddingFileError: a branch of it in `errors`, without the file's name.
     """
     if len(data) == 0:
         raise BrokenFile("is empty")
@@ -38,11 +30,10 @@ def read_content(data: memoryview) -> tuple[Any, dict[str, str]]:
         return safetensors_file.read_safetensors(data)
     if data[0] == 0x80:
         return (torch_file.read_plain if _is_plain_torch(data) else paddle_file.read_pickle)(data), {}
-    beginning = bytes(data[:32])
-    for signature, description in _OTHER_KINDS:
-        if beginning.startswith(signature):
-            raise NotAnEmbedding(description)
-    if beginning[0] in _TEXT_PICKLE:
+    described = other_kind(bytes(data[:32]))
+    if described:
+        raise NotAnEmbedding(described)
+    if data[0] in _TEXT_PICKLE:
         return paddle_file.read_pickle(data), {}
     raise NotAnEmbedding("is neither a pickle of Paddle or PyTorch nor safetensors")
 
@@ -69,7 +60,7 @@ def map_whole(path: str | os.PathLike[str]) -> memoryview:
 
 
 def release_pages(array: np.ndarray) -> None:
-    """Let go of the pages of a mapped file that were read for an array; they come back when they are read again.
+    """Release the pages of a mapped file that were read for an array; they come back when they are read again.
 
     Pages of a mapped file count as memory of the process until then. Does nothing for an array that is no view of one.
     """
@@ -82,7 +73,7 @@ def release_pages(array: np.ndarray) -> None:
 
 
 def _open_regular(path: str | os.PathLike[str]) -> int:
-    """Opening a pipe would wait for its writer, hence the flag; a device has no end."""
+    """A descriptor of a regular file. Opening a pipe would wait for its writer, hence the flag; a device has no end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -91,7 +82,7 @@ def _open_regular(path: str | os.PathLike[str]) -> int:
 
 
 def _is_plain_torch(data: memoryview) -> bool:
-    """Is the first pickle PyTorch's magic number alone? Looks no further than its 15 bytes."""
+    """Whether the first pickle is PyTorch's magic number alone, which takes 15 bytes."""
     try:
         return interpret(data[:32], {})[0] == torch_file.PLAIN_MAGIC
     except EmbeddingFileError:

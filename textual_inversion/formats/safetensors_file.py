@@ -1,81 +1,150 @@
 """Reading and writing safetensors: 8 bytes of header length, a JSON header, the values.
 
-Format: https://github.com/huggingface/safetensors (README, "Format"). Every size the header declares is held against
-the file before an array is made; the arrays are views of the file's bytes.
+Format: https://github.com/huggingface/safetensors (README, "Format"). Every size that the header declares is checked
+against the file before an array is made. The tensors must fill the file without gaps or overlaps, so what is read never
+takes more memory than the file is long, apart from conversions.
 """
 
+import io
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from textual_inversion.formats.errors import BrokenFile, WrongValues, printable
-from textual_inversion.formats.pickled_arrays import Budget, checked_shape, to_float32, view
+from textual_inversion.formats.arrays import Budget, checked_shape, to_float32, view, widened
+from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, WrongValues, printable
+from textual_inversion.formats.signatures import other_kind
 
 LONGEST_HEADER = 4 << 20  # bytes; a U-Net of 1700 tensors takes 0.3 MB
 _CODES = {
-    "F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
-    "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1", "BOOL": "b1",
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "b1",
 }  # fmt: skip
+_ALIGNMENT = 8  # bytes, of the first value
 
 
-def is_safetensors(data: memoryview) -> bool:
-    """Does a length that fits the file and a JSON object begin here?"""
-    return len(data) >= 10 and int.from_bytes(data[:8], "little") <= len(data) - 8 and data[8] == ord("{")
+def is_safetensors(data: memoryview, size: int | None = None) -> bool:
+    """Whether a file begins with a header length that fits it and a JSON object.
+
+    Args:
+        data: its first 10 bytes or more.
+        size: of the whole file in bytes, where `data` is not all of it.
+    """
+    size = len(data) if size is None else size
+    return len(data) >= 10 and int.from_bytes(data[:8], "little") <= size - 8 and data[8] == ord("{")
+
+
+class SafetensorsFile(Mapping[str, np.ndarray]):
+    """The tensors of one safetensors file by name, each read when it is asked for.
+
+    They have the precision of the file, except that bfloat16 arrives as float32.
+
+    Args:
+        size: length of the file in bytes.
+        read: gives the bytes from one offset to another.
+        longest_header: the most bytes of header that are read.
+
+    Attributes:
+        metadata: the texts that the file holds about itself.
+
+    Raises:
+        NotAnEmbedding: it is a file of another kind.
+        BrokenFile: its header is no JSON, or declares what the file does not hold.
+        WrongValues: for a tensor that is asked for, of a type that is not known (8-bit floats).
+    """
+
+    def __init__(self, size: int, read: Callable[[int, int], memoryview], longest_header: int = LONGEST_HEADER):
+        beginning = read(0, min(size, 64))
+        if not is_safetensors(beginning, size):
+            described = other_kind(bytes(beginning))
+            raise NotAnEmbedding(described) if described else BrokenFile("is no safetensors file, or cut short")
+        length = int.from_bytes(beginning[:8], "little")
+        if length > longest_header:
+            raise BrokenFile(f"has a header of {length} bytes; no embedding or model needs more than {longest_header}")
+        self._read, self._start = read, 8 + length
+        header = _parsed(bytes(read(8, self._start)))
+        self.metadata = _metadata(header.pop("__metadata__", None))
+        self._header = _checked_entries(header, size - self._start)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._header[name]
+        code = _CODES.get(entry["dtype"])
+        if code is None:
+            shown = printable(entry["dtype"], 40)
+            raise WrongValues(f"holds {printable(name)} as {shown}; float32, float16 and bfloat16 can be read")
+        begin, end = entry["data_offsets"]
+        array = view(self._read(self._start + begin, self._start + end), np.dtype(code), self.shape(name))
+        return widened(array) if entry["dtype"] == "BF16" else array
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._header  # Mapping's own would read the tensor
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without reading the tensor."""
+        return tuple(self._header[name]["shape"])
+
+    @property
+    def data_types(self) -> set[str]:
+        """The stored types, such as "F16"."""
+        return {entry["dtype"] for entry in self._header.values()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def __len__(self) -> int:
+        return len(self._header)
 
 
 def read_safetensors(data: memoryview) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors by name (floating point as float32, the rest as it is) and the metadata.
+    """All tensors by name, as views of `data` where possible (floating point as float32), and the metadata.
 
     Raises:
-        BrokenFile: a header that is no JSON, or that declares what the file does not hold.
-        WrongValues: a type of value that is not known (8-bit floats).
+        NotAnEmbedding, BrokenFile, WrongValues: see `SafetensorsFile`.
     """
-    length = int.from_bytes(data[:8], "little")
-    if length > LONGEST_HEADER:
-        raise BrokenFile(f"has a header of {length} bytes; no embedding or model needs more than {LONGEST_HEADER}")
-    header, values = _parsed(bytes(data[8 : 8 + length])), data[8 + length :]
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise BrokenFile("has metadata that is not text")
+    file = SafetensorsFile(len(data), lambda begin, end: data[begin:end])
     budget = Budget(len(data))
-    tensors, position = {}, 0
-    for name, entry in sorted(header.items(), key=lambda item: _offsets(item[1])):
-        begin, end = _offsets(entry)
-        if begin != position or end > len(values):
-            raise BrokenFile(f"declares values for {printable(name)} that overlap, leave a gap or lie outside the file")
-        tensors[name] = _tensor(name, entry, values[begin:end], budget)
+    return {name: to_float32(array, budget) for name, array in file.items()}, file.metadata
+
+
+def write_tensors(
+    file: BinaryIO,
+    shapes: Mapping[str, tuple[int, ...]],
+    read: Callable[[str], np.ndarray],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a safetensors file of float32 tensors; the same bytes for equal input (names and metadata are sorted).
+
+    Args:
+        file: open for writing.
+        shapes: of all tensors, by name.
+        read: gives the values of a tensor by its name. One is held at a time, never a second copy of a model.
+        metadata: texts that the file will hold about itself.
+    """
+    header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}} if metadata else {}
+    position = 0
+    for name in sorted(shapes):
+        end = position + 4 * math.prod(shapes[name])
+        header[name] = {"dtype": "F32", "shape": list(shapes[name]), "data_offsets": [position, end]}
         position = end
-    if position != len(values):
-        raise BrokenFile(f"holds {len(values) - position} bytes that belong to no tensor")
-    return tensors, metadata
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % _ALIGNMENT)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in sorted(shapes):
+        file.write(np.ascontiguousarray(read(name), "<f4").data)  # no name, which would keep it while the next is read
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file of float32 tensors, the same bytes for equal input (names and metadata are sorted)."""
-    header: dict[str, Any] = {}
-    if metadata:
-        header["__metadata__"] = {key: metadata[key] for key in sorted(metadata)}
-    position, blocks = 0, []
-    for name in sorted(tensors):
-        block = np.ascontiguousarray(tensors[name], "<f4").tobytes()
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(np.shape(tensors[name])),
-            "data_offsets": [position, position + len(block)],
-        }
-        position += len(block)
-        blocks.append(block)
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)  # the values begin on a multiple of 8
-    return len(text).to_bytes(8, "little") + text + b"".join(blocks)
+    """The bytes that `write_tensors` writes for some arrays."""
+    file = io.BytesIO()
+    write_tensors(file, {name: np.shape(array) for name, array in tensors.items()}, tensors.__getitem__, metadata)
+    return file.getvalue()
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_doubles)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise BrokenFile("has a damaged header") from error
     if not isinstance(header, dict):
@@ -83,11 +152,36 @@ def _parsed(text: bytes) -> dict[str, Any]:
     return header
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
         raise ValueError("a name stands twice")
     return table
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise BrokenFile("has metadata that is not text")
+    return value
+
+
+def _checked_entries(header: dict[str, Any], size: int) -> dict[str, dict[str, Any]]:
+    """The entries in the order of their values; raises BrokenFile unless these are `size` bytes, each named once."""
+    entries = dict(sorted(header.items(), key=lambda item: _offsets(item[1])))
+    position = 0
+    for name, entry in entries.items():
+        begin, end = _offsets(entry)
+        if begin != position or end > size:
+            raise BrokenFile(f"declares values for {printable(name)} that overlap, leave a gap or lie outside the file")
+        checked_shape(entry.get("shape"))
+        if not isinstance(entry.get("dtype"), str):
+            raise BrokenFile(f"declares no type for {printable(name)}")
+        position = end
+    if position != size:
+        raise BrokenFile(f"holds {size - position} bytes that belong to no tensor")
+    return entries
 
 
 def _offsets(entry: Any) -> tuple[int, int]:
@@ -97,14 +191,3 @@ def _offsets(entry: Any) -> tuple[int, int]:
     if not 0 <= offsets[0] <= offsets[1]:
         raise BrokenFile("has a header entry with offsets that run backwards")
     return offsets[0], offsets[1]
-
-
-def _tensor(name: str, entry: dict[str, Any], data: memoryview, budget: Budget) -> np.ndarray:
-    code = _CODES.get(entry["dtype"]) if isinstance(entry.get("dtype"), str) else None
-    if code is None:
-        raise WrongValues(f"holds {printable(name)} as {printable(entry.get('dtype'), 40)}; float32 or float16 is read")
-    shape = checked_shape(entry.get("shape"))
-    if math.prod(shape) == 0 and len(data) == 0:
-        return np.zeros(shape, np.float32)
-    array = view(data, np.dtype("<" + code) if code[1] != "1" else np.dtype(code), shape)
-    return to_float32(array, budget, is_bfloat16=entry["dtype"] == "BF16")

@@ -3,35 +3,38 @@
     archive    NAME/data.pkl with the objects, NAME/data/KEY with the values of one storage, NAME/byteorder
     plain      magic number, version, system, objects, storage keys: five pickles; then length and values per storage
 
-The zip directory is read by hand: entries must be stored uncompressed (PyTorch never compresses), so that no entry can
+`zipfile` reads the directory of an archive, within bounds of ours. The entries themselves are views of the file, which
+`zipfile` would copy. They must be stored uncompressed (PyTorch never compresses) and may not overlap, so no entry can
 unfold, and nothing is ever unpacked to the disk, whatever names the entries bear.
 """
 
+import codecs
 import struct
+import zipfile
 import zlib
 from typing import Any
 
+from textual_inversion.formats.arrays import Budget
 from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, RefusedFile, printable
-from textual_inversion.formats.pickled_arrays import Budget, Storage, allowed_builders, storage_kind
+from textual_inversion.formats.pickled_arrays import Storage, allowed_builders, storage_kind
 from textual_inversion.formats.unpickle import Builder, interpret
 
 PLAIN_MAGIC = 0x1950A86A20F9469CFC6C
 MOST_ENTRIES = 20_000
-_END = struct.Struct("<4s4H2LH")  # end of the central directory
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR64 = struct.Struct("<4sLQL")
-_ENTRY = struct.Struct("<4s6H3L5H2L")  # one file in the central directory
-_LOCAL = struct.Struct("<4s5H3L2H")
+# An entry of PyTorch's takes 60 to 100. `zipfile` makes an object of a kilobyte of each entry, and knows no bound.
+MOST_DIRECTORY_BYTES = 100 * MOST_ENTRIES
+_LOCAL = struct.Struct("<4s5H3L2H")  # the header before the bytes of an entry
 _ENCRYPTED = 1
+codecs.lookup("cp437")  # of old archives' names; `zipfile` would import it while it reads a file from outside
 
 
 def is_archive(data: memoryview) -> bool:
-    """Does a zip archive begin here?"""
+    """Whether a zip archive begins here."""
     return bytes(data[:4]) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def read_archive(data: memoryview) -> Any:
-    """The object in a `torch.save` archive; arrays are `PickledTensor`. Raises EmbeddingFileError."""
+    """The object in an archive of `torch.save`, tensors as `PickledTensor`; raises EmbeddingFileError."""
     entries = Archive(data)
     pickles = [name for name in entries.names if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
@@ -55,13 +58,13 @@ def read_archive(data: memoryview) -> Any:
 
 
 def read_plain(data: memoryview) -> Any:
-    """The object in a file of `torch.save` before version 1.6. Raises EmbeddingFileError."""
+    """The object in a file of `torch.save` before version 1.6; raises EmbeddingFileError."""
     budget = Budget(len(data))
     storages: dict[str, Storage] = {}
 
     def load_persistent(identity: Any) -> Storage | Builder:
         if isinstance(identity, tuple) and identity[:1] == ("module",) and isinstance(identity[1], Builder):
-            return identity[1]  # a class with its source text beside it, for a warning of PyTorch's
+            return identity[1]  # a class with its source text, which PyTorch needs for a warning
         kind, key, length = _storage_identity(identity)
         if identity[5:] not in ((), (None,)):
             raise RefusedFile("holds a view of a storage, which PyTorch has not written since 0.4")
@@ -80,7 +83,7 @@ def read_plain(data: memoryview) -> Any:
 
 
 def _attach_values(data: memoryview, position: int, keys: Any, storages: dict[str, Storage]) -> None:
-    """Give each storage its stretch of the file: 8 bytes of length, then the values, in the order of `keys`."""
+    """Give each storage its part of the file: 8 bytes of length, then the values, in the order of `keys`."""
     if not isinstance(keys, list):
         raise BrokenFile("lacks the list of its storages")
     for key in keys:
@@ -89,7 +92,7 @@ def _attach_values(data: memoryview, position: int, keys: Any, storages: dict[st
             raise BrokenFile("is cut short before the values of its tensors")
         end = position + 8 + storage.length * storage.kind.dtype.itemsize
         if int.from_bytes(data[position : position + 8], "little") != storage.length or end > len(data):
-            raise BrokenFile(f"declares {storage.length} values where {len(data) - position - 8} bytes are left")
+            raise BrokenFile(f"declares {storage.length} values where {len(data) - position - 8} bytes remain")
         storage.data, position = data[position + 8 : end], end
 
 
@@ -104,85 +107,81 @@ def _storage_identity(identity: Any) -> tuple[Any, str, int]:
 
 
 class Archive:
-    """The entries of a zip archive as views of its bytes."""
+    """The entries of a zip archive as views of its bytes.
+
+    Attributes:
+        names: of all entries.
+
+    Raises:
+        NotAnEmbedding: there are more than MOST_ENTRIES.
+        RefusedFile: one is compressed or encrypted.
+        BrokenFile: the directory is damaged, names an entry twice, or declares more than the file holds.
+    """
 
     def __init__(self, data: memoryview):
-        self.data = data
-        self.names: dict[str, tuple[int, int, int]] = {}  # name -> offset of its local header, size, check sum
-        try:
-            self._read_directory(*self._directory())
-        except (struct.error, UnicodeDecodeError) as error:
-            raise BrokenFile("is a damaged zip archive") from error
+        self._data = data
+        entries = _directory(data)
+        if len(entries) > MOST_ENTRIES:
+            raise NotAnEmbedding(f"is a zip archive of more than {MOST_ENTRIES} parts")
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+                shown = printable(entry.filename)
+                raise RefusedFile(f"holds the compressed or encrypted part {shown}, which PyTorch never writes")
+        self._entries = {entry.filename: entry for entry in entries}
+        is_doubled = len(self._entries) != len(entries)
+        if is_doubled or any(entry.file_size != entry.compress_size for entry in entries):
+            raise BrokenFile("is a damaged zip archive")
+        # Entries over the same bytes would let a small file ask for any number of check sums.
+        if sum(entry.file_size for entry in entries) > len(data):
+            raise BrokenFile("is a zip archive whose parts overlap or reach beyond its end")
+        self.names = list(self._entries)
 
     def read(self, name: str) -> memoryview:
-        """The bytes of an entry, its check sum proved; raises BrokenFile."""
-        if name not in self.names:
+        """The bytes of an entry, its check sum verified; raises BrokenFile."""
+        if name not in self._entries:
             raise BrokenFile(f"lacks its part {printable(name)}")
-        offset, size, check_sum = self.names[name]
-        if offset + _LOCAL.size > len(self.data):
+        offset, size = self._entries[name].header_offset, self._entries[name].file_size
+        if not 0 <= offset <= len(self._data) - _LOCAL.size:
             raise BrokenFile(f"is cut short at its part {printable(name)}")
-        signature, *_, name_length, extra_length = _LOCAL.unpack_from(self.data, offset)
+        signature, *_, name_length, extra_length = _LOCAL.unpack_from(self._data, offset)
         begin = offset + _LOCAL.size + name_length + extra_length
-        if signature != b"PK\x03\x04" or begin + size > len(self.data):
+        if signature != b"PK\x03\x04" or begin + size > len(self._data):
             raise BrokenFile(f"is damaged or cut short at its part {printable(name)}")
-        content = self.data[begin : begin + size]
-        if zlib.crc32(content) != check_sum:
+        content = self._data[begin : begin + size]
+        if zlib.crc32(content) != self._entries[name].CRC:
             raise BrokenFile(f"is damaged: the check sum of its part {printable(name)} does not match")
         return content
 
-    def _directory(self) -> tuple[int, int]:
-        """Offset and size of the central directory."""
-        tail_start = max(0, len(self.data) - _END.size - 0xFFFF)
-        found = bytes(self.data[tail_start:]).rfind(b"PK\x05\x06")
-        if found < 0:
-            raise BrokenFile("is a zip archive without its end: cut short")
-        end = tail_start + found
-        size, offset = _END.unpack_from(self.data, end)[5:7]
-        if 0xFFFFFFFF in (size, offset) and end >= _LOCATOR64.size:
-            signature, _, end64, _ = _LOCATOR64.unpack_from(self.data, end - _LOCATOR64.size)
-            if signature != b"PK\x06\x07" or end64 > len(self.data):
-                raise BrokenFile("is a damaged zip archive")
-            size, offset = _END64.unpack_from(self.data, end64)[8:10]
-        if offset + size > end:
-            raise BrokenFile("is a damaged zip archive")
-        return offset, size
 
-    def _read_directory(self, position: int, size: int) -> None:
-        end = position + size
-        while position < end:
-            if len(self.names) >= MOST_ENTRIES:
-                raise NotAnEmbedding(f"is a zip archive of more than {MOST_ENTRIES} parts")
-            fields = _ENTRY.unpack_from(self.data, position)
-            name_length, extra_length, comment_length = fields[10:13]
-            start = position + _ENTRY.size
-            name = bytes(self.data[start : start + name_length]).decode("utf-8")
-            extra = self.data[start + name_length : start + name_length + extra_length]
-            self._add(name, fields, extra)
-            position = start + name_length + extra_length + comment_length
-
-    def _add(self, name: str, fields: tuple, extra: memoryview) -> None:
-        signature, _, _, flags, method = fields[:5]
-        check_sum, packed, size = fields[7:10]
-        if signature != b"PK\x01\x02" or name in self.names:
-            raise BrokenFile("is a damaged zip archive")
-        if method != 0 or flags & _ENCRYPTED:
-            raise RefusedFile(f"holds the compressed or encrypted part {printable(name)}, which PyTorch never writes")
-        size, packed, offset = _wide_fields(extra, size, packed, fields[16])
-        if size != packed:
-            raise BrokenFile("is a damaged zip archive")
-        self.names[name] = (offset, size, check_sum)
+def _directory(data: memoryview) -> list[zipfile.ZipInfo]:
+    """The entries that a zip archive lists; raises BrokenFile, or NotAnEmbedding for too long a list."""
+    try:
+        with zipfile.ZipFile(_BoundedFile(data)) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
+        raise BrokenFile("is a zip archive that is damaged or cut short") from error
 
 
-def _wide_fields(extra: memoryview, *narrow: int) -> list[int]:
-    """Sizes and offset of an entry; those of 0xFFFFFFFF stand as 64 bits in its extra field 1."""
-    wide: list[int] = []
-    position = 0
-    while position + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, position)
-        if kind == 1:
-            wide = [
-                value for (value,) in struct.iter_unpack("<Q", extra[position + 4 : position + 4 + length // 8 * 8])
-            ]
-        position += 4 + length
-    remaining = iter(wide)
-    return [next(remaining, value) if value == 0xFFFFFFFF else value for value in narrow]
+class _BoundedFile:
+    """What `zipfile` needs of a file to read its directory, over bytes in memory; a longer directory is refused."""
+
+    def __init__(self, data: memoryview):
+        self._data, self._position = data, 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        position = offset + (0, self._position, len(self._data))[whence]
+        if position < 0:
+            raise OSError("before the beginning of the file")
+        self._position = position
+        return position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._data) if size < 0 else min(len(self._data), self._position + size)
+        if end - self._position > MOST_DIRECTORY_BYTES:
+            raise NotAnEmbedding(f"is a zip archive with a directory of more than {MOST_DIRECTORY_BYTES} bytes")
+        content = bytes(self._data[self._position : end])
+        self._position = max(end, self._position)
+        return content

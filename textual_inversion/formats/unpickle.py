@@ -1,12 +1,11 @@
-"""An interpreter of pickle's opcodes that can build containers and whatever its caller's builders build, nothing else.
+"""An interpreter of pickle's opcodes that builds containers and what its caller's builders build, nothing else.
 
-Python's own unpickler imports what a file names and then calls it. This one has neither an import nor a call of
-anything but the `Builder` functions it is given: a name that is not among them ends the reading with `RefusedFile`.
-The work is bounded by the file:
+Python's own unpickler imports what a file names and then calls it. This one imports nothing and calls only the
+`Builder` functions that it is given: any other name ends the reading with `RefusedFile`. The file bounds the work:
 
     steps       MOST_STEPS opcodes (a U-Net of 1700 tensors takes about 80,000)
-    memory      what an opcode declares must lie in the file; byte strings are views of it, never copies
-    memo        a dictionary, so that a huge index costs nothing
+    memory      what an opcode declares must be in the file; byte strings are views of it, never copies
+    memo        a dictionary, so a huge index costs nothing
     keys        text and small integers only: hashing nested tuples can take exponential time
     recursion   none, whatever the nesting
 
@@ -29,16 +28,17 @@ _MARK = object()
 
 @dataclass(frozen=True, eq=False)
 class Builder:
-    """What stands for an importable name: `build(*args)` makes our own object, `name` says what the file called it."""
+    """Stands for an importable name: `build(*args)` makes an object of ours, `name` is what the file calls it."""
 
     name: str
     build: Callable[..., Any]
 
 
 class Buildable:
-    """Base of objects that a BUILD opcode may complete."""
+    """Base class of objects that a BUILD opcode may complete."""
 
     def set_state(self, state: Any) -> None:
+        """Take the state that the file holds for this object; raises EmbeddingFileError where it is not valid."""
         raise NotImplementedError
 
 
@@ -51,7 +51,7 @@ def interpret(
     """Run the pickle that begins at byte `start` of `data`.
 
     Returns:
-        the object, and the offset behind its STOP opcode.
+        The object, and the offset after its STOP opcode.
 
     Raises:
         RefusedFile: a global outside `builders`, a persistent id without `load_persistent`, an extension code, …
@@ -63,14 +63,22 @@ def interpret(
 
 
 def refuse_key(key: Any) -> Hashable:
-    """The key, if it is one that hashes in constant time and cannot be made to collide at will."""
+    """The key, if it hashes in constant time and cannot be made to collide at will; raises RefusedFile for others."""
     if isinstance(key, str) or key is None or (isinstance(key, int) and -(2**31) <= key < 2**31):
         return key
     raise RefusedFile(f"uses a key of type {type(key).__name__}; embeddings and weights are named by text")
 
 
 class _Machine:
-    def __init__(self, data, builders, load_persistent, start):
+    """The state of one reading: position in the file, stack, memo, steps."""
+
+    def __init__(
+        self,
+        data: memoryview,
+        builders: Mapping[tuple[str, str], Builder],
+        load_persistent: Callable[[Any], Any] | None,
+        start: int,
+    ):
         self.data = data
         self.position = start
         self.builders = builders
@@ -269,7 +277,7 @@ class _Machine:
     def frame(self) -> None:
         length = self.number("<Q")
         if length > len(self.data) - self.position:
-            raise BrokenFile(f"cut short: a frame of {length} bytes where {len(self.data) - self.position} are left")
+            raise BrokenFile(f"cut short: a frame of {length} bytes where {len(self.data) - self.position} remain")
 
     def protocol(self) -> None:
         version = self.number("<B")

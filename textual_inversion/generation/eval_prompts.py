@@ -1,9 +1,11 @@
-"""Prompts that put a learned word to use: in new scenes and media for an object or a face, on new subjects for a style.
+"""Prompt templates that edit a concept: an object or a face in new scenes and media, a style on new subjects.
 
-`infer.py` shows a concept off with them, and scores measure with them how well a concept can still be edited
-(arXiv 2208.01618, section 5: background changes, style changes, compositions). Each has exactly one `{}`, and the
-Chinese ones say in the same order what the English ones say.
+`infer.py` shows a concept with them, and scores measure with them how well a concept can still be edited (arXiv
+2208.01618, section 5: background changes, style changes, compositions). Each template has exactly one `{}`. The Chinese
+templates are translations of the English ones, in the same order.
 """
+
+from collections.abc import Mapping
 
 EDITS = {
     "object": (
@@ -65,43 +67,45 @@ EDITS_ZH = {
     ),
 }
 
-# A few of them, enough for a contact sheet that fits on a screen.
+# Indices of a few templates, enough for a contact sheet that fits on a screen.
 _SHOWN = {"object": (0, 1, 3, 5, 6), "style": (0, 2, 3, 4, 5), "face": (0, 1, 3, 5, 6)}
 
 
 def edits(kind: str, language: str = "en") -> tuple[str, ...]:
-    """The edit prompts of one kind of concept; models of both languages take the Chinese ones, as they were trained.
+    """The edit templates of one kind of concept.
+
+    Models that read both languages get the Chinese templates, since they were trained on Chinese.
 
     Args:
-        kind: "object", "style" or "face".
+        kind: one of `choices.PROPERTIES`.
         language: one of `choices.LANGUAGES`.
     """
     return (EDITS if language == "en" else EDITS_ZH)[kind]
 
 
-def showcase(words: dict[str, str], plain: dict[str, str], language: str = "en") -> list[str]:
-    """Prompts that show learned words off.
+def showcase(kinds: Mapping[str, str], plain: Mapping[str, str], language: str = "en") -> list[str]:
+    """Prompts that show concepts.
 
     Args:
-        words: learned word -> "object", "style" or "face".
-        plain: each of these kinds -> the sentence that shows a concept by itself, with one `{}`.
+        kinds: placeholder token -> one of `choices.PROPERTIES`.
+        plain: each of these kinds -> the prompt template that shows a concept by itself, with one `{}`.
         language: one of `choices.LANGUAGES`.
 
     Returns:
-        Each word by itself and in a few edits; where there are styles, each object and face in each style too.
+        Each concept by itself and in a few edits; where there are styles, each object and face in each style too.
     """
     prompts = []
-    for word, kind in words.items():
+    for token, kind in kinds.items():
         shown = [edits(kind, language)[i] for i in _SHOWN[kind]]
-        prompts += [template.format(word) for template in (plain[kind], *shown)]
-    things = [f"a {word}" if kind == "object" else word for word, kind in words.items() if kind != "style"]
-    styles = [word for word, kind in words.items() if kind == "style"]
+        prompts += [template.format(token) for template in (plain[kind], *shown)]
+    things = [f"a {token}" if kind == "object" else token for token, kind in kinds.items() if kind != "style"]
+    styles = [token for token, kind in kinds.items() if kind == "style"]
     if language != "en":
-        things = [word for word, kind in words.items() if kind != "style"]
+        things = [token for token, kind in kinds.items() if kind != "style"]
         return prompts + [f"一幅{style}风格的{thing}" for thing in things for style in styles]
     return prompts + [f"{thing} in the style of {style}" for thing in things for style in styles]
 
 
-def without_word(template: str) -> str:
-    """A prompt's text with the word left out, as the paper does: "a photo of a on the beach"."""
+def without_placeholder(template: str) -> str:
+    """A template's text with the placeholder left out, as in the paper: "a photo of a on the beach"."""
     return " ".join(template.replace("{}", " ").split())

@@ -1,36 +1,39 @@
-"""A folder of generated pictures: numbered files, how each was made, a manifest of all runs.
+"""A folder of generated images: numbered files that say how they were made, and a manifest of all runs.
 
-Pictures of an earlier run are never overwritten: numbers count on. `contact_sheet.png` is always the newest run's, and
-`manifest.json` gains an entry per run.
+Images of an earlier run are never overwritten: the numbers continue. `contact_sheet.png` always shows the newest run,
+and every run adds an entry to `manifest.json`.
 """
 
 import json
 import re
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from textual_inversion.generation import image_grid
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
 
 SHEET, MANIFEST = "contact_sheet.png", "manifest.json"
-# Settings of which a run may try several values, and what a label calls them.
+# Settings that may have several values in one run, with their names in a label.
 SCANNED = {"guidance_scale": "guidance", "num_inference_steps": "steps"}
 _NUMBERED = re.compile(r"(\d{4,})-seed\d+\.png")
 
 
 class Gallery:
-    """The pictures of one run.
+    """The images of one run.
 
     Args:
         folder: exists and can be written.
-        settings: what holds for all pictures of the run; `images` is added for the manifest.
+        settings: what all images of the run have in common; the manifest has it together with `images`.
 
     Raises:
-        OutputError: the folder has a manifest.json that is not of this program.
+        OutputError: the folder has a manifest.json that this program did not write.
     """
 
-    def __init__(self, folder: str | Path, settings: dict):
+    def __init__(self, folder: str | Path, settings: dict[str, Any]):
         self.folder = Path(folder)
         self._runs = _earlier_runs(self.folder / MANIFEST)
         self._embeds = settings.get("embeds", [])
@@ -38,19 +41,26 @@ class Gallery:
         numbers = [int(m[1]) for path in self.folder.iterdir() if (m := _NUMBERED.fullmatch(path.name))]
         self._first = max(numbers, default=-1) + 1
 
-    def save(self, position: int, image, facts: dict) -> Path:
-        """Write picture number `position` of the run.
+    def save(self, position: int, image: Image.Image, facts: dict[str, Any]) -> Path:
+        """Write image number `position` of the run, and return its path.
 
         Args:
-            facts: `prompt`, `seed` and whatever else it was made with; stored in the PNG and in the manifest.
+            facts: `prompt`, `seed` and everything else it was made with; stored in the PNG and in the manifest.
+
+        Raises:
+            OutputError: the file cannot be written.
         """
         path = self.folder / f"{self._first + position:04d}-seed{facts['seed']}.png"
         image_grid.save_png(image, path, text=_text_chunks(facts, self._embeds, image.size))
         self._run["images"].append({"file": path.name, **facts})
         return path
 
-    def finish(self, images: list, columns: int) -> None:
-        """Write the manifest and the contact sheet: of a run that was interrupted, as far as it came."""
+    def finish(self, images: list[Image.Image], columns: int) -> None:
+        """Write the manifest and the contact sheet; of an interrupted run they show what was made.
+
+        Raises:
+            OutputError: one of the files cannot be written.
+        """
         self._run["images"].sort(key=lambda entry: entry["file"])
         atomic.write_json(self.folder / MANIFEST, {"runs": [*self._runs, self._run]})
         if images:
@@ -59,13 +69,13 @@ class Gallery:
             image_grid.save_png(sheet, self.folder / SHEET)
 
     def _scanned(self) -> list[str]:
-        """The settings that differ between the pictures."""
+        """The settings that differ between the images."""
         images = self._run["images"]
         return [key for key in SCANNED if len({entry.get(key) for entry in images}) > 1]
 
 
-def label(entry: dict, scanned: list[str]) -> str:
-    """What stands under a picture: its prompt, and the settings that tell it from the others."""
+def label(entry: dict[str, Any], scanned: list[str]) -> str:
+    """The text under an image: its prompt, its seed, and the settings that differ between the images."""
     settings = "".join(f", {SCANNED[key]} {entry[key]:g}" for key in scanned)
     return f"{entry['prompt']}  (seed {entry['seed']}{settings})"
 
@@ -78,12 +88,12 @@ def _earlier_runs(path: Path) -> list:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         runs = None
     if not isinstance(runs, list):
-        raise OutputError(f"{path} is not a list of pictures made by infer.py; choose another --output_dir")
+        raise OutputError(f"{path} is not a list of images made by infer.py; choose another --output_dir")
     return runs
 
 
-def _text_chunks(facts: dict, embeds: list, size: tuple[int, int]) -> dict[str, str]:
-    """What a PNG says about itself: each fact by its name, and all in the one line that other programs show."""
+def _text_chunks(facts: dict[str, Any], embeds: list, size: tuple[int, int]) -> dict[str, str]:
+    """The text chunks of a PNG: each fact under its name, and all in the one text that other programs show."""
     line = facts["prompt"]
     if facts.get("negative_prompt"):
         line += f"\nNegative prompt: {facts['negative_prompt']}"

@@ -1,8 +1,7 @@
-"""Pictures of pictures: contact sheets, the overview of a run, samples over time; and PNG files that say how they
-were made.
+"""Sheets of images (contact sheets, the overview of a run, validation images over time), and PNG files with text.
 
-A sheet is put together from blocks (RGB images on the paper's colour) that are laid beside and below one another.
-Small pictures are enlarged by a whole factor, so that a 64-pixel sample can be judged by eye.
+A sheet is composed of blocks (RGB images on the paper's colour), side by side and one below another. Small images are
+enlarged by a whole factor, so that an image of 64 pixels can be judged by eye.
 """
 
 import io
@@ -19,9 +18,9 @@ PAPER = (250, 249, 246)
 INK = (38, 38, 42)
 FAINT_INK = (112, 112, 118)
 HAIRLINE = (218, 216, 210)
-MIN_CELL = 160  # pixels: smaller pictures are enlarged at least to this
+MIN_CELL = 160  # pixels: smaller images are enlarged to at least this size
 MAX_CELL = 512  # pixels: larger ones are reduced on a contact sheet
-MAX_SMALL_CELL = 256  # the same where many stand beside one another
+MAX_SMALL_CELL = 256  # the same where many are side by side
 
 Images = Sequence[Image.Image]
 
@@ -37,18 +36,18 @@ def contact_sheet(
     title: str | None = None,
     cell: int | None = None,
 ) -> Image.Image:
-    """All pictures in rows of `columns`.
+    """All images in rows of `columns`.
 
     Args:
-        labels: one text per picture, written under it.
-        title: written above all.
-        cell: longest side of a picture on the sheet in pixels; unset: their own, within `MIN_CELL` and `MAX_CELL`.
+        labels: one text per image, written under it.
+        title: written above all images.
+        cell: longest side of an image on the sheet in pixels; None: their own, within `MIN_CELL` and `MAX_CELL`.
 
     Raises:
-        ValueError: no pictures, or not one label per picture.
+        ValueError: no images, or not one label per image.
     """
     if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{len(images)} pictures but {len(labels)} labels")
+        raise ValueError(f"{len(images)} images but {len(labels)} labels")
     box = _cell_box(images, cell, MAX_CELL)
     texts = labels if labels is not None else [""] * len(images)
     tiles = [_labelled(image, text, box) for image, text in zip(images, texts, strict=True)]
@@ -64,18 +63,18 @@ def overview(
     *,
     title: str | None = None,
 ) -> Image.Image:
-    """What a run was given and what it made of it: training images | prompts, pictures before | pictures after.
+    """The overview of a run: training images | prompts, images before training | images after it.
 
     Args:
         training_images: as many are shown as fit beside the rows.
-        before, after: generated pictures, those of the first prompt first; the same number for each prompt.
+        before, after: generated images, those of the first prompt first; the same number for each prompt.
         prompts: one row each.
 
     Raises:
-        ValueError: nothing to show, or pictures that cannot be shared out evenly among the prompts.
+        ValueError: nothing to show, or a number of images that the number of prompts does not divide.
     """
     if not prompts or not before or not after or len(before) % len(prompts) or len(after) % len(prompts):
-        raise ValueError(f"{len(before)} and {len(after)} pictures for {len(prompts)} prompts")
+        raise ValueError(f"{len(before)} and {len(after)} images for {len(prompts)} prompts")
     box = _cell_box([*before, *after], None, MAX_SMALL_CELL)
     gap = _gap(box)
     texts = [_text(prompt, _label_size(box), round(0.9 * box[0])) for prompt in prompts]
@@ -103,16 +102,16 @@ def _training_block(images: Images, rows: int, box: tuple[int, int]) -> Image.Im
 
 
 def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None = None) -> Image.Image:
-    """Samples over time: a row per step, the step number at its left.
+    """Validation images over time: one row per step, with the step number on the left.
 
-    Its `info["frames"]` says where the pictures are; saved along with it, it lets `frames_of` take them out again.
+    Its `info["frames"]` holds the positions of the images. Saved with the strip, it lets `frames_of` cut them out.
 
     Args:
-        frames: (step, pictures) in the order of the rows.
+        frames: (step, images) in the order of the rows.
         prompts: one text per column, written above it.
 
     Raises:
-        ValueError: no pictures, or more prompts than columns.
+        ValueError: no images, or more prompts than columns.
     """
     box = _cell_box([image for _, images in frames for image in images], None, MAX_SMALL_CELL)
     gap = _gap(box)
@@ -139,17 +138,22 @@ def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None
 
 
 def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list[Image.Image]]]:
-    """The pictures of a saved strip, of the steps before one; [] where there is no strip that tells.
+    """The images of a saved strip.
 
-    A strip of these and of further pictures as large as the first ones were is the strip of all of them.
+    A strip of these and of later images of the original size equals the strip of all images.
 
     Args:
         path: a PNG that `strip` made and that was saved with its `info["frames"]` as text.
+        before: only rows of earlier steps than this are read.
+
+    Returns:
+        (step, images) of each row; [] where the file is missing or is no such strip.
     """
     try:
         with Image.open(path) as sheet:
-            told = json.loads(sheet.text["frames"])
-            (width, height), places = told["size"], {int(step): corners for step, corners in told["places"].items()}
+            layout = json.loads(sheet.text["frames"])
+            (width, height) = layout["size"]
+            places = {int(step): corners for step, corners in layout["places"].items()}
             sheet.load()
         return [
             (step, [sheet.crop((left, top, left + width, top + height)) for left, top in corners])
@@ -161,10 +165,10 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
 
 
 def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:
-    """Write a PNG that appears complete or not at all.
+    """Write a PNG file, complete or not at all.
 
     Args:
-        text: what is stored in text chunks (prompt, seed, …): name -> text; names are of 1–79 Latin characters.
+        text: name -> text, stored in text chunks (prompt, seed, …); a name has 1–79 Latin characters.
 
     Raises:
         OutputError: the file cannot be written.
@@ -172,8 +176,8 @@ def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str
     info = PngImagePlugin.PngInfo()
     for name, value in (text or {}).items():
         value = value.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half characters
-        info.add_text(name, value)  # Pillow takes the UTF-8 chunk where Latin-1 does not do
-    content = io.BytesIO()  # Pillow itself would not say that the disk is full
+        info.add_text(name, value)  # Pillow writes UTF-8 where Latin-1 is not enough
+    content = io.BytesIO()  # Pillow itself would not report a full disk
     image.save(content, format="PNG", pnginfo=info)
     write_bytes(path, content.getbuffer())
 
@@ -182,9 +186,9 @@ def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str
 
 
 def _cell_box(images: Images, cell: int | None, most: int) -> tuple[int, int]:
-    """Width and height that every picture is fitted into, so that the largest fills one side of it."""
+    """Width and height of a box for every image; the largest image fills one side of it."""
     if not images:
-        raise ValueError("no pictures for a sheet")
+        raise ValueError("no images for a sheet")
     width, height = max(image.width for image in images), max(image.height for image in images)
     longest = max(width, height)
     if cell is None:
@@ -193,17 +197,17 @@ def _cell_box(images: Images, cell: int | None, most: int) -> tuple[int, int]:
 
 
 def _tile(image: Image.Image, box: tuple[int, int]) -> Image.Image:
-    """The picture, scaled into the box and centred, in a hairline."""
+    """The image, scaled to fit into the box and centred, with a thin frame."""
     factor = min(box[0] / image.width, box[1] / image.height)
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    picture = image.convert("RGB")
+    scaled = image.convert("RGB")
     if size != image.size:
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
+        scaled = scaled.resize(size, Image.Resampling.LANCZOS)
     tile = Image.new("RGB", (box[0] + 2, box[1] + 2), PAPER)
     left, top = (tile.width - size[0]) // 2, (tile.height - size[1]) // 2
     frame = (left - 1, top - 1, left + size[0], top + size[1])
     ImageDraw.Draw(tile).rectangle(frame, outline=HAIRLINE)
-    tile.paste(picture, (left, top))
+    tile.paste(scaled, (left, top))
     return tile
 
 
@@ -219,7 +223,7 @@ def _headed(heading: str, blocks: Images, columns: int, box: tuple[int, int]) ->
 
 
 def _page(content: Image.Image, box: tuple[int, int], title: str | None) -> Image.Image:
-    """The content with a title and a margin around."""
+    """The content with a title above it and a margin around it."""
     gap = _gap(box)
     if title:
         content = _below([_text(title, _title_size(box), max(content.width, 2 * box[0])), content], 2 * gap)
@@ -229,12 +233,12 @@ def _page(content: Image.Image, box: tuple[int, int], title: str | None) -> Imag
 
 
 def _cells(blocks: Images, size: tuple[int, int]) -> list[Image.Image]:
-    """Each block in a field as high as a tile, in the middle of its height."""
+    """Each block in a field as high as a tile, centred vertically."""
     return [_placed(block, (size[0], size[1] + 2), 0.0, 0.5) for block in blocks]
 
 
 def _placed(block: Image.Image, size: tuple[int, int], across: float, down: float) -> Image.Image:
-    """A field of at least `size` with the block at these shares (0 to 1) of what it leaves free."""
+    """A field of at least `size`; `across` and `down` (0 to 1) share out the free space before and after the block."""
     field = Image.new("RGB", (max(size[0], block.width), max(size[1], block.height)), PAPER)
     field.paste(block, (round(across * (field.width - block.width)), round(down * (field.height - block.height))))
     return field

@@ -1,7 +1,7 @@
-"""Text in pictures: blocks of wrapped lines in a font that can draw them.
+"""Text in images: blocks of wrapped lines, in a font that has their characters.
 
-Pillow carries one small font, of little more than ASCII. Text beyond it is drawn in a CJK font of the system where
-there is one; what no font draws is written with a plain relative (é as e) or as a question mark.
+Pillow comes with one small font of little more than ASCII. Other text is drawn in a CJK font of the system, if there is
+one. A character that no font has becomes a simpler one (é becomes e) or a question mark.
 """
 
 import functools
@@ -25,18 +25,22 @@ _SYSTEM_FONTS = (
     "PingFang.ttc",
     "Hiragino Sans GB.ttc",
 )
-_PLAIN_RELATIVES = str.maketrans({"—": "-", "–": "-", "−": "-", "×": "x", "→": ">", "•": "·", "\xa0": " "})
-_NO_CHARACTER = "\uffff"  # by definition none: a font draws its mark for a missing one
+_SIMPLER = str.maketrans({"—": "-", "–": "-", "−": "-", "×": "x", "→": ">", "•": "·", "\xa0": " "})
+_NO_CHARACTER = "\uffff"  # never a character, so a font draws its sign for a missing one
 _LINE_HEIGHT = 1.3  # of the font size
+_MAX_LINES = 6  # of a block
 
 
-def block(text: str, size: int, width: int, *, color: Color, background: Color, max_lines: int = 6) -> Image.Image:
-    """A picture of `text`, wrapped to `width` pixels: as wide as its longest line, as high as its lines.
+def block(text: str, size: int, width: int, *, color: Color, background: Color) -> Image.Image:
+    """An image of `text`, wrapped to `width` pixels: as wide as its longest line, as high as all its lines.
 
-    What does not fit into `max_lines` is cut and ends in an ellipsis.
+    After six lines the text is cut and ends in an ellipsis.
+
+    Args:
+        size: of the font, in pixels.
     """
     font, text = _font_for(text, size)
-    lines = wrapped(text, font, width, max_lines)
+    lines = wrapped(text, font, width, _MAX_LINES)
     line_height = round(size * _LINE_HEIGHT)
     drawn_width = max((round(font.getlength(line)) for line in lines), default=0)
     image = Image.new("RGB", (max(1, min(width, drawn_width + 1)), max(1, line_height * len(lines))), background)
@@ -47,7 +51,11 @@ def block(text: str, size: int, width: int, *, color: Color, background: Color, 
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: int) -> list[str]:
-    """Lines of at most `width` pixels, broken at blanks where there are any (Chinese has none), else anywhere."""
+    """Lines of at most `width` pixels, broken at blanks where there are any (Chinese has none), else anywhere.
+
+    Args:
+        max_lines: further lines are cut, and the last one then ends in an ellipsis.
+    """
     lines = [""]
     for piece in _pieces(text):
         if lines[-1] and font.getlength((lines[-1] + piece).rstrip()) > width:
@@ -67,7 +75,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: int)
 
 
 def _pieces(text: str) -> list[str]:
-    """Words with the blank behind them; each East Asian character is a piece of its own."""
+    """Words, each with the blank after it; every East Asian character is a piece of its own."""
     pieces = [""]
     for character in " ".join(text.split()):
         wide = unicodedata.east_asian_width(character) in "WF"
@@ -78,7 +86,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """A font, and the text as that font can draw it."""
+    """A font, and the text in characters that the font has."""
     plain = ImageFont.load_default(size=size)
     simple = _simplified(text, plain)
     if not _missing(simple, plain):
@@ -89,13 +97,13 @@ def _font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
 
 
 def _simplified(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """The text with characters that `font` lacks replaced by plain relatives, as far as they have any."""
+    """The text with simpler characters in place of those that `font` lacks, where there are any."""
     simple = ""
     for character in text:
         if not character.isspace() and _missing(character, font):
-            relative = unicodedata.normalize("NFKD", character.translate(_PLAIN_RELATIVES))
-            relative = "".join(part for part in relative if not unicodedata.combining(part))
-            character = relative if relative and not _missing(relative, font) else character
+            simpler = unicodedata.normalize("NFKD", character.translate(_SIMPLER))
+            simpler = "".join(part for part in simpler if not unicodedata.combining(part))
+            character = simpler if simpler and not _missing(simpler, font) else character
         simple += " " if character.isspace() else character
     return simple
 

@@ -1,4 +1,4 @@
-"""Prompts of sample pictures: from the command line, and from a file with options on each line.
+"""Prompts of validation images: from the command line, and from a file with options on each line.
 
     # blank lines and lines that begin with # are skipped
     a photo of a <cat-toy>
@@ -12,15 +12,13 @@ command.
 import argparse
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from textual_inversion.settings.bounds import number, seed_number
+from textual_inversion.settings.bounds import seed_number
+from textual_inversion.settings.shared import guidance, inference_steps
+from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.errors import SettingsError
-
-# Without a seed of its own every prompt's first picture has this one: the same at every step, so that a picture
-# changes only because the rows did.
-FIRST_SEED = 0
 
 _NAMES = {
     "seed": ("seed", "d"),
@@ -34,52 +32,16 @@ _SIZES = ("w", "h", "width", "height")
 _OPTION = re.compile(r"""(?:^|\s)--([A-Za-z_]+)(?:[ \t=]+("[^"]*"|'[^']*'|.*?))?(?=\s--[A-Za-z_]|\s*$)""")
 
 
-@dataclass(frozen=True)
-class SamplePrompt:
-    """A prompt and what it is drawn with; None where the command's flags decide.
-
-    Attributes:
-        text: holds learned words, as yet not expanded.
-        seed: of its first picture; the next ones count on.
-        guidance_scale: weight of classifier-free guidance.
-        num_inference_steps: denoising steps.
-        negative_prompt: what the pictures should not show.
-    """
-
-    text: str
-    seed: int | None = None
-    guidance_scale: float | None = None
-    num_inference_steps: int | None = None
-    negative_prompt: str = ""
-
-    @property
-    def first_seed(self) -> int:
-        """The seed of the first picture."""
-        return FIRST_SEED if self.seed is None else self.seed
-
-    @property
-    def caption(self) -> str:
-        """The prompt with whatever it says for itself."""
-        own = {
-            "seed": self.seed,
-            "guidance": None if self.guidance_scale is None else f"{self.guidance_scale:g}",
-            "steps": self.num_inference_steps,
-            "without": self.negative_prompt or None,
-        }
-        said = ", ".join(f"{name} {value}" for name, value in own.items() if value is not None)
-        return f"{self.text} ({said})" if said else self.text
-
-
-def sample_prompts(typed: list[str] | None, file: str | None) -> list[SamplePrompt]:
+def validation_prompts(typed: Sequence[str] | None, file: str | None) -> list[ValidationPrompt]:
     """The prompts of --validation_prompt, then those of --validation_prompts_file.
 
     Raises:
         SettingsError: the file cannot be read, or a line of it not understood.
     """
-    return [SamplePrompt(text) for text in typed or ()] + (read_prompts(file) if file else [])
+    return [ValidationPrompt(text) for text in typed or ()] + (read_prompts(file) if file else [])
 
 
-def read_prompts(path: str | Path) -> list[SamplePrompt]:
+def read_prompts(path: str | Path) -> list[ValidationPrompt]:
     """The prompts of a file, one a line.
 
     Raises:
@@ -100,7 +62,7 @@ def read_prompts(path: str | Path) -> list[SamplePrompt]:
     return prompts
 
 
-def _parsed(line: str, place: str) -> SamplePrompt:
+def _parsed(line: str, place: str) -> ValidationPrompt:
     first = _OPTION.search(line)
     text = line[: first.start()].strip() if first else line
     if not text:
@@ -111,14 +73,14 @@ def _parsed(line: str, place: str) -> SamplePrompt:
         if field in settings:
             raise SettingsError(f"{place}: --{name} says again what another option says; keep one of them")
         settings[field] = _value(field, name, value, place)
-    return SamplePrompt(text, **settings)
+    return ValidationPrompt(text, **settings)
 
 
 def _field(name: str, place: str) -> str:
     if name in _OPTIONS:
         return _OPTIONS[name]
     if name in _SIZES:
-        raise SettingsError(f"{place}: --{name}: sample pictures have the size of the training pictures; leave it out")
+        raise SettingsError(f"{place}: --{name}: validation images have the size of the training images; leave it out")
     near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.7)
     hint = f"did you mean --{near[0]}?" if near else "there are --seed, --guidance, --steps and --negative"
     raise SettingsError(f"{place}: --{name} is not an option of a prompt; {hint}")
@@ -133,7 +95,7 @@ def _value(field: str, name: str, text: str, place: str):
     text = text[1:-1] if quoted else text
     if not text and not (quoted and field == "negative_prompt"):
         raise SettingsError(f"{place}: --{name} lacks its value")
-    kinds = {"seed": seed_number, "guidance_scale": number(float, 0, 1000), "num_inference_steps": number(int, 1, 1000)}
+    kinds = {"seed": seed_number, "guidance_scale": guidance, "num_inference_steps": inference_steps}
     try:
         return kinds.get(field, str)(text)
     except argparse.ArgumentTypeError as error:

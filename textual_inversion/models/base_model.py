@@ -7,7 +7,9 @@ another has not stands in `families.py`.
 
 import gc
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import math
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,15 @@ from textual_inversion.models.families import FAMILIES, Family, PromptEmbedding,
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.layers.frozen_layer_norm import freeze
 from textual_inversion.models.precision import take
+from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.models.text_encoders import TextEncoder, TextEncoderPlace, for_float32, load_text_encoder
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
-from textual_inversion.system.errors import BaseModelError
+from textual_inversion.system.errors import BaseModelError, SettingsError
 from textual_inversion.system.paths import is_single_file
+
+# The pipelines of ppdiffusers refuse images whose sides are not multiples of it.
+_PIPELINE_FACTOR = 8
 
 
 class BaseModel:
@@ -62,21 +68,24 @@ class BaseModel:
         check_widths(self.family, unet_config, self.text_encoders, folder)
         self.unet, self.layout = self._load_unet()
         self.vae_scale_factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
-        self._vae, self._vae_preparations = None, []
+        self._vae, self._vae_preparations, self._vae_lock = None, [], threading.Lock()
         # A damaged file is better told now than after the text encoders have worked.
         _ = self.vae, self.resolution
 
     @property
     def vae(self) -> nn.Layer:
-        """The AutoencoderKL; loaded again when it is wanted after `free_vae`."""
-        if self._vae is None:
-            folder = self.folder / self.family.vae
-            self._vae, _ = _load_diffusion_part(
-                "AutoencoderKL", folder, read_json(folder / "config.json"), self.variant
-            )
-            for prepare in self._vae_preparations:
-                prepare(self._vae)
-        return self._vae
+        """The AutoencoderKL; loaded again on the first use after `free_vae`."""
+        with self._vae_lock:  # two threads may ask at once
+            if self._vae is None:
+                self._vae = self._load_vae()
+            return self._vae
+
+    def _load_vae(self) -> nn.Layer:
+        folder = self.folder / self.family.vae
+        vae, _ = _load_diffusion_part("AutoencoderKL", folder, read_json(folder / "config.json"), self.variant)
+        for prepare in self._vae_preparations:
+            prepare(vae)
+        return vae
 
     def _load_text_encoder(self, place: TextEncoderPlace) -> TextEncoder:
         named = self._tokenizer_folder
@@ -96,14 +105,16 @@ class BaseModel:
         return self._load_unet()[0] if self.is_lowered else self.unet
 
     def prepare_vae(self, prepare: Callable[[nn.Layer], None]) -> None:
-        """Have something done to the VAE, now and whenever it is loaded again."""
-        self._vae_preparations.append(prepare)
-        if self._vae is not None:
-            prepare(self._vae)
+        """Call `prepare` on the VAE, now and whenever it is loaded again."""
+        with self._vae_lock:
+            self._vae_preparations.append(prepare)
+            if self._vae is not None:
+                prepare(self._vae)
 
     def free_vae(self) -> None:
-        """Give the VAE's memory back until it is wanted again."""
-        self._vae = None
+        """Free the VAE's memory until its next use."""
+        with self._vae_lock:
+            self._vae = None
         gc.collect()
 
     @property
@@ -113,40 +124,58 @@ class BaseModel:
 
     @property
     def resolution(self) -> int:
-        """The picture size in pixels that the model was trained for: 512 for SD 1.x, 768 for SD 2.1, 1024 for SDXL."""
+        """The image size in pixels that the model was trained for: 512 for SD 1.x, 768 for SD 2.1, 1024 for SDXL."""
         size = self.unet.config.sample_size
         return int(size if isinstance(size, int) else max(size)) * self.vae_scale_factor
 
     @property
+    def side_factor(self) -> int:
+        """The number of pixels that both sides of the model's images must be multiples of."""
+        return math.lcm(_PIPELINE_FACTOR, self.vae_scale_factor)
+
+    def image_size(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """(height, width) of images in pixels; None stands for the size that the model was trained for.
+
+        Raises:
+            SettingsError: the model cannot make images of this size.
+        """
+        factor = self.side_factor
+        for flag, value in (("--height", height), ("--width", width)):
+            if value is not None and (value < factor or value % factor):
+                near = max(factor, round(value / factor) * factor)
+                raise SettingsError(f"{flag} {value}: this model makes images in multiples of {factor}; try {near}")
+        return height or self.resolution, width or self.resolution
+
+    @property
     def embedding_width(self) -> int:
-        """Width of the first encoder's embedding rows (D)."""
+        """Width of the first text encoder's embedding vectors (D)."""
         return self.text_encoders[0].embedding_width
 
     @property
     def zeroes_empty_prompt(self) -> bool:
-        """Whether guidance leads away from zeros, and not from the embedding of "", where nothing is to be avoided."""
+        """Whether guidance without a negative prompt leads away from zeros, and not from the embedding of ""."""
         default = self.family.settings.get("force_zeros_for_empty_prompt", False)
         return bool(self.index.get("force_zeros_for_empty_prompt", default))
 
     def encode_prompts(
         self,
         prompts: list[str],
-        vectors: Sequence[Mapping[str, tuple[int, ...]]] | None = None,
+        readings: Sequence[Reading] | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> PromptEmbedding:
-        """Encode B prompts, learned words included; gradients flow to attached rows.
+        """Encode B prompts, placeholders included; gradients flow to attached embedding vectors.
 
         Args:
-            vectors: for each prompt, which vectors of each placeholder stand in it, in this order; None: all of them.
-            image_size: (height, width) in pixels of the pictures, of which Stable Diffusion XL is told; None: the size
-                that the model was trained for.
+            readings: how the placeholders of each prompt are read; None: all vectors, with a gradient.
+            image_size: (height, width) of the images in pixels, an input of Stable Diffusion XL; None: the size that
+                the model was trained for.
         """
         return self.family.encode(
-            self.text_encoders, prompts, vectors, image_size or (self.resolution, self.resolution)
+            self.text_encoders, prompts, readings, image_size or (self.resolution, self.resolution)
         )
 
     def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False):
-        """A ppdiffusers pipeline over the parts in memory; nothing is copied.
+        """A new ppdiffusers pipeline with a scheduler of its own over the parts in memory, which are not copied.
 
         Args:
             scheduler: a name of `choices.SCHEDULERS`; None takes the base model's own.

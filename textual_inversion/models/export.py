@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from paddle import nn
 
-from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_token, check_width, token_names
+from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_width, token_names
 from textual_inversion.models.base_model import BaseModel, sizes_written_out
 from textual_inversion.models.concept_embedding import table_of
+from textual_inversion.models.prompt_encoder import check_placeholder
 from textual_inversion.models.text_encoders import TextEncoder, encoder_config
 from textual_inversion.models.tokenizers import tokenizer_files
 from textual_inversion.models.weight_files import (
@@ -26,7 +27,7 @@ from textual_inversion.models.weight_files import (
     candidates,
     read_json,
     read_state,
-    write_safetensors,
+    write_weights,
 )
 from textual_inversion.models.weights import is_as_ppdiffusers_loads_it, load_weights
 from textual_inversion.system import atomic
@@ -76,9 +77,8 @@ def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> dic
     for one in embeddings:
         check_width(one, {encoder.name: encoder.embedding_width for encoder in model.text_encoders}, model.name)
     for encoder in model.text_encoders:
-        known = encoder.tokenizer.get_vocab()
         for token in tokens:
-            check_token(token, known)
+            check_placeholder(token, encoder.tokenizer)
     return {encoder.name: tokens for encoder in model.text_encoders}
 
 
@@ -244,7 +244,7 @@ def _write_json(path: Path, value: Any) -> None:
 def _write_weights(path: Path, tensors: Mapping[str, Any], form: str) -> None:
     _unlink_symbolic(path)
     with atomic.replacing(path) as temporary:
-        write_safetensors(temporary, tensors, {"format": form})
+        write_weights(temporary, tensors, {"format": form})
 
 
 def _link(source: Path, target: Path) -> None:

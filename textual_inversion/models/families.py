@@ -44,8 +44,9 @@ class Family:
 
     Attributes:
         text_encoders: the places of their text encoders.
-        encode: (text_encoders, prompts, vectors, (height, width) in pixels) -> PromptEmbedding.
-        generator: the pipeline of ppdiffusers that makes pictures of their parts in memory.
+        encode: (text encoders, prompts, readings, (height, width) in pixels) -> PromptEmbedding; `readings` as in
+            `BaseModel.encode_prompts`.
+        generator: the pipeline class of ppdiffusers that generates images with their parts in memory.
         vae: sub-folder of the AutoencoderKL.
         optional: further parts that model_index.json names, `[None, None]` where the model lacks them.
         settings: further entries of model_index.json with what the pipeline takes where they are missing.
@@ -67,18 +68,18 @@ class Family:
         return ("unet", self.vae, *text_encoders, "scheduler")
 
 
-def _last_states(text_encoders: Sequence[TextEncoder], prompts, vectors, size) -> PromptEmbedding:
+def _last_states(text_encoders: Sequence[TextEncoder], prompts, readings, size) -> PromptEmbedding:
     """The encoder's first output, as the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM take it."""
-    return PromptEmbedding(text_encoders[0](prompts, vectors)[0])
+    return PromptEmbedding(text_encoders[0](prompts, readings)[0])
 
 
-def _two_penultimate_states(text_encoders: Sequence[TextEncoder], prompts, vectors, size) -> PromptEmbedding:
+def _two_penultimate_states(text_encoders: Sequence[TextEncoder], prompts, readings, size) -> PromptEmbedding:
     """Stable Diffusion XL (arXiv 2307.01952, section 2): both encoders' last state but one side by side.
 
     Added are the second encoder's projected state at the end of the text [B, P], and the numbers of section 2.2: the
     original size, where it was cropped, and the size wanted, float32 [B, 6]; here the picture as it is.
     """
-    outputs = [encoder(prompts, vectors, output_hidden_states=True) for encoder in text_encoders]
+    outputs = [encoder(prompts, readings, output_hidden_states=True) for encoder in text_encoders]
     hidden_states = paddle.concat([output.hidden_states[-2] for output in outputs], axis=-1)  # (B, L, D1 + D2)
     numbers = to_device(np.array([*size, 0, 0, *size], np.float32)).astype(hidden_states.dtype)
     added = {"text_embeds": outputs[-1].text_embeds, "time_ids": numbers.tile([len(prompts), 1])}

@@ -1,23 +1,21 @@
-"""From a folder or a hub name to a folder: as it is, from a cache on this machine, or fetched.
+"""Find the folder of a base model: a local one as it is, else from a cache on this machine, else from a hub.
 
-Two hubs are asked for a name like `CompVis/stable-diffusion-v1-4`: the store of ppdiffusers' community models, where
-ppdiffusers itself looks, then Hugging Face. Only the files that are used are fetched: of each part one set of weights.
+Two hubs are asked for a repository id such as `CompVis/stable-diffusion-v1-4`: the store of ppdiffusers' community
+models, then Hugging Face. Only the files that are used are fetched: of each part one set of weights.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from textual_inversion.hub import hugging_face, paddle_store
 from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
 from textual_inversion.models.tokenizers import holds_vocabulary
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names
 from textual_inversion.system.errors import BaseModelError
 from textual_inversion.system.paths import is_possible_path, is_single_file
-
-SECONDS_TO_ANSWER = 5  # after which a hub counts as not reachable
 
 _WEIGHTS = {
     "unet": DIFFUSION_FILES,
@@ -34,11 +32,12 @@ _SMALL_FILES = {
     "tokenizer": TOKENIZER_FILES,
     "tokenizer_2": TOKENIZER_FILES,
 }
-# Parts without which a model can be trained; all others that its index names are necessary.
+# Parts that training does without; all others that a model's index names are necessary.
 _DISPENSABLE = ("safety_checker", "feature_extractor", "image_encoder")
+# The store of ppdiffusers has names without an owner, too.
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
-# Fetches one file of the named model, "unet/config.json", into the folder that it returns; None: there is no such file.
+# Fetches one file of a model, such as "unet/config.json", and returns its path; None where there is no such file.
 Fetch = Callable[[str], Path | None]
 
 
@@ -54,15 +53,15 @@ def resolve(
     """The folder of a base model.
 
     Args:
-        name_or_path: a folder, a single-file checkpoint, or a model's name on a hub.
-        revision: branch, tag or commit; Hugging Face is asked then, which alone keeps them.
+        name_or_path: a folder, a single-file checkpoint, or a repository id.
+        revision: branch, tag or commit; only Hugging Face keeps these, so only it is asked then.
         variant: weights to prefer, such as "fp16".
         cache_dir: where downloads are kept instead of the usual places.
-        token: for Hugging Face.
-        only_tokenizer: a tokenizer's files are enough.
+        token: for Hugging Face; None takes the one of an earlier login.
+        only_tokenizer: the files of a tokenizer are enough.
 
     Raises:
-        BaseModelError: it is neither here nor, within a few seconds, to be had.
+        BaseModelError: the model is not on this machine and cannot be fetched from a hub.
     """
     name, path = str(name_or_path), _path_of(str(name_or_path))
     if path.is_dir():
@@ -72,10 +71,10 @@ def resolve(
     if path.is_file():
         raise BaseModelError(
             f"{name} is a file; give the folder of a model in the ppdiffusers or diffusers layout, or a whole model as "
-            "one .safetensors"
+            "one .safetensors file"
         )
     if not _HUB_NAME.fullmatch(name):
-        raise BaseModelError(f"there is no folder {name}; give a model's folder or its name on the hub")
+        raise BaseModelError(f"there is no folder {name}; give the folder of a model or its repository id")
     is_complete = _holds_tokenizer if only_tokenizer else _holds_model
     for folder in _cached_folders(name, revision, cache_dir):
         if is_complete(folder):
@@ -84,14 +83,14 @@ def resolve(
 
 
 def _path_of(name: str) -> Path:
-    """A name as a path; one that is too long to ask a file system for is a BaseModelError."""
+    """A name as a path; raises BaseModelError for one that no file system can hold."""
     if not is_possible_path(name):
-        raise BaseModelError(f"there is no folder {name[:80]}…; give a model's folder or its name on the hub")
+        raise BaseModelError(f"there is no folder {name[:80]}…; give the folder of a model or its repository id")
     return Path(name).expanduser()
 
 
 def needed_files(available: Iterable[str], *, variant: str | None = None, only_tokenizer: bool = False) -> list[str]:
-    """Of a repository's files those that are used, each part's weights once.
+    """The files of a repository that are used: of each part one set of weights.
 
     Args:
         available: paths such as "unet/diffusion_pytorch_model.safetensors".
@@ -117,7 +116,7 @@ def _in(part: str, names: Iterable[str]) -> list[str]:
 
 
 def _shards(part: str, index: str, available: set[str]) -> list[str]:
-    """Files of a cut part, by the pattern of their names, for the index itself is not here yet."""
+    """The files of a part in several files, by the pattern of their names: the index itself is not fetched yet."""
     stem, *words = index.split(".")  # "model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"
     ending = next(word for word in words if word in ("safetensors", "bin", "pdparams"))
     variant = "".join(rf"\.{word}" for word in words if word not in (ending, "index", "json"))
@@ -134,7 +133,7 @@ def _holds_tokenizer(folder: Path) -> bool:
 
 
 def _holds_model(folder: Path) -> bool:
-    """Whether every necessary part is there; an interrupted download leaves some out."""
+    """Whether every necessary part is there; after an interrupted download some are missing."""
     try:
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -156,69 +155,45 @@ def _holds_weights(folder: Path, names: tuple[str, ...]) -> bool:
 
 def _cached_folders(name: str, revision: str | None, cache_dir: str | Path | None) -> list[Path]:
     """Folders of this model in the caches of ppdiffusers and Hugging Face."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import HFValidationError, LocalEntryNotFoundError
-
-    folders = []
-    if revision is None:
-        folders.append(Path(cache_dir or _ppdiffusers_cache(), name))
-    try:
-        folders.append(Path(snapshot_download(name, revision=revision, cache_dir=cache_dir, local_files_only=True)))
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
-    return folders
-
-
-def _ppdiffusers_cache() -> Path:
-    """Where ppdiffusers keeps downloads (its PPDIFFUSERS_CACHE, without the seconds that importing it takes)."""
-    home = os.environ.get("PPNLP_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "paddlenlp")
-    return Path(home, "ppdiffusers").expanduser().absolute()
+    folders = [Path(cache_dir or paddle_store.cache_folder(), name)] if revision is None else []
+    snapshot = hugging_face.cached(name, revision=revision, cache_dir=cache_dir)
+    return folders if snapshot is None else [*folders, snapshot]
 
 
 # ---------------------------------------------------------------------------------------------------------- fetching
 
 
 def _fetched(name, revision, variant, cache_dir, token, only_tokenizer) -> Path:
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        raise _not_here(name, "HF_HUB_OFFLINE forbids fetching it")
-    if revision is None and not only_tokenizer and _store_has(name):
+    if hugging_face.is_offline():
+        raise _not_here(name, "HF_HUB_OFFLINE forbids downloads")
+    if revision is None and not only_tokenizer and paddle_store.has_model(name):
         return _from_store(name, variant, cache_dir)
-    return _from_hugging_face(name, revision, variant, cache_dir, token, only_tokenizer)
+    try:
+        available = hugging_face.files_of(name, revision=revision, token=token)
+        files = needed_files(available, variant=variant, only_tokenizer=only_tokenizer)
+        if not files:
+            raise BaseModelError(
+                f"{name} on the hub holds no Stable Diffusion model in the diffusers layout; choose another base model"
+            )
+        return hugging_face.fetch(name, files, revision=revision, cache_dir=cache_dir, token=token)
+    except hugging_face.HubError as error:
+        raise _not_here(name, str(error)) from error
 
 
 def _not_here(name: str, reason: str) -> BaseModelError:
-    return BaseModelError(f"the base model {name} is not on this machine and {reason}; give a local folder instead")
-
-
-def _store_has(name: str) -> bool:
-    """Whether ppdiffusers' own store answers and has this model."""
-    import requests
-
-    endpoint = os.environ.get("PPNLP_ENDPOINT", "https://bj.bcebos.com/paddlenlp")
-    try:
-        url = f"{endpoint}/models/community/{name}/model_index.json"
-        return requests.head(url, timeout=SECONDS_TO_ANSWER).status_code == requests.codes.ok
-    except requests.RequestException:
-        return False
+    return BaseModelError(f"the base model {name} is not on this machine, and {reason}; give a local folder instead")
 
 
 def _from_store(name: str, variant: str | None, cache_dir: str | Path | None) -> Path:
-    from ppdiffusers.utils import bos_aistudio_hf_download
-
-    cache = str(cache_dir or _ppdiffusers_cache())
-
     def fetch(file: str) -> Path | None:
-        try:
-            return Path(bos_aistudio_hf_download(name, file, cache_dir=cache, from_hf_hub=False))
-        except OSError:  # what ppdiffusers makes of "no such file", too
-            return None
+        return paddle_store.fetch_file(name, file, cache_dir)
 
     index = fetch("model_index.json")
     if index is None:
-        raise _not_here(name, "its download broke off")
+        raise _not_here(name, "its download was interrupted")
     collect(fetch, [part for part, entry in json.loads(index.read_text("utf-8")).items() if _is_part(entry)], variant)
     if not _holds_model(index.parent):
-        raise _not_here(name, "its download broke off or the store holds it in part only")
+        raise _not_here(name, "its download was interrupted, or the store holds only a part of it")
     return index.parent
 
 
@@ -227,7 +202,7 @@ def _is_part(entry: object) -> bool:
 
 
 def collect(fetch: Fetch, parts: Iterable[str], variant: str | None) -> None:
-    """Fetch the used files of some parts from a store that cannot list what it has."""
+    """Fetch the needed files of some parts from a store that cannot list what it has."""
     for part in parts:
         for file in _in(part, _SMALL_FILES.get(part, ())):
             fetch(file)
@@ -243,37 +218,3 @@ def _collect_weights(fetch: Fetch, part: str, variant: str | None) -> None:
         for shard in indexed_names(path) if is_index else ():
             fetch(f"{part}/{shard}")
         return
-
-
-def _from_hugging_face(name, revision, variant, cache_dir, token, only_tokenizer) -> Path:
-    import requests
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        info = HfApi(token=token).model_info(name, revision=revision, timeout=SECONDS_TO_ANSWER)
-        available = [entry.rfilename for entry in info.siblings or ()]
-        files = needed_files(available, variant=variant, only_tokenizer=only_tokenizer)
-        if not files:
-            raise BaseModelError(f"{name} on Hugging Face holds no Stable Diffusion model in the diffusers layout")
-        # By the branch's name and not by its commit: only then is the copy found again without a network.
-        return Path(snapshot_download(name, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=files))
-    except (requests.RequestException, OSError) as error:
-        raise _not_here(name, _explained(error, name, revision)) from error
-
-
-def _explained(error: OSError, name: str, revision: str | None) -> str:
-    """What kept a model from being fetched, to follow "is not on this machine and"."""
-    import requests
-    from huggingface_hub import utils as hub
-
-    if isinstance(error, hub.GatedRepoError):
-        return f"must be asked for at https://huggingface.co/{name}; do so and give --hub_token"
-    if isinstance(error, hub.RevisionNotFoundError):
-        return f"Hugging Face has no revision {revision} of it"
-    if isinstance(error, hub.RepositoryNotFoundError):
-        return "no hub has a public model of this name (private ones need --hub_token)"
-    if isinstance(error, hub.LocalEntryNotFoundError | requests.ConnectionError | requests.Timeout):
-        return "no model hub can be reached"
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"Hugging Face answered {error.response.status_code}"
-    return f"fetching it failed ({error.strerror or type(error).__name__})"

@@ -29,7 +29,7 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
         model.unet.enable_gradient_checkpointing()
         model.unet.train()  # the blocks look at this flag; a Stable Diffusion U-Net has no dropout that it would start
         for encoder in model.text_encoders:
-            for layer in encoder.layers:
+            for layer in encoder.transformer_layers:
                 _recompute_on_the_way_back(layer)
     if efficient_attention:
         try:
@@ -72,24 +72,24 @@ def _vae_in_parts(vae) -> None:
     vae.enable_tiling()
 
 
-def keeps_vae(args) -> bool:
+def keeps_vae(*, random_crops: bool, draws: bool, low_memory: bool) -> bool:
     """Whether the VAE stays in memory between the times at which it is used.
 
-    Random crops are encoded in every step. Sample pictures want it every so often; with `--low_memory` it is read from
-    its file each time, else it stays for them.
+    Random crops are encoded in every step. Validation images need it every so often; with `--low_memory` it is read
+    from its file each time, else it stays for them.
+
+    Args:
+        random_crops: training images are cropped at random.
+        draws: validation images are drawn.
     """
-    return args.resize_mode == "random_crop" or (bool(args.sample_prompts) and not args.low_memory)
+    return random_crops or (draws and not low_memory)
 
 
-def low_memory_line(args, in_parts: str) -> str:
+def low_memory_line(train_batch_size: int, accumulation: int, in_parts: str, *, keep_vae: bool) -> str:
     """What `--low_memory` chose, for the user; `in_parts` is what `work_in_parts` gave."""
-    chosen = [
-        f"--train_batch_size {args.train_batch_size}",
-        f"--gradient_accumulation_steps {args.gradient_accumulation_steps}",
-        "--gradient_checkpointing",
-    ]
-    vae = "the VAE stays for the random crops" if keeps_vae(args) else "the VAE leaves memory whenever it is not wanted"
-    return f"low memory: {' '.join(chosen)}; {in_parts}; {vae}; pictures are made one by one"
+    chosen = f"--train_batch_size {train_batch_size} --gradient_accumulation_steps {accumulation}"
+    vae = "the VAE stays for the random crops" if keep_vae else "the VAE leaves memory whenever it is not needed"
+    return f"low memory: {chosen} --gradient_checkpointing; {in_parts}; {vae}; images are made one by one"
 
 
 def _recompute_on_the_way_back(layer) -> None:

@@ -69,7 +69,9 @@ def lower(model, mixed_precision: str) -> None:
         take(layer, types[name])
         give_float32(layer)
     for encoder in model.text_encoders:
-        for layer in encoder.layers:  # BERT and XLM-R make their attention mask in float32, whatever their weights are
+        for layer in (
+            encoder.transformer_layers
+        ):  # BERT and XLM-R make their attention mask in float32, whatever their weights are
             take(layer, types[encoder.name])
     model.is_lowered = True
     model.prepare_vae(take_its_own_type)

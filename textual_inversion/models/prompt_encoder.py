@@ -1,61 +1,47 @@
-"""Concepts: new words, the rows behind them, and how prompts that hold them become token ids.
+"""Concepts, and how prompts that hold their placeholder tokens become token ids.
 
-A prompt is expanded in one place, `PromptEncoder`: it cuts a prompt at the placeholders, lets the base model's own
-tokenizer have the pieces between, and puts the new token ids in their places. The tokenizer itself is never changed,
-so a placeholder that is a bare word (`det-logo`) cannot fire inside another word (`det-logos`), and nothing is expanded
-twice.
+A prompt is expanded in one place, `PromptEncoder`: it cuts a prompt at the placeholders, gives the text between them
+to the base model's own tokenizer, and puts the new token ids where the placeholders stood. The tokenizer itself never
+changes. So a placeholder that is a plain word (`det-logo`) is not found inside another word (`det-logos`), and nothing
+is expanded twice.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from textwrap import shorten
 
 import numpy as np
 
-from textual_inversion.formats.errors import file_name
-from textual_inversion.formats.learned_embedding import LONGEST_TOKEN, token_names
+from textual_inversion.formats.errors import TokenTaken
+from textual_inversion.formats.learned_embedding import check_token, from_source, token_names
 from textual_inversion.system.errors import ConceptError
 
-# Placeholder -> which of its vectors, counted from 0, stand in one prompt, and in which order.
-Vectors = Mapping[str, Sequence[int]]
-# Stand before a word, of no script (private use): its rows are to be read in this prompt and not to learn from it, or
-# what they started from is to be read instead.
-_STILL, _STARTED = "\ue000", "\ue001"
-# How many times N further on the ids of a word with such a mark lie.
-_SHIFTS = {_STILL: 1, _STARTED: 2}
-_MARKS = "".join(_SHIFTS)
+
+@dataclass(frozen=True)
+class Reading:
+    """How the placeholders of one prompt are read.
+
+    Attributes:
+        vectors: placeholder -> which of its vectors, counted from 0, stand in the prompt, in this order; a placeholder
+            that is not named stands for all its vectors.
+        trained: the placeholder whose vectors get a gradient from the prompt; the vectors of all others are detached.
+            None: all vectors get one.
+        initial: read the initial values of all vectors, which get no gradient, whatever `trained` says.
+    """
+
+    vectors: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    trained: str | None = None
+    initial: bool = False
+
+
+_PLAIN = Reading()
+
 # Characters of scripts that put no blank between words: there the edge of a word cannot be seen.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED += "\U00020000-\U0003ffff"
 _WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One new word.
-
-    Attributes:
-        placeholder_token: the word as it stands in prompts, e.g. `<cat-toy>`.
-        num_vectors: rows it has (N); None: as many as its initializer has tokens (`initialization.settle`).
-        initializer_token: a word or phrase of the base model's vocabulary that the rows start from; None: at random.
-        learnable_property: what of the pictures is learned, one of `choices.PROPERTIES`.
-        image_folder: where its training pictures are.
-        one_vector_per_token: each row starts from one token of the initializer.
-    """
-
-    placeholder_token: str
-    num_vectors: int | None = 1
-    initializer_token: str | None = "toy"
-    learnable_property: str = "object"
-    image_folder: str = ""
-    one_vector_per_token: bool = False
-
-    @property
-    def tokens(self) -> list[str]:
-        """One token per row: `<cat-toy>`, `<cat-toy>_1`, …: the names that ppdiffusers' pipelines expand."""
-        return token_names(self.placeholder_token, self.num_vectors)
 
 
 class PromptEncoder:
@@ -63,9 +49,10 @@ class PromptEncoder:
 
     Args:
         tokenizer: the base model's tokenizer, which stays as it is.
-        num_vectors: placeholder -> number of its rows, in the order of the rows.
-        first_id: token id of the first row (V, the number of rows in the frozen table). The ids of all N rows are
-            followed by N more for the same rows held still, see `held_still`, and N for their start, see `as_started`.
+        num_vectors: placeholder -> number of its vectors, in the order of the vectors.
+        first_id: token id of the first vector (V, the number of rows in the frozen table). The ids of all N vectors
+            are followed by N more that read the same vectors detached, and by N that read their initial values; see
+            `Reading` and `concept_embedding.ConceptEmbedding`.
 
     Attributes:
         max_length: tokens per prompt (L), start and end tokens included.
@@ -78,102 +65,89 @@ class PromptEncoder:
         self.room = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
         self._ids: dict[str, list[int]] = {}
         self._names: dict[int, str] = {}
-        self._rows = sum((num_vectors or {}).values())
+        self._count = sum((num_vectors or {}).values())
         for placeholder, count in (num_vectors or {}).items():
             ids = list(range(first_id, first_id + count))
             self._names.update(zip(ids, token_names(placeholder, count), strict=True))
             self._ids.update({self._names[i]: [i] for i in ids})
             self._ids[placeholder] = ids
             first_id += count
-        self._pattern = whole_words(self._ids, prefix=f"[{_MARKS}]")
+        self._pattern = whole_words(self._ids)
 
     @property
     def placeholders(self) -> list[str]:
-        """All words that stand for rows."""
+        """All tokens that stand for embedding vectors, those that stand for one vector of several included."""
         return list(self._ids)
 
-    def held_still(self, prompt: str, word: str) -> str:
-        """A prompt from which `word` alone learns: the rows of other new words are read and get no gradient."""
-        own = self._ids[word]
-        return self._replace(prompt, lambda found: found if self._ids[found][0] in own else _STILL + found)
-
-    def as_started(self, prompt: str) -> str:
-        """A prompt that reads, in place of every new word's rows, what these started from."""
-        return self._replace(prompt, lambda found: _STARTED + found)
-
     def holds_placeholder(self, prompt: str) -> bool:
-        """Whether any learned word stands in the prompt."""
+        """Whether the prompt holds a placeholder."""
         return bool(self._pattern and self._pattern.search(prompt))
 
-    def token_ids(self, text: str, vectors: Vectors | None = None) -> list[int]:
-        """Ids of a text without start, end and padding tokens, however long; `vectors` as in `__call__`."""
+    def token_ids(self, text: str, reading: Reading = _PLAIN) -> list[int]:
+        """Ids of a text of any length, without start, end and padding tokens."""
         ids: list[int] = []
         pieces = self._pattern.split(text) if self._pattern else [text]
         for position, piece in enumerate(pieces):
             # re.split with one group alternates text and matched placeholder.
             if position % 2:
-                ids.extend(self._rows_of(piece, vectors or {}))
+                ids.extend(self._vector_ids(piece, reading))
             elif piece.strip():
                 ids.extend(self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(piece)))
         return ids
 
-    def _rows_of(self, found: str, vectors: Vectors) -> list[int]:
-        placeholder = found.lstrip(_MARKS)
+    def _vector_ids(self, placeholder: str, reading: Reading) -> list[int]:
         ids = self._ids[placeholder]
-        ids = [ids[i] for i in vectors[placeholder]] if placeholder in vectors else ids
-        shift = self._rows * _SHIFTS.get(found[0], 0)
-        return [i + shift for i in ids]
+        if reading.initial:
+            shift = 2 * self._count
+        elif reading.trained is not None and ids[0] not in self._ids[reading.trained]:
+            shift = self._count
+        else:
+            shift = 0
+        chosen = reading.vectors.get(placeholder, range(len(ids)))
+        return [ids[i] + shift for i in chosen]
 
     def replaced(self, prompt: str, words: Mapping[str, str]) -> str:
-        """A prompt in which the placeholders named in `words` give way to other words."""
-        return self._replace(prompt, lambda found: words.get(found, found))
-
-    def _replace(self, prompt: str, change: Callable[[str], str]) -> str:
-        """A prompt with every placeholder in it changed, whether it had a mark or not."""
-        return self._pattern.sub(lambda found: change(found[0].lstrip(_MARKS)), prompt) if self._pattern else prompt
+        """The prompt with other words in place of the placeholders that `words` names."""
+        return self._pattern.sub(lambda found: words.get(found[0], found[0]), prompt) if self._pattern else prompt
 
     def dropped(self, prompt: str) -> str:
-        """The end of a prompt that the model does not read because it is past `max_length`; "" when all is read."""
+        """The end of a prompt that lies past `max_length`, which the model does not read; "" where all is read."""
         ids = self.token_ids(prompt)[self.room :]
         words = [self._names[i] if i in self._names else self._tokenizer.convert_ids_to_tokens(i) for i in ids]
         return " ".join("".join(map(_readable, words)).split())
 
-    def __call__(self, prompts: Sequence[str], vectors: Sequence[Vectors] | None = None) -> np.ndarray:
+    def __call__(self, prompts: Sequence[str], readings: Sequence[Reading] | None = None) -> np.ndarray:
         """Token ids of prompts: int64 [B, L], cut and padded to the model's length.
 
         Args:
-            vectors: for each prompt, which of a placeholder's vectors stand in it, and in which order; all of them,
-                in order, where nothing is said.
+            readings: how the placeholders of each prompt are read; None: all vectors, in order, with a gradient.
         """
         batch = np.full((len(prompts), self.max_length), self._tokenizer.pad_token_id, dtype=np.int64)
-        for row, ids in zip(batch, self._framed(prompts, vectors), strict=True):
+        for row, ids in zip(batch, self._framed(prompts, readings), strict=True):
             row[: len(ids)] = ids
         return batch
 
-    def ends(self, prompts: Sequence[str], vectors: Sequence[Vectors] | None = None) -> np.ndarray:
-        """Where the end token of each prompt stands: int64 [B] in [0, L)."""
-        return np.array([len(ids) - 1 for ids in self._framed(prompts, vectors)], dtype=np.int64)
+    def ends(self, prompts: Sequence[str], readings: Sequence[Reading] | None = None) -> np.ndarray:
+        """Position of the end token of each prompt: int64 [B] in [0, L)."""
+        return np.array([len(ids) - 1 for ids in self._framed(prompts, readings)], dtype=np.int64)
 
-    def _framed(self, prompts, vectors) -> Iterator[list[int]]:
+    def _framed(self, prompts: Sequence[str], readings: Sequence[Reading] | None) -> Iterator[list[int]]:
         """The ids of each prompt, cut to the model's length, between start and end token."""
-        for prompt, chosen in zip(prompts, vectors or repeat(None, len(prompts)), strict=True):
-            yield self._tokenizer.build_inputs_with_special_tokens(self.token_ids(prompt, chosen)[: self.room])
+        for prompt, reading in zip(prompts, readings or repeat(_PLAIN, len(prompts)), strict=True):
+            yield self._tokenizer.build_inputs_with_special_tokens(self.token_ids(prompt, reading)[: self.room])
 
 
 def _readable(token: str) -> str:
-    """A token as text: CLIP marks the end of a word, XLM-RoBERTa its beginning, BERT what goes on with one."""
+    """A token as text: CLIP marks the end of a word, XLM-RoBERTa its beginning, BERT the continuation of one."""
     if token.endswith("</w>"):
         return token.removesuffix("</w>") + " "
     return token.removeprefix("##").replace("▁", " ")
 
 
-def whole_words(words, prefix: str = "") -> re.Pattern | None:
-    """A pattern, with one group, that finds any of the words where it does not stand inside a longer word.
+def whole_words(words: Iterable[str]) -> re.Pattern | None:
+    """A pattern, with one group, that finds any of the words where it is not part of a longer word.
 
     Next to characters of scripts that are written without blanks a word is found as it stands: `一张det-logo的照片`.
-
-    Args:
-        prefix: pattern of a character that may stand before a word, and is found with it.
     """
     if not words:
         return None
@@ -182,40 +156,29 @@ def whole_words(words, prefix: str = "") -> re.Pattern | None:
         left = rf"(?<!{_WITHIN_WORD})" if re.match(_WITHIN_WORD, word[0]) else ""
         right = rf"(?!{_WITHIN_WORD})" if re.match(_WITHIN_WORD, word[-1]) else ""
         alternatives.append(f"{left}{re.escape(word)}{right}")
-    mark = f"{prefix}?" if prefix else ""
-    return re.compile(f"({mark}(?:" + "|".join(alternatives) + "))")
+    return re.compile("(" + "|".join(alternatives) + ")")
 
 
 def check_placeholder(placeholder: str, tokenizer, *, source: str = "") -> None:
-    """Refuse a placeholder that could not be told from text.
+    """Refuse a placeholder token that is unusable, or that the tokenizer's vocabulary holds already.
 
     Args:
         source: the file that it comes from, which messages then name.
 
     Raises:
-        ConceptError: it is empty, holds blanks or control characters, or is a token of the base model already.
+        UnusableToken, TokenTaken: both are ConceptErrors.
     """
-    place = f"{file_name(source)}: " if source else ""
-    if not placeholder or re.search(r"\s", placeholder) or not placeholder.isprintable():
-        raise ConceptError(
-            f"{place}the placeholder {placeholder!r} is empty or holds blanks or control characters; write one word, "
-            "such as <cat-toy>"
-        )
-    if len(placeholder.encode()) > LONGEST_TOKEN:
-        raise ConceptError(
-            f"{place}the placeholder {placeholder[:40]}… has {len(placeholder.encode())} bytes, and {LONGEST_TOKEN} "
-            "are the most; choose a shorter one, such as <my-word>"
-        )
+    check_token(placeholder, source=source)
     pieces = tokenizer.tokenize(placeholder)
     is_one = len(pieces) == 1 and tokenizer.convert_tokens_to_ids(pieces[0]) != tokenizer.unk_token_id
     if is_one or placeholder in tokenizer.get_vocab():
-        raise ConceptError(
-            f"{place}the placeholder {placeholder} is a token of this base model already; choose another, such as "
-            "<my-word>"
+        raise TokenTaken(
+            f"{from_source(source)}the placeholder token {placeholder!r} is a token of this base model already; "
+            + TokenTaken.way_out
         )
 
 
-def check_sentences(encode_ids: PromptEncoder, concepts, images, note) -> None:
+def check_prompts(encode_ids: PromptEncoder, concepts, images, note) -> None:
     """Say how many training sentences are cut, and refuse one that does not hold the new word, or not to its end.
 
     Of the cut ones the first is told with what is left out of it.
@@ -258,25 +221,3 @@ def cut_notes(encode_ids: PromptEncoder, texts) -> list[str]:
         if dropped := encode_ids.dropped(text):
             found.append(f"{shorten(text, 60)!r} is longer than the model reads ({most} tokens); cut: {dropped!r}")
     return found
-
-
-def attach_concepts(model, num_vectors: dict[str, int], rows: dict[str, np.ndarray]) -> dict:
-    """Give a base model new words: rows beside each text encoder's table, and prompt encoders that know the words.
-
-    Args:
-        model: a `models.BaseModel`.
-        num_vectors: placeholder -> number of its rows, in the order of the rows.
-        rows: text encoder name -> float32 [N, D], the rows of all concepts in that order.
-
-    Returns:
-        Text encoder name -> `embedding.ConceptEmbedding`, with one part per concept.
-    """
-    from textual_inversion.models.concept_embedding import attach
-
-    embeddings = {}
-    for encoder in model.text_encoders:
-        # A part per concept: what no sample of a step shows can then be left alone by the optimizer.
-        parts = np.split(np.asarray(rows[encoder.name]), np.cumsum(list(num_vectors.values()))[:-1])
-        embeddings[encoder.name] = attach(encoder.layer, parts)
-        encoder.encode_ids = PromptEncoder(encoder.tokenizer, num_vectors, embeddings[encoder.name].first_id)
-    return embeddings

@@ -16,7 +16,7 @@ from paddle import nn
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.config_checks import check_sizes
 from textual_inversion.models.layers.frozen_layer_norm import freeze
-from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.models.prompt_encoder import PromptEncoder, Reading
 from textual_inversion.models.tokenizers import holds_vocabulary, load_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
@@ -146,19 +146,22 @@ class TextEncoder:
         return int(self.kind.width(self.layer.config))
 
     @property
-    def layers(self) -> list[nn.Layer]:
+    def transformer_layers(self) -> list[nn.Layer]:
         """The encoder's transformer layers, in order."""
         lists = [layer for layer in self.layer.sublayers() if isinstance(layer, nn.LayerList)]
         return list(max(lists, key=len))
 
-    def __call__(self, prompts: list[str], vectors: Sequence[Mapping[str, tuple[int, ...]]] | None = None, **options):
-        """What the encoder makes of B prompts, learned words included; gradients flow to attached rows.
+    def __call__(self, prompts: list[str], readings: Sequence[Reading] | None = None, **options: Any) -> Any:
+        """Encode B prompts, placeholders included; gradients flow to attached embedding vectors.
 
         Args:
-            vectors: for each prompt, which vectors of each placeholder stand in it; None: all.
+            readings: how the placeholders of each prompt are read; None: all vectors, with a gradient.
             options: for the encoder, such as `output_hidden_states`.
+
+        Returns:
+            The encoder's own output.
         """
-        ids = self.encode_ids(prompts) if vectors is None else self.encode_ids(prompts, vectors)  # int64 [B, L]
+        ids = self.encode_ids(prompts, readings)  # int64 [B, L]
         mask = None
         if getattr(self.layer.config, "use_attention_mask", None):
             mask = to_device(self._attention_mask(np.asarray(ids)))

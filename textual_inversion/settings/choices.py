@@ -5,13 +5,15 @@ LANGUAGES = ("en", "zh", "zh_en")
 # What stands for a concept of which no more specific word is known.
 GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person"}
 
+TRACKERS = ("visualdl", "tensorboard", "none")
+
+AUTO = "auto"  # of --initializer_token: the vocabulary word nearest to the images
+
 LATEST = "latest"  # of --resume_from_checkpoint: the newest one in the output folder
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 POLYNOMIAL_END = 1e-7  # the learning rate at which ppdiffusers' polynomial schedule ends
 HALF_OF_THE_RUN = -1  # a number of steps that is known only later
-# Flags that take one value, or one for each concept.
-PER_CONCEPT = ("initializer_token", "train_data_dir", "learnable_property", "num_vectors", "template_file")
 
 INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
 RESIZE_MODES = ("squash", "center_crop", "random_crop", "bucket")

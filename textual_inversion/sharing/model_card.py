@@ -1,21 +1,26 @@
-"""The README.md of a run's folder: what was learned, pictures, and how other programs load it.
+"""Write the README.md of a run's folder: what was learned, images, and how other programs load it.
 
-Its head is the metadata that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
+It begins with the metadata that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
 """
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textual_inversion.data.templates import plain_template
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME, safe_name
+from textual_inversion.hub.hugging_face import is_repository_id
+from textual_inversion.settings.concept import Concept
+from textual_inversion.settings.train import TrainingSettings
 from textual_inversion.system import atomic
 from textual_inversion.system.paths import portable
 
 FILE_NAME = "README.md"
-# By this line a card of ours is known, which a later run may write anew; a user's own README stays.
+# Marks a card of ours, which a later run may replace; a README of the user stays.
 _MARK = "<!-- written by train_textual_inversion.py -->"
-_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-# Rows follow the licence of the model that they were learned on; where it is not known, "other".
+# Embedding vectors follow the licence of the base model; where it is not known, "other".
 _LICENSES = (
     (
         re.compile(r"(CompVis|runwayml|stable-diffusion-v1-5)/stable-diffusion-(v?1|inpainting)"),
@@ -28,14 +33,34 @@ _DEMO = "demo/model"  # its name in records
 _SETTINGS = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "learning_rate", "seed")
 
 
-def write(folder: Path, args, run) -> bool:
-    """Write the card of a finished run.
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says of a run.
 
-    Args:
-        run: the command's `Run`: model, concepts, figures.
+    Attributes:
+        base_model: its name, as the user gave it.
+        is_xl: the base model has two text encoders.
+        concepts: what was learned.
+        language: of the prompts, one of `choices.LANGUAGES`.
+        figures: what the run measured.
+        has_validation_images: the run drew some.
+        training: batch size, steps and learning rate.
+    """
+
+    base_model: str
+    is_xl: bool
+    concepts: tuple[Concept, ...]
+    language: str
+    figures: Mapping[str, Any]
+    has_validation_images: bool
+    training: TrainingSettings
+
+
+def write(folder: Path, facts: CardFacts) -> bool:
+    """Write the model card of a finished run.
 
     Returns:
-        False where a README.md of somebody else's is there, which stays as it is.
+        False where there is a README.md that this program did not write, which stays as it is.
 
     Raises:
         OutputError: it cannot be written.
@@ -43,36 +68,37 @@ def write(folder: Path, args, run) -> bool:
     path = folder / FILE_NAME
     if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return False
-    atomic.write_text(path, card(args, run))
+    atomic.write_text(path, card(facts))
     return True
 
 
-def card(args, run) -> str:
-    """The card's text."""
-    words = [concept.placeholder_token for concept in run.concepts]
-    base, is_xl = portable(run.model.name), len(run.model.text_encoders) > 1
-    files = {word: "learned_embeds.safetensors" for word in words}
-    if len(words) > 1:
-        files = {word: f"learned_embeds-{safe_name(word)}.safetensors" for word in words}
+def card(facts: CardFacts) -> str:
+    """The text of the model card."""
+    tokens = [concept.placeholder_token for concept in facts.concepts]
+    base, is_xl = portable(facts.base_model), facts.is_xl
+    files = {token: "learned_embeds.safetensors" for token in tokens}
+    if len(tokens) > 1:
+        files = {token: f"learned_embeds-{safe_name(token)}.safetensors" for token in tokens}
     parts = [
-        front_matter(base, words, is_xl=is_xl),
-        f"# {', '.join(f'`{word}`' for word in words)}",
+        front_matter(base, tokens, is_xl=is_xl),
+        f"# {', '.join(f'`{token}`' for token in tokens)}",
         f"Learned by Textual Inversion ([arXiv 2208.01618](https://arxiv.org/abs/2208.01618)) on {_named(base)}, with "
-        "PaddlePaddle and ppdiffusers: only the embedding rows of the new words were trained.",
-        _word_table(args, run.concepts),
-        *_pictures(args, run),
-        _how_to_load(base, _prompt(args, run.concepts[0]), files, is_xl),
-        _settings(args, run),
+        "PaddlePaddle and ppdiffusers: only the embedding vectors of the new placeholder tokens were trained.",
+        _concept_table(facts.concepts, facts.language),
+        *_images(facts),
+        _how_to_load(base, _prompt(facts.concepts[0], facts.language), files, is_xl),
+        _settings(facts),
         _MARK,
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def front_matter(base_model: str, words: list[str], *, is_xl: bool = False) -> str:
+def front_matter(base_model: str, tokens: Sequence[str], *, is_xl: bool = False) -> str:
     """The metadata between two lines of dashes.
 
     Args:
-        base_model: named in it where it is a hub's name and no folder.
+        base_model: named in it where it is a repository id and no folder.
+        tokens: the placeholder tokens.
     """
     import yaml
 
@@ -82,66 +108,66 @@ def front_matter(base_model: str, words: list[str], *, is_xl: bool = False) -> s
         "license": license_name,
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
-        **({"base_model": base_model} if _is_hub_name(base_model) else {}),
-        "instance_prompt": " ".join(words),
+        **({"base_model": base_model} if _is_repository(base_model) else {}),
+        "instance_prompt": " ".join(tokens),
         "tags": ["textual_inversion", "stable-diffusion", *family, "text-to-image", "diffusers", "ppdiffusers"],
     }
     return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---"
 
 
-def _is_hub_name(base_model: str) -> bool:
-    return bool(_HUB_NAME.fullmatch(base_model)) and base_model != _DEMO
+def _is_repository(base_model: str) -> bool:
+    return is_repository_id(base_model) and base_model != _DEMO
 
 
 def _named(base_model: str) -> str:
-    """The base model for readers: nobody needs to know the folders of this machine."""
+    """The base model as readers see it, without the folders of this machine."""
     if base_model == _DEMO:
-        return "the trainer's own miniature model"
-    return f"`{base_model}`" if _is_hub_name(base_model) else f"the model `{Path(base_model).name}`"
+        return "the miniature model of this project"
+    return f"`{base_model}`" if _is_repository(base_model) else f"the model `{Path(base_model).name}`"
 
 
-def _prompt(args, concept) -> str:
-    return plain_template(concept.learnable_property, args.language).format(concept.placeholder_token)
+def _prompt(concept: Concept, language: str) -> str:
+    return plain_template(concept.learnable_property, language).format(concept.placeholder_token)
 
 
-def _word_table(args, concepts) -> str:
-    rows = ["| Word | Kind | Vectors | Started from | Write for instance |", "|---|---|---|---|---|"]
+def _concept_table(concepts: Sequence[Concept], language: str) -> str:
+    rows = ["| Placeholder token | Property | Vectors | Initialized from | Example prompt |", "|---|---|---|---|---|"]
     for concept in concepts:
-        kind, word, prompt = concept.learnable_property, concept.placeholder_token, _prompt(args, concept)
+        token, prompt = concept.placeholder_token, _prompt(concept, language)
         start = f"`{concept.initializer_token}`" if concept.initializer_token else "-"
-        rows.append(f"| `{word}` | {kind} | {concept.num_vectors} | {start} | `{prompt}` |")
+        rows.append(f"| `{token}` | {concept.learnable_property} | {concept.num_vectors} | {start} | `{prompt}` |")
     return "\n".join(rows)
 
 
-def _pictures(args, run) -> list[str]:
+def _images(facts: CardFacts) -> list[str]:
     shown = []
-    if "overview" in run.figures:
-        shown.append(f"![Training pictures, before, after]({run.figures['overview']})")
-    if args.sample_prompts:
-        shown.append("![Sample pictures over time](samples/over-time.png)")
+    if "overview" in facts.figures:
+        shown.append(f"![Training images, before, after]({facts.figures['overview']})")
+    if facts.has_validation_images:
+        shown.append("![Validation images over time](samples/over-time.png)")
     return shown
 
 
 def _how_to_load(base: str, prompt: str, files: dict[str, str], is_xl: bool) -> str:
-    model = base if _is_hub_name(base) else "FOLDER OF THE BASE MODEL"
+    model = base if _is_repository(base) else "FOLDER OF THE BASE MODEL"
     texts = [
         "## How to use it",
-        "Download the files first; the examples name them as they stand beside this one.",
+        "Download the files first; the examples expect them in the current folder.",
         "### ppdiffusers",
         _python("ppdiffusers", model, prompt, files, is_xl),
         "### diffusers",
         _python("diffusers", model, prompt, files, is_xl),
         "### AUTOMATIC1111",
-        "Copy the file into `embeddings/` under the name that you want to write in prompts:",
+        "Copy the file into `embeddings/`, named as you want to write it in prompts:",
         "\n".join(
-            f"- `{file}` as `{safe_name(word)}.safetensors`, written `{safe_name(word)}`"
-            for word, file in files.items()
+            f"- `{file}` as `{safe_name(token)}.safetensors`, written `{safe_name(token)}`"
+            for token, file in files.items()
         ),
         "### ComfyUI",
         "Copy the file into `models/embeddings/`:",
         "\n".join(
-            f"- `{file}` as `{safe_name(word)}.safetensors`, written `embedding:{safe_name(word)}`"
-            for word, file in files.items()
+            f"- `{file}` as `{safe_name(token)}.safetensors`, written `embedding:{safe_name(token)}`"
+            for token, file in files.items()
         ),
     ]
     return "\n\n".join(texts)
@@ -153,27 +179,29 @@ def _python(library: str, model: str, prompt: str, files: dict[str, str], is_xl:
     lines += ["from safetensors.numpy import load_file"] if is_xl and library == "ppdiffusers" else []
     lines += ["from safetensors.torch import load_file"] if is_xl and library == "diffusers" else []
     lines += ["", f'pipe = {pipeline}.from_pretrained("{model}")']
-    for word, file in files.items():
-        lines += _xl_lines(library, word, file) if is_xl else [f'pipe.load_textual_inversion("{file}")']
+    for token, file in files.items():
+        lines += _xl_lines(library, token, file) if is_xl else [f'pipe.load_textual_inversion("{file}")']
     lines.append(f'image = pipe("{prompt}").images[0]')
     return "```python\n" + "\n".join(lines) + "\n```"
 
 
-def _xl_lines(library: str, word: str, file: str) -> list[str]:
-    """Each of the two text encoders takes its own rows."""
-    lines = [f'rows = load_file("{file}")']
+def _xl_lines(library: str, token: str, file: str) -> list[str]:
+    """Each of the two text encoders takes its own vectors."""
+    lines = [f'vectors = load_file("{file}")']
     for key, ending in (("clip_l", ""), ("clip_g", "_2")):
         parts = f"text_encoder=pipe.text_encoder{ending}, tokenizer=pipe.tokenizer{ending}"
-        value = f'rows["{key}"]' if library == "diffusers" else f'paddle.to_tensor(rows["{key}"])'
-        lines.append(f'pipe.load_textual_inversion({value}, token="{word}", {parts})')
+        value = f'vectors["{key}"]' if library == "diffusers" else f'paddle.to_tensor(vectors["{key}"])'
+        lines.append(f'pipe.load_textual_inversion({value}, token="{token}", {parts})')
     return ["import paddle", *lines] if library == "ppdiffusers" else lines
 
 
-def _settings(args, run) -> str:
+def _settings(facts: CardFacts) -> str:
     lines = ["## Training", ""]
-    lines += [f"- `{name}`: {getattr(args, name)}" for name in _SETTINGS]
-    best = run.figures.get("best", {})
+    lines += [f"- `{name}`: {getattr(facts.training, name)}" for name in _SETTINGS]
+    best = facts.figures.get("best", {})
     if "step" in best:
         lines.append(f"- best step: {best['step']} by the {best['by']}, {best['score']:.4f}, in `{BEST_NAME}`")
-    lines.append(f"- all settings: `run.json`; to train it again: `config.yaml`; all words in one file: `{FINAL_NAME}`")
+    lines.append(
+        f"- all settings: `run.json`; to train it again: `config.yaml`; all embeddings in one file: `{FINAL_NAME}`"
+    )
     return "\n".join(lines)

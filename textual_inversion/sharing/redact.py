@@ -1,8 +1,8 @@
-"""Copies of a run's files for others to see: what records say of folders on this machine is cut to the last name.
+"""Make copies of a run's files that others may see: paths of this machine are cut to their last name.
 
-A home folder's name is a person's, and a path such as /home/ann/photos/of-my-child says more. So of every absolute path
-in `run.json` and `config.yaml` only the last name stays, and the metadata of a `.safetensors` names its base model only
-where that is a hub's name. Everything else goes up as it is, as a second name of the same file where that is possible.
+The name of a home folder is a person's, and a path such as /home/ann/photos/of-my-child tells more. So of every
+absolute path in `run.json` and `config.yaml` only the last name stays, and the metadata of a `.safetensors` keeps its
+base model only where that is a repository id. All other files stay as they are, as a hard link where possible.
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ _YAML_LINE = re.compile(r"""^(#?\s*(?:[\w ]+:|-)\s+)(['"]?)(.*?)(['"]?)$""")
 
 
 def put_public_copy(source: Path, target: Path) -> None:
-    """Put a file of a run where it will be uploaded from; raises OutputError or OSError."""
+    """Put a copy of a file of a run, fit for others to see, at `target`; raises OutputError or OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.name == "run.json":
-        atomic.write_json(target, without_places(_record(source)))
+        atomic.write_json(target, without_local_paths(_record(source)))
     elif source.name == "config.yaml":
         lines = source.read_text(encoding="utf-8").splitlines()
         atomic.write_text(target, "\n".join(map(_public_line, lines)) + "\n")
     elif source.suffix == ".safetensors" and source.name.startswith("learned_embeds"):
         (embedding,) = read_embeddings(source)
-        metadata = {key: value for key, value in embedding.metadata.items() if not is_place(value)}
+        metadata = {key: value for key, value in embedding.metadata.items() if not is_local_path(value)}
         write_safetensors(target, dataclasses.replace(embedding, metadata=metadata))
     else:
         _link(source, target)
@@ -41,21 +41,21 @@ def _record(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise OutputError(f"{path} is damaged and cannot be uploaded; remove it, or train again") from error
+        raise OutputError(f"{path} is damaged and cannot be uploaded; remove it or train again") from error
 
 
-def is_place(text: str) -> bool:
-    """Whether a text is a path that only this machine has."""
+def is_local_path(text: str) -> bool:
+    """Whether a text is an absolute path, of this or another system."""
     return os.path.isabs(text) or text.startswith("~") or PureWindowsPath(text).is_absolute()
 
 
-def without_places(value: Any) -> Any:
+def without_local_paths(value: Any) -> Any:
     """A JSON value in which every absolute path is cut to its last name."""
     if isinstance(value, dict):
-        return {key: without_places(item) for key, item in value.items()}
+        return {key: without_local_paths(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_places(item) for item in value]
-    return _last_name(value) if isinstance(value, str) and is_place(value) else value
+        return [without_local_paths(item) for item in value]
+    return _last_name(value) if isinstance(value, str) and is_local_path(value) else value
 
 
 def _last_name(path: str) -> str:
@@ -64,7 +64,7 @@ def _last_name(path: str) -> str:
 
 def _public_line(line: str) -> str:
     match = _YAML_LINE.match(line)
-    if not match or not is_place(match[3]):
+    if not match or not is_local_path(match[3]):
         return line
     return f"{match[1]}{match[2]}{_last_name(match[3])}{match[4]}"
 

@@ -1,4 +1,4 @@
-"""One run at a time in an output folder: a lock that the system takes back when its process ends, however it ends."""
+"""One run at a time writes into an output folder: a lock that the system takes back however its process ends."""
 
 import contextlib
 import errno
@@ -6,6 +6,9 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
+
+from filelock import lock_descriptor
 
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
@@ -15,19 +18,19 @@ FILE_NAME = ".lock"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, in a file that says which process on which machine does.
+    """Hold a folder's lock, a file that names the process and the machine that hold it.
 
-    What killed processes left in the folder under temporary names is removed. Where the system or the file system
-    knows no locks, nothing is held.
+    Temporary files that killed processes left in the folder are removed. Where the system or the file system has no
+    locks, nothing is held.
 
     Raises:
-        OutputError: another run that is alive writes into the folder.
+        OutputError: another running process writes into the folder.
     """
     folder = Path(folder)
     descriptor = _acquire(folder / FILE_NAME)
     try:
-        for place in (folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())):
-            atomic.remove_leftovers(place)
+        for each in (folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())):
+            atomic.remove_leftovers(each)
         yield
     finally:
         if descriptor is not None:
@@ -37,31 +40,39 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int | None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    """Open and lock a file; returns its descriptor, or None where files cannot be locked.
+
+    `filelock.FileLock` would keep the file open for writing for as long as it is held, and a disk on which a file is
+    open for writing cannot be remounted read-only. So the file is opened here, for reading only.
+    """
+    if os.name == "nt":  # there, a locked file cannot be read, so nobody could be told who holds it
         return None
-    access = os.O_RDONLY  # so that the disk can still be made read-only
+    access = os.O_RDONLY
     while True:
         descriptor = os.open(path, access | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "one that is just starting"
+            is_ours = lock_descriptor(descriptor, blocking=False)
+        except OSError as error:
             os.close(descriptor)
-            raise OutputError(
-                f"another run ({holder}) is writing into {path.parent}; wait for its end or choose another --output_dir"
-            ) from None
-        except OSError as error:  # of network file systems, where some lock only what is open for writing
-            os.close(descriptor)
+            # Some network file systems lock only what is open for writing; others, and some systems, lock nothing.
             if error.errno != errno.EBADF or access == os.O_RDWR:
                 return None
             access = os.O_RDWR
             continue
+        if not is_ours:
+            _refuse(path, descriptor)
         if _is_the_file(descriptor, path):
             path.write_text(f"process {os.getpid()} on {platform.node()}\n")
             return descriptor
         os.close(descriptor)  # its holder removed it between our two calls
+
+
+def _refuse(path: Path, descriptor: int) -> NoReturn:
+    holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "one that is just starting"
+    os.close(descriptor)
+    raise OutputError(
+        f"another run ({holder}) is writing into {path.parent}; wait for its end or choose another --output_dir"
+    )
 
 
 def _is_the_file(descriptor: int, path: Path) -> bool:

@@ -1,34 +1,44 @@
-"""Where things are: the repository, the demo's model, and how a record names a place."""
+"""Where this project's files are, and how a record names a path."""
 
 import os
 from pathlib import Path
 
+# The top of a checkout. In an installed package it is the folder that packages are installed into, where neither the
+# demo nor the example images are.
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = ROOT / "demo" / "model"
+_MAX_NAME, _MAX_PATH = 255, 4096  # bytes, of common file systems and of Linux
+
+
+def has_demo() -> bool:
+    """Whether the demo's base model is there: in a checkout it is, in an installed package it is not."""
+    return (DEMO_MODEL / "model_index.json").is_file()
 
 
 def is_demo(name_or_path: str) -> bool:
-    """Whether a base model is the one that this project ships."""
+    """Whether a base model is the one that comes with this project."""
     path = Path(name_or_path)
     return path.is_dir() and path.resolve() == DEMO_MODEL.resolve()
 
 
 def from_root(path: str) -> str:
-    """A default path of the repository, wherever the command is called from."""
+    """The absolute form of a path that is relative to the project's top; for defaults, in any working directory."""
     return str(ROOT / path)
 
 
 def is_possible_path(text: str) -> bool:
-    """Whether a file system could hold this name at all: no part of it too long, no NUL."""
+    """Whether a file system could hold this path at all: it has no NUL, and neither it nor a part of it is too long."""
     parts = [os.fsencode(part) for part in text.replace(os.sep, "/").split("/")]
-    return "\0" not in text and max(map(len, parts)) <= 255 and sum(len(part) + 1 for part in parts) < 4096
+    is_short = max(map(len, parts)) <= _MAX_NAME and sum(len(part) + 1 for part in parts) < _MAX_PATH
+    return "\0" not in text and is_short
 
 
 def portable(path: str) -> str:
-    """A path as a record should hold it.
+    """A path in the form that a record should hold.
 
-    Inside this repository it is relative to it, so that the record is true in another clone; elsewhere absolute, so
-    that it is true in another working directory. What is no path here, such as a hub's name, stays.
+    Inside this project it is relative to the project's top, so that the record is true in another clone. Elsewhere it
+    is absolute, so that the record is true in another working directory. Text that is no path on this machine, such as
+    a repository id, is returned unchanged.
     """
     if not Path(path).exists():
         return path
@@ -37,5 +47,5 @@ def portable(path: str) -> str:
 
 
 def is_single_file(path: Path) -> bool:
-    """Whether a path is a file that `unpack` may be asked for."""
+    """Whether a path is a base model in one safetensors file, which is unpacked before it is loaded."""
     return path.suffix == ".safetensors" and path.is_file()

@@ -1,28 +1,31 @@
-"""Where a long loop stands: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a long loop: a bar on a terminal, elsewhere a plain line every few seconds; and lines beside it."""
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+_open_bars: list = []  # tqdm's, of this process
 
 
 class Progress:
-    """Shows how far a loop has come, with its latest figures and the time that is left.
+    """Shows how far a loop has come, its latest figures, and the elapsed and the remaining time.
 
-    On a terminal this is one tqdm bar. Where the output goes to a file or a pipe it is a line every `every_seconds`,
-    the first and the last step always included:
+    On a terminal this is a tqdm bar. If the output goes to a file or a pipe, it is a line every `every_seconds`, always
+    including the first and the last step:
 
-        step 120/500  loss 0.1234  lr 1.0e-02  0:12 gone, 0:38 left
+        step 120/500  loss 0.1234  lr 1.0e-02  0:12 elapsed, 0:38 remaining
 
     Args:
         total: the last step.
         description: the word before the step.
         start: steps that an earlier run has already done; they do not count for the speed.
-        stream: where to write.
+        stream: where to write; None: stderr.
         every_seconds: shortest time between two plain lines.
-        enabled: False on all processes but the first: nothing is shown, not even `write`.
-        clock: returns seconds that never go back.
+        enabled: False on all processes but rank 0: nothing is shown, not even by `write`.
+        clock: monotonic, in seconds.
     """
 
     def __init__(
@@ -42,21 +45,23 @@ class Progress:
         self._begun, self._last_line = clock(), None
         self._bar = self._open_bar() if enabled and _draws_bars(self._stream) else None
 
-    def _open_bar(self):
+    def _open_bar(self) -> Any:
         from tqdm import tqdm
 
-        return tqdm(
+        bar = tqdm(
             total=self._total,
             initial=self._start,
             desc=self._description,
             file=self._stream,
             dynamic_ncols=True,
             mininterval=0.2,
-            bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} gone, {remaining} left{postfix}",
+            bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} elapsed, {remaining} remaining{postfix}",
         )
+        _open_bars.append(bar)
+        return bar
 
     def update(self, step: int, **figures: float) -> None:
-        """Say that `step` (counted from 1) is done; `figures` such as loss=… and lr=… stand beside it."""
+        """Show that `step`, counted from 1, is done, with `figures` such as loss=… and lr=… beside it."""
         if not self._enabled:
             return
         text = "  ".join(f"{name} {_figure(name, value)}" for name, value in figures.items())
@@ -74,24 +79,22 @@ class Progress:
         if not due and step < self._total:
             return
         self._last_line = now
-        gone = now - self._begun
-        left = gone * (self._total - step) / max(step - self._start, 1)
-        parts = [f"{self._description} {step}/{self._total}", text, f"{duration(gone)} gone, {duration(left)} left"]
+        elapsed = now - self._begun
+        remaining = elapsed * (self._total - step) / max(step - self._start, 1)
+        times = f"{duration(elapsed)} elapsed, {duration(remaining)} remaining"
+        parts = [f"{self._description} {step}/{self._total}", text, times]
         self.write("  ".join(part for part in parts if part))
 
     def write(self, line: str) -> None:
         """Print a line of its own, above the bar where there is one."""
-        if not self._enabled:
-            return
-        if self._bar is not None:
-            self._bar.write(line, file=self._stream)
-        else:
+        if self._enabled:
             print_line(line, self._stream)
 
     def close(self) -> None:
-        """Leave the bar as it stands; may be called twice."""
+        """Leave the bar on the screen as it is; may be called twice."""
         if self._bar is not None:
             self._bar.close()
+        _open_bars[:] = [bar for bar in _open_bars if bar is not self._bar]  # tqdm compares bars by their positions
 
     def __enter__(self) -> "Progress":
         return self
@@ -101,17 +104,30 @@ class Progress:
 
 
 def print_line(line: str, stream: TextIO | None = None) -> None:
-    """Print a line at once, to `sys.stdout` unless told otherwise.
+    """Print a line at once, to `sys.stdout` if no stream is given, and above the bars on the same terminal.
 
-    Output may go to a file on a disk that is full: that is no reason to end a run. Where the reader of a pipe went
-    away, BrokenPipeError is raised.
+    If the output goes to a file on a full disk, the line is dropped: that is no reason to end a run.
+
+    Raises:
+        BrokenPipeError: the reader of a pipe is gone.
     """
+    stream = sys.stdout if stream is None else stream
     try:
-        print(line, file=stream, flush=True)
+        with _bars_cleared(stream):
+            print(line, file=stream, flush=True)
     except BrokenPipeError:
         raise
     except OSError:
-        pass  # there is no place to say it
+        pass  # there is nowhere to report it
+
+
+@contextlib.contextmanager
+def _bars_cleared(stream: TextIO) -> Iterator[None]:
+    """Clear the bars on the terminal of a stream, and draw them again afterwards."""
+    with contextlib.ExitStack() as cleared:
+        if _open_bars:
+            cleared.enter_context(_open_bars[0].external_write_mode(file=stream))  # it sees to all of them
+        yield
 
 
 def _draws_bars(stream: TextIO) -> bool:
@@ -119,7 +135,7 @@ def _draws_bars(stream: TextIO) -> bool:
         return False
     try:
         return os.get_terminal_size(stream.fileno()).columns > 0  # 0 in some containers: tqdm would draw nothing
-    except (OSError, ValueError):  # a terminal without a size or a file number
+    except (OSError, ValueError):  # a terminal without a size or a file descriptor
         return True
 
 

@@ -1,15 +1,18 @@
-"""What a result came from: versions of packages, the commit of this checkout."""
+"""What a result came from: the versions of packages, and the commit of this project."""
 
+import os
 import subprocess
 from importlib import metadata
+from pathlib import Path
 
 from textual_inversion.system.paths import ROOT
 
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "ppdiffusers", "paddlenlp", "visualdl", "numpy", "pillow")
+_GIT_SECONDS = 10
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on, as far as they are installed."""
+    """Versions of the packages that a result depends on, by name; packages that are not installed are left out."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -19,11 +22,35 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_revision() -> str | None:
-    """The commit of this checkout, with `-dirty` where tracked files were changed; None outside a checkout."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+def git_revision(root: Path = ROOT) -> str | None:
+    """The commit of a checkout of this project, with `-dirty` if tracked files were changed.
+
+    None for an installed package, and for a copy of the files inside another project's repository: its commit says
+    nothing about this program.
+
+    Args:
+        root: the top of the project.
+    """
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or not _is_same_folder(Path(top), root):
+        return None
+    return _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+
+
+def _git(root: Path, *words: str) -> str | None:
+    """What a git command prints, on one line; None if it fails or there is no git."""
+    # Variables such as GIT_DIR, which git sets for its hooks, would lead to another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(root), *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

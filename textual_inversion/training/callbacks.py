@@ -1,82 +1,149 @@
-"""What a user sees while a run goes on: figures, the loss on a fixed set, sample pictures, saved embeddings."""
+"""What happens around the training steps: figures, the loss on a fixed set, validation images, saves, checkpoints."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any, NoReturn
 
-import paddle
-
-from textual_inversion.embeddings.file_names import BEST_NAME
-from textual_inversion.system.errors import Stopped
+from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system.errors import DivergenceError, Stopped
 from textual_inversion.system.progress import Progress
-from textual_inversion.training import best_step, checkpoints, loss, outputs, resume
+from textual_inversion.training import best_step, checkpoints, resume
+from textual_inversion.training.artifacts import (
+    Saves,
+    as_learned,
+    file_facts,
+    save_embeddings,
+    save_somewhere,
+    write_run_record,
+)
 from textual_inversion.training.best_step import BestStep
 from textual_inversion.training.checkpoints import Checkpoint
-from textual_inversion.training.divergence import give_up
-from textual_inversion.training.movement import MovementCheck
-from textual_inversion.training.sample_pictures import SamplePictures, pictures_due
-from textual_inversion.training.saving import Saves
-from textual_inversion.training.tracking import open_tracker
+from textual_inversion.training.diagnostics import MovementCheck, way_out
+from textual_inversion.training.fixed_set import FixedSet
+from textual_inversion.training.intervals import Intervals
+from textual_inversion.training.resume import TrainingState
+from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
+from textual_inversion.training.step_guard import StepGuard
+from textual_inversion.training.tracking import Tracker, open_tracker
+from textual_inversion.training.validation import Painter, ValidationImages
 
-# Steps between two looks at the loss: reading a number back makes the processor wait for the device.
-_LOG_EVERY = 10
 
-
-class Watch:
-    """Everything that happens around the training steps: one call per step.
+class Checkpointer:
+    """Writes checkpoints, on the main process.
 
     Args:
-        args: settled settings.
-        run: the command's `Run`: model, rows, samples, cache, folder, ranks, figures, stop.
-        optimizer: whose state checkpoints hold.
-        guard: the `step_guard.StepGuard` that takes the steps.
+        state: what the next step depends on.
+        tracker: flushed first, so that no figure from before a checkpoint can be missing.
+        keep: newest checkpoints to keep; None: all.
+        steps: of the run, for the line that a signal ends it with.
     """
 
-    def __init__(self, args, run, optimizer, guard):
-        self._args, self._run, self._optimizer, self._guard = args, run, optimizer, guard
-        main, begun = run.ranks.is_main, run.resumed.step if run.resumed else None
-        self._tracker = open_tracker(args.report_to if main else "none", run.folder / args.logging_dir, begun)
-        self._progress = Progress(args.max_train_steps, start=begun or 0, enabled=main)
-        self._saves = Saves(run.folder, self._progress.write)
-        warm_up = 0 if args.lr_scheduler == "constant" else args.lr_warmup_steps
-        self._skipped_earlier, self._told = run.figures.get("skipped_steps", 0), 0
-        self._movement = MovementCheck(run, warm_up, self._progress.write)
-        self._fixed_set = self._pictures = self._best = None
-        self._latest: dict[str, float] = {}
-        if main and args.eval_steps:
-            batches = run.samples.evaluation_batches(args.eval_samples)
-            self._fixed_set = FixedSet(run, batches, chunk=args.train_batch_size)
-        if args.sample_prompts:
-            self._pictures = SamplePictures(args, run, self._tracker, self._saves)
-        if main and args.keep_best:
-            self._best = BestStep(args, run)
-            run.say(f"the best step so far is kept as {BEST_NAME}, judged by the {self._best.by}")
+    def __init__(
+        self,
+        state: TrainingState,
+        record: Record,
+        context: RunContext,
+        tracker: Tracker,
+        saves: Saves,
+        *,
+        keep: int | None,
+        steps: int,
+    ):
+        self._state, self._record, self._context = state, record, context
+        self._tracker, self._saves, self._keep, self._steps = tracker, saves, keep, steps
 
-    def __enter__(self) -> "Watch":
-        run = self._run
+    def capture(self, step: int, loss: float, learning_rate: float, best: BestStep | None) -> Checkpoint:
+        """The checkpoint of a step; what happens later does not change it."""
+        return resume.capture(
+            self._state,
+            self._record,
+            step,
+            loss=loss,
+            learning_rate=learning_rate,
+            processes=self._context.ranks.world_size,
+            best=best.vectors if best else None,
+        )
+
+    def save(self, checkpoint: Checkpoint | None) -> None:
+        """Write it; None, as on all ranks but the first, is nothing to write."""
+        if checkpoint is None:
+            return
+        self._tracker.flush()
+        folder = self._context.folder
+        is_saved = self._saves.attempt(checkpoints.save, folder, checkpoint, self._keep)
+        what = f"checkpoint-{checkpoint.step} is saved" if is_saved else "no checkpoint of it could be saved"
+        last = f"after step {checkpoint.step} of {self._steps}; {what}"
+        self._context.stop.advice = f"{last}, {resume.how_to_resume(folder)}"
+
+
+class Callbacks:
+    """Everything that happens around the training steps: one call per step. Made by `make_callbacks`.
+
+    Args:
+        tracker, progress, saves: where it is shown and written.
+        checkpointer: writes checkpoints.
+        movement: warns of vectors that do not learn.
+        save_vectors: saves the embeddings of a step.
+        give_up: ends a run that diverged, given the step and the number of steps skipped in a row.
+        fixed_set: on the main process, where it is measured.
+        validation: where validation images are drawn.
+        best: on the main process, where the best step is kept.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        record: Record,
+        intervals: Intervals,
+        guard: StepGuard,
+        *,
+        tracker: Tracker,
+        progress: Progress,
+        saves: Saves,
+        checkpointer: Checkpointer,
+        movement: MovementCheck,
+        save_vectors: Callable[[int], None],
+        give_up: Callable[[int, int], NoReturn],
+        fixed_set: FixedSet | None,
+        validation: ValidationImages | None,
+        best: BestStep | None,
+    ):
+        self._context, self._record, self._intervals, self._guard = context, record, intervals, guard
+        self._tracker, self._progress, self._saves = tracker, progress, saves
+        self._checkpointer, self._movement = checkpointer, movement
+        self._save_vectors, self._give_up = save_vectors, give_up
+        self._fixed_set, self._validation, self._best = fixed_set, validation, best
+        self._skipped_earlier, self._told = record.figures.get("skipped_steps", 0), 0
+        self._latest: dict[str, float] = {}
+
+    def __enter__(self) -> "Callbacks":
+        context, resumed = self._context, self._record.resumed
         try:
-            if run.resumed is None:
+            if resumed is None:
                 self._evaluate(0)
                 self._draw(0)
-                run.ranks.meet(run.stop)
+                context.ranks.meet(context.stop)
             else:  # its checkpoint was written before anybody looked
-                facts = run.resumed.facts
-                self._look(run.resumed.step, facts["loss"], facts["learning_rate"])
+                self._look(resumed.step, resumed.facts["loss"], resumed.facts["learning_rate"])
         except BaseException as error:
             self.__exit__(type(error))  # which Python calls only for what was entered
             raise
-        run.stop.wait_for_the_step()
+        context.stop.wait_for_the_step()
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._progress.close()
         self._tracker.close()
-        run = self._run
+        context = self._context
         if kind is None:
-            if run.ranks.is_main:
-                how = resume.how_to_go_on(run.folder)
-                run.stop.advice = f"after the last step, before all results were written; {how}"
-            run.stop.wait_no_longer()
+            if context.ranks.is_main:
+                how = resume.how_to_resume(context.folder)
+                context.stop.advice = f"after the last step, before all results were written; {how}"
+            context.stop.wait_no_longer()
 
-    def after_step(self, step: int, training_loss, learning_rate: float) -> None:
+    def after_step(self, step: int, training_loss: Any, learning_rate: float) -> None:
         """Log, evaluate, draw and save as far as each is due after optimizer step `step`, counted from 1.
 
         Args:
@@ -84,95 +151,72 @@ class Watch:
             learning_rate: of this step.
 
         Raises:
-            DivergenceError: too many steps in a row gave no finite numbers; on every rank, the rows saved.
+            DivergenceError: too many steps in a row were not finite; on every rank, the vectors saved.
             Stopped: a signal asked for the end; there is a checkpoint of this step.
         """
-        args, run = self._args, self._run
-        slow = any(self._due(step))
-        saves = step % args.checkpointing_steps == 0 or step == args.max_train_steps or run.stop.agreed
+        context, intervals = self._context, self._intervals
+        slow = intervals.evaluates(step) or intervals.draws(step)
+        saves = intervals.checkpoints(step) or context.stop.agreed
         state = None
-        if run.ranks.is_main and (saves or slow):
+        if context.ranks.is_main and (saves or slow):
             self._count_skipped()
-            rows = self._best.rows if self._best else None
-            state = resume.capture(run, self._optimizer, step, float(training_loss), learning_rate, rows)
+            state = self._checkpointer.capture(step, float(training_loss), learning_rate, self._best)
         if saves:
-            self._save_checkpoint(state)
-        if run.stop.agreed:
-            run.ranks.wait()  # one process that leaves makes the launcher end the others, which may still be saving
-            raise run.stop.stopped()
+            self._checkpointer.save(state)
+        if context.stop.agreed:
+            context.ranks.wait()  # one process that leaves makes the launcher end the others, which may still be saving
+            raise context.stop.stopped()
         try:
-            with run.stop.at_once() if slow else nullcontext():
+            with context.stop.at_once() if slow else nullcontext():
                 self._look(step, training_loss, learning_rate)
         except Stopped:
             if not saves:
-                self._save_checkpoint(state)
-            raise run.stop.stopped() from None
+                self._checkpointer.save(state)
+            raise context.stop.stopped() from None
 
-    def _save_checkpoint(self, state: Checkpoint | None) -> None:
-        """Write it; it is there on the main process only."""
-        if state is None:
-            return
-        run = self._run
-        self._tracker.flush()  # first, so that no figure from before the checkpoint can be missing
-        is_saved = self._saves.attempt(checkpoints.save, run.folder, state, self._args.checkpoints_total_limit)
-        what = f"checkpoint-{state.step} is saved" if is_saved else "no checkpoint of it could be saved"
-        last = f"after step {state.step} of {self._args.max_train_steps}; {what}"
-        run.stop.advice = f"{last}, {resume.how_to_go_on(run.folder)}"
-
-    def _due(self, step: int) -> tuple[bool, bool]:
-        """Whether the loss on the fixed set, and sample pictures, are due after a step."""
-        args, is_last = self._args, step == self._args.max_train_steps
-        evaluates = bool(args.eval_steps) and (step % args.eval_steps == 0 or is_last)
-        return evaluates, bool(args.sample_prompts) and pictures_due(args, step)
-
-    def _look(self, step: int, training_loss, learning_rate: float) -> None:
+    def _look(self, step: int, training_loss: Any, learning_rate: float) -> None:
         """What is shown of a step; it can be done again and changes nothing that training depends on."""
-        args, ranks = self._args, self._run.ranks
-        evaluates, draws = self._due(step)
-        is_last = step == args.max_train_steps
+        ranks, intervals = self._context.ranks, self._intervals
+        evaluates, draws = intervals.evaluates(step), intervals.draws(step)
         if ranks.is_main:
-            if step % _LOG_EVERY == 0 or step == 1 or is_last:
+            if intervals.logs(step):
                 self._log(step, float(training_loss), learning_rate)
             if evaluates:
                 self._evaluate(step)
             self._progress.update(step, **self._latest)
-            if step % args.save_steps == 0:
-                self._save(step)
+            if intervals.saves(step):
+                self._saves.attempt(self._save_vectors, step)
         if draws:
             self._draw(step)
         if self._guard.gives_up():
             self._tell_skipped(step)
-            give_up(args, self._run, step, self._guard.in_a_row)
+            self._give_up(step, self._guard.in_a_row)
         if evaluates or draws:
-            ranks.meet(self._run.stop)
-
-    def _save(self, step: int) -> None:
-        run, facts = self._run, outputs.file_facts(self._args, self._run.model, step)
-        self._saves.attempt(outputs.save_embeddings, run.folder, run.concepts, run.rows(), facts, step=step)
+            ranks.meet(self._context.stop)
 
     def _log(self, step: int, training_loss: float, learning_rate: float) -> None:
         self._latest = {"loss": training_loss, "lr": learning_rate}
         self._tracker.scalar("train/loss", training_loss, step)
         self._tracker.scalar("train/learning_rate", learning_rate, step)
         self._tell_skipped(step)
-        self._movement.look(step, learning_rate, self._guard, is_last=step == self._args.max_train_steps)
+        self._movement.look(step, learning_rate, self._guard, is_last=self._intervals.is_last(step))
 
     def _tell_skipped(self, step: int) -> None:
-        """Say that steps were skipped, when there are more of them than were said before."""
+        """Say that steps were skipped, when there are more of them than were reported before."""
         skipped = self._count_skipped()
         if skipped:
             self._latest["skipped"] = skipped
         if skipped > self._told:
             self._progress.write(
                 f"warning: step {step}: {skipped - self._told} step(s) were skipped since this was last looked at, "
-                "because loss or gradient were no finite numbers"
+                "because loss or gradient were not finite"
             )
         self._told = skipped
 
     def _count_skipped(self) -> int:
-        """Look how many steps were skipped since the run was started; the figures count those before it too."""
+        """Count the steps that were skipped since the run was started; the figures count those before it too."""
         self._guard.look()
-        self._run.figures["skipped_steps"] = self._skipped_earlier + self._guard.skipped
+        self._record.figures["skipped_steps"] = self._skipped_earlier + self._guard.skipped
         return self._guard.skipped
 
     def _evaluate(self, step: int) -> None:
@@ -180,7 +224,7 @@ class Watch:
         if self._fixed_set is None:
             return
         value = self._fixed_set.loss()
-        losses = self._run.figures.setdefault("fixed_set_loss", {})
+        losses = self._record.figures.setdefault("fixed_set_loss", {})
         losses[str(step)] = value
         self._tracker.scalar("eval/fixed_set_loss", value, step)
         first = next(iter(losses.values()))
@@ -190,62 +234,98 @@ class Watch:
             self._judge(self._best.see_loss, step, value)
 
     def _draw(self, step: int) -> None:
-        """Draw and log the sample pictures, and let them be judged; step 0 is before any training.
+        """Draw and log the validation images, and let them be judged; step 0 is before any training.
 
-        All ranks draw, and the first one has the pictures.
+        All ranks draw, and the first one has the images.
         """
-        drawn = self._pictures.draw(step) if self._pictures else None
+        drawn = self._validation.draw(step) if self._validation else None
         if drawn is None:
             return
         if drawn.path is not None:
-            self._progress.write(f"step {step}: sample pictures in {drawn.path}")
+            self._progress.write(f"step {step}: validation images in {drawn.path}")
         if self._best is not None:
-            self._judge(self._best.see_pictures, step, drawn.prompts, drawn.pictures)
-            scores = self._run.figures["best"]["scores"]
-            if self._best.by == best_step.BY_PICTURES and str(step) in scores:
+            self._judge(self._best.see_images, step, drawn.prompts, drawn.images)
+            scores = self._record.figures["best"]["scores"]
+            if self._best.by == best_step.BY_IMAGES and str(step) in scores:
                 self._tracker.scalar("samples/image_similarity", scores[str(step)], step)
 
-    def _judge(self, see, *seen) -> None:
+    def _judge(self, see: Callable[..., str | None], *seen: Any) -> None:
         """Let the best step so far be found, which it keeps in a file."""
-        sentences: list[str | None] = []
-        self._saves.attempt(lambda: sentences.append(see(*seen)))
-        for sentence in filter(None, sentences):
-            self._progress.write(sentence)
+        lines: list[str | None] = []
+        self._saves.attempt(lambda: lines.append(see(*seen)))
+        for line in filter(None, lines):
+            self._progress.write(line)
 
 
-class FixedSet:
-    """The loss on samples that never change.
-
-    The training loss says mostly which timesteps were drawn; on fixed images, timesteps and noises what is left is
-    whether the rows learn.
+def make_callbacks(
+    config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard, painter: Painter
+) -> Callbacks:
+    """The callbacks that the settings ask for.
 
     Args:
-        run: the command's `Run`: model, cache, masks.
-        batches: the samples, `sampler.Batch`es of one bucket each.
-        chunk: samples per pass through the U-Net.
+        painter: draws the validation images.
     """
+    context, record, validation = run.context, run.record, config.validation
+    main, resumed = context.ranks.is_main, record.resumed
+    begun = resumed.step if resumed else None
+    tracker = open_tracker(validation.report_to if main else "none", context.folder / validation.logging_dir, begun)
+    progress = Progress(run.plan.steps, start=begun or 0, enabled=main)
+    saves = Saves(context.folder, progress.write)
+    checkpointer = Checkpointer(state, record, context, tracker, saves,
+                                keep=config.saving.checkpoints_total_limit, steps=run.plan.steps)  # fmt: skip
+    fixed_set = images = best = None
+    if main and validation.eval_steps:
+        batches = run.samples.evaluation_batches(validation.eval_samples)
+        fixed_set = FixedSet(run.model, run.data, batches, chunk=config.training.train_batch_size)
+    if config.validation_prompts:
+        images = ValidationImages(
+            validation, config.validation_prompts, context.folder,
+            painter=painter, tracker=tracker, saves=saves, resumed=resumed if main else None,
+        )  # fmt: skip
+    if main and validation.keep_best:
+        likeness = best_step.make_likeness(validation, config.validation_prompts, run.model, run.vectors, run.data)
+        best = BestStep(run.vectors, record, context, run.model, likeness, seed=config.training.seed)
+        context.say(f"the best step so far is kept as {BEST_NAME}, judged by the {best.by}")
+    return Callbacks(
+        context, record, Intervals(validation, config.saving, bool(config.validation_prompts), run.plan), guard,
+        tracker=tracker, progress=progress, saves=saves, checkpointer=checkpointer,
+        movement=MovementCheck(run.vectors, config.training.warmup_steps, progress.write),
+        save_vectors=_saver(run.vectors, context, run.model, config.training.seed),
+        give_up=lambda step, in_a_row: give_up(config, run, step, in_a_row),
+        fixed_set=fixed_set, validation=images, best=best,
+    )  # fmt: skip
 
-    def __init__(self, run, batches: list, chunk: int):
-        self._model, self._alphas = run.model, run.model.noise_scheduler.alphas_cumprod
-        self._parts = []  # (prompts, size, latents, noise, timesteps, mask) of at most `chunk` samples each
-        for batch in batches:
-            size = run.shapes[batch.bucket]
-            latents, mask = run.cache.sample(batch), run.mask(batch)
-            noise, timesteps = paddle.to_tensor(batch.noise), paddle.to_tensor(batch.timesteps)
-            for first in range(0, len(batch.prompts), chunk):
-                part = slice(first, first + chunk)
-                masked = None if mask is None else mask[part]
-                self._parts.append((batch.prompts[part], size, latents[part], noise[part], timesteps[part], masked))
 
-    @paddle.no_grad()
-    def loss(self) -> float:
-        """Mean squared error of the prediction over the whole set, of what the masks let through."""
-        total, count = 0.0, 0
-        for sentences, size, latents, noise, timesteps, mask in self._parts:
-            noisy_latents = loss.add_noise(latents, noise, self._alphas, timesteps)
-            prompts = self._model.encode_prompts(sentences, image_size=size)
-            prediction = self._model.unet(noisy_latents, timesteps, prompts.hidden_states, **prompts.added).sample
-            target = loss.training_target(self._model.prediction_type, latents, noise, self._alphas, timesteps)
-            total += float(loss.diffusion_loss(prediction, target, mask=mask)) * len(sentences)
-            count += len(sentences)
-        return total / count
+def _saver(vectors: ConceptVectors, context: RunContext, model: BaseModel, seed: int) -> Callable[[int], None]:
+    def save(step: int) -> None:
+        learned = as_learned(vectors.concepts, vectors.values(), file_facts(model, seed, step))
+        save_embeddings(context.folder, learned, step)
+
+    return save
+
+
+def give_up(config: TrainConfig, run: Run, step: int, skipped_in_a_row: int) -> NoReturn:
+    """End a run that diverged, on every rank: save the vectors, which are those of the last good step, and `run.json`.
+
+    Args:
+        step: the step after which it ends, counted from 1.
+        skipped_in_a_row: how many steps before it, itself included, were skipped.
+
+    Raises:
+        DivergenceError: always.
+        OutputError: the vectors could not be kept anywhere.
+    """
+    last_good, context, vectors = step - skipped_in_a_row, run.context, run.vectors
+    if context.ranks.is_main:
+        facts = file_facts(run.model, config.training.seed, last_good)
+        learned = as_learned(vectors.concepts, vectors.values(), facts)
+        context.folder, _ = save_somewhere(context.folder, learned)
+        record = (context.folder, config, run.plan, run.model, vectors.concepts, run.record)
+        Saves(context.folder).attempt(write_run_record, *record)
+    # All wait for the first: the launcher ends every process as soon as one of them has failed.
+    folder = context.ranks.broadcast(context.folder)
+    way = way_out(last_good, run.plan.peak_learning_rate, config.optimizer.max_grad_norm, config.base_model.variant)
+    raise DivergenceError(
+        f"steps {last_good + 1} to {step} gave no finite loss and gradient; the vectors of step {last_good} are in "
+        f"{folder / FINAL_NAME}; {way}"
+    )

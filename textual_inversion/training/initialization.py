@@ -1,20 +1,63 @@
-"""What the rows of a new word start from: a word, a phrase, random numbers, or an embedding that was learned before."""
+"""What the vectors of a concept start from: a word, a phrase, random numbers, or an embedding learned before.
 
-from collections.abc import Sequence
+add_concepts   gives a base model the concepts of a run: vectors beside its embedding tables, prompts that know them
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from textual_inversion.data import sampler
+from textual_inversion.data.dataset import ReadImages
 from textual_inversion.embeddings.file_names import safe_name
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
-from textual_inversion.models.prompt_encoder import Concept, PromptEncoder, check_placeholder
+from textual_inversion.models.attach import attach_concepts
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder, check_prompts
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
+from textual_inversion.training.diagnostics import unread_tokens
+from textual_inversion.training.state import ConceptVectors
 
-# Spread of the vectors of one concept around the initializer, as a share of the table's own deviation: enough to tell
-# them apart, too little to leave the word's neighbourhood.
+# Spread of the vectors of one concept around the initializer, as a share of the table's own std: enough to tell them
+# apart, too little to leave the word's neighbourhood.
 _VECTOR_SPREAD = 0.1
-# Tokens that the longest training sentence has besides the placeholder.
-_SENTENCE = 12
+# Tokens that the longest prompt template has besides the placeholder token.
+_LONGEST_TEMPLATE = 12
+
+
+def add_concepts(
+    concepts: Sequence[Concept],
+    model: BaseModel,
+    learned: Sequence[LearnedEmbedding],
+    seed: int,
+    read: ReadImages,
+    say: Callable[[str], None],
+) -> ConceptVectors:
+    """Give the base model the concepts of a run, and say what each starts from.
+
+    Args:
+        learned: embeddings to start from.
+        seed: of the run; it decides random initial values.
+        read: the training images, whose prompts must show the concepts.
+
+    Raises:
+        ConceptError: a concept cannot be learned with this base model, or from these prompts.
+        WrongWidth: a learned embedding was made for a base model of another width.
+    """
+    concepts = settle(concepts, model, learned)
+    initial = initial_vectors(model, concepts, sampler.initial_vectors_generator(seed), learned)
+    counts = {concept.placeholder_token: concept.num_vectors for concept in concepts}
+    vectors = ConceptVectors(concepts, attach_concepts(model, counts, initial), initial)
+    check_prompts(model.text_encoders[0].encode_ids, concepts, read.images, note=say)
+    for warning in unread_tokens(model.text_encoders, vectors.tokens, read.distinct_prompts):
+        say(warning)
+    for concept in concepts:
+        known = matching(concept, learned, alone=len(concepts) == 1)
+        start = describe(concept, known)
+        say(f"{concept.placeholder_token} as {concept.num_vectors} vector(s), starting from {start}")
+    return vectors
 
 
 def settle(concepts: Sequence[Concept], model, learned: Sequence[LearnedEmbedding] = ()) -> list[Concept]:
@@ -26,7 +69,7 @@ def settle(concepts: Sequence[Concept], model, learned: Sequence[LearnedEmbeddin
 
     Raises:
         ConceptError: a placeholder or an initializer cannot be used with this base model, no concept starts from a
-            learned embedding, or the vectors leave no room for a sentence.
+            learned embedding, or the vectors leave no room for a prompt.
     """
     tokenizer = model.text_encoders[0].tokenizer
     _check_learned(concepts, learned)
@@ -61,20 +104,20 @@ def matching(concept: Concept, learned: Sequence[LearnedEmbedding], *, alone: bo
 
 
 def _check_learned(concepts: Sequence[Concept], learned: Sequence[LearnedEmbedding]) -> None:
-    """Refuse learned embeddings of which none would be started from: the name was mistyped."""
+    """Refuse learned embeddings that no concept would start from: the name was mistyped."""
     if learned and not any(matching(concept, learned, alone=len(concepts) == 1) for concept in concepts):
         words = ", ".join(one.placeholder_token for one in learned)
         own = ", ".join(concept.placeholder_token for concept in concepts)
         raise ConceptError(
-            f"--initializer_embeds holds {words}, of which nothing starts for {own}; name --placeholder_token as in "
-            "the file, or give a file of one word for one word"
+            f"--initializer_embeds holds {words}, and {own} starts from none of them; name --placeholder_token as in "
+            "the file, or give a file of one concept for one concept"
         )
 
 
-def start_rows(
+def initial_vectors(
     model, concepts: Sequence[Concept], generator: np.random.Generator, learned: Sequence[LearnedEmbedding] = ()
 ) -> dict[str, np.ndarray]:
-    """What the rows of all settled concepts start from, for each text encoder of a base model.
+    """What the vectors of all settled concepts start from, for each text encoder of a base model.
 
     Returns:
         Text encoder name -> float32 [N, D], N over all concepts.
@@ -91,17 +134,17 @@ def start_rows(
         for concept in concepts:
             known = matching(concept, learned, alone=len(concepts) == 1)
             parts.append(
-                known.vectors[encoder.name] if known else initial_rows(concept, encoder.tokenizer, table, generator)
+                known.vectors[encoder.name] if known else vectors_of(concept, encoder.tokenizer, table, generator)
             )
         rows[encoder.name] = np.concatenate(parts).astype(np.float32)
     return rows
 
 
-def initial_rows(concept: Concept, tokenizer, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The rows one concept starts from.
+def vectors_of(concept: Concept, tokenizer, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The vectors one concept starts from.
 
-    Without an initializer: normal numbers with the table's mean and deviation in each dimension. With a vector for
-    each token of the initializer: the rows of those tokens. Else the mean of its tokens' rows for every vector. Rows
+    Without an initializer: normal numbers with the table's mean and std in each dimension. With a vector for
+    each token of the initializer: the rows of those tokens. Else the mean of its tokens' rows for every vector. Vectors
     that would be copies of an earlier one get a small random shift.
 
     Args:
@@ -165,20 +208,20 @@ def _check_tokens(concepts: Sequence[Concept]) -> None:
 
 
 def _check_room(concepts: Sequence[Concept], room: int) -> None:
-    """A sentence must fit beside the vectors of any one concept."""
+    """A prompt must fit beside the vectors of any one concept."""
     largest = max(concepts, key=lambda concept: concept.num_vectors)
-    if largest.num_vectors > room - _SENTENCE:
+    if largest.num_vectors > room - _LONGEST_TEMPLATE:
         raise ConceptError(
-            f"{largest.num_vectors} vectors for {largest.placeholder_token} leave no room for a sentence in the {room} "
-            f"tokens that this base model reads; --num_vectors can be at most {room - _SENTENCE}"
+            f"{largest.num_vectors} vectors for {largest.placeholder_token} leave no room for a prompt in the {room} "
+            f"tokens that this base model reads; --num_vectors can be at most {room - _LONGEST_TEMPLATE}"
         )
 
 
 def describe(concept: Concept, learned: LearnedEmbedding | None = None) -> str:
     """What a concept starts from, for a line to the user."""
     if learned is not None:
-        return f"the rows of {learned.placeholder_token} in {learned.source}"
+        return f"the vectors of {learned.placeholder_token} in {learned.source}"
     if concept.initializer_token is None:
-        return "random rows like the table's"
+        return "random numbers like the table's"
     how = ", a vector per token" if concept.one_vector_per_token else ""
     return f"{concept.initializer_token!r}{how}"

@@ -1,20 +1,23 @@
-"""`--initializer_token auto`: the word of the base model's vocabulary that is nearest to the training pictures.
+"""`--initializer_token auto`: the word of the base model's vocabulary that is nearest to the training images.
 
-Nearness is the cosine, in CLIP's space (arXiv 2103.00020), between a sentence with the word and the mean feature of
-the pictures. Words are whole tokens: what the new row starts from is one row of the table.
+Nearness is the cosine, in CLIP's space (arXiv 2103.00020), between a prompt with the word and the mean feature of the
+images. Words are whole tokens: the new vector starts from one row of the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from textual_inversion.evaluation.clip import ClipScorer, find_clip
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.settings.choices import AUTO
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import SettingsError
 
-AUTO = "auto"
-_SENTENCES = {"style": "a painting in the style of {}"}
-_SENTENCE = "a photo of a {}"
-# Vocabularies are in order of frequency. Behind so many words come names and fragments, whose rows were seldom trained.
+_PROMPTS = {"style": "a painting in the style of {}"}
+_PROMPT = "a photo of a {}"
+# Vocabularies are in order of frequency. After so many words come names and fragments, whose rows were seldom trained.
 _MOST = 8000
 _SHORTEST = 3  # letters
 _SHOWN = 5
@@ -41,61 +44,58 @@ def whole_words(tokenizer, most: int = _MOST) -> list[str]:
     return found
 
 
-def nearest(scorer, pictures: Sequence, words: Sequence[str], learnable_property: str) -> list[tuple[str, float]]:
+def nearest(scorer, images: Sequence, words: Sequence[str], learnable_property: str) -> list[tuple[str, float]]:
     """All words with their cosines, the nearest first.
 
     Args:
         scorer: a `clip.ClipScorer`.
-        pictures: RGB PIL images.
+        images: RGB PIL images.
         learnable_property: one of `choices.PROPERTIES`.
     """
-    sentence = _SENTENCES.get(learnable_property, _SENTENCE)
-    mean = scorer.image_features(pictures).mean(axis=0)  # (P,)
-    texts = scorer.text_features([sentence.replace("{}", word) for word in words], trimmed=True)  # (n, P)
+    prompt = _PROMPTS.get(learnable_property, _PROMPT)
+    mean = scorer.image_features(images).mean(axis=0)  # (P,)
+    texts = scorer.text_features([prompt.replace("{}", word) for word in words], trimmed=True)  # (n, P)
     cosines = texts @ (mean / np.linalg.norm(mean))
     return [(words[i], float(cosines[i])) for i in np.argsort(-cosines, kind="stable")]
 
 
-def settle_auto(args, model, pictures: Sequence[Sequence], say) -> None:
-    """Put a word in the place of every `auto` in `args.initializer_token` and `args.concepts`.
+def with_nearest_words(
+    concepts: Sequence[Concept],
+    images: Sequence[Sequence],
+    model: BaseModel,
+    clip_model: str | None,
+    say: Callable[[str], None],
+) -> list[Concept]:
+    """Concepts in which a word takes the place of every initializer `auto`.
 
     Args:
-        args: settled settings.
-        model: a `models.BaseModel`.
-        pictures: RGB PIL images, by concept.
+        images: RGB PIL images, by concept.
+        clip_model: folder or repository id of the CLIP model; None: the base model's own.
         say: told the nearest words.
 
     Raises:
         SettingsError: there is no CLIP model to look with, or the vocabulary holds no such words.
     """
-    if not asks_for_it(args):
-        return
-    scorer, words = _open_clip(args, model), whole_words(model.text_encoders[0].tokenizer)
+    if not any(concept.initializer_token == AUTO for concept in concepts):
+        return list(concepts)
+    scorer, words = _open_clip(clip_model, model), whole_words(model.text_encoders[0].tokenizer)
     if not words:
         raise SettingsError(f"--initializer_token {AUTO}: the vocabulary of {model.name} has no plain words; name one")
-    concepts = []
-    for concept, own in zip(args.concepts, pictures, strict=True):
+    settled = []
+    for concept, own in zip(concepts, images, strict=True):
         if concept.initializer_token == AUTO:
             ranked = nearest(scorer, own, words, concept.learnable_property)
             best = ", ".join(f"{word} {cosine:.3f}" for word, cosine in ranked[:_SHOWN])
-            say(f"{concept.placeholder_token}: nearest of {len(words)} words to its pictures: {best}")
+            say(f"{concept.placeholder_token}: nearest of {len(words)} words to its images: {best}")
             concept = replace(concept, initializer_token=ranked[0][0])
-        concepts.append(concept)
-    args.concepts = concepts
-    args.initializer_token = [concept.initializer_token for concept in concepts]
+        settled.append(concept)
+    return settled
 
 
-def asks_for_it(args) -> bool:
-    """Whether any concept's initializer is to be found."""
-    return AUTO in (args.initializer_token or ())
-
-
-def _open_clip(args, model):
-    from textual_inversion.evaluation.clip import ClipScorer, find_clip
-
-    if args.clip_model is None and not (model.folder / "clip" / "config.json").is_file():
+def _open_clip(clip_model: str | None, model: BaseModel) -> ClipScorer:
+    if clip_model is None and not (model.folder / "clip" / "config.json").is_file():
         raise SettingsError(
-            f"--initializer_token {AUTO} looks at the pictures with a CLIP model, and {model.name} comes without one; "
+            f"--initializer_token {AUTO} looks at the images with a CLIP model, and {model.name} comes without one; "
             "name one, such as --clip_model openai/clip-vit-large-patch14, or name the word yourself"
         )
-    return ClipScorer(find_clip(model.folder, args.clip_model))
+    return ClipScorer(find_clip(model.folder, clip_model))

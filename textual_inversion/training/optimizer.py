@@ -1,39 +1,40 @@
-"""The optimizer of the rows, with a learning rate scheduled over optimizer steps."""
+"""The optimizer of the embedding vectors, with a learning rate scheduled over optimizer steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from textual_inversion.settings.train import OptimizerSettings, TrainingSettings
 
 
-def make_optimizer(args, parameters: list):
-    """The optimizer and the schedule of its learning rate.
+def make_optimizer(settings: OptimizerSettings, schedule: Any, parameters: Sequence) -> Any:
+    """The optimizer.
 
-    AdamW (arXiv 1711.05101), Adam (arXiv 1412.6980), or SGD with momentum. Weight decay acts on the new rows, which are
-    all the parameters there are: it pulls them towards zero and touches nothing else. AdamW's shrinks them beside the
-    gradient's step, by learning rate x decay; Adam's and SGD's is decay x rows, added to the gradient.
+    AdamW (arXiv 1711.05101), Adam (arXiv 1412.6980), or SGD with momentum. Weight decay acts on the new vectors, which
+    are all the parameters there are: it pulls them towards zero and touches nothing else. AdamW's shrinks them beside
+    the gradient's step, by learning rate x decay; Adam's and SGD's is decay x vectors, added to the gradient.
 
     Args:
-        args: settled settings; `args.peak_learning_rate` is the schedule's highest value.
-        parameters: the rows.
-
-    Returns:
-        (optimizer, schedule); `schedule.step()` is called once per optimizer step.
+        schedule: from `make_schedule`.
+        parameters: the vectors.
     """
     import paddle
 
-    schedule = make_schedule(args)
     common = dict(
         learning_rate=schedule,
-        parameters=parameters,
-        weight_decay=args.adam_weight_decay,
-        grad_clip=paddle.nn.ClipGradByGlobalNorm(args.max_grad_norm) if args.max_grad_norm > 0 else None,
+        parameters=list(parameters),
+        weight_decay=settings.adam_weight_decay,
+        grad_clip=paddle.nn.ClipGradByGlobalNorm(settings.max_grad_norm) if settings.max_grad_norm > 0 else None,
     )
-    if args.optimizer == "sgd":
-        return paddle.optimizer.Momentum(momentum=args.sgd_momentum, **common), schedule
-    make = {"adamw": paddle.optimizer.AdamW, "adam": paddle.optimizer.Adam}[args.optimizer]
-    return make(beta1=args.adam_beta1, beta2=args.adam_beta2, epsilon=args.adam_epsilon, **common), schedule
+    if settings.optimizer == "sgd":
+        return paddle.optimizer.Momentum(momentum=settings.sgd_momentum, **common)
+    make = {"adamw": paddle.optimizer.AdamW, "adam": paddle.optimizer.Adam}[settings.optimizer]
+    return make(beta1=settings.adam_beta1, beta2=settings.adam_beta2, epsilon=settings.adam_epsilon, **common)
 
 
-def make_schedule(args):
-    """The learning rate over optimizer steps; at step s of S, with W of warm-up, it is the peak times
+def make_schedule(settings: TrainingSettings, steps: int, peak_learning_rate: float) -> Any:
+    """The learning rate over optimizer steps; `schedule.step()` is called once per optimizer step.
+
+    At step s of S, with W of warm-up, it is the peak times
 
     constant               1
     others, s < W          s / W
@@ -46,25 +47,25 @@ def make_schedule(args):
     from ppdiffusers.optimization import get_scheduler
 
     return get_scheduler(
-        args.lr_scheduler,
-        learning_rate=args.peak_learning_rate,
-        num_warmup_steps=args.lr_warmup_steps,
-        num_training_steps=args.max_train_steps,
-        num_cycles=args.lr_num_cycles,
-        power=args.lr_power,
+        settings.lr_scheduler,
+        learning_rate=peak_learning_rate,
+        num_warmup_steps=settings.lr_warmup_steps,
+        num_training_steps=steps,
+        num_cycles=settings.lr_num_cycles,
+        power=settings.lr_power,
     )
 
 
 def step_optimizer(optimizer, parameters: list, active: list) -> None:
     """One step, after which no gradient is left.
 
-    A parameter that is not active (the rows of a word that no sample of the step showed) stays exactly as it is: no
-    decay, no drift along old moments, and its moments and its count of steps stay too. Paddle's optimizers, and the
+    A parameter that is not active (a concept that no sample of the step showed) stays exactly as it is: no decay, no
+    drift along old moments, and its moments and its count of steps stay too. Paddle's optimizers, and the
     clipping by their common norm, pass over a parameter without a gradient; a gradient of zeros is a gradient to them.
 
     Args:
         optimizer: from `make_optimizer`.
-        parameters: all the rows.
+        parameters: all vectors.
         active: those of them that take part.
     """
     taking_part = {id(parameter) for parameter in active}

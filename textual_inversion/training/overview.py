@@ -1,159 +1,201 @@
-"""A concept before and after its training: pictures side by side, and the score of the demo.
+"""A concept before and after its training: images side by side, and the score of the demo.
 
-All of it is drawn after training: a prompt can read what the rows started from as well as what they are now
-(`PromptEncoder.as_started`). So nobody waits for pictures before the first step, and all of them go through the U-Net
-together, each different one once.
+All of it is drawn after training: a prompt can be read with the initial vectors as well as with the trained ones. So
+nobody waits for images before the first step, and all of them go through the U-Net together, each distinct one once.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from textual_inversion.data import images
+from textual_inversion.data.dataset import TrainingSet
 from textual_inversion.data.templates import plain_template
+from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import Protocol, ceiling, compare, report
 from textual_inversion.generation import image_grid
 from textual_inversion.generation.eval_prompts import showcase
 from textual_inversion.generation.generate import ImageRequest
-from textual_inversion.generation.prompt_file import SamplePrompt
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
-from textual_inversion.training.drawing import draw, request_of
+from textual_inversion.settings.concept import Concept
+from textual_inversion.settings.train import ValidationSettings
+from textual_inversion.settings.validation_prompt import ValidationPrompt
+from textual_inversion.training.validation import Painter, request_of
 
-# Pictures per score: enough to see a concept learned, few enough for a run of minutes; `score.py` makes more.
-_SCORED_PICTURES = 14
+# Images per score: enough to see a concept learned, few enough for a run of minutes; `score.py` makes more.
+_SCORED_IMAGES = 14
+
+# (folder of training images, side in pixels) -> fresh RGB images of the same concept; [] where there are none.
+FreshImages = Callable[[str, int], list]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What was drawn at the end of a run.
+class Drawings:
+    """What is drawn at the end of a run.
 
     Attributes:
         before, after: the overview's, one a prompt; [] where there is none.
-        scored: for each concept of the demo those of the initializer word and then those of the new one, in the order
-            of `scoring.Protocol.requests`; {} elsewhere.
+        scored: for each scored concept, by its placeholder token, the images of the initializer word and then those of
+            the concept, in the order of `scoring.Protocol.requests`; {} where nothing is scored.
     """
 
-    before: list
-    after: list
-    scored: dict[str, list]
+    before: list[Image.Image]
+    after: list[Image.Image]
+    scored: dict[str, list[Image.Image]]
 
 
-def is_wanted(args) -> bool:
-    """Whether pictures are drawn at the end of a run."""
-    return args.overview or args.demo
+@dataclass(frozen=True)
+class DrawingPlan:
+    """The images that a run draws at its end.
+
+    Attributes:
+        prompts: of the overview.
+        before, after: requests of the overview.
+        scored: placeholder token -> requests of its score.
+    """
+
+    prompts: list[ValidationPrompt]
+    before: list[ImageRequest]
+    after: list[ImageRequest]
+    scored: dict[str, list[ImageRequest]]
+
+    @property
+    def distinct(self) -> int:
+        """How many different images that are."""
+        in_scores = [request for requests in self.scored.values() for request in requests]
+        return len({*self.before, *self.after, *in_scores})
 
 
-def draw_all(args, run) -> Pictures | None:
+def plan_drawings(
+    settings: ValidationSettings,
+    prompts: Sequence[ValidationPrompt],
+    concepts: Sequence[Concept],
+    language: str,
+    encode_ids: PromptEncoder,
+    *,
+    scores: bool,
+) -> DrawingPlan:
+    """What is to be drawn: the overview's images, and those of the scores.
+
+    Args:
+        prompts: the validation prompts; where there are none, a few that show the concepts off.
+        language: of those few, one of `choices.LANGUAGES`.
+        encode_ids: knows the placeholder tokens.
+        scores: whether the concepts are scored, as in the demo.
+    """
+    prompts = list(prompts) or _showcase(concepts, language)
+    after = [request_of(prompt, seed, settings) for seed, prompt in _with_seeds(prompts)]
+    before = [with_initial_vectors(request, encode_ids) for request in after]
+    scored = {c.placeholder_token: _score_requests(settings, c) for c in concepts} if scores else {}
+    return DrawingPlan(prompts, before, after, scored)
+
+
+def with_initial_vectors(request: ImageRequest, encode_ids: PromptEncoder) -> ImageRequest:
+    """The same image with the initial vectors; the same request where neither of its prompts holds a concept."""
+    holds = encode_ids.holds_placeholder
+    return replace(request, initial_vectors=holds(request.prompt) or holds(request.negative_prompt))
+
+
+def _showcase(concepts: Sequence[Concept], language: str) -> list[ValidationPrompt]:
+    plain = {kind: plain_template(kind, language) for kind in PROPERTIES}
+    kinds = {concept.placeholder_token: concept.learnable_property for concept in concepts}
+    return [ValidationPrompt(text) for text in showcase(kinds, plain, language)]
+
+
+def _with_seeds(prompts: Sequence[ValidationPrompt]) -> list[tuple[int, ValidationPrompt]]:
+    """One image a prompt; those without a seed of their own get 0, 1, 2, … in the order of the prompts."""
+    return [(i if prompt.seed is None else prompt.seed, prompt) for i, prompt in enumerate(prompts)]
+
+
+def draw_all(plan: DrawingPlan, painter: Painter, size: tuple[int, int], resolution: int) -> Drawings | None:
     """Draw what overview and scores show; to be called on all ranks, and None on all but the first.
 
     Args:
-        args: settled settings.
-        run: the command's `Run`, trained.
+        size: (height, width) of the training images, in pixels: that of the overview's.
+        resolution: the side that the base model was made for: that of the scores' images.
 
     Raises:
         Stopped: a rank was told to end.
     """
-    after = [request_of(prompt, seed, args) for seed, prompt in _with_seeds(overview_prompts(args))]
-    before = [as_started(run.model, request) for request in after]
-    scored = {word: _score_requests(args, concept) for word, concept in _scored(args, run).items()}
-    in_scores = [request for requests in scored.values() for request in requests]
-    run.say(f"drawing {len({*before, *after, *in_scores})} pictures of before and after")
-    size, own_size = (args.height, args.width), (run.model.resolution, run.model.resolution)
-    # Scores are of the size that the model was made for, which is nearly always the training pictures', too.
-    lists = [[*before, *after, *in_scores]] if size == own_size else [[*before, *after], in_scores]
+    own_size = (resolution, resolution)
+    overview = [*plan.before, *plan.after]
+    in_scores = [request for requests in plan.scored.values() for request in requests]
+    lists = [[*overview, *in_scores]] if size == own_size else [overview, in_scores]
     drawn = [
-        draw(args, run, requests, size=wanted, shows_progress=True)
+        painter.draw(requests, size=wanted, shows_progress=True)
         for requests, wanted in zip(lists, (size, own_size), strict=False)
         if requests
     ]
-    if not run.ranks.is_main:
+    if any(part is None for part in drawn):
         return None
-    rest = iter([picture for pictures in drawn for picture in pictures])
-    before, after = ([next(rest) for _ in requests] for requests in (before, after))
-    return Pictures(before, after, {word: [next(rest) for _ in requests] for word, requests in scored.items()})
+    rest = iter([image for part in drawn for image in part])
+    before, after = ([next(rest) for _ in requests] for requests in (plan.before, plan.after))
+    return Drawings(before, after, {token: [next(rest) for _ in requests] for token, requests in plan.scored.items()})
 
 
-def overview_prompts(args) -> list[SamplePrompt]:
-    """What the overview shows: the sample prompts or, where there are none, a few that show the concepts off."""
-    if args.sample_prompts:
-        return list(args.sample_prompts)
-    plain = {kind: plain_template(kind, args.language) for kind in PROPERTIES}
-    words = {concept.placeholder_token: concept.learnable_property for concept in args.concepts}
-    return [SamplePrompt(text) for text in showcase(words, plain, args.language)]
-
-
-def _with_seeds(prompts: list[SamplePrompt]) -> list[tuple[int, SamplePrompt]]:
-    """One picture a prompt; those without a seed of their own get 0, 1, 2, … in the order of the prompts."""
-    return [(i if prompt.seed is None else prompt.seed, prompt) for i, prompt in enumerate(prompts)]
-
-
-def as_started(model, request: ImageRequest) -> ImageRequest:
-    """The same picture of what the rows started from, whatever they are by now."""
-    started = model.text_encoders[0].encode_ids.as_started
-    return replace(request, prompt=started(request.prompt), negative_prompt=started(request.negative_prompt))
-
-
-def save_overview(path: Path, args, pixels: list[np.ndarray], before: list, after: list) -> None:
+def save_overview(path: Path, plan: DrawingPlan, pixels: Sequence[np.ndarray], drawings: Drawings) -> None:
     """Write the overview: training images | before | after.
 
     Args:
         pixels: training images as the model saw them, float32 [3, H, W] in [-1, 1].
-        before, after: one picture for each of `overview_prompts`.
     """
     training = [images.from_array(array) for array in pixels]
-    captions = [prompt.caption for prompt in overview_prompts(args)]
-    image_grid.save_png(image_grid.overview(training, before, after, captions), path)
+    captions = [prompt.caption for prompt in plan.prompts]
+    image_grid.save_png(image_grid.overview(training, drawings.before, drawings.after, captions), path)
 
 
 # ---------------------------------------------------------------------------------------------- scores of the demo
 
 
-def score_all(args, run, scored: dict[str, list]) -> dict[str, dict]:
-    """Score the demo's words with its model's own CLIP (arXiv 2208.01618, section 5), on few pictures.
+def score_all(
+    drawings: Drawings,
+    settings: ValidationSettings,
+    concepts: Sequence[Concept],
+    model: BaseModel,
+    data: TrainingSet,
+    fresh_images: FreshImages,
+) -> dict[str, dict]:
+    """Score the concepts with the base model's own CLIP (arXiv 2208.01618, section 5), on few images.
 
-    The baseline is the initializer word: what the new word draws as long as nothing is learned.
+    The baseline is the initializer word: what the concept draws as long as nothing is learned.
 
     Args:
-        scored: from `draw_all`.
+        fresh_images: gives the ceiling's images.
 
     Returns:
-        Word -> baseline, concept and ceiling; see `scoring.report`.
+        Placeholder token -> baseline, concept and ceiling; see `scoring.report`.
     """
-    from demo.shipped import fresh_drawings
-    from textual_inversion.evaluation.clip import ClipScorer, find_clip
-
-    if not scored:
+    if not drawings.scored:
         return {}
-    scorer, found = ClipScorer(find_clip(run.model.folder)), {}
-    for place, (word, concept) in enumerate(_scored(args, run).items()):
-        own = [array for array, image in zip(run.pixels, run.images, strict=True) if image.concept == place]
+    scorer, found = ClipScorer(find_clip(model.folder)), {}
+    for index, concept in enumerate(concepts):
+        own, token = data.pixels_of(index), concept.placeholder_token
         training = scorer.image_features([images.from_array(array) for array in own])
-        best = ceiling(scorer, training, fresh_drawings(concept.image_folder, args.width))
-        baseline, learned = compare(scorer, scored[word], training, _protocol(args, concept))
-        found[word] = report(baseline, learned, best, word=word, initializer=_baseline_word(concept))
+        best = ceiling(scorer, training, fresh_images(concept.image_folder, own[0].shape[-1]))
+        baseline, learned = compare(scorer, drawings.scored[token], training, _protocol(settings, concept))
+        found[token] = report(baseline, learned, best, word=token, initializer=_baseline_word(concept))
     return found
 
 
-def _scored(args, run) -> dict:
-    """Word -> concept, where words are scored."""
-    return {concept.placeholder_token: concept for concept in run.concepts} if args.demo else {}
-
-
-def _score_requests(args, concept) -> list[ImageRequest]:
-    """The pictures of the baseline, then those of the word."""
+def _score_requests(settings: ValidationSettings, concept: Concept) -> list[ImageRequest]:
+    """The images of the baseline, then those of the concept."""
     words = (_baseline_word(concept), concept.placeholder_token)
-    return [request for word in words for request in _protocol(args, concept).requests(word)]
+    return [request for word in words for request in _protocol(settings, concept).requests(word)]
 
 
-def _baseline_word(concept) -> str:
+def _baseline_word(concept: Concept) -> str:
     return concept.initializer_token or GENERIC_WORDS[concept.learnable_property]
 
 
-def _protocol(args, concept) -> Protocol:
+def _protocol(settings: ValidationSettings, concept: Concept) -> Protocol:
     return Protocol(
         learnable_property=concept.learnable_property,
-        num_images=_SCORED_PICTURES,
-        guidance_scale=args.guidance_scale,
-        num_inference_steps=args.num_inference_steps,
+        num_images=_SCORED_IMAGES,
+        guidance_scale=settings.guidance_scale,
+        num_inference_steps=settings.num_inference_steps,
     )

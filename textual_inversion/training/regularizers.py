@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import paddle
 
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.settings.train import RegularizerSettings
 from textual_inversion.system.device import to_device
+from textual_inversion.training.state import ConceptVectors
 
 
 def norm_penalty(rows, target: float):
@@ -59,11 +62,11 @@ class Regularizer:
         self._initial = {name: e.rows.detach().clone() for name, e in embeddings.items()}
         self._wanted: dict[str, paddle.Tensor] = {}
 
-    def penalty(self, prompts: Sequence[str], vectors, hidden_states):
+    def penalty(self, prompts: Sequence[str], readings, hidden_states):
         """The penalty of one micro-batch: a scalar tensor, or 0.0 where nothing is weighted.
 
         Args:
-            prompts, vectors: what was encoded.
+            prompts, readings: what was encoded.
             hidden_states: float [B, L, D], what the text encoder made of it.
         """
         total = 0.0
@@ -73,7 +76,7 @@ class Regularizer:
             if self._initial_weight:
                 total = total + self._initial_weight * initial_penalty(embedding.rows, self._initial[name])
         if self._hidden_weight:
-            states = at_ends(hidden_states, self._model.text_encoders[0].encode_ids.ends(prompts, vectors))
+            states = at_ends(hidden_states, self._model.text_encoders[0].encode_ids.ends(prompts, readings))
             total = total + self._hidden_weight * hidden_penalty(states, self._wanted_states(prompts))
         return total
 
@@ -88,15 +91,15 @@ class Regularizer:
         return paddle.concat([self._wanted[prompt] for prompt in prompts])
 
 
-def make_regularizer(args, model, embeddings, concepts) -> Regularizer:
+def make_regularizer(settings: RegularizerSettings, model: BaseModel, vectors: ConceptVectors) -> Regularizer:
     """The regularizer that the settings ask for."""
     return Regularizer(
         model,
-        embeddings,
-        {c.placeholder_token: c.initializer_token for c in concepts if c.initializer_token is not None},
-        norm_weight=args.norm_reg_weight,
-        initial_weight=args.initial_reg_weight,
-        hidden_weight=args.hidden_reg_weight,
+        vectors.embeddings,
+        {c.placeholder_token: c.initializer_token for c in vectors.concepts if c.initializer_token is not None},
+        norm_weight=settings.norm_reg_weight,
+        initial_weight=settings.initial_reg_weight,
+        hidden_weight=settings.hidden_reg_weight,
     )
 
 

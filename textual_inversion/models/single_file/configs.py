@@ -1,6 +1,6 @@
-"""Configurations of the parts of a single-file checkpoint, read off the shapes of its weights.
+"""Configurations of the parts of a single-file checkpoint, derived from the shapes of its weights.
 
-What shapes do not show is what the original models have in common: 8 heads where the U-Net's attention is entered by a
+What shapes do not show is the same in all original models: 8 heads where the U-Net's attention begins with a
 convolution (Stable Diffusion 1), else 64 channels a head, as in all their text encoders; 32 groups in every group norm.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 Shape = Callable[[str], tuple[int, ...]]
 
 _CHANNELS_PER_HEAD = 64
-_SINUS_WIDTH = 256  # of each of the six numbers that Stable Diffusion XL is told
+_SINUSOID_WIDTH = 256  # of each of the six sizes and crops that Stable Diffusion XL is conditioned on
 SCHEDULER = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -23,18 +23,18 @@ SCHEDULER = {
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """One more than the largest number that the pattern's group finds."""
+    """How many layers there are: one more than the largest number that the pattern's group matches; 0 for no match."""
     return max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1) + 1
 
 
 def unet_layers(names: Iterable[str]) -> int:
-    """Resnets in a down block: a downsampler follows the first of them."""
+    """Resnets in a down block; the first downsampler comes right after them."""
     numbers = [int(match[1]) for name in names if (match := re.match(r"input_blocks\.(\d+)\.0\.op\.weight", name))]
     return min(numbers, default=3) - 1
 
 
 def unet_config(names: list[str], shape: Shape, sample_size: int) -> dict[str, Any]:
-    """Of a UNet2DConditionModel; names and shapes as the original code has them."""
+    """The configuration of a UNet2DConditionModel; names and shapes are those of the original code."""
     layers = unet_layers(names)
     first = range(1, count(names, r"input_blocks\.(\d+)\."), layers + 1)
     channels = [shape(f"input_blocks.{i}.0.in_layers.2.weight")[0] for i in first]
@@ -58,14 +58,14 @@ def unet_config(names: list[str], shape: Shape, sample_size: int) -> dict[str, A
     if "label_emb.0.0.weight" in names:
         config |= {
             "addition_embed_type": "text_time",
-            "addition_time_embed_dim": _SINUS_WIDTH,
+            "addition_time_embed_dim": _SINUSOID_WIDTH,
             "projection_class_embeddings_input_dim": shape("label_emb.0.0.weight")[1],
         }
     return config
 
 
 def vae_config(names: list[str], shape: Shape, sample_size: int, scaling_factor: float) -> dict[str, Any]:
-    """Of an AutoencoderKL."""
+    """The configuration of an AutoencoderKL; names and shapes are those of the original code."""
     blocks = count(names, r"encoder\.down\.(\d+)\.")
     return {
         "block_out_channels": [shape(f"encoder.down.{i}.block.0.conv1.weight")[0] for i in range(blocks)],
@@ -81,12 +81,12 @@ def vae_config(names: list[str], shape: Shape, sample_size: int, scaling_factor:
 
 
 def clip_config(names: list[str], shape: Shape, activation: str) -> dict[str, Any]:
-    """Of a CLIPTextModel; names and shapes as diffusers has them."""
-    rows, width = shape("text_model.embeddings.token_embedding.weight")
+    """The configuration of a CLIPTextModel; names and shapes are those of diffusers."""
+    vocabulary, width = shape("text_model.embeddings.token_embedding.weight")
     projected = shape("text_projection.weight")[0] if "text_projection.weight" in names else width
     return {
         "model_type": "clip_text_model",
-        "vocab_size": rows,
+        "vocab_size": vocabulary,
         "hidden_size": width,
         "intermediate_size": shape("text_model.encoder.layers.0.mlp.fc1.weight")[0],
         "num_attention_heads": width // _CHANNELS_PER_HEAD,

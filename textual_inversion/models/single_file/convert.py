@@ -1,7 +1,7 @@
-"""A single-file checkpoint, as AUTOMATIC1111 keeps them, unpacked into a folder in the diffusers layout.
+"""Unpack a single-file checkpoint, as AUTOMATIC1111 keeps them, into a folder in the diffusers layout.
 
-The folder lies in a cache and is made once per file; the file itself is only read. Nothing is fetched: configurations
-come from the shapes of the weights. A tokenizer is not in such a file and must come from elsewhere.
+The folder lies in a cache and is made once per file; the file itself is only read. Nothing is downloaded: the shapes of
+the weights give the configurations. Such a file holds no tokenizer, which must come from elsewhere.
 """
 
 import hashlib
@@ -16,47 +16,42 @@ from typing import Any
 
 import numpy as np
 
+from textual_inversion.formats.safetensors_file import write_tensors
 from textual_inversion.models.single_file import configs
 from textual_inversion.models.single_file.names import open_clip_name, unet_name, vae_name
-from textual_inversion.models.weight_files import SafetensorsFile, write_safetensors
+from textual_inversion.models.weight_files import WeightFile
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import BaseModelError, OutputError
 
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 _CLIP, _OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 _XL_CLIP, _XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
-# What such files hold beside the model: tables of the noise schedule, averaged copies, marks of training programs.
-_BESIDE = re.compile(r"[a-z_0-9]+|model_ema\..*|denoiser\.sigmas|.*\.(position_ids|logit_scale)")
+# What such files hold besides the model: tables of the noise schedule, averaged copies, marks of training programs.
+_BESIDES = re.compile(r"[a-z_0-9]+|model_ema\..*|denoiser\.sigmas|.*\.(position_ids|logit_scale)")
 _TOKENIZER_CONFIG = {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tensor:
-    """A weight of the file as the folder will hold it; read when it is written.
+    """A weight as the folder will hold it, read from the file when it is written.
 
     Attributes:
-        shape: as it will be.
-        read: gives it.
+        shape: as the folder will hold it.
+        read: gives the values, in this shape or one of as many values.
     """
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
 
-    def astype(self, _: str) -> "Tensor":
-        """`write_safetensors` asks for float32 so."""
-        return self
-
-    def numpy(self) -> np.ndarray:
-        """Its values."""
-        return np.asarray(self.read(), np.float32).reshape(self.shape)
-
 
 @dataclass
 class Parts:
-    """What a folder will hold: part -> its weights by diffusers' names, and its configuration.
+    """The parts of the model that a folder will hold.
 
     Attributes:
-        index: model_index.json.
+        weights: part -> its weights by diffusers' names.
+        configs: part -> its configuration.
+        index: content of model_index.json.
     """
 
     weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -65,24 +60,26 @@ class Parts:
 
 
 def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
-    """The folder of a single-file checkpoint; made unless it is there.
+    """The folder of a single-file checkpoint, made where it does not exist yet.
 
     Args:
-        cache_dir: where it is kept, else `~/.cache/textual_inversion`.
+        cache_dir: where the folder is kept; None for `~/.cache/textual_inversion`.
 
     Raises:
-        BaseModelError: it is damaged, no whole Stable Diffusion, of a kind that cannot be trained, or does not say what
-            it predicts.
+        BaseModelError: the file is damaged, is no whole Stable Diffusion, cannot be trained, or does not tell what its
+            U-Net predicts.
+        OutputError: the folder cannot be written.
     """
     stat = path.stat()
     home = Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "textual_inversion")
-    beside = path.with_suffix(".yaml")
-    said = beside.read_bytes() if beside.is_file() else b""
-    key = hashlib.sha256(repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, said)).encode()).hexdigest()[:16]
+    yaml_file = path.with_suffix(".yaml")
+    configuration = yaml_file.read_bytes() if yaml_file.is_file() else b""
+    identity = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, configuration))
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = home / f"{path.stem}-{key}"
     if (folder / "model_index.json").is_file():
         return folder
-    parts = read_parts(path, said.decode("utf-8", "replace"))
+    parts = read_parts(path, configuration.decode("utf-8", "replace"))
     try:
         _put(parts, folder)
     except OSError as error:
@@ -106,17 +103,26 @@ def _put(parts: Parts, folder: Path) -> None:
 
 
 def read_parts(path: Path, configuration: str = "") -> Parts:
-    """Sort the weights of a file into parts, under diffusers' names; see `unpack` for what is raised."""
-    file = SafetensorsFile(path)
+    """Sort the weights of a file into parts, under diffusers' names.
+
+    Args:
+        configuration: content of the .yaml file beside it, "" where there is none.
+
+    Raises:
+        BaseModelError: see `unpack`.
+    """
+    file = WeightFile(path)
     names = list(file)
     if not any(name.startswith(_UNET) for name in names):
         raise BaseModelError(
-            f"{path} holds no whole Stable Diffusion model (none of its names begins with {_UNET}); LoRA, VAE and "
-            "embedding files are no base models"
+            f"{path} holds no whole Stable Diffusion model (none of its tensors is named {_UNET}…); LoRA, VAE and "
+            "embedding files are no base models, choose another file"
         )
     is_xl, is_second = (any(name.startswith(prefix) for name in names) for prefix in (_XL_OPEN_CLIP, _OPEN_CLIP))
     if not is_xl and not is_second and not any(name.startswith(_CLIP) for name in names):
-        raise BaseModelError(f"{path} holds no text encoder of Stable Diffusion 1.x, 2.x or XL base; take another file")
+        raise BaseModelError(
+            f"{path} holds no text encoder of Stable Diffusion 1.x, 2.x or XL base; choose another file"
+        )
     prediction = _prediction(path, file, configuration, wanted=is_second)
     parts, taken = Parts(), set()
     size = 128 if is_xl else 96 if is_second and prediction == "v_prediction" else 64
@@ -128,30 +134,30 @@ def read_parts(path: Path, configuration: str = "") -> Parts:
         _take_open_clip(parts, file, taken, _OPEN_CLIP, "text_encoder", whole=False)
     else:
         _take_clip(parts, file, taken, _CLIP, "text_encoder")
-    strange = [name for name in names if name not in taken and not _BESIDE.fullmatch(name)]
+    strange = [name for name in names if name not in taken and not _BESIDES.fullmatch(name)]
     if strange:
         raise BaseModelError(
             f"{path} holds the tensor {strange[0]} (and {len(strange) - 1} more), which no model of its kind has; it "
-            "cannot be trained"
+            "cannot be trained, choose another file"
         )
     _add_configs(parts, is_xl, is_second, prediction)
     return parts
 
 
-def _prediction(path: Path, file: SafetensorsFile, configuration: str, *, wanted: bool) -> str:
-    """What the U-Net predicts, as the file or the .yaml beside it says; epsilon where only that is usual."""
-    said = file.metadata.get("modelspec.prediction_type", "")
-    if "v_pred" in file or said.startswith("v") or re.search(r"parameterization:\s*[\"']?v\b", configuration):
+def _prediction(path: Path, file: WeightFile, configuration: str, *, wanted: bool) -> str:
+    """What the U-Net predicts: as the file or the .yaml beside it tells, else epsilon unless that is uncertain."""
+    declared = file.metadata.get("modelspec.prediction_type", "")
+    if "v_pred" in file or declared.startswith("v") or re.search(r"parameterization:\s*[\"']?v\b", configuration):
         return "v_prediction"
-    if wanted and not said and not configuration:
+    if wanted and not declared and not configuration:
         raise BaseModelError(
-            f"{path} is a Stable Diffusion 2 and does not say whether it predicts noise or v; put the .yaml file that "
+            f"{path} is a Stable Diffusion 2 and does not tell whether it predicts noise or v; put the .yaml file that "
             f"came with it beside it, as {path.with_suffix('.yaml').name}"
         )
     return "epsilon"
 
 
-def _take_unet_and_vae(parts: Parts, file: SafetensorsFile, taken: set[str], size: int, scaling: float) -> None:
+def _take_unet_and_vae(parts: Parts, file: WeightFile, taken: set[str], size: int, scaling: float) -> None:
     for part, prefix in (("unet", _UNET), ("vae", _VAE)):
         names = [name.removeprefix(prefix) for name in file if name.startswith(prefix)]
         try:
@@ -164,7 +170,7 @@ def _take_unet_and_vae(parts: Parts, file: SafetensorsFile, taken: set[str], siz
                 blocks = len(parts.configs[part]["block_out_channels"])
                 renamed = {name: vae_name(name, blocks) for name in names}
         except KeyError as error:
-            raise BaseModelError(f"{file.path} lacks the tensor {error.args[0]}; fetch it again") from error
+            raise BaseModelError(f"{file.path} lacks the tensor {error.args[0]}; download it again") from error
         parts.weights[part] = {}
         for name, new in renamed.items():
             if new is not None:
@@ -172,13 +178,13 @@ def _take_unet_and_vae(parts: Parts, file: SafetensorsFile, taken: set[str], siz
                 parts.weights[part][new] = _tensor(file, prefix + name, flat=part == "vae" and ".attentions." in new)
 
 
-def _tensor(file: SafetensorsFile, name: str, *, flat: bool = False) -> Tensor:
-    """A weight as it is; `flat` makes a linear layer of a 1x1 convolution."""
+def _tensor(file: WeightFile, name: str, *, flat: bool = False) -> Tensor:
+    """A weight as the file holds it; `flat` makes a linear layer of a 1x1 convolution."""
     shape = file.shape(name)
     return Tensor(shape[:2] if flat else shape, lambda: file[name])
 
 
-def _take_clip(parts: Parts, file: SafetensorsFile, taken: set[str], prefix: str, part: str) -> None:
+def _take_clip(parts: Parts, file: WeightFile, taken: set[str], prefix: str, part: str) -> None:
     found = {name.removeprefix(prefix): name for name in file if name.startswith(prefix)}
     weights = {}
     for name, stored in found.items():
@@ -188,9 +194,7 @@ def _take_clip(parts: Parts, file: SafetensorsFile, taken: set[str], prefix: str
     _add_encoder(parts, file, part, weights, "quick_gelu")
 
 
-def _take_open_clip(
-    parts: Parts, file: SafetensorsFile, taken: set[str], prefix: str, part: str, *, whole: bool
-) -> None:
+def _take_open_clip(parts: Parts, file: WeightFile, taken: set[str], prefix: str, part: str, *, whole: bool) -> None:
     """An OpenCLIP encoder; Stable Diffusion 2 reads it before its last layer and never projects (`whole` False)."""
     names = [name for name in file if name.startswith(prefix)]
     last = configs.count(names, re.escape(prefix) + r"transformer\.resblocks\.(\d+)\.") - 1
@@ -211,22 +215,22 @@ def _take_open_clip(
     _add_encoder(parts, file, part, weights, "gelu")
 
 
-def _thirds(file: SafetensorsFile, name: str, new: str) -> dict[str, Tensor]:
+def _thirds(file: WeightFile, name: str, new: str) -> dict[str, Tensor]:
     """Query, key and value, which OpenCLIP keeps in one weight [3 D, …]."""
-    rows, *rest = file.shape(name)
-    third, found = rows // 3, {}
+    triple, *rest = file.shape(name)
+    third, tensors = triple // 3, {}
     for number, letter in enumerate("qkv"):
-        cut = slice(number * third, (number + 1) * third)
-        found[new.replace(".qkv.", f".{letter}_proj.")] = Tensor((third, *rest), lambda cut=cut: file[name][cut])
-    return found
+        part = slice(number * third, (number + 1) * third)
+        tensors[new.replace(".qkv.", f".{letter}_proj.")] = Tensor((third, *rest), lambda part=part: file[name][part])
+    return tensors
 
 
-def _add_encoder(parts: Parts, file: SafetensorsFile, part: str, weights: Mapping[str, Tensor], activation: str):
+def _add_encoder(parts: Parts, file: WeightFile, part: str, weights: Mapping[str, Tensor], activation: str) -> None:
     parts.weights[part] = dict(weights)
     try:
         parts.configs[part] = configs.clip_config(list(weights), lambda name: weights[name].shape, activation)
     except KeyError as error:
-        raise BaseModelError(f"{file.path} lacks the text encoder's {error.args[0]}; fetch it again") from error
+        raise BaseModelError(f"{file.path} lacks the text encoder's {error.args[0]}; download it again") from error
 
 
 def _add_configs(parts: Parts, is_xl: bool, is_second: bool, prediction: str) -> None:
@@ -257,5 +261,7 @@ def _write(parts: Parts, folder: Path) -> None:
         atomic.write_json(folder / part / names.get(part, "config.json"), config)
     for part, weights in parts.weights.items():
         name = "model" if part.startswith("text") else "diffusion_pytorch_model"
-        write_safetensors(folder / part / f"{name}.safetensors", weights, {"format": "pt"})
+        with open(folder / part / f"{name}.safetensors", "wb") as file:
+            shapes = {name: tensor.shape for name, tensor in weights.items()}
+            write_tensors(file, shapes, lambda name, weights=weights: weights[name].read(), {"format": "pt"})
     atomic.write_json(folder / "model_index.json", parts.index)

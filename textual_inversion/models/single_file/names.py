@@ -1,7 +1,7 @@
-"""Names of weights in single-file checkpoints (the layout of the original Stable Diffusion code) -> diffusers' names.
+"""Translate names of weights in single-file checkpoints, the original Stable Diffusion code's, to diffusers' names.
 
-Each function takes a name without the part's prefix and gives diffusers' name, or None where it knows none; whether the
-names and shapes are all there is proved when the part is loaded.
+Each function takes a name without the part's prefix and gives diffusers' name, or None for an unknown one. Loading the
+part proves that names and shapes are complete.
 """
 
 import re
@@ -34,7 +34,7 @@ _OPEN_CLIP_LAYER = {
 
 
 def unet_name(name: str, layers: int) -> str | None:
-    """A U-Net's weight; `layers` are the resnets of a down block."""
+    """Name of a weight of the U-Net; `layers` counts the resnets of a down block."""
     path, _, ending = name.rpartition(".")
     if path in _UNET_ENDS:
         return f"{_UNET_ENDS[path]}.{ending}"
@@ -45,24 +45,24 @@ def unet_name(name: str, layers: int) -> str | None:
     if side == "middle_block":
         return _unet_part(f"mid_block.{'attentions.0' if number == 1 else f'resnets.{number // 2}'}", rest)
     block, layer = divmod(number - 1 if side == "input_blocks" else number, layers + 1)
-    place = f"{'down' if side == 'input_blocks' else 'up'}_blocks.{block}"
+    parent = f"{'down' if side == 'input_blocks' else 'up'}_blocks.{block}"
     position, _, rest = rest.partition(".")
     if rest.startswith("op."):
-        return f"{place}.downsamplers.0.conv.{ending}"
+        return f"{parent}.downsamplers.0.conv.{ending}"
     if rest.startswith("conv."):
-        return f"{place}.upsamplers.0.conv.{ending}"
-    return _unet_part(f"{place}.{'resnets' if position == '0' else 'attentions'}.{layer}", rest)
+        return f"{parent}.upsamplers.0.conv.{ending}"
+    return _unet_part(f"{parent}.{'resnets' if position == '0' else 'attentions'}.{layer}", rest)
 
 
-def _unet_part(place: str, rest: str) -> str | None:
+def _unet_part(parent: str, rest: str) -> str | None:
     path, _, ending = rest.rpartition(".")
-    if "attentions" in place:
-        return f"{place}.{rest}"  # what is inside has kept its names
-    return f"{place}.{_RESNET[path]}.{ending}" if path in _RESNET else None
+    if "attentions" in parent:
+        return f"{parent}.{rest}"  # the names inside are the same
+    return f"{parent}.{_RESNET[path]}.{ending}" if path in _RESNET else None
 
 
 def vae_name(name: str, blocks: int) -> str | None:
-    """A VAE's weight; `blocks` are those of the decoder, which the original counts from the other end."""
+    """Name of a weight of the VAE; `blocks` counts the decoder's, which the original numbers from the other end."""
     if name.startswith(("quant_conv.", "post_quant_conv.")):
         return name
     side, _, rest = name.partition(".")
@@ -85,7 +85,7 @@ def vae_name(name: str, blocks: int) -> str | None:
 
 
 def open_clip_name(name: str) -> str | None:
-    """A weight of an OpenCLIP text encoder; the joint weight of query, key and value is called `….qkv.weight`."""
+    """Name of a weight of an OpenCLIP text encoder; `….qkv.weight` is the joint weight of query, key and value."""
     ends = {
         "positional_embedding": "text_model.embeddings.position_embedding.weight",
         "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
@@ -98,7 +98,7 @@ def open_clip_name(name: str) -> str | None:
     match = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)", name)
     if not match:
         return None
-    place = f"text_model.encoder.layers.{match[1]}"
+    parent = f"text_model.encoder.layers.{match[1]}"
     if match[2] == "attn.in_proj":
-        return f"{place}.self_attn.qkv.{match[3]}"
-    return f"{place}.{_OPEN_CLIP_LAYER[match[2]]}.{match[3]}" if match[2] in _OPEN_CLIP_LAYER else None
+        return f"{parent}.self_attn.qkv.{match[3]}"
+    return f"{parent}.{_OPEN_CLIP_LAYER[match[2]]}.{match[3]}" if match[2] in _OPEN_CLIP_LAYER else None

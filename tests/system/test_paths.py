@@ -1,0 +1,47 @@
+"""Where this project's files are, and how a record names a path."""
+
+import pytest
+
+from helpers.paths import ROOT
+from textual_inversion.system import paths
+from textual_inversion.system.paths import from_root, has_demo, is_demo, is_possible_path, is_single_file, portable
+
+
+def test_a_checkout_has_the_demo_and_an_installed_package_does_not(tmp_path, monkeypatch):
+    assert has_demo() and is_demo(from_root("demo/model"))
+
+    monkeypatch.setattr(paths, "DEMO_MODEL", tmp_path / "demo" / "model")
+    assert not has_demo() and not is_demo(str(tmp_path / "demo" / "model"))
+
+
+def test_the_demo_is_recognised_by_any_path_to_it_and_not_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "demo")
+    (tmp_path / "link").symlink_to(ROOT / "demo" / "model")
+    assert is_demo("model") and is_demo("../demo/model") and is_demo(str(tmp_path / "link"))
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "model").mkdir(parents=True)
+    assert not is_demo("demo/model") and not is_demo("some/model")
+
+
+def test_a_record_names_paths_inside_the_project_from_its_top_and_others_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT / "demo")
+    assert portable("model") == "demo/model" == portable(str(ROOT / "demo" / "model"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert portable("mine") == str((tmp_path / "mine").resolve())
+    assert portable("owner/name") == "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_possible"),
+    [("a/b", True), ("a\0b", False), ("x" * 255, True), ("x" * 256, False), ("é" * 128, False), ("ab/" * 2000, False)],
+)
+def test_what_a_file_system_could_hold(text, is_possible):
+    assert is_possible_path(text) is is_possible
+
+
+def test_a_single_file_is_a_file_and_named_so(tmp_path):
+    (tmp_path / "a.safetensors").touch(), (tmp_path / "b.ckpt").touch(), (tmp_path / "c.safetensors").mkdir()
+    found = [is_single_file(tmp_path / name) for name in ("a.safetensors", "b.ckpt", "c.safetensors", "d.safetensors")]
+    assert found == [True, False, False, False]

@@ -1,0 +1,64 @@
+"""The command lines of `infer.py` and `score.py`, and how flags that were left out are settled."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
+from textual_inversion.settings import shared
+from textual_inversion.settings.flag import changed, filled, values_of
+from textual_inversion.settings.generation import InferConfig, ScoreConfig
+
+Config = TypeVar("Config", InferConfig, ScoreConfig)
+
+# What images are generated with where neither the command line nor the demo's defaults say.
+_DEFAULTS = {"guidance_scale": shared.GUIDANCE_SCALE, "num_inference_steps": shared.NUM_INFERENCE_STEPS}
+
+
+def infer_parser() -> OneLineParser:
+    """The parser of `infer.py`."""
+    description = "Make images of learned concepts. Without arguments: the concept that comes with the demo."
+    return parser_of(InferConfig, prog="infer.py", description=description)
+
+
+def score_parser() -> OneLineParser:
+    """The parser of `score.py`."""
+    description = "Measure how well a concept was learned. Without arguments: the concept that comes with the demo."
+    return parser_of(ScoreConfig, prog="score.py", description=description)
+
+
+def parse_infer(argv: list[str] | None = None) -> InferConfig:
+    """The settings of `infer.py`; raises SettingsError."""
+    return filled(InferConfig, vars(infer_parser().parse_args(argv)))
+
+
+def parse_score(argv: list[str] | None = None) -> ScoreConfig:
+    """The settings of `score.py`; raises SettingsError."""
+    return filled(ScoreConfig, vars(score_parser().parse_args(argv)))
+
+
+def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -> Config:
+    """Where the base model is not named, take it from where the run beside an embedding took it.
+
+    Args:
+        records: contents of the run.json files beside the embeddings.
+    """
+    if config.base_model.pretrained_model_name_or_path is not None:
+        return config
+    recorded = next((one["settings"] for one in records if isinstance(one.get("settings"), dict)), {})
+    names = ("tokenizer_name", "revision", "variant", "cache_dir")
+    return changed(config, **{n: recorded.get(n) for n in names if getattr(config.base_model, n) is None})
+
+
+def with_defaults(config: Config, *, is_demo: bool, **defaults: Any) -> Config:
+    """Fill in the sampling settings that are None: from the demo's defaults where its model is used.
+
+    Args:
+        defaults: further settings with their value outside the demo.
+    """
+    chosen, values = _DEFAULTS | defaults, values_of(config)
+    if is_demo:
+        chosen |= {name: value for name, value in demo_defaults().items() if name in chosen}
+    missing = {name: value for name, value in chosen.items() if values[name] is None}
+    if isinstance(config, InferConfig):  # guidance and steps may take several values each
+        missing |= {name: (missing[name],) for name in _DEFAULTS if name in missing}
+    return changed(config, **missing)

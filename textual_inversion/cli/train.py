@@ -1,0 +1,127 @@
+"""The command line of `train_textual_inversion.py`: from words to a `TrainConfig` in which everything is settled.
+
+A flag on the command line wins over one in a configuration file, and both win over the demo's defaults.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from textual_inversion.cli import config_file
+from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
+from textual_inversion.cli.train_checks import check_effects, check_together
+from textual_inversion.generation.prompt_file import validation_prompts
+from textual_inversion.settings.choices import GENERIC_WORDS
+from textual_inversion.settings.concept import Concept
+from textual_inversion.settings.flag import all_flags, changed, filled, values_of
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import is_demo
+
+PROGRAM = "train_textual_inversion.py"
+
+
+def build_parser() -> OneLineParser:
+    """The parser, with the defaults for real models."""
+    description = "Teach a frozen Stable Diffusion model a concept from images. Without arguments: the demo."
+    return parser_of(TrainConfig, prog=PROGRAM, description=description)
+
+
+def parse(argv: list[str] | None = None) -> TrainConfig:
+    """Parse and settle a command line; `argv` without the program's name.
+
+    Raises:
+        SettingsError: a flag is unknown, out of bounds, or does not go with another.
+    """
+    parser = build_parser()
+    values = vars(parser.parse_args(argv))
+    return settled(values, parser.explicit(argv))
+
+
+def settled(values: dict[str, Any], given: set[str]) -> TrainConfig:
+    """The configuration that flags stand for, with whatever follows from them filled in.
+
+    Args:
+        values: name -> value; flags that are not named keep their defaults.
+        given: which of them the user chose.
+
+    Raises:
+        SettingsError: they do not go together.
+    """
+    if values.get("config") and "output_dir" not in given:
+        values["output_dir"] = config_file.free_folder(values["config"]) or values["output_dir"]
+    prompts = tuple(validation_prompts(values.get("validation_prompt"), values.get("validation_prompts_file")))
+    config = filled(TrainConfig, values, given=frozenset(given), validation_prompts=prompts)
+    if is_demo(config.base_model.pretrained_model_name_or_path):
+        config = _with_demo_defaults(config)
+    config = _with_concepts(config)
+    check_effects(config)
+    config = _with_objective(config)
+    config = _with_low_memory(config)
+    config = changed(config, checkpointing_steps=config.saving.checkpointing_steps or config.saving.save_steps)
+    check_together(config)
+    return config
+
+
+def _with_demo_defaults(config: TrainConfig) -> TrainConfig:
+    flags = all_flags(TrainConfig)
+    defaults = {name: value for name, value in demo_defaults().items() if name in flags and name not in config.given}
+    if {"validation_epochs", "validation_prompt", "validation_prompts_file"} & config.given:
+        defaults.pop("validation_steps", None)
+    return replace(changed(config, **defaults), demo=True, demo_defaults=defaults)
+
+
+def _with_concepts(config: TrainConfig) -> TrainConfig:
+    """Give every concept a value of each flag that is said per concept."""
+    tokens = config.concept.placeholder_token
+    repeated = next((token for token in tokens if tokens.count(token) > 1), None)
+    if repeated is not None:
+        raise SettingsError(f"--placeholder_token names {repeated} twice; give every concept a token of its own")
+    if len(tokens) > 1 and "train_data_dir" not in config.given:
+        raise SettingsError(f"{len(tokens)} concepts need images of their own; give --train_data_dir a folder for each")
+    values = values_of(config)
+    per_concept = {
+        name: _one_each(name, values[name], len(tokens))
+        for name, flag in all_flags(TrainConfig).items()
+        if flag.per_concept and values[name] is not None
+    }
+    if values["initializer_token"] is None and config.demo and not values["initializer_embeds"]:
+        per_concept["initializer_token"] = [GENERIC_WORDS[kind] for kind in per_concept["learnable_property"]]
+    config = changed(config, **per_concept)
+    own = config.concept
+    counts = [None if count == "auto" else count for count in own.num_vectors]
+    initializers = own.initializer_token or [None] * len(tokens)
+    columns = zip(tokens, counts, initializers, own.learnable_property, own.train_data_dir, strict=True)
+    return replace(config, concepts=tuple(Concept(*column) for column in columns))
+
+
+def _one_each(name: str, values: tuple, count: int) -> tuple:
+    """The values of a flag that is said per concept: one given for all is repeated."""
+    if len(values) not in (1, count):
+        hint = " (put a phrase into quotes)" if name == "initializer_token" else ""
+        raise SettingsError(
+            f"--{name} has {len(values)} values and --placeholder_token {count}; give one for all, or one per "
+            f"concept in the same order{hint}"
+        )
+    return values * count if len(values) == 1 else values
+
+
+def _with_objective(config: TrainConfig) -> TrainConfig:
+    if config.images.center_crop:
+        config = changed(config, resize_mode="center_crop")
+    if config.optimizer.optimizer != "adamw" and "adam_weight_decay" not in config.given:
+        # As an L2 term in a small gradient, AdamW's usual decay would outweigh it.
+        config = changed(config, adam_weight_decay=0.0)
+    return config
+
+
+def _with_low_memory(config: TrainConfig) -> TrainConfig:
+    """Fill in what `--low_memory` chooses; whatever the user gave stays."""
+    if not config.machine.low_memory:
+        return config
+    values: dict[str, Any] = {"gradient_checkpointing": True}
+    training = config.training
+    if "train_batch_size" not in config.given:
+        values["train_batch_size"] = 1
+        if "gradient_accumulation_steps" not in config.given:  # the global batch stays
+            values["gradient_accumulation_steps"] = training.gradient_accumulation_steps * training.train_batch_size
+    return changed(config, **values)

@@ -1,0 +1,188 @@
+"""What the settings of `train_textual_inversion.py` must hold beyond each flag's own bounds, before anything slow."""
+
+import math
+import os
+import re
+from collections.abc import Container
+from importlib.util import find_spec
+from pathlib import Path
+
+from textual_inversion.settings.choices import AUTO, LATEST
+from textual_inversion.settings.train import (
+    ConceptSettings,
+    HubSettings,
+    ImageSettings,
+    MachineSettings,
+    ObjectiveSettings,
+    SavingSettings,
+    TrainConfig,
+    ValidationSettings,
+)
+from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import DEMO_MODEL
+
+
+def check_effects(config: TrainConfig) -> None:
+    """Refuse flags that contradict each other, or have no effect without another.
+
+    Raises:
+        SettingsError: which, and the way out.
+    """
+    _check_crop(config.images, config.given)
+    _check_masks(config.images, config.concept, config.given)
+    _check_objective(config.objective, config.given)
+    _check_clipping(config.optimizer.max_grad_norm)
+    is_sgd = config.optimizer.optimizer == "sgd"
+    _check_effect("sgd_momentum", config.given, is_sgd, "--optimizer sgd")
+    _check_machine(config.machine)
+
+
+def check_together(config: TrainConfig) -> None:
+    """Refuse settings that are wrong by themselves, go badly together, or would have no effect.
+
+    Raises:
+        SettingsError: which, and the way out.
+    """
+    validation, saving, hub = config.validation, config.saving, config.hub
+    logging_dir = None if validation.report_to == "none" else validation.logging_dir
+    _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
+    _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
+    if validation.report_to == "tensorboard" and find_spec("tensorboardX") is None:
+        raise SettingsError("--report_to tensorboard needs a package; install it with pip install tensorboardX")
+    _check_hub(hub, saving)
+    if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
+        raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
+    for flag in ("validation_epochs", "validation_steps"):
+        if flag in config.given and not config.validation_prompts:
+            raise SettingsError(f"--{flag} has no effect without --validation_prompt; say what to draw")
+    _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
+    _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
+    _check_resume(saving, config.file.config, config.given)
+
+
+def check_precision(mixed_precision: str, device: str | None) -> None:
+    """Refuse half precision on a CPU that was asked for by name; raises SettingsError."""
+    if mixed_precision != "no" and device == "cpu":
+        raise SettingsError(
+            f"--mixed_precision {mixed_precision} does not go with --device cpu, which has no kernels for half "
+            "precision; leave one of the two out"
+        )
+
+
+def _check_effect(name: str, given: Container[str], has_effect: object, condition: str) -> None:
+    if name in given and not has_effect:
+        raise SettingsError(f"--{name} has no effect without {condition}; add it, or leave --{name} out")
+
+
+def _check_crop(images: ImageSettings, given: Container[str]) -> None:
+    both = "resize_mode" in given and "center_crop" in given
+    if images.center_crop and (both or images.resize_mode not in ("squash", "center_crop")):
+        raise SettingsError(f"--center_crop and --resize_mode {images.resize_mode} are two ways; give one of them")
+
+
+def _check_masks(images: ImageSettings, concept: ConceptSettings, given: Container[str]) -> None:
+    if images.mask_dir and images.alpha_mask:
+        raise SettingsError("--mask_dir and --alpha_mask are two sources of masks; give one of them")
+    if images.mask_dir and len(images.mask_dir) != len(concept.placeholder_token):
+        raise SettingsError(
+            f"--mask_dir has {len(images.mask_dir)} values and --placeholder_token {len(concept.placeholder_token)}; "
+            "give one per concept in the same order"
+        )
+    _check_effect("unmasked_weight", given, images.mask_dir or images.alpha_mask, "--mask_dir or --alpha_mask")
+
+
+def _check_objective(objective: ObjectiveSettings, given: Container[str]) -> None:
+    if objective.snr_gamma is not None and objective.debiased_estimation_loss:
+        raise SettingsError("--snr_gamma and --debiased_estimation_loss are two weightings; give one of them")
+    if objective.max_timestep is not None and objective.max_timestep <= objective.min_timestep:
+        raise SettingsError(
+            f"--max_timestep {objective.max_timestep} must be above --min_timestep {objective.min_timestep}"
+        )
+    _check_effect("huber_c", given, objective.loss_type != "l2", "--loss_type huber or smooth_l1")
+
+
+def _check_clipping(max_grad_norm: float) -> None:
+    if max_grad_norm == 0 or not math.isfinite(max_grad_norm):
+        raise SettingsError(
+            f"--max_grad_norm {max_grad_norm:g}: 0 would stop all learning, and infinity clips nothing; give a "
+            "positive norm, or -1 for no clipping"
+        )
+
+
+def _check_machine(machine: MachineSettings) -> None:
+    check_precision(machine.mixed_precision, machine.device)
+    if machine.compile and (machine.gradient_checkpointing or machine.low_memory):
+        other = "--low_memory" if machine.low_memory else "--gradient_checkpointing"
+        raise SettingsError(f"--compile and {other} do not go together: a compiled step keeps its own activations")
+
+
+def _check_hub(hub: HubSettings, saving: SavingSettings) -> None:
+    if hub.push_to_hub:
+        _check_repository_id(hub.hub_model_id or Path(saving.output_dir).resolve().name)
+    if hub.hub_model_id and not hub.push_to_hub:
+        raise SettingsError("--hub_model_id has no effect without --push_to_hub; add it, or leave --hub_model_id out")
+    if hub.hub_whole_pipeline and (saving.only_save_embeds or not hub.push_to_hub):
+        raise SettingsError("--hub_whole_pipeline needs --push_to_hub, and a pipeline: leave --only_save_embeds out")
+
+
+def _check_repository_id(name: str) -> None:
+    """Refuse a repository id that the hub will not take, before hours of work and not after them."""
+    if not re.fullmatch(r"([\w.-]{1,96}/)?[\w.-]{1,96}", name, re.ASCII) or "--" in name or ".." in name:
+        raise SettingsError(
+            f"{name!r} is no name for the hub; give one with --hub_model_id: letters, digits, - _ and . only, such as "
+            "my-cat or me/my-cat"
+        )
+
+
+def _check_resume(saving: SavingSettings, config_file: str | None, given: Container[str]) -> None:
+    if saving.allow_changed_settings and not saving.resume_from_checkpoint:
+        raise SettingsError("--allow_changed_settings has no effect without --resume_from_checkpoint; add it, or leave "
+                            "--allow_changed_settings out")  # fmt: skip
+    if saving.resume_from_checkpoint == LATEST and config_file and "output_dir" not in given:
+        raise SettingsError(
+            "--resume_from_checkpoint latest looks into --output_dir, and --config chooses a new folder without it; "
+            "name the folder of the run that is to be resumed"
+        )
+
+
+def _check_keep_best(validation: ValidationSettings, *, has_prompts: bool) -> None:
+    if validation.keep_best and not validation.eval_steps and not has_prompts:
+        raise SettingsError("--keep_best has nothing to judge by; add --validation_prompt, or leave out --eval_steps 0")
+
+
+def _check_clip_model(validation: ValidationSettings, concept: ConceptSettings, *, has_prompts: bool) -> None:
+    if not validation.clip_model:
+        return
+    if not (validation.keep_best or AUTO in (concept.initializer_token or ())):
+        raise SettingsError(
+            "--clip_model has no effect without --keep_best or --initializer_token auto; add one of them, or leave "
+            "--clip_model out"
+        )
+    if validation.keep_best and not has_prompts:
+        raise SettingsError("--clip_model judges validation images; say with --validation_prompt what to draw")
+
+
+def _check_output_folder(output_dir: str, base_model: str, logging_dir: str | None) -> None:
+    base, output = Path(base_model).resolve(), Path(output_dir).resolve()
+    for model in (base, DEMO_MODEL.resolve()):
+        if model.is_dir() and (output == model or model in output.parents):
+            raise SettingsError(
+                f"--output_dir {output_dir} is inside the base model {model}, which is never written; choose another"
+            )
+    if (output / "model_index.json").exists() and not (output / "run.json").exists():
+        raise SettingsError(f"--output_dir {output_dir} holds another model; choose a folder of its own")
+    _check_parents(output, f"--output_dir {output_dir}")
+    if logging_dir is not None:
+        _check_parents(output / logging_dir, f"--logging_dir {logging_dir}")
+
+
+def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -> None:
+    if Path(output_dir).resolve() in [Path(folder).resolve() for folder in train_data_dir]:
+        raise SettingsError("--output_dir and --train_data_dir are the same folder; choose another for the results")
+
+
+def _check_parents(folder: Path, flag: str) -> None:
+    """Refuse a folder to be made where a file stands on the way to it."""
+    found = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    if os.path.lexists(found) and not found.is_dir():
+        raise SettingsError(f"{flag} cannot be made: {found} is no folder; choose another")

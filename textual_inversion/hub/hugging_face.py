@@ -1,0 +1,122 @@
+"""Repositories of the Hugging Face hub, or of the one that HF_ENDPOINT names: in the cache, fetched, explained.
+
+The client is huggingface_hub, imported where it is needed. It reads its environment variables when it is first
+imported, shows the progress of downloads itself, and keeps them where other programs find them.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+SECONDS_TO_ANSWER = 5  # after which a hub counts as unreachable
+_LONGEST_MESSAGE = 200  # characters of what a hub answers
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+class HubError(Exception):
+    """A repository cannot be reached; the message is a phrase such as "the hub cannot be reached"."""
+
+
+def is_repository_id(name: str) -> bool:
+    """Whether a name has the form "owner/name"."""
+    return bool(_REPOSITORY_ID.fullmatch(name))
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids downloads."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+
+
+def cached(repository: str, *, revision: str | None = None, cache_dir: str | Path | None = None) -> Path | None:
+    """The folder of a repository in the cache, perhaps incomplete, from an earlier download of any program."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, cache_dir=cache_dir, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def files_of(repository: str, *, revision: str | None = None, token: str | None = None) -> list[str]:
+    """The paths of all files in a repository.
+
+    Args:
+        revision: branch, tag or commit.
+        token: for private and gated repositories; None takes the one of an earlier login.
+
+    Raises:
+        HubError: the hub does not tell, or not within SECONDS_TO_ANSWER.
+    """
+    from huggingface_hub import HfApi
+
+    with _explaining(repository, revision):
+        info = HfApi(token=token).model_info(repository, revision=revision, timeout=SECONDS_TO_ANSWER)
+        return [entry.rfilename for entry in info.siblings or ()]
+
+
+def fetch(
+    repository: str,
+    files: Sequence[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+) -> Path:
+    """Download some files of a repository into the cache, unless they are there, and return its folder.
+
+    Args:
+        files: paths as `files_of` gives them.
+
+    Raises:
+        HubError: they cannot be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _explaining(repository, revision):
+        # By the branch's name and not by its commit: only then is the copy found again without a network.
+        folder = snapshot_download(
+            repository, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=list(files)
+        )
+        return Path(folder)
+
+
+@contextlib.contextmanager
+def _explaining(repository: str, revision: str | None) -> Iterator[None]:
+    import requests
+    from huggingface_hub.utils import HFValidationError
+
+    if is_offline():
+        raise HubError("HF_HUB_OFFLINE forbids downloads")
+    try:
+        yield
+    except (requests.RequestException, OSError, HFValidationError) as error:
+        raise HubError(explain(error, repository, revision)) from error
+
+
+def explain(error: BaseException, repository: str = "", revision: str | None = None) -> str:
+    """What an error of huggingface_hub, or of the network below it, means: a phrase of one line."""
+    import requests
+    from huggingface_hub import utils as hub
+
+    if isinstance(error, hub.GatedRepoError):
+        return f"access must be requested at https://huggingface.co/{repository}; then log in or give --hub_token"
+    if isinstance(error, hub.RevisionNotFoundError):
+        return f"the hub has no revision {revision} of it"
+    if isinstance(error, hub.RepositoryNotFoundError):
+        return "the hub has no public repository of this name (a private one needs --hub_token)"
+    if isinstance(error, hub.LocalEntryNotFoundError | requests.ConnectionError | requests.Timeout):
+        return "the hub cannot be reached"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        if error.response.status_code == requests.codes.unauthorized:
+            return "the hub does not accept the token (401)"
+        message = " ".join((getattr(error, "server_message", None) or "").split())
+        return f"the hub answered {error.response.status_code}" + (f": {message[:_LONGEST_MESSAGE]}" if message else "")
+    if isinstance(error, hub.LocalTokenNotFoundError):
+        return "there is no token and no earlier login"
+    if error.__cause__ is not None:  # as where one file of several could not be uploaded
+        return explain(error.__cause__, repository, revision)
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

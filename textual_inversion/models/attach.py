@@ -1,0 +1,49 @@
+"""Give a base model learned concepts: embedding vectors beside its tables, and prompt encoders that know the tokens."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from textual_inversion.embeddings.files import ConceptFile
+from textual_inversion.formats.learned_embedding import check_width
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.concept_embedding import ConceptEmbedding, attach
+from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder
+
+
+def attach_concepts(
+    model: BaseModel, num_vectors: Mapping[str, int], vectors: Mapping[str, np.ndarray]
+) -> dict[str, ConceptEmbedding]:
+    """Put embedding vectors beside the table of each text encoder, and let its prompt encoder know the concepts.
+
+    Args:
+        num_vectors: placeholder token -> number of its vectors, in the order of the vectors.
+        vectors: text encoder name -> float32 [N, D], the vectors of all concepts in that order.
+
+    Returns:
+        Text encoder name -> its embedding, with one part for each concept.
+    """
+    embeddings = {}
+    for encoder in model.text_encoders:
+        # A part per concept: what no sample of a step shows can then be left alone by the optimizer.
+        parts = np.split(np.asarray(vectors[encoder.name]), np.cumsum(list(num_vectors.values()))[:-1])
+        embeddings[encoder.name] = attach(encoder.layer, parts)
+        encoder.encode_ids = PromptEncoder(encoder.tokenizer, dict(num_vectors), embeddings[encoder.name].first_id)
+    return embeddings
+
+
+def attach_files(model: BaseModel, files: Sequence[ConceptFile]) -> None:
+    """Give a base model the concepts of embedding files.
+
+    Raises:
+        EmbeddingFileError: the vectors have another width than the model's, or a placeholder token cannot be used.
+        ConceptError: a placeholder token cannot be used with this model.
+    """
+    concepts = [concept for file in files for concept in file.concepts]
+    widths = {encoder.name: encoder.embedding_width for encoder in model.text_encoders}
+    for concept in concepts:
+        check_width(concept, widths, model.name)
+        for encoder in model.text_encoders:
+            check_placeholder(concept.placeholder_token, encoder.tokenizer, source=concept.source)
+    vectors = {name: np.concatenate([concept.vectors[name] for concept in concepts]) for name in widths}
+    attach_concepts(model, {concept.placeholder_token: concept.num_vectors for concept in concepts}, vectors)

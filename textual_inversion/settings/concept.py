@@ -1,0 +1,31 @@
+"""A concept: what a run teaches the base model."""
+
+from dataclasses import dataclass
+
+from textual_inversion.formats.learned_embedding import token_names
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One concept and its placeholder token.
+
+    Attributes:
+        placeholder_token: what stands for the concept in prompts, e.g. `<cat-toy>`.
+        num_vectors: embedding vectors of the concept (N); None: one for each token of the initializer.
+        initializer_token: a word or phrase of the base model's vocabulary that the vectors start from; None: random.
+        learnable_property: what of the images is learned, one of `choices.PROPERTIES`.
+        image_folder: where its training images are.
+        one_vector_per_token: each vector starts from one token of the initializer.
+    """
+
+    placeholder_token: str
+    num_vectors: int | None = 1
+    initializer_token: str | None = "toy"
+    learnable_property: str = "object"
+    image_folder: str = ""
+    one_vector_per_token: bool = False
+
+    @property
+    def tokens(self) -> list[str]:
+        """One token for each vector: `<cat-toy>`, `<cat-toy>_1`, …: the names that ppdiffusers' pipelines expand."""
+        return token_names(self.placeholder_token, self.num_vectors)

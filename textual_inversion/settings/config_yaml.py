@@ -1,0 +1,79 @@
+"""The file with which a run can be repeated: `config.yaml`, a YAML file of flags without their dashes."""
+
+from pathlib import Path
+from typing import Any
+
+from textual_inversion.settings.flag import Flag, flags_of, groups_of, values_of
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system import atomic
+
+FILE_NAME, OTHER_NAME = "config.yaml", "config-of-run.yaml"
+_FIRST_WORDS = "# Repeats a run:"
+_WIDTH = 10**6  # no line is folded
+_SETTLED = {"seed", "max_train_steps"}  # what the run has drawn or counted
+
+
+def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -> Path:
+    """Write the configuration with which `--config` repeats a run, as `FILE_NAME`.
+
+    A file of that name that no run wrote is the user's own and stays as it is; `OTHER_NAME` is taken then.
+
+    It holds what the user gave, the demo's defaults and what was drawn (the seed), with paths that hold in any working
+    directory. Whatever is at its default stands in comments. Flags that are not `repeatable` are left out: the output
+    folder, the upload, resuming.
+
+    Args:
+        program: the command that reads it.
+        processes: how many took part.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    values, chosen = values_of(config), {*config.given, *config.demo_defaults, *_SETTLED}
+    lines = [f"{_FIRST_WORDS} python {program} --config THIS_FILE"]
+    lines += [f"# It ran in {processes} processes, which the launcher must start again."] if processes > 1 else []
+    for _, group in groups_of(config):
+        flags = {name: flag for name, flag in flags_of(group).items() if flag.repeatable}
+        given = [name for name in flags if name in chosen and values[name] is not None]
+        lines += ["", f"# {group.title}"] if flags else []
+        lines += [_line(name, _lasting(values[name], flags[name])) for name in given]
+        rest = [name for name in flags if name not in given]
+        lines += [f"# {line}" for name in rest for line in _line(name, values[name]).splitlines()]
+    path = folder / (FILE_NAME if _is_ours(folder / FILE_NAME) else OTHER_NAME)
+    atomic.write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a run may write a file: there is none, or a run wrote it."""
+    try:
+        return path.read_bytes().startswith(_FIRST_WORDS.encode())
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _line(name: str, value: Any) -> str:
+    import yaml
+
+    dumped = yaml.safe_dump({name: _plain(value)}, allow_unicode=True, width=_WIDTH, default_flow_style=False)
+    return dumped.rstrip("\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
+
+
+def _lasting(value: Any, flag: Flag) -> Any:
+    """A value, its paths made absolute where they exist: repository ids and folders still to come stay."""
+    if isinstance(value, (list, tuple)):
+        return [_lasting(item, flag) for item in value]
+    if not flag.is_path or flag.is_inside_output or not isinstance(value, (str, Path)):
+        return value
+    return str(Path(value).expanduser().resolve()) if Path(value).expanduser().exists() else str(value)

@@ -1,0 +1,122 @@
+"""A setting that is also a flag: declared once, as a dataclass field whose metadata says all that is known about it.
+
+    learning_rate: float = flag(1e-4, "peak learning rate", type=positive, metavar="RATE")
+
+The parser, the YAML configuration, the check of a resumed run, the check among processes and the records all read this
+metadata. Nothing else in the program keeps a list of flag names.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_KEY = "flag"
+# What a flag's metavar says when its value is a path, or a name that may be one.
+_PATH_METAVARS = ("DIR", "FILE", "MODEL")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What is known about a flag.
+
+    Attributes:
+        help: one line for `--help`.
+        type: turns the text of the command line into a value, and raises `argparse.ArgumentTypeError` out of bounds.
+        choices: the allowed values; None: whatever `type` allows.
+        metavar: what stands for the value in `--help`.
+        nargs: "+" for several values, "?" for a value that may be left out.
+        const: the value where `nargs` is "?" and none is given.
+        decides_course: another value changes what a run learns, so a resumed run refuses it.
+        same_everywhere: all processes of a run must have the same value.
+        repeatable: belongs in the configuration that repeats a run.
+        per_concept: takes one value, or one for each concept.
+        is_secret: never recorded.
+        is_inside_output: a path that counts from the output folder.
+    """
+
+    help: str
+    type: Callable[[str], Any] | None = None
+    choices: Sequence[str] | None = None
+    metavar: str | None = None
+    nargs: str | None = None
+    const: Any = None
+    decides_course: bool = True
+    same_everywhere: bool = True
+    repeatable: bool = True
+    per_concept: bool = False
+    is_secret: bool = False
+    is_inside_output: bool = False
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the value is a path, or a name that may be one."""
+        return self.metavar in _PATH_METAVARS
+
+
+def flag(default: Any, help: str, **meaning: Any) -> Any:
+    """A dataclass field for a flag; `meaning` holds the other attributes of `Flag`."""
+    return field(default=default, metadata={_KEY: Flag(help, **meaning)})
+
+
+def group(title: str) -> Callable[[type], type]:
+    """A class decorator: the frozen dataclass of one group of flags, under the title that `--help` shows."""
+
+    def make(cls: type) -> type:
+        made = dataclass(frozen=True)(cls)
+        made.title = title
+        return made
+
+    return make
+
+
+def flags_of(settings: Any) -> dict[str, Flag]:
+    """Name -> flag of one group, in the order of declaration; takes the class or an instance."""
+    return {one.name: one.metadata[_KEY] for one in dataclasses.fields(settings) if _KEY in one.metadata}
+
+
+def groups_of(config: Any) -> Iterator[tuple[str, type]]:
+    """(attribute, class) of each group of flags in a command's configuration; takes the class or an instance."""
+    for one in dataclasses.fields(config):
+        if isinstance(one.type, type) and hasattr(one.type, "title"):
+            yield one.name, one.type
+
+
+def all_flags(config: Any) -> dict[str, Flag]:
+    """Name -> flag of all groups in a command's configuration, in order."""
+    return {name: one for _, cls in groups_of(config) for name, one in flags_of(cls).items()}
+
+
+def values_of(config: Any) -> dict[str, Any]:
+    """Name -> value of every flag of a command's configuration."""
+    parts = [getattr(config, name) for name, _ in groups_of(config)]
+    return {name: getattr(part, name) for part in parts for name in flags_of(part)}
+
+
+def changed(config: Any, **values: Any) -> Any:
+    """A copy of a configuration in which some flags have other values; lists become tuples.
+
+    Raises:
+        KeyError: there is no such flag.
+    """
+    unknown = values.keys() - all_flags(config).keys()
+    if unknown:
+        raise KeyError(f"no such flag: {', '.join(sorted(unknown))}")
+    parts = {}
+    for name, cls in groups_of(config):
+        own = {key: _frozen(values[key]) for key in flags_of(cls) if key in values}
+        if own:
+            parts[name] = dataclasses.replace(getattr(config, name), **own)
+    return dataclasses.replace(config, **parts)
+
+
+def filled(config_class: type, values: dict[str, Any], **rest: Any) -> Any:
+    """A configuration from the values of its flags by name; flags that are not named keep their defaults."""
+    parts = {}
+    for name, cls in groups_of(config_class):
+        parts[name] = cls(**{key: _frozen(values[key]) for key in flags_of(cls) if key in values})
+    return config_class(**parts, **rest)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,169 @@
+"""The settings of `infer.py` and `score.py`: a group of flags each."""
+
+from dataclasses import dataclass
+
+from textual_inversion.settings import shared
+from textual_inversion.settings.bounds import at_once, number, seed_number
+from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS
+from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.shared import ConfigFile
+from textual_inversion.system.paths import from_root
+
+DEMO_EMBEDDING = "demo/learned_embeds.pdparams"
+_GUIDANCE = "classifier-free guidance; up to 1: none, twice as fast; unset: 7.5, for the demo its own"
+_STEPS = "denoising steps, 1 to 1000; unset: 50, for the demo its own"
+_SCHEDULER = "how noise is removed; unset: the base model's own"
+_BATCH = "images made together; does not change them"
+
+# Two lines a flag.
+# fmt: off
+
+
+@group("base model")
+class BaseModelSettings:
+    """Which base model, and where it comes from."""
+
+    pretrained_model_name_or_path: str | None = flag(
+        None, "folder or repository id; unset: the model that the embedding was learned on, else the demo's",
+        metavar="MODEL")
+    tokenizer_name: str | None = flag(None, "a tokenizer other than the base model's", metavar="MODEL")
+    revision: str | None = shared.revision_flag()
+    variant: str | None = shared.variant_flag()
+    cache_dir: str | None = shared.cache_dir_flag()
+    hub_token: str | None = flag(
+        None, "access token for gated models; unset: the one you logged in with", metavar="TOKEN", is_secret=True)
+
+
+@group("machine")
+class MachineSettings:
+    """What the images are computed with."""
+
+    device: str | None = shared.device_flag()
+    num_threads: int | None = shared.num_threads_flag("CPU threads; unset: all cores")
+    mixed_precision: str = shared.mixed_precision_flag()
+    allow_tf32: bool = shared.allow_tf32_flag()
+
+
+# ------------------------------------------------------------------------------------------------------------ infer
+
+
+@group("what")
+class ImagesToMake:
+    """Which images are made."""
+
+    embeds: tuple[str, ...] = flag(
+        (from_root(DEMO_EMBEDDING),),
+        "embedding files of this and other programs, or repository ids; a prompt may hold several placeholder tokens",
+        nargs="+", metavar="FILE")
+    prompt: tuple[str, ...] | None = flag(
+        None, "unset: a handful that show the concepts off", nargs="+", metavar="PROMPT")
+    negative_prompt: str = flag("", "what the images should not show", metavar="PROMPT")
+    num_images: int | None = flag(
+        None, "images per prompt; unset: 4, for the demo its own", type=at_once, metavar="N")
+    seed: int | None = flag(
+        None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown",
+        type=number(int, 0, 2**64 - 1), metavar="N")
+    height: int | None = flag(
+        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
+    width: int | None = flag(
+        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
+    safety_checker: bool = flag(False, "black out what the base model's safety checker objects to")
+
+
+@group("sampling")
+class InferSampling:
+    """How images are sampled; guidance and steps may take several values each."""
+
+    guidance_scale: tuple[float, ...] | None = flag(None, _GUIDANCE, nargs="+", type=shared.guidance, metavar="X")
+    num_inference_steps: tuple[int, ...] | None = flag(
+        None, _STEPS, nargs="+", type=shared.inference_steps, metavar="N")
+    scheduler: str | None = flag(None, _SCHEDULER, choices=tuple(SCHEDULERS))
+    batch_size: int = flag(4, _BATCH, type=at_once, metavar="N")
+
+
+@group("output")
+class InferOutput:
+    """Where the images go."""
+
+    output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR")
+    num_cols: int | None = flag(
+        None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
+
+
+@dataclass(frozen=True)
+class InferConfig:
+    """All settings of `infer.py`."""
+
+    file: ConfigFile = ConfigFile()
+    images: ImagesToMake = ImagesToMake()
+    base_model: BaseModelSettings = BaseModelSettings()
+    sampling: InferSampling = InferSampling()
+    output: InferOutput = InferOutput()
+    machine: MachineSettings = MachineSettings()
+
+
+# ------------------------------------------------------------------------------------------------------------ score
+
+
+@group("concept")
+class ScoredConcept:
+    """Which concept is scored, and what it was learned from."""
+
+    embeds: str = flag(from_root(DEMO_EMBEDDING), "an embedding file, or a repository id", metavar="FILE")
+    placeholder_token: str | None = flag(
+        None, "which of the file's placeholder tokens; unset: the only one", metavar="WORD")
+    train_data_dir: str | None = flag(
+        None, "the images it was learned from; unset: as recorded beside the file", metavar="DIR")
+    learnable_property: str | None = flag(
+        None, "unset: as recorded beside the file, else object", choices=PROPERTIES)
+    initializer_token: str | None = flag(
+        None, "word of the baseline; unset: as recorded, else toy or style", metavar="WORD")
+    language: str | None = flag(
+        None, "language of the prompts; unset: as recorded beside the file, else en", choices=LANGUAGES)
+
+
+@group("measuring")
+class Measuring:
+    """How the score is measured."""
+
+    clip_model: str | None = flag(
+        None, "folder or repository id of a CLIP model; unset: the base model's own clip/", metavar="MODEL")
+    num_images: int = flag(
+        64, "images of the plain prompt, and of all edit prompts together", type=at_once, metavar="N")
+    images_per_edit_prompt: int | None = flag(
+        None, "images of each edit prompt; 64 in the paper; unset: equal shares of --num_images",
+        type=at_once, metavar="N")
+    seed: int = flag(0, "of the first image of each prompt", type=seed_number, metavar="N")
+
+
+@group("sampling")
+class ScoreSampling:
+    """How images are sampled."""
+
+    guidance_scale: float | None = flag(None, _GUIDANCE, type=shared.guidance, metavar="X")
+    num_inference_steps: int | None = flag(None, _STEPS, type=shared.inference_steps, metavar="N")
+    scheduler: str | None = flag(None, _SCHEDULER, choices=tuple(SCHEDULERS))
+    batch_size: int = flag(8, _BATCH, type=at_once, metavar="N")
+
+
+@group("output")
+class ScoreOutput:
+    """Where the figures go."""
+
+    output: str | None = flag(None, "write the figures here, as JSON", metavar="FILE")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """All settings of `score.py`."""
+
+    file: ConfigFile = ConfigFile()
+    concept: ScoredConcept = ScoredConcept()
+    base_model: BaseModelSettings = BaseModelSettings()
+    measuring: Measuring = Measuring()
+    sampling: ScoreSampling = ScoreSampling()
+    output: ScoreOutput = ScoreOutput()
+    machine: MachineSettings = MachineSettings()
+
+
+# fmt: on

@@ -1,0 +1,109 @@
+"""Groups and bounds of flags that several commands have."""
+
+import argparse
+import re
+from typing import Any
+
+from textual_inversion.settings.bounds import device_name, number, side, threads
+from textual_inversion.settings.choices import PRECISIONS
+from textual_inversion.settings.flag import flag, group
+
+# Classifier-free guidance and denoising steps: the bounds of every command, and the defaults of real base models.
+guidance = number(float, 0.0, 1000.0)
+inference_steps = number(int, 1, 1000)
+GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 7.5, 50
+
+# What belongs to one machine: it changes results by rounding at most, and may differ between processes.
+ONE_MACHINE = dict(decides_course=False, same_everywhere=False)
+# What names a place whose contents are compared.
+CONTENTS_COMPARED = dict(decides_course=False, same_everywhere=False)
+# What is looked at while training: it changes nothing that is learned.
+ONLY_WATCHED = dict(decides_course=False)
+
+
+def variant(text: str) -> str:
+    """An argparse `type` for the variant of weight files."""
+    if not re.fullmatch(r"\w[\w-]*", text):
+        raise argparse.ArgumentTypeError(f"must be a word of file names such as fp16, not {text}")
+    return text
+
+
+def pixels(text: str) -> int:
+    """An argparse `type` for an image's height or width."""
+    value = side(text)
+    if value % 8:
+        raise argparse.ArgumentTypeError(f"must be a multiple of 8, not {text}; try {max(8, round(value / 8) * 8)}")
+    return value
+
+
+# The same flags in groups of several commands: (default, help, …) of each.
+def revision_flag() -> str | None:
+    """--revision."""
+    return flag(
+        None,
+        "branch, tag or commit of the base model's repository on Hugging Face",
+        metavar="NAME",
+        **CONTENTS_COMPARED,
+    )
+
+
+def variant_flag() -> str | None:
+    """--variant."""
+    return flag(
+        None,
+        "weights to prefer, such as fp16; used in the precision of --mixed_precision all the same",
+        type=variant,
+        metavar="NAME",
+        **CONTENTS_COMPARED,
+    )
+
+
+def cache_dir_flag() -> str | None:
+    """--cache_dir."""
+    return flag(None, "where downloads are kept; unset: the hubs' own folders", metavar="DIR", **CONTENTS_COMPARED)
+
+
+def device_flag() -> str | None:
+    """--device."""
+    text = "cpu, gpu or gpu:N; unset: a GPU where there is one"
+    return flag(None, text, type=device_name, metavar="NAME", **ONE_MACHINE)
+
+
+def num_threads_flag(text: str) -> int | None:
+    """--num_threads."""
+    return flag(None, text, type=threads, metavar="N", **ONE_MACHINE)
+
+
+def mixed_precision_flag() -> str:
+    """--mixed_precision."""
+    text = "what the U-Net and text encoders compute in; fp16 and bf16 need a GPU"
+    return flag("no", text, choices=PRECISIONS)
+
+
+def allow_tf32_flag() -> bool:
+    """--allow_tf32."""
+    return flag(False, "let a GPU round the factors of float32 products to 10 bits: faster")
+
+
+@group("configuration")
+class ConfigFile:
+    """Settings from a file."""
+
+    config: str | None = flag(
+        None,
+        "a YAML file of flags without their dashes; the command line wins over it",
+        metavar="FILE",
+        repeatable=False,
+        **CONTENTS_COMPARED,
+    )
+
+
+def source_of(base_model: Any, token: str | None) -> dict[str, str | None]:
+    """The arguments of `hub.resolve` and `load_base_model` that say which of a hub's files a base model is made of.
+
+    Args:
+        base_model: the group "base model" of any command.
+        token: for repositories that ask who you are.
+    """
+    names = ("revision", "variant", "cache_dir")
+    return {name: getattr(base_model, name) for name in names} | {"token": token}

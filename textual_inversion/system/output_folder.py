@@ -1,0 +1,23 @@
+"""Making a folder for results."""
+
+from pathlib import Path
+
+from textual_inversion.system import atomic
+from textual_inversion.system.errors import OutputError
+
+
+def make_output_folder(path: str) -> Path:
+    """Create the output folder and prove that it can be written before any long work begins.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--output_dir {path} cannot be made ({error.strerror}); choose another folder") from None
+    with atomic.replacing(folder / ".writable"):
+        pass
+    (folder / ".writable").unlink(missing_ok=True)  # another run may be looking at the same moment
+    return folder

@@ -1,0 +1,132 @@
+"""What decides the course of a run, in a form that a checkpoint keeps and a resumed run is compared with.
+
+Plain settings are compared by value: the flags whose declaration says `decides_course`. Whatever comes from files is
+compared by a hash of what was read: images as they were decoded, masks, prompts (captions, templates, file names),
+learned embeddings, the base model. So files may move and be renamed, and a change in them is found.
+
+Other flags may change: the course stays the same, bit for bit on a CPU; how the global batch is cut, the machine and
+memory change it by rounding only. The number of steps may change where the learning rate does not depend on it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from textual_inversion.data.dataset import ReadImages
+from textual_inversion.distributed.consistency import short
+from textual_inversion.formats.learned_embedding import LearnedEmbedding
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.settings.flag import all_flags, values_of
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.training.step_plan import StepPlan
+
+_ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
+_VALUES_A_TENSOR = 4096
+
+
+def course_of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
+    """The settings that decide the course of a run: "--NAME" -> JSON value.
+
+    The learning rate is the peak, and the global batch stands for batch size, accumulation and processes.
+    """
+    flags, values = all_flags(TrainConfig), values_of(config)
+    course = {f"--{name}": values[name] for name, flag in flags.items() if flag.decides_course}
+    course["the global batch"] = plan.global_batch
+    course["--learning_rate"] = plan.peak_learning_rate
+    return json.loads(json.dumps(course, default=str))
+
+
+def course_of_data(read: ReadImages) -> dict[str, str]:
+    """Hashes of what is learned from."""
+    prompts = [[image.concept, *image.prompts] for image in read.images]
+    return {
+        "the training images": _hash(_of_image(image) for image in read.originals),
+        "the prompts (captions, templates)": _hash([json.dumps(prompts).encode()]),
+        "the masks": _hash(_of_image(mask) for mask in read.masks),
+    }
+
+
+def course_of_model(
+    model: BaseModel, learned: Iterable[LearnedEmbedding], size: tuple[int, int], prompts: Sequence[str]
+) -> dict[str, Any]:
+    """What a base model with the concepts attached decides: its identity, and the size of the images.
+
+    Of every tensor some thousands of values are hashed, evenly spread: two trained models differ in nearly all of them,
+    and reading gigabytes would take longer than many a run. Its name, location, layout and file format do not count.
+
+    Args:
+        learned: what the vectors start from.
+        size: (height, width) of the training images, in pixels.
+        prompts: the tokenizers' ids of these count.
+    """
+    arrays = [np.asarray(model.noise_scheduler.alphas_cumprod)]
+    arrays += [encoder.encode_ids(list(prompts)) for encoder in model.text_encoders]
+    weights = [*_weights(model.unet), *_weights(model.vae)]
+    weights += [weight for encoder in model.text_encoders for weight in _weights(encoder.layer, encoder.kind.idle)]
+    pieces = [model.prediction_type.encode(), *map(_of_array, arrays)]
+    pieces += [piece for name, tensor in weights for piece in _of_tensor(name, tensor)]
+    return {
+        "the base model": _hash(pieces),
+        "the embeddings to start from": _hash(_of_array(rows) for one in learned for rows in one.vectors.values()),
+        "--height": size[0],
+        "--width": size[1],
+    }
+
+
+# Names in checkpoints of earlier versions -> today's.
+_EARLIER_NAMES = {
+    "the training pictures": "the training images",
+    "the sentences (captions, templates)": "the prompts (captions, templates)",
+}
+
+
+def changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """What differs, one phrase each, such as "--learning_rate 0.01, now 0.02"; [] where nothing does."""
+    recorded = {_EARLIER_NAMES.get(name, name): value for name, value in recorded.items()}
+    found = []
+    for name, value in current.items():
+        if name == "--max_train_steps" and _is_endless(current):
+            continue
+        before = recorded.get(name, "not recorded")
+        if before != value:
+            plain = name.startswith("--") or name == "the global batch"
+            found.append(f"{name} {short(before)}, now {short(value)}" if plain else name)
+    return found
+
+
+def _is_endless(course: dict[str, Any]) -> bool:
+    """Whether no step depends on how many there will be; the last ones may be averaged."""
+    return course.get("--lr_scheduler") in _ENDLESS_SCHEDULES and not course.get("--average_last_steps")
+
+
+def _hash(pieces: Iterable[bytes]) -> str:
+    whole = hashlib.sha256()
+    for piece in pieces:
+        whole.update(len(piece).to_bytes(8, "little"))
+        whole.update(piece)
+    return whole.hexdigest()
+
+
+def _of_image(image) -> bytes:
+    head = f"{image.mode} {image.size}".encode()
+    return hashlib.sha256(head + image.tobytes()).digest()
+
+
+def _of_array(array: np.ndarray) -> bytes:
+    return f"{array.dtype} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes()
+
+
+def _weights(layer, idle: tuple[str, ...] = ()) -> list[tuple]:
+    """(name, tensor) of what is frozen in a module, but for weights that nothing depends on and files may leave out."""
+    tensors = dict(layer.named_parameters()) | dict(layer.named_buffers())  # the table beside the rows is a buffer
+    chosen = (name for name in sorted(tensors) if tensors[name].stop_gradient and not name.startswith(idle))
+    return [(name, tensors[name]) for name in chosen]
+
+
+def _of_tensor(name: str, tensor) -> Iterable[bytes]:
+    flat = tensor.flatten()
+    yield f"{name} {list(tensor.shape)}".encode()
+    yield flat[:: max(1, flat.shape[0] // _VALUES_A_TENSOR)].astype("float32").numpy().tobytes()
