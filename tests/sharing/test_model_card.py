@@ -21,8 +21,8 @@ def settings(**changes):
     return SimpleNamespace(**usual | changes)
 
 
-def run_of(base="CompVis/stable-diffusion-v1-4", words=("<cat-toy>",), text_encoders=1, **figures):
-    concepts = [Concept(word, 2, "toy") for word in words]
+def run_of(base="CompVis/stable-diffusion-v1-4", tokens=("<cat-toy>",), text_encoders=1, **figures):
+    concepts = [Concept(token, 2, "toy") for token in tokens]
     return SimpleNamespace(
         model=SimpleNamespace(name=base, text_encoders=[None] * text_encoders), concepts=concepts, figures=figures
     )
@@ -55,7 +55,7 @@ def test_the_head_is_what_the_hub_reads(base, license_name, named):
     assert "/home/somebody" not in text
 
 
-def test_words_pictures_settings_and_all_four_programs_are_there():
+def test_tokens_images_settings_and_all_four_programs_are_there():
     best = {"step": 4, "by": "loss on the fixed set", "score": 0.5}
     text = model_card.card(settings(sample_prompts=["x"]), run_of(overview="overview.png", best=best))
 
@@ -71,18 +71,18 @@ def test_words_pictures_settings_and_all_four_programs_are_there():
     assert "best step: 4" in text and "`seed`: 3" in text
 
 
-def test_without_pictures_none_are_linked():
+def test_without_images_none_are_linked():
     assert "![" not in model_card.card(settings(), run_of())
 
 
-def test_several_words_have_a_file_each():
-    text = model_card.card(settings(), run_of(words=("<a b>", "<s>")))
+def test_several_concepts_have_a_file_each():
+    text = model_card.card(settings(), run_of(tokens=("<a b>", "<s>")))
 
     assert "learned_embeds-a-b.safetensors" in text and "learned_embeds-s.safetensors" in text
     assert head(text)["instance_prompt"] == "<a b> <s>"
 
 
-def test_both_text_encoders_of_sdxl_get_their_rows():
+def test_both_text_encoders_of_sdxl_get_their_vectors():
     text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", text_encoders=2))
 
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -123,11 +123,11 @@ def test_the_example_for_ppdiffusers_works_as_it_stands(tmp_path, monkeypatch, v
 
 
 @pytest.mark.parametrize("vectors", [1, 2])
-def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_rows(tmp_path, monkeypatch, vectors):
+def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_vectors(tmp_path, monkeypatch, vectors):
     from ppdiffusers import StableDiffusionPipeline
 
-    rows = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
-    save_file(rows, tmp_path / "learned_embeds.safetensors")
+    arrays = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
+    save_file(arrays, tmp_path / "learned_embeds.safetensors")
     text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", text_encoders=2))
     example = re.search(r"```python\n(from ppdiffusers.*?)```", text, re.DOTALL)[1]
     pipe, other = (StableDiffusionPipeline.from_pretrained(str(build_model(tmp_path / name))) for name in ("a", "b"))
