@@ -284,7 +284,7 @@ def train(args, run: Run) -> None:
     import paddle
 
     from textual_inversion.training import resume
-    from textual_inversion.training.averaging import RowAverage
+    from textual_inversion.training.averaging import VectorAverage
     from textual_inversion.training.callbacks import Watch
     from textual_inversion.training.gradient_sum import GradientSum
     from textual_inversion.training.loss_scale import LossScale
@@ -296,7 +296,7 @@ def train(args, run: Run) -> None:
     denoising_loss = make_denoising_loss(args, run)
     loss_scale = LossScale(enabled=args.mixed_precision == "fp16")
     guard = StepGuard(optimizer, run.parameters, args.max_skipped_steps, loss_scale)
-    average = RowAverage(run.parameters, args.average_last_steps, args.max_train_steps)
+    average = VectorAverage(run.parameters, args.average_last_steps, args.max_train_steps)
     gradients = GradientSum(run.parameters, ranks, accumulation)
     run.kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
     first_step = resume.restore(run, optimizer, schedule)
