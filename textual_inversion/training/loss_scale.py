@@ -19,20 +19,12 @@ class LossScale:
 
     Args:
         enabled: False: the scale is always 1, and nothing is computed.
-        first, lowest, highest: values of the scale; powers of two, which change no digit of a gradient.
+        first: initial value of the scale; a power of two, which changes no digit of a gradient.
         patience: good steps in a row after which the scale is doubled.
     """
 
-    def __init__(
-        self,
-        *,
-        enabled: bool = True,
-        first: float = _FIRST,
-        lowest: float = _LOWEST,
-        highest: float = _HIGHEST,
-        patience: int = 1000,
-    ):
-        self.enabled, self._lowest, self._highest, self._patience = enabled, lowest, highest, patience
+    def __init__(self, *, enabled: bool = True, first: float = _FIRST, patience: int = 1000):
+        self.enabled, self._patience = enabled, patience
         self._scale = paddle.full([], first, dtype="float32")
         self._streak = paddle.zeros([], dtype="int64")
 
@@ -55,8 +47,8 @@ class LossScale:
             return
         streak = (self._streak + 1) * good.astype("int64")
         full = streak >= self._patience
-        grown = paddle.where(full, self._scale * 2.0, self._scale).clip(max=self._highest)
-        self._scale = paddle.where(good, grown, (self._scale / 2.0).clip(min=self._lowest))
+        grown = paddle.where(full, self._scale * 2.0, self._scale).clip(max=_HIGHEST)
+        self._scale = paddle.where(good, grown, (self._scale / 2.0).clip(min=_LOWEST))
         self._streak = paddle.where(full, paddle.zeros_like(streak), streak)
 
     def state(self) -> dict[str, paddle.Tensor]:

@@ -58,7 +58,7 @@ def compare(args, run, settings: dict) -> None:
         SettingsError: the course of the run would change, and --allow_changed_settings is not given; or the ranks
             differ in them.
     """
-    consistency.agree_on_data(run.ranks, settings)  # first: from then on all ranks find the same changes
+    consistency.agree_on_data(run.ranks.meeting_point, settings)  # first: from then on all ranks find the same changes
     run.settings |= settings
     if run.resumed is None:
         return
