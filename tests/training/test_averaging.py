@@ -1,11 +1,11 @@
-"""The mean of the rows after the last steps takes their place, and only at the end."""
+"""The mean of the vectors after the last steps replaces them, and only at the end."""
 
 import numpy as np
 import pytest
 
 from helpers.parameters import parameter
 from helpers.training_runs import short_run
-from textual_inversion.training.averaging import RowAverage
+from textual_inversion.training.averaging import VectorAverage
 from train_textual_inversion import main
 
 
@@ -17,9 +17,9 @@ def walked(average, words, steps):
     return [word.tolist() for word in words]
 
 
-def test_the_rows_become_the_mean_after_the_last_step_only():
+def test_the_vectors_become_the_mean_after_the_last_step_only():
     words = [parameter([0.0, 0.0]), parameter([0.0])]
-    average = RowAverage(words, 3, 5)
+    average = VectorAverage(words, 3, 5)
 
     assert walked(average, words, range(1, 5)) == [[16.0, 16.0], [16.0]]
     assert walked(average, words, [5])[1] == [pytest.approx((9 + 16 + 25) / 3)]
@@ -27,16 +27,16 @@ def test_the_rows_become_the_mean_after_the_last_step_only():
 
 
 @pytest.mark.parametrize("last", [0, 1])
-def test_without_it_and_over_one_step_the_rows_stay_as_the_last_step_left_them(last):
+def test_without_it_and_over_one_step_the_vectors_stay_as_the_last_step_left_them(last):
     words = [parameter([0.0])]
 
-    assert walked(RowAverage(words, last, 4), words, range(1, 5)) == [[16.0]]
+    assert walked(VectorAverage(words, last, 4), words, range(1, 5)) == [[16.0]]
 
 
 @pytest.mark.parametrize("stop", [1, 3])  # before the sums begin, and among them
-def test_it_goes_on_from_what_was_kept(stop):
+def test_it_continues_from_what_was_kept(stop):
     words = [parameter([0.0, 0.0]), parameter([0.0])]
-    first, second = (RowAverage(words, 3, 5) for _ in range(2))
+    first, second = (VectorAverage(words, 3, 5) for _ in range(2))
     walked(first, words, range(1, stop + 1))
 
     second.restore({name: tensor.numpy() for name, tensor in first.state().items()})

@@ -28,8 +28,8 @@ def test_it_doubles_after_so_many_good_steps_in_a_row_and_halves_at_once():
 
 
 def test_it_stays_within_its_bounds():
-    assert scales([BAD] * 4, first=4.0, lowest=2.0) == [2, 2, 2, 2]
-    assert scales([GOOD] * 4, first=4.0, highest=8.0, patience=1) == [8, 8, 8, 8]
+    assert scales([BAD] * 4, first=4.0) == [2, 1, 1, 1]
+    assert scales([GOOD] * 4, first=2.0**22, patience=1) == [2**23, 2**24, 2**24, 2**24]
 
 
 def test_it_goes_on_from_what_was_kept():
