@@ -13,7 +13,7 @@ from textual_inversion.models.prompt_encoder import (
     Reading,
     attach_concepts,
     check_placeholder,
-    check_sentences,
+    check_prompts,
 )
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.system.errors import ConceptError
@@ -148,7 +148,7 @@ def test_a_sentence_from_which_nothing_is_learned_is_refused(tokenizer, sentence
     images = [TrainingImage(0, ("a det-logo", sentence))]
 
     with pytest.raises(ConceptError, match="does not hold det-logo as a word of its own"):
-        check_sentences(encoder, [Concept("det-logo"), Concept("<other>")], images, note=print)
+        check_prompts(encoder, [Concept("det-logo"), Concept("<other>")], images, note=print)
 
 
 def test_one_vector_can_be_named_alone(tokenizer):

@@ -91,5 +91,5 @@ def test_missing_damaged_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(BaseModelError, match="no CLIP tokenizer"):
         load_clip_tokenizer(tmp_path, longest=77)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(BaseModelError, match="no readable JSON"):
+    with pytest.raises(BaseModelError, match="not a readable JSON"):
         load_clip_tokenizer(tmp_path, longest=77)

@@ -28,7 +28,7 @@ def add_words(args, run) -> None:
     run.start = initialization.start_rows(model, run.concepts, generator, run.learned)
     counts = {concept.placeholder_token: concept.num_vectors for concept in run.concepts}
     run.embeddings = prompt_encoder.attach_concepts(model, counts, run.start)
-    prompt_encoder.check_sentences(model.text_encoders[0].encode_ids, run.concepts, run.images, note=run.say)
+    prompt_encoder.check_prompts(model.text_encoders[0].encode_ids, run.concepts, run.images, note=run.say)
     for warning in unread_words(model.text_encoders, run.concepts, run.images):
         run.say(warning)
     for concept in run.concepts:
