@@ -251,11 +251,11 @@ def test_position_ids_of_older_files_are_harmless(tmp_path):
     "options, message",
     [
         (dict(unet=dict(in_channels=9)), "an inpainting model"),
-        (dict(unet=dict(in_channels=5, out_channels=5)), "no plain text-to-image model"),
+        (dict(unet=dict(in_channels=5, out_channels=5)), "not a plain text-to-image model"),
         (dict(unet=dict(cross_attention_dim=48)), "gives vectors of width 32, and its U-Net takes width 48"),
         (dict(pipeline_class="StableDiffusionInpaintPipeline"), "StableDiffusionInpaintPipeline.*also takes a mask"),
         (dict(pipeline_class="StableDiffusionXLInpaintPipeline"), "which cannot be trained: its U-Net also takes a m"),
-        (dict(pipeline_class="StableDiffusionControlNetPipeline"), "led by another network"),
+        (dict(pipeline_class="StableDiffusionControlNetPipeline"), "another network controls its U-Net"),
         (dict(pipeline_class="StableUnCLIPPipeline"), "takes an image's embedding"),
         (dict(pipeline_class="KandinskyV22Pipeline"), "takes an image's embedding"),
         (dict(pipeline_class="StableDiffusion3Pipeline"), "a transformer in place of the U-Net"),
