@@ -645,7 +645,7 @@ def test_what_of_a_prompt_is_not_read_is_said(world, capsys):
     status, out, _ = run("train", world.argv("train", *argv), capsys)
 
     assert status == 0
-    assert "1 training sentence(s) are longer than the 75 tokens the model reads, and are cut; 'a <cat-toy> dog" in out
+    assert "1 training prompt(s) are longer than the 75 tokens the model reads, and are cut; 'a <cat-toy> dog" in out
     assert "is longer than the model reads (77 tokens); cut: 'dog dog" in out and "dog snow'" in out
 
 
