@@ -4,10 +4,9 @@ import numpy as np
 import paddle
 import pytest
 
-from helpers.parameters import assert_same, parameter, settings
+from helpers.parameters import assert_same, optimizer_of, parameter
 from textual_inversion.settings.choices import OPTIMIZERS
 from textual_inversion.training.loss_scale import LossScale
-from textual_inversion.training.optimizer import make_optimizer
 from textual_inversion.training.step_guard import StepGuard
 
 GOOD, BAD = True, False
@@ -66,7 +65,7 @@ class Training:
     def __init__(self, name, scale, **changes):
         self.word, self.scale = parameter([1.0, -2.0]), scale
         changes = {"adam_weight_decay": 0.1, "peak_learning_rate": 0.1} | changes
-        self.optimizer, _ = make_optimizer(settings(optimizer=name, **changes), [self.word])
+        self.optimizer, _ = optimizer_of([self.word], optimizer=name, **changes)
         self.guard = StepGuard(self.optimizer, [self.word], 50, self.scale)
 
     def step(self, gradient):

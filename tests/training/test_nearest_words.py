@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from textual_inversion.cli.train_arguments import parse_arguments
 
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import WORDS, build_model
 from helpers.training_runs import draw_pictures, short_run
-from textual_inversion.cli.train_arguments import parse_arguments
 from textual_inversion.evaluation.clip import ClipScorer
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import SettingsError

@@ -4,15 +4,15 @@ import numpy as np
 import paddle
 import pytest
 
-from helpers.parameters import parameter, settings
+from helpers.parameters import optimizer_of, parameter
 from textual_inversion.settings.choices import OPTIMIZERS
-from textual_inversion.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, step_optimizer
+from textual_inversion.training.optimizer import optimizer_state, restore_optimizer, step_optimizer
 
 # --------------------------------------------------------------------------------------------------------- schedules
 
 
 def rates(**changes):
-    optimizer, schedule = make_optimizer(settings(**changes), [parameter([1.0])])
+    optimizer, schedule = optimizer_of([parameter([1.0])], **changes)
     found = []
     for _ in range(10):
         found.append(optimizer.get_lr())
@@ -52,7 +52,7 @@ def test_constant_ignores_the_warm_up():
 def trained(gradients, **changes):
     """Rows [1, -2] after steps with these gradients."""
     rows = parameter([1.0, -2.0])
-    optimizer, _ = make_optimizer(settings(**changes), [rows])
+    optimizer, _ = optimizer_of([rows], **changes)
     for gradient in gradients:
         (rows * paddle.to_tensor(gradient)).sum().backward()
         step_optimizer(optimizer, [rows], [rows])
@@ -108,7 +108,7 @@ def test_the_gradient_is_clipped_to_the_norm_that_is_asked_for(name):
 def two_words(name, **changes):
     """Two parameters, and a function that makes a step in which the words named take part."""
     words = [parameter([1.0, 2.0]), parameter([3.0, 4.0])]
-    optimizer, _ = make_optimizer(settings(optimizer=name, adam_weight_decay=0.5, **changes), words)
+    optimizer, _ = optimizer_of(words, optimizer=name, adam_weight_decay=0.5, **changes)
 
     def step(*active):
         # As with rows side by side in one embedding: a word that is not shown has a gradient, of zeros.
@@ -164,7 +164,7 @@ def test_clipping_measures_the_words_of_the_step_only(name):
 
 def test_no_gradient_is_left_after_a_step():
     rows = parameter([1.0])
-    optimizer, _ = make_optimizer(settings(), [rows])
+    optimizer, _ = optimizer_of([rows])
     (rows * 2.0).sum().backward()
 
     step_optimizer(optimizer, [rows], [rows])
@@ -187,7 +187,7 @@ def stepped(optimizer, parameters, steps, active):
 def test_an_optimizer_goes_on_bit_for_bit_also_where_a_parameter_never_took_part(name):
     def fresh(values=([1.0, -2.0], [0.5])):
         parameters = [parameter(v) for v in values]
-        return parameters, make_optimizer(settings(optimizer=name), parameters)[0]
+        return parameters, optimizer_of(parameters, optimizer=name)[0]
 
     whole, optimizer = fresh()
     stepped(optimizer, whole, range(3), whole[:1])
@@ -203,11 +203,11 @@ def test_an_optimizer_goes_on_bit_for_bit_also_where_a_parameter_never_took_part
 
 def test_an_optimizer_of_another_kind_takes_what_both_know():
     parameters = [parameter([1.0])]
-    adam, _ = make_optimizer(settings(optimizer="adam"), parameters)
+    adam, _ = optimizer_of(parameters, optimizer="adam")
     stepped(adam, parameters, range(2), parameters)
     state = optimizer_state(adam, {"a": parameters[0]})
 
-    adamw, sgd = (make_optimizer(settings(optimizer=name), parameters)[0] for name in ("adamw", "sgd"))
+    adamw, sgd = (optimizer_of(parameters, optimizer=name)[0] for name in ("adamw", "sgd"))
     for optimizer in (adamw, sgd):
         restore_optimizer(optimizer, {"a": parameters[0]}, state)
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from textual_inversion.training.drawing import request_of
 
 import train_textual_inversion
 from helpers.interrupted_runs import stopped_in
@@ -17,7 +18,6 @@ from textual_inversion.generation.prompt_file import SamplePrompt
 from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.settings.concept import Concept
 from textual_inversion.training import drawing, overview
-from textual_inversion.training.drawing import request_of
 from textual_inversion.training.overview import overview_prompts, save_overview
 
 

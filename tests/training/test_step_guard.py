@@ -3,9 +3,9 @@
 import paddle
 import pytest
 
-from helpers.parameters import assert_same, parameter, settings
+from helpers.parameters import assert_same, optimizer_of, parameter
 from textual_inversion.settings.choices import OPTIMIZERS
-from textual_inversion.training.optimizer import make_optimizer, step_optimizer
+from textual_inversion.training.optimizer import step_optimizer
 from textual_inversion.training.step_guard import StepGuard
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -18,7 +18,7 @@ class Training:
     def __init__(self, name="adamw", *, most=20, guarded=True, **changes):
         self.words = [parameter([1.0, -2.0]), parameter([3.0, 4.0])]
         changes = {"adam_weight_decay": 0.1, "peak_learning_rate": 0.1} | changes
-        self.optimizer, self.schedule = make_optimizer(settings(optimizer=name, **changes), self.words)
+        self.optimizer, self.schedule = optimizer_of(self.words, optimizer=name, **changes)
         self.guard = StepGuard(self.optimizer, self.words, most) if guarded else None
 
     def step(self, gradient, active=(0, 1), loss=0.5):

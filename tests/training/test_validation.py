@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from textual_inversion.training.sample_pictures import SamplePictures, pictures_due
+from textual_inversion.training.saving import Saves
 
 from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.generation.generate import ImageRequest
 from textual_inversion.generation.prompt_file import SamplePrompt
 from textual_inversion.training import drawing
-from textual_inversion.training.sample_pictures import SamplePictures, pictures_due
-from textual_inversion.training.saving import Saves
 from textual_inversion.training.tracking import Tracker
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
 
 from helpers.tiny_models import FAMILIES, build_model
-from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
 from textual_inversion.data.sampler import TrainingImage
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.training import run_settings

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from textual_inversion.training.drawing import draw, share
 
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
@@ -18,7 +19,6 @@ from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.generation.generate import ImageRequest
 from textual_inversion.system.signals import Signals
 from textual_inversion.training import checkpoints, drawing
-from textual_inversion.training.drawing import draw, share
 
 ARGS = SimpleNamespace(height=8, width=16, low_memory=False, resize_mode="squash", sample_prompts=[])
 
