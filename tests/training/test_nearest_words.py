@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from textual_inversion.cli.train_arguments import parse_arguments
 
+from helpers.configs import parsed
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import WORDS, build_model
 from helpers.training_runs import draw_pictures, short_run
@@ -100,11 +100,11 @@ def test_a_run_starts_each_concept_from_its_own_nearest_word_and_records_it(tmp_
     assert "<b> as 1 vector(s), starting from 'dog'" in said
     settings = json.loads((tmp_path / "out/run.json").read_text())["settings"]
     assert settings["initializer_token"] == [word, "dog"]
-    assert parse_arguments(["--config", str(tmp_path / "out/config.yaml")]).initializer_token == [word, "dog"]
+    assert parsed(["--config", str(tmp_path / "out/config.yaml")]).initializer_token == (word, "dog")
 
 
 def test_without_a_clip_model_it_is_refused_with_both_ways_out(tmp_path):
-    with pytest.raises(SettingsError, match="auto looks at the pictures.*--clip_model openai.*or name the word"):
+    with pytest.raises(SettingsError, match="auto looks at the images.*--clip_model openai.*or name the word"):
         main(two_concepts(tmp_path))
 
     main([*two_concepts(tmp_path), "--clip_model", str(build_clip(tmp_path / "elsewhere"))])
@@ -114,4 +114,4 @@ def test_a_clip_model_that_nothing_looks_with_is_refused():
     with pytest.raises(
         SettingsError, match="--clip_model has no effect without --keep_best or --initializer_token auto"
     ):
-        parse_arguments(["--clip_model", "there", "--initializer_token", "toy"])
+        parsed(["--clip_model", "there", "--initializer_token", "toy"])
