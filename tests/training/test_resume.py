@@ -297,7 +297,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(copy, capsys):
         ([*LATEST, "--max_train_steps", "1"], SettingsError, "has done 2 steps and --max_train_steps is 1"),
     ],
 )
-def test_what_cannot_be_resumed_from_is_refused(copy, flags, error, named):
+def test_what_cannot_be_resumed_is_refused(copy, flags, error, named):
     with pytest.raises(error, match=named):
         train_textual_inversion.main([*copy[1], *flags])
 
