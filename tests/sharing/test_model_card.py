@@ -120,8 +120,8 @@ def test_the_example_for_ppdiffusers_works_as_it_stands(tmp_path, monkeypatch, v
 def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_vectors(tmp_path, monkeypatch, vectors):
     from ppdiffusers import StableDiffusionPipeline
 
-    rows = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
-    save_file(rows, tmp_path / "learned_embeds.safetensors")
+    values = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
+    save_file(values, tmp_path / "learned_embeds.safetensors")
     text = model_card.card(facts("stabilityai/stable-diffusion-xl-base-1.0", is_xl=True))
     example = re.search(r"```python\n(from ppdiffusers.*?)```", text, re.DOTALL)[1]
     pipe, other = (StableDiffusionPipeline.from_pretrained(str(build_model(tmp_path / name))) for name in ("a", "b"))

@@ -1,4 +1,4 @@
-"""The word nearest to the pictures: which words are asked, how they are ranked, and what a run does with it."""
+"""The word nearest to the images: which words are asked, how they are ranked, and what a run does with it."""
 
 import json
 
@@ -18,23 +18,23 @@ from train_textual_inversion import main
 
 
 class Scorer:
-    """Features in a plane: every word at an angle of its own, and pictures at another."""
+    """Features in a plane: every word at an angle of its own, and images at another."""
 
-    def __init__(self, angles, pictures):
-        self.angles, self.pictures, self.asked = angles, pictures, []
+    def __init__(self, angles, images):
+        self.angles, self.images, self.asked = angles, images, []
 
     def _at(self, angles):
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
     def image_features(self, images):
-        return self._at(np.array([self.pictures[i] for i in images]))
+        return self._at(np.array([self.images[i] for i in images]))
 
     def text_features(self, texts, *, trimmed):
         self.asked += texts
         return self._at(np.array([self.angles[text.split()[-1]] for text in texts]))
 
 
-def test_words_are_ranked_by_the_cosine_with_the_mean_of_the_pictures():
+def test_words_are_ranked_by_the_cosine_with_the_mean_of_the_images():
     scorer = Scorer({"cat": 0.0, "dog": 0.9, "toy": 0.4}, [0.2, 0.6, 0.4])
 
     ranked = nearest(scorer, [0, 1, 2], ["cat", "dog", "toy"], "object")

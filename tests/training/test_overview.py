@@ -105,8 +105,8 @@ def watched(monkeypatch):
 
 
 def run_of(tmp_path, family, *more):
-    pictures = str(tmp_path / "pictures")
-    return short_run(tmp_path, *TWO_CONCEPTS, "--train_data_dir", pictures, pictures, *more, family=family)
+    images = str(tmp_path / "pictures")
+    return short_run(tmp_path, *TWO_CONCEPTS, "--train_data_dir", images, images, *more, family=family)
 
 
 def check(seen):
@@ -148,10 +148,10 @@ def test_the_demo_draws_every_image_once_and_all_after_training(tmp_path, monkey
         return draw(model, [ImageRequest(r.prompt, r.seed, num_inference_steps=1) for r in requests], **how)
 
     monkeypatch.setattr(validation, "generate", told)
-    words = ["--placeholder_token", "<cat-toy>", "<rabbit>", "--learnable_property", "object", "object"]
+    tokens = ["--placeholder_token", "<cat-toy>", "<rabbit>", "--learnable_property", "object", "object"]
     folders = [str(ROOT / "cat_toy_images"), str(ROOT / "demo" / "rabbit_toy_images")]
     train_textual_inversion.main(
-        [*words, "--train_data_dir", *folders, "--max_train_steps", "1", "--report_to", "none"]
+        [*tokens, "--train_data_dir", *folders, "--max_train_steps", "1", "--report_to", "none"]
         + ["--output_dir", str(tmp_path / "out")]
     )
 

@@ -83,9 +83,9 @@ def test_both_text_encoders_of_sdxl_resume_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_concept_that_no_step_has_shown_yet_has_no_state_and_gets_none(tmp_path, step):
-    words = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--train_batch_size", "1"]
+    tokens = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--train_batch_size", "1"]
     folders = ["--train_data_dir", str(tmp_path / "pictures"), str(draw_pictures(tmp_path / "others"))]
-    whole, cut = whole_and_resumed(tmp_path, [*BARE, *words, *folders], step)
+    whole, cut = whole_and_resumed(tmp_path, [*BARE, *tokens, *folders], step)
 
     assert results(cut) == results(whole)
     tensors = checkpoints.read(cut / f"checkpoint-{step}").tensors
@@ -123,9 +123,11 @@ def test_two_processes_end_after_one_step_with_one_checkpoint_and_resume_bit_for
     script = tmp_path / "stopped.py"
     script.write_text(STOPPED_RANK.format(root=str(ROOT)))
 
-    def launch(*words):
+    def launch(*arguments):
         command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir"]
-        return subprocess.run([*command, str(tmp_path / "log"), *words], capture_output=True, text=True, timeout=280)
+        return subprocess.run(
+            [*command, str(tmp_path / "log"), *arguments], capture_output=True, text=True, timeout=280
+        )
 
     never, only_the_second = "99", "1"
     whole = launch(str(script), never, "0", *argv["whole"])
@@ -190,15 +192,15 @@ def test_other_images_captions_and_models_are_refused_although_their_names_stay(
     from helpers.tiny_models import build_model
 
     _, argv = copy
-    pictures = tmp_path / "pictures"
-    shutil.copytree(stopped[0] / "pictures", pictures)
-    (pictures / "0.txt").write_text("a <cat-toy> in the snow")
+    images = tmp_path / "pictures"
+    shutil.copytree(stopped[0] / "pictures", images)
+    (images / "0.txt").write_text("a <cat-toy> in the snow")
     with pytest.raises(SettingsError, match="the prompts"):
-        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(pictures)])
-    (pictures / "0.txt").unlink()
-    (pictures / "0.png").write_bytes((pictures / "1.png").read_bytes())
+        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(images)])
+    (images / "0.txt").unlink()
+    (images / "0.png").write_bytes((images / "1.png").read_bytes())
     with pytest.raises(SettingsError, match="the training images"):
-        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(pictures)])
+        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(images)])
     other = build_model(tmp_path / "base", seed=1)
     with pytest.raises(SettingsError, match="the base model"):
         train_textual_inversion.main([*argv, *LATEST, "--pretrained_model_name_or_path", str(other)])
@@ -208,8 +210,8 @@ def test_what_does_not_change_the_run_is_free(copy, stopped, tmp_path):
     """Another cut of the batch, another folder of the images, more steps, no seed: it comes to the same vectors."""
     out, argv = copy
     shutil.copytree(stopped[0] / "pictures", tmp_path / "moved")
-    place = argv.index("--seed")
-    argv = argv[:place] + argv[place + 2 :]
+    index = argv.index("--seed")
+    argv = argv[:index] + argv[index + 2 :]
     free = ["--max_train_steps", "5", "--save_steps", "1", "--eval_steps", "2", "--train_batch_size", "1",
             "--gradient_accumulation_steps", "2", "--train_data_dir", str(tmp_path / "moved"), "--report_to",
             "visualdl"]  # fmt: skip
@@ -217,7 +219,10 @@ def test_what_does_not_change_the_run_is_free(copy, stopped, tmp_path):
     train_textual_inversion.main([*argv, *free, *LATEST])
     train_textual_inversion.main([*stopped[1], "--max_train_steps", "5", "--output_dir", str(tmp_path / "whole")])
 
-    ours, theirs = vectors_in(out / "learned_embeds.pdparams"), vectors_in(tmp_path / "whole" / "learned_embeds.pdparams")
+    ours, theirs = (
+        vectors_in(out / "learned_embeds.pdparams"),
+        vectors_in(tmp_path / "whole" / "learned_embeds.pdparams"),
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert json.loads((out / "run.json").read_text())["seed"] == 3
 

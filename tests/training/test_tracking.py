@@ -13,7 +13,7 @@ from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.training.tracking import Tracker, open_tracker
 
 
-def picture():
+def image():
     pixels = np.zeros((8, 12, 3), np.uint8)
     pixels[:, :6] = (200, 10, 30)  # red and blue differ: a swap of channels would show
     return Image.fromarray(pixels)
@@ -46,14 +46,14 @@ def test_visualdl_holds_the_scalars(tmp_path):
     assert [point.value for point in reader.get_data("scalar", "train/lr")] == [0.5]
 
 
-def test_visualdl_holds_the_pictures(tmp_path):
+def test_visualdl_holds_the_images(tmp_path):
     with open_tracker("visualdl", tmp_path) as tracker:
-        tracker.image("samples/100% a <cat-toy>", picture(), 7)
+        tracker.image("samples/100% a <cat-toy>", image(), 7)
 
     (record,) = read_visualdl(tmp_path).get_data("image", "samples/100 percent a <cat-toy>")
 
     assert record.id == 7
-    assert np.array_equal(decoded(record), np.asarray(picture()))
+    assert np.array_equal(decoded(record), np.asarray(image()))
 
 
 def test_visualdl_holds_the_texts(tmp_path):
@@ -65,7 +65,7 @@ def test_visualdl_holds_the_texts(tmp_path):
 
 
 @pytest.mark.parametrize("value", [0, 1])
-def test_a_black_picture_stays_black(tmp_path, value):
+def test_a_black_image_stays_black(tmp_path, value):
     with open_tracker("visualdl", tmp_path) as tracker:
         tracker.image("sample", Image.new("RGB", (8, 8), (value, 0, 0)), 1)
     (record,) = read_visualdl(tmp_path).get_data("image", "sample")
@@ -97,14 +97,14 @@ def logged(folder, steps, resumed_at=None, *, close=True):
     tracker = open_tracker("visualdl", folder, resumed_at)
     for step in steps:
         tracker.scalar("loss", float(step), step)
-        tracker.image("sample", picture(), step)
+        tracker.image("sample", image(), step)
     tracker.flush()
     if close:
         tracker.close()
 
 
 @pytest.mark.parametrize("cut_off", [0, 1, 7, 20])
-def test_a_resumed_log_goes_on_in_the_same_file_without_a_doubled_or_a_missing_step(tmp_path, cut_off):
+def test_a_resumed_log_continues_in_the_same_file_without_a_doubled_or_a_missing_step(tmp_path, cut_off):
     """Steps 4 and 5 were logged after the checkpoint, the last of them perhaps in part."""
     logged(tmp_path, [1, 2, 3, 4, 5])
     (file,) = tmp_path.iterdir()
@@ -114,8 +114,8 @@ def test_a_resumed_log_goes_on_in_the_same_file_without_a_doubled_or_a_missing_s
 
     assert points(tmp_path) == [(step, float(step)) for step in range(1, 7)]
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
-    pictures = read_visualdl(tmp_path).get_data("image", "sample")
-    assert [record.id for record in pictures] == [1, 2, 3, 4, 5, 6]
+    images = read_visualdl(tmp_path).get_data("image", "sample")
+    assert [record.id for record in images] == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_was_flushed_outlives_a_process_that_never_closes_its_log(tmp_path):
@@ -123,7 +123,7 @@ def test_what_was_flushed_outlives_a_process_that_never_closes_its_log(tmp_path)
     assert [step for step, _ in points(tmp_path)] == [1, 2, 3]
 
 
-def test_a_log_that_goes_on_without_an_earlier_one_begins(tmp_path):
+def test_a_resumed_log_without_an_earlier_one_begins(tmp_path):
     logged(tmp_path, [4, 5], resumed_at=4)
     assert [step for step, _ in points(tmp_path)] == [4, 5]
 
@@ -131,14 +131,14 @@ def test_a_log_that_goes_on_without_an_earlier_one_begins(tmp_path):
 def test_logging_prints_nothing(tmp_path, capfd):
     with open_tracker("visualdl", tmp_path) as tracker:
         tracker.scalar("loss", 1.0, 1)
-        tracker.image("sample", picture(), 1)
+        tracker.image("sample", image(), 1)
     assert capfd.readouterr() == ("", "")
 
 
 def test_none_writes_nothing(tmp_path):
     with open_tracker("none", tmp_path / "logs") as tracker:
         tracker.scalar("loss", 1.0, 1)
-        tracker.image("sample", picture(), 1)
+        tracker.image("sample", image(), 1)
     assert not (tmp_path / "logs").exists()
 
 
@@ -176,7 +176,7 @@ def test_a_log_that_fails_is_said_once_and_does_not_end_the_run(capsys):
     tracker = Tracker(FullDisk())
     for step in range(3):
         tracker.scalar("loss", 1.0, step)
-        tracker.image("sample", picture(), step)
+        tracker.image("sample", image(), step)
     tracker.close()
     assert capsys.readouterr().err.count("No space left on device") == 1
 
@@ -243,7 +243,7 @@ def test_tensorboard_gets_the_same(tmp_path, monkeypatch, resumed_at):
     monkeypatch.setitem(sys.modules, "tensorboardX", module)
     with open_tracker("tensorboard", tmp_path, resumed_at) as tracker:
         tracker.scalar("loss", 0.5, 3)
-        tracker.image("sample", picture(), 3)
+        tracker.image("sample", image(), 3)
         tracker.text("sample", "a <cat-toy>", 3)
         tracker.flush()
     assert Recorder.made[-1].calls == [
@@ -260,7 +260,7 @@ def test_tensorboard_gets_the_same(tmp_path, monkeypatch, resumed_at):
 def test_tensorboard_writes_an_event_file(tmp_path):
     with open_tracker("tensorboard", tmp_path) as tracker:
         tracker.scalar("loss", 0.5, 3)
-        tracker.image("sample", picture(), 3)
+        tracker.image("sample", image(), 3)
     (file,) = tmp_path.glob("events*")
     content = file.read_bytes()
     assert b"loss" in content and b"sample" in content and b"\x89PNG" in content
