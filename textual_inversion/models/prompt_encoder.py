@@ -16,6 +16,7 @@ import numpy as np
 
 from textual_inversion.formats.errors import TokenTaken
 from textual_inversion.formats.learned_embedding import check_token, from_source, token_names
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 
 
