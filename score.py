@@ -10,7 +10,7 @@ from textual_inversion.settings.generation import Measuring, ScoreConfig, Scored
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
-from textual_inversion.system.paths import ROOT, from_root, is_demo, portable
+from textual_inversion.system.paths import ROOT, from_root, has_demo, is_demo, portable
 
 __all__ = ["build_parser", "main"]
 
@@ -106,8 +106,16 @@ def _framing(record: dict[str, Any], model):
     return Framing(mode, height, width, settings.get("interpolation", "bilinear"), model.side_factor)
 
 
-def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list) -> dict[str, Any]:
+def _fresh_drawings(train_data_dir: str, size: int) -> list:
+    """Other images of the concept that a folder shows, which only the demo's own folders have."""
+    if not has_demo():
+        return []
     from demo.shipped import fresh_drawings
+
+    return fresh_drawings(train_data_dir, size)
+
+
+def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list) -> dict[str, Any]:
     from textual_inversion.evaluation.scoring import score
     from textual_inversion.system.progress import Progress
 
@@ -118,7 +126,7 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list
             word=concept.placeholder_token,
             initializer=concept.initializer_token,
             training_images=_framing(file.run, model).views(images),
-            fresh_images=fresh_drawings(concept.train_data_dir, model.resolution),
+            fresh_images=_fresh_drawings(concept.train_data_dir, model.resolution),
             protocol=protocol,
             progress=progress,
         )

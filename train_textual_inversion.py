@@ -34,16 +34,21 @@ if TYPE_CHECKING:
     from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
     from textual_inversion.training.validation import Painter
 
-__all__ = ["build_parser", "main", "make_denoising_loss", "train"]
+__all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
+    run(parse(argv)).context.ranks.leave()
+
+
+def run(config: TrainConfig) -> "Run":
+    """Train as the settings say, and write the results."""
     with Signals() as stop, Peers() as peers, ExitStack() as held:
-        config, run = set_up(parse(argv), stop, peers, held)
-        train(config, run)
-        finish(config, run)
-    run.context.ranks.leave()
+        config, made = set_up(config, stop, peers, held)
+        train(config, made)
+        finish(config, made)
+    return made
 
 
 # ------------------------------------------------------------------------------------------------------- set-up
@@ -283,7 +288,7 @@ def train(config: TrainConfig, run: "Run") -> None:
     """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen."""
     import paddle
 
-    from textual_inversion.training.averaging import RowAverage
+    from textual_inversion.training.averaging import VectorAverage
     from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
     from textual_inversion.training.loss_scale import LossScale
@@ -298,7 +303,7 @@ def train(config: TrainConfig, run: "Run") -> None:
     denoising_loss = make_denoising_loss(config, run)
     loss_scale = LossScale(enabled=config.machine.mixed_precision == "fp16")
     guard = StepGuard(optimizer, parameters, config.training.max_skipped_steps, loss_scale)
-    average = RowAverage(parameters, config.optimizer.average_last_steps, steps)
+    average = VectorAverage(parameters, config.optimizer.average_last_steps, steps)
     gradients = GradientSum(parameters, ranks, accumulation)
     kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
     state = TrainingState(run.vectors, optimizer, kept)
@@ -339,20 +344,26 @@ def make_painter(config: TrainConfig, run: "Run") -> "Painter":
 # ------------------------------------------------------------------------------------------------------- results
 
 
+def fresh_drawings(train_data_dir: str, size: int) -> list:
+    """Other images of the concept that a folder shows, for the demo's own folders."""
+    from demo.shipped import fresh_drawings as draw
+
+    return draw(train_data_dir, size)
+
+
 def finish(config: TrainConfig, run: "Run") -> None:
     """Write the final files, the saved pipeline and the overview, which all ranks draw, and say what was made.
 
     Raises:
         OutputError: something could not be written. All the rest is, and the vectors are, if need be elsewhere.
     """
-    from demo.shipped import fresh_drawings
     from textual_inversion.embeddings.file_names import FINAL_NAME
     from textual_inversion.sharing import upload
     from textual_inversion.training.artifacts import unsaved
     from textual_inversion.training.finish import write_results
 
     context, hub = run.context, config.hub
-    failures = write_results(config, run, make_painter(config, run), fresh_drawings)
+    failures = write_results(config, run, make_painter(config, run), fresh_drawings if config.demo else None)
     context.ranks.wait()
     if failures:
         raise unsaved(failures, context.folder / FINAL_NAME)

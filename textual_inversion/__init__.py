@@ -1,1 +1,33 @@
-"""Textual Inversion for Stable Diffusion on PaddlePaddle: the library under this repository's commands."""
+"""Textual Inversion on PaddlePaddle: teach a frozen Stable Diffusion model a concept from a few images.
+
+What is public stands in `textual_inversion.api` and can be imported from here; it is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textual_inversion.api import *  # noqa: F403
+
+_PUBLIC = (
+    "LearnedEmbedding",
+    "TextualInversionError",
+    "TrainConfig",
+    "TrainedRun",
+    "attach_embeddings",
+    "generate",
+    "load_base_model",
+    "read_embeddings",
+    "train",
+    "train_config",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module("textual_inversion.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -348,7 +348,7 @@ TRAIN_ROWS = [
     (["--placeholder_token", ""], "the placeholder token is empty", "such as <cat-toy>"),
     (["--placeholder_token", "my cat"], "'my cat' holds blanks"),
     ("--placeholder_token cat", "the placeholder token 'cat' is a token of this base model already; choose another"),
-    (["--placeholder_token", "<" + "x" * 300 + ">"], "302 bytes", "choose a shorter one"),
+    (["--placeholder_token", "<" + "x" * 300 + ">"], "302 bytes", "choose another"),
     ([*TWO, "--placeholder_token", "<a>", "<a>"], "names <a> twice"),
     ([*TWO, "--placeholder_token", "<zq>", "zq!"], "under one file name; rename one of them"),
     (["--initializer_token", ""], "the initializer '' has no token", "such as toy"),
@@ -360,7 +360,7 @@ TRAIN_ROWS = [
     ("--num_vectors 1000000000", "leave no room for a prompt"),
     ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
     (file("--initializer_embeds", "evil.pt", EVIL), "evil.pt: asks for os.system, which could run any code"),
-    (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values: made for Stable Diffusion 1.x"),
+    (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values (Stable Diffusion 1.x)"),
     # pictures
     ("--train_data_dir /nowhere", "image folder /nowhere does not exist; give a folder"),
     (lambda world: ["--train_data_dir", str(world.folder("empty"))], "is empty; put three to six pictures"),
@@ -441,12 +441,12 @@ INFER_ROWS = [
     (file("--embeds", "bomb.pt", lambda: zip_of(("a/data.pkl", EVIL), ("../../x", b"x"))), "asks for os.system"),
     (file("--embeds", "cut.pdparams", lambda: embedding()()[:-20]), "download or copy it again"),
     (file("--embeds", "nan.pdparams", embedding(value=float("nan"))), "NaN or infinite values", "save it again"),
-    (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values: made for Stable Diffusion 1.x; ", "32"),
+    (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values (Stable Diffusion 1.x), and ", "32"),
     (with_base(file("--embeds", "cat.pt", embedding("cat"))), "cat.pt: the placeholder token 'cat' is a token of this"),
     (file("--embeds", "blank.pt", embedding("a b")), "'a b' holds blanks or control characters; choose another"),
-    (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "give it another name"),
+    (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "choose another"),
     (recorded(base_model="/nowhere"), "was learned on /nowhere, which does not exist", "--pretrained_model"),
-    (recorded(base_model=["{", 5]), "32 values; ", "choose the base model that it was made for"),
+    (recorded(base_model=["{", 5]), "32 values, and ", "choose the base model that it was made for"),
     (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
     (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),
     (["--config", "{out}/config.yaml"], "train_data_dir is not a setting of infer.py"),
@@ -645,7 +645,7 @@ def test_what_of_a_prompt_is_not_read_is_said(world, capsys):
     status, out, _ = run("train", world.argv("train", *argv), capsys)
 
     assert status == 0
-    assert "1 training sentence(s) are longer than the 75 tokens the model reads, and are cut; 'a <cat-toy> dog" in out
+    assert "1 training prompt(s) are longer than the 75 tokens the model reads, and are cut; 'a <cat-toy> dog" in out
     assert "is longer than the model reads (77 tokens); cut: 'dog dog" in out and "dog snow'" in out
 
 

@@ -24,10 +24,10 @@ def draw_pictures(folder: Path, count: int = 3) -> Path:
     return folder
 
 
-def masks_of(pictures, folder):
+def masks_of(images, folder):
     """White left halves."""
     folder.mkdir(exist_ok=True)
-    for path in pictures.glob("*.png"):
+    for path in images.glob("*.png"):
         mask = Image.new("L", Image.open(path).size, 0)
         mask.paste(255, (0, 0, mask.width // 2, mask.height))
         mask.save(folder / path.name)

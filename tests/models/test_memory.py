@@ -60,7 +60,7 @@ def words_attached(model):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_text_encoders_run_again_on_the_way_back(tmp_path, family):
+def test_text_encoders_run_again_in_the_backward_pass(tmp_path, family):
     model = load_base_model(build_model(tmp_path / "base", family))
     embeddings = words_attached(model)
     plain = model.encode_prompts(["a <cat-toy>"]).hidden_states

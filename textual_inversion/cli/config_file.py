@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import how_to_call
 
 FLAG = "--config"
 # Titles of groups that have been renamed; files written for them are read as before.
@@ -109,7 +110,7 @@ def _entries(root, path, flags: dict, parser) -> Iterator[tuple]:
 def _unknown(key, path, known, parser) -> SettingsError:
     name = str(key.value)
     near = difflib.get_close_matches(name.lstrip("-").replace("-", "_"), list(known), n=1, cutoff=0.7)
-    hint = f"did you mean {near[0]}?" if near else f"see python {parser.prog} --help"
+    hint = f"did you mean {near[0]}?" if near else f"see {how_to_call(parser.prog)} --help"
     return SettingsError(f"{_place(path, key)}: {name} is not a setting of {parser.prog}; {hint}")
 
 

@@ -7,6 +7,8 @@ from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.settings import shared
 from textual_inversion.settings.flag import changed, filled, values_of
 from textual_inversion.settings.generation import InferConfig, ScoreConfig
+from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import has_demo
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
@@ -28,12 +30,19 @@ def score_parser() -> OneLineParser:
 
 def parse_infer(argv: list[str] | None = None) -> InferConfig:
     """The settings of `infer.py`; raises SettingsError."""
-    return filled(InferConfig, vars(infer_parser().parse_args(argv)))
+    return filled(InferConfig, _values(infer_parser(), argv))
 
 
 def parse_score(argv: list[str] | None = None) -> ScoreConfig:
     """The settings of `score.py`; raises SettingsError."""
-    return filled(ScoreConfig, vars(score_parser().parse_args(argv)))
+    return filled(ScoreConfig, _values(score_parser(), argv))
+
+
+def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
+    values = vars(parser.parse_args(argv))
+    if not has_demo() and "embeds" not in parser.explicit(argv):
+        raise SettingsError("this installation comes without the demo; name an embedding file with --embeds")
+    return values
 
 
 def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -> Config:

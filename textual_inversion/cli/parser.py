@@ -15,7 +15,7 @@ from textual_inversion.cli import config_file
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.flag import Flag, flags_of, groups_of
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import ROOT, is_possible_path
+from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -48,9 +48,9 @@ class OneLineParser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             near = difflib.get_close_matches(unknown[1], flags, n=1, cutoff=0.75)
-            hint = f"did you mean {near[0]}?" if near else f"see python {self.prog} --help"
+            hint = f"did you mean {near[0]}?" if near else f"see {how_to_call(self.prog)} --help"
             raise SettingsError(f"{unknown[1]} is not a flag of {self.prog}; {hint}")
-        raise SettingsError(f"{message.removeprefix('argument ')}; see python {self.prog} --help")
+        raise SettingsError(f"{message.removeprefix('argument ')}; see {how_to_call(self.prog)} --help")
 
     def explicit(self, argv: list[str] | None) -> set[str]:
         """Names of the settings that stand on the command line itself or in the configuration that it names."""

@@ -15,7 +15,7 @@ from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags, changed, filled, values_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import is_demo
+from textual_inversion.system.paths import has_demo, is_demo
 
 PROGRAM = "train_textual_inversion.py"
 
@@ -47,6 +47,11 @@ def settled(values: dict[str, Any], given: set[str]) -> TrainConfig:
     Raises:
         SettingsError: they do not go together.
     """
+    if not has_demo() and not {"pretrained_model_name_or_path", "train_data_dir"} <= given:
+        raise SettingsError(
+            "this installation comes without the demo; name a base model with --pretrained_model_name_or_path and your "
+            "images with --train_data_dir"
+        )
     if values.get("config") and "output_dir" not in given:
         values["output_dir"] = config_file.free_folder(values["config"]) or values["output_dir"]
     prompts = tuple(validation_prompts(values.get("validation_prompt"), values.get("validation_prompts_file")))

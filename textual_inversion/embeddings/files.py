@@ -12,7 +12,7 @@ from textual_inversion.formats.embedding_file import LearnedEmbedding, check_tok
 from textual_inversion.formats.learned_embedding import token_names
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import DEMO_MODEL, ROOT, is_single_file
+from textual_inversion.system.paths import DEMO_MODEL, ROOT, has_demo, is_single_file
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,11 @@ def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str
         raise SettingsError(
             f"{one} was learned on {first} and {other} on {second}; use them one at a time, or choose a model "
             "with --pretrained_model_name_or_path"
+        )
+    if not found and not has_demo():
+        raise SettingsError(
+            f"{files[0].path} does not say which base model it was learned on; name it with "
+            "--pretrained_model_name_or_path"
         )
     return next(iter(found), str(DEMO_MODEL))
 

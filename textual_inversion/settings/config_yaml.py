@@ -6,6 +6,7 @@ from typing import Any
 from textual_inversion.settings.flag import Flag, flags_of, groups_of, values_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system import atomic
+from textual_inversion.system.paths import how_to_call
 
 FILE_NAME, OTHER_NAME = "config.yaml", "config-of-run.yaml"
 _FIRST_WORDS = "# Repeats a run:"
@@ -33,7 +34,7 @@ def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -
         OutputError: it cannot be written.
     """
     values, chosen = values_of(config), {*config.given, *config.demo_defaults, *_SETTLED}
-    lines = [f"{_FIRST_WORDS} python {program} --config THIS_FILE"]
+    lines = [f"{_FIRST_WORDS} {how_to_call(program)} --config THIS_FILE"]
     lines += [f"# It ran in {processes} processes, which the launcher must start again."] if processes > 1 else []
     for _, group in groups_of(config):
         flags = {name: flag for name, flag in flags_of(group).items() if flag.repeatable}

@@ -26,6 +26,13 @@ def from_root(path: str) -> str:
     return str(ROOT / path)
 
 
+def how_to_call(script: str) -> str:
+    """How a user calls a command: `python infer.py` in a checkout, `textual-inversion infer` where it is installed."""
+    if (ROOT / script).is_file():
+        return f"python {script}"
+    return f"textual-inversion {Path(script).stem.partition('_')[0]}"
+
+
 def is_possible_path(text: str) -> bool:
     """Whether a file system could hold this path at all: it has no NUL, and neither it nor a part of it is too long."""
     parts = [os.fsencode(part) for part in text.replace(os.sep, "/").split("/")]

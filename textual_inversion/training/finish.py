@@ -9,6 +9,7 @@ from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.paths import how_to_call
 from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
@@ -42,14 +43,16 @@ def write_records(config: TrainConfig, run: Run) -> Path:
     return config_yaml.write(folder, config, _PROGRAM, run.context.ranks.world_size)
 
 
-def write_results(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages) -> list[OutputError]:
+def write_results(
+    config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages | None
+) -> list[OutputError]:
     """Write the embeddings, the saved pipeline, the overview and the records, and say what was made.
 
     All ranks draw; the first one writes. The embeddings are saved before anything is drawn.
 
     Args:
         run: its folder changes where the output folder cannot take the embeddings.
-        fresh_images: for the ceiling of the demo's scores.
+        fresh_images: for the ceiling of the demo's scores; None: nothing is scored.
 
     Returns:
         Why some of it could not be written; [] where all of it was.
@@ -104,12 +107,12 @@ def _record(config: TrainConfig, run: Run, saves: Saves) -> None:
     saves.attempt(write_records, config, run)
 
 
-def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages, saves: Saves) -> None:
+def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshImages | None, saves: Saves) -> None:
     """Draw before and after, on all ranks; write the overview, and score what is scored, on the first."""
     context, figures, concepts = run.context, run.record.figures, run.vectors.concepts
     encode_ids = run.model.text_encoders[0].encode_ids
     plan = overview.plan_drawings(config.validation, config.validation_prompts, concepts,
-                                  config.base_model.language, encode_ids, scores=config.demo)  # fmt: skip
+                                  config.base_model.language, encode_ids, scores=fresh_images is not None)  # fmt: skip
     with context.phases("pictures"):
         context.say(f"drawing {plan.distinct} images of before and after")
         size = (config.images.height, config.images.width)
@@ -169,7 +172,7 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
     if "overview" in figures:
         lines.append(f"before and after, side by side: {folder / 'overview.png'}")
     lines.append(f"{where_embeddings_are(tokens, folder)}; draw with {'it' if len(tokens) == 1 else 'them'}:")
-    lines.append(f"    python infer.py --embeds {folder / FINAL_NAME}")
+    lines.append(f"    {how_to_call('infer.py')} --embeds {folder / FINAL_NAME}")
     return lines
 
 

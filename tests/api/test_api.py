@@ -1,0 +1,129 @@
+"""The public Python API gives what the commands give, and its example runs."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import textual_inversion as ti
+from helpers.paths import ROOT
+from helpers.tiny_models import build_model
+from helpers.training_runs import draw_pictures
+from textual_inversion import api
+from textual_inversion.system.errors import SettingsError
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A tiny base model, images, and a run of two steps through the API."""
+    root = tmp_path_factory.mktemp("api")
+    build_model(root / "base")
+    draw_pictures(root / "images")
+    run = ti.train(
+        pretrained_model_name_or_path=root / "base", train_data_dir=root / "images", output_dir=root / "out",
+        max_train_steps=2, train_batch_size=2, lr_warmup_steps=0, seed=3, report_to="none", num_inference_steps=2,
+        only_save_embeds=True,
+    )  # fmt: skip
+    return root, run
+
+
+def test_training_through_the_api_is_the_commands_training(world, tmp_path):
+    import train_textual_inversion
+
+    root, run = world
+    train_textual_inversion.main(
+        ["--pretrained_model_name_or_path", str(root / "base"), "--train_data_dir", str(root / "images"),
+         "--output_dir", str(tmp_path / "out"), "--max_train_steps", "2", "--train_batch_size", "2",
+         "--lr_warmup_steps", "0", "--seed", "3", "--report_to", "none", "--num_inference_steps", "2",
+         "--only_save_embeds"]
+    )  # fmt: skip
+
+    name = "learned_embeds.pdparams"
+    assert (root / "out" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert run.folder == root / "out" and [e.placeholder_token for e in run.embeddings] == ["<cat-toy>"]
+    assert (
+        run.figures["fixed_set_loss"] == json.loads((run.folder / "run.json").read_text())["figures"]["fixed_set_loss"]
+    )
+
+
+def test_an_embedding_file_is_read_attached_and_drawn_with(world):
+    root, run = world
+    model = ti.load_base_model(root / "base")
+    assert ti.attach_embeddings(model, run.folder) == ["<cat-toy>"]
+
+    images = ti.generate(model, ["a <cat-toy>", "a cat"], seed=5, num_images=2, num_inference_steps=2)
+    alone = ti.generate(model, "a cat", seed=6, num_inference_steps=2)
+
+    assert len(images) == 4 and np.array_equal(images[3], alone[0])
+    (embedding,) = ti.read_embeddings(run.folder / "learned_embeds.safetensors")
+    np.testing.assert_array_equal(embedding.vectors["text_encoder"], run.embeddings[0].vectors["text_encoder"])
+
+
+def test_two_models_in_one_process_draw_at_once_on_two_threads(world):
+    root, run = world
+    models = [ti.load_base_model(root / "base") for _ in range(2)]
+    ti.attach_embeddings(models[0], run.folder)
+    settings = [
+        dict(prompts="a <cat-toy>", seed=1, scheduler="euler-a", num_inference_steps=4),
+        dict(prompts="a cat", seed=2, scheduler="ddpm", num_inference_steps=3),
+    ]
+    one_after_the_other = [np.array(ti.generate(m, **s)[0]) for m, s in zip(models, settings, strict=True)]
+    drawn = {}
+
+    def draw(index):
+        drawn[index] = [np.array(ti.generate(models[index], **settings[index])[0]) for _ in range(3)]
+
+    threads = [threading.Thread(target=draw, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for index in range(2):
+        for image in drawn[index]:
+            np.testing.assert_array_equal(image, one_after_the_other[index])
+
+
+def test_settings_are_checked_like_flags():
+    assert ti.train_config(placeholder_token=["<a>"], scale_lr=True).training.scale_lr
+    with pytest.raises(SettingsError, match="learning_rat is not a flag"):
+        ti.train_config(learning_rat=1)
+    with pytest.raises(SettingsError, match="--learning_rate: must be greater than 0"):
+        ti.train_config(learning_rate=0)
+    with pytest.raises(SettingsError, match="not both"):
+        ti.train(ti.train_config(), seed=3)
+
+
+def test_what_is_public_is_named_in_one_place_and_loaded_when_it_is_used():
+    assert sorted(ti._PUBLIC) == sorted(api.__all__) and set(api.__all__) <= set(dir(ti))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ti.nothing
+    code = "import sys, textual_inversion; sys.exit(bool({'paddle', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_example_of_the_guide_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guides/python-api.md").read_text(), re.M | re.S)
+    example = example.replace("max_train_steps=100,", "max_train_steps=2, num_inference_steps=2,")
+
+    exec(compile(example, "the guide", "exec"), {})
+
+    assert (tmp_path / "snow.png").is_file() and capsys.readouterr().out.endswith("<cat-toy> 1 {'text_encoder': 128}\n")
+
+
+def test_the_example_of_the_api_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lines = [line[4:] for line in api.__doc__.splitlines() if line.startswith("    ") or not line]
+    example = re.sub(r"seed=3\)", "seed=3, num_inference_steps=2)", "\n".join(lines))
+    names = {}
+
+    exec(compile(example, "the example", "exec"), names)
+
+    assert names["image"].size == (64, 64)

@@ -1,0 +1,186 @@
+"""The public Python API, for notebooks and programs: what `import textual_inversion` offers.
+
+    import textual_inversion as ti
+
+    model = ti.load_base_model("demo/model")
+    ti.attach_embeddings(model, "demo/learned_embeds.pdparams")
+    image, = ti.generate(model, "a photo of a <cat-toy> in the snow", seed=3)
+
+Everything else in the library may change between versions. Errors are `TextualInversionError`s, with messages of one
+line. May import every other package of the library.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual_inversion import commands
+from textual_inversion.cli.train import build_parser, settled
+from textual_inversion.formats.embedding_file import LearnedEmbedding
+from textual_inversion.formats.embedding_file import read_embeddings as _read_embeddings
+from textual_inversion.settings.flag import all_flags
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system.environment import prepare_environment
+from textual_inversion.system.errors import SettingsError, TextualInversionError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from textual_inversion.models.base_model import BaseModel
+
+__all__ = [
+    "LearnedEmbedding",
+    "TextualInversionError",
+    "TrainConfig",
+    "TrainedRun",
+    "attach_embeddings",
+    "generate",
+    "load_base_model",
+    "read_embeddings",
+    "train",
+    "train_config",
+]
+
+
+def read_embeddings(path: str | Path) -> list[LearnedEmbedding]:
+    """The concepts in an embedding file of this or another program; nothing in it is executed or imported.
+
+    Returns:
+        For each concept its placeholder token, float32 [N, D] by text encoder, and the file's metadata.
+
+    Raises:
+        EmbeddingFileError: the file cannot be read, or is no embedding.
+    """
+    return _read_embeddings(path)
+
+
+def load_base_model(name_or_path: str | Path, *, tokenizer: str | None = None, **source: str | None) -> "BaseModel":
+    """Load a frozen base model, in float32, on the default device.
+
+    Args:
+        name_or_path: a folder, a single safetensors file, or a repository id.
+        tokenizer: folder or repository id of a tokenizer other than the base model's.
+        source: `revision`, `variant`, `cache_dir` and `token`, where it comes from a hub.
+
+    Raises:
+        BaseModelError: it is not there, of an unknown kind, or a weight is missing.
+    """
+    prepare_environment()
+    from textual_inversion.models.base_model import load_base_model as load
+
+    return load(name_or_path, tokenizer_name=tokenizer, **source)
+
+
+def attach_embeddings(model: "BaseModel", *files: str | Path) -> list[str]:
+    """Give a base model the concepts of embedding files; what was attached before is replaced.
+
+    Args:
+        files: embedding files, folders of runs, or repository ids.
+
+    Returns:
+        The placeholder tokens, to be used in prompts.
+
+    Raises:
+        EmbeddingFileError: a file cannot be used, or was made for a base model of another width.
+        ConceptError: a placeholder token is a token of the base model already.
+    """
+    from textual_inversion.embeddings.files import read_concept_files
+    from textual_inversion.models.attach import attach_files
+
+    read = read_concept_files(files)
+    attach_files(model, read)
+    return [token for file in read for token in file.placeholder_tokens]
+
+
+def generate(
+    model: "BaseModel",
+    prompts: str | Sequence[str],
+    *,
+    seed: int = 0,
+    num_images: int = 1,
+    negative_prompt: str = "",
+    guidance_scale: float = 7.5,
+    num_inference_steps: int = 50,
+    **options: Any,
+) -> list["Image.Image"]:
+    """Make images. An image depends on its prompt, seed and settings alone, not on the others beside it.
+
+    Several threads may call this at once, with one model or several.
+
+    Args:
+        prompts: one or several.
+        seed: of each prompt's first image; the next ones count up.
+        num_images: images per prompt.
+        guidance_scale: weight of classifier-free guidance; at most 1 means none.
+        options: `height` and `width` in pixels, `scheduler` (one of `choices.SCHEDULERS`), `batch_size`.
+
+    Returns:
+        RGB images: all of the first prompt, then all of the second, …
+
+    Raises:
+        SettingsError: a size that the model cannot make, or a scheduler that it cannot use.
+    """
+    from textual_inversion.generation.generate import ImageRequest
+    from textual_inversion.generation.generate import generate as draw
+
+    requests = [
+        ImageRequest(prompt, seed + i, negative_prompt, guidance_scale, num_inference_steps)
+        for prompt in ([prompts] if isinstance(prompts, str) else prompts)
+        for i in range(num_images)
+    ]
+    return draw(model, requests, **options)
+
+
+def train_config(**flags: Any) -> TrainConfig:
+    """The settings of a training run, from flags of `train_textual_inversion.py` by name.
+
+    Args:
+        flags: such as `train_data_dir="photos"`, `max_train_steps=500`; flags that take several values may be given a
+            list. What is left out has the command's default.
+
+    Raises:
+        SettingsError: there is no such flag, or its value is out of bounds.
+    """
+    known = all_flags(TrainConfig)
+    words = []
+    for name, value in flags.items():
+        if name not in known:
+            raise SettingsError(f"{name} is not a flag of {commands.SCRIPTS['train']}")
+        values = value if isinstance(value, (list, tuple)) else [value]
+        words += [f"--{name}", *map(str, values)] if len(values) > 1 else [f"--{name}={v}" for v in values]
+    parser = build_parser()
+    return settled(vars(parser.parse_args(words)), parser.explicit(words))
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training run.
+
+    Attributes:
+        folder: where everything was written.
+        embeddings: what was learned.
+        figures: what the run measured, as in run.json.
+    """
+
+    folder: Path
+    embeddings: list[LearnedEmbedding]
+    figures: dict[str, Any]
+
+
+def train(config: TrainConfig | None = None, **flags: Any) -> TrainedRun:
+    """Teach a base model concepts, in this process; the same as the command does, with the same files.
+
+    Args:
+        config: from `train_config`; None: made from `flags`.
+
+    Raises:
+        TextualInversionError: whatever the command would end with.
+    """
+    if config is not None and flags:
+        raise SettingsError("give a configuration or flags, not both")
+    run = commands.load("train").run(config or train_config(**flags))
+    from textual_inversion.embeddings.file_names import FINAL_NAME
+
+    folder = run.context.folder
+    return TrainedRun(folder, _read_embeddings(folder / FINAL_NAME), run.record.figures)

@@ -1,0 +1,56 @@
+"""`textual-inversion train|infer|score`: the commands of this project, found in a checkout or in an installed package.
+
+The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
+this file. Nothing here imports them by name, and only `api` may import this package.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from textual_inversion.system.paths import ROOT
+
+SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py"}
+_USAGE = """usage: textual-inversion {train,infer,score} [flags]
+
+  train   teach a frozen Stable Diffusion model a concept from images
+  infer   make images of learned concepts
+  score   measure how well a concept was learned
+
+Each command has its own --help.
+"""
+
+
+def load(command: str) -> ModuleType:
+    """The module of a command, one of `SCRIPTS`; it is run once and kept."""
+    script = SCRIPTS[command]
+    name = Path(script).stem
+    module = sys.modules.get(name)
+    if module is not None:
+        return module
+    installed = Path(__file__).with_name(script)
+    path = installed if installed.is_file() else ROOT / script
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))  # for the demo, which a checkout has
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command that the first word names with the words behind it, and leave the process with its status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_USAGE, end="")
+        sys.exit(0)
+    if words[0] not in SCRIPTS:
+        print(f"error: {words[0]!r} is no command; there are {', '.join(SCRIPTS)}", file=sys.stderr)
+        sys.exit(2)
+    from textual_inversion.system.errors import run_command
+
+    module = load(words[0])
+    run_command(lambda: module.main(words[1:]))
