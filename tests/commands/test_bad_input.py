@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from textual_inversion.cli.train_arguments import build_parser
 
 import infer
 import score
@@ -26,6 +25,7 @@ from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
 from helpers.training_runs import draw_pictures, short_run
 from textual_inversion.cli.parser import Switch
+from textual_inversion.cli.train import build_parser
 from textual_inversion.data import images
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes
@@ -288,7 +288,7 @@ TRAIN_ROWS = [
     ("--checkpointing_steps 0", "--checkpointing_steps"),
     ("--checkpoints_total_limit 0", "--checkpoints_total_limit"),
     ("--resume_from_checkpoint /nowhere/checkpoint-3", "/nowhere/checkpoint-3: there is no such folder", "say latest"),
-    ("--vector_shuffle", "--vector_shuffle has no effect on a word of one vector"),
+    ("--vector_shuffle", "--vector_shuffle has no effect on a concept of one vector"),
     ("--num_vectors 3 --progressive_vectors 9", "--progressive_vectors 9 ends after the run's 2 steps"),
     ("--min_timestep 1000", "--min_timestep 1000"),
     ("--max_timestep 100000", "--max_timestep 100000", "within them"),
@@ -356,8 +356,8 @@ TRAIN_ROWS = [
     ("--num_vectors 0", "--num_vectors"),
     ("--num_vectors few", "must be a whole number or auto"),
     ("--num_vectors auto", "counts the tokens of --initializer_token"),
-    ("--num_vectors 70", "leave no room for a sentence in the 75 tokens", "at most 63"),
-    ("--num_vectors 1000000000", "leave no room for a sentence"),
+    ("--num_vectors 70", "leave no room for a prompt in the 75 tokens", "at most 63"),
+    ("--num_vectors 1000000000", "leave no room for a prompt"),
     ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
     (file("--initializer_embeds", "evil.pt", EVIL), "evil.pt: asks for os.system, which could run any code"),
     (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values (Stable Diffusion 1.x)"),
