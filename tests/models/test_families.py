@@ -167,7 +167,7 @@ def test_attached_rows_get_a_gradient_and_change_nothing_else(trained, family):
     model.encode_prompts([run.prompt]).hidden_states.square().mean().backward()
 
     for encoder in model.text_encoders:
-        rows = encoder.layer.get_input_embeddings().rows
+        rows = encoder.layer.get_input_embeddings().vectors
         assert (rows.grad.abs().sum(axis=1) > 0).all()
     for one, other in zip(own_states(model, prompt), expected, strict=True):
         np.testing.assert_array_equal(one, other)
