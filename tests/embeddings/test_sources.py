@@ -137,5 +137,5 @@ def test_the_commands_draw_and_score_concepts_of_the_hub_and_of_a_runs_folder(hu
 
     (run,) = json.loads((tmp_path / "outputs" / "manifest.json").read_text())["runs"]
     assert [entry["words"] for entry in run["embeds"]] == [["<cat-toy>"], ["<dog>"]]
-    with pytest.raises(Exception, match="does not say which pictures"):
+    with pytest.raises(Exception, match="does not say which images"):
         score.main(["--embeds", NAME])

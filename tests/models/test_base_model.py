@@ -149,7 +149,7 @@ def test_learned_words_reach_the_prompt_embedding_with_a_gradient(tmp_path):
 
     model.encode_prompts(["a photo of <cat-toy>"]).hidden_states.square().mean().backward()
 
-    assert (rows.rows.grad.abs().sum(axis=1) > 0).all()
+    assert (rows.vectors.grad.abs().sum(axis=1) > 0).all()
     assert model.text_encoders[0].embedding_width == 32
     np.testing.assert_array_equal(model.encode_prompts(["a photo of a cat"]).hidden_states.numpy(), plain.numpy())
 

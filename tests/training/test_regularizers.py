@@ -26,7 +26,7 @@ def penalty(regularizer, model, prompts=PROMPTS):
 
 
 def test_norms_are_drawn_to_the_tables_mean_norm(model, embeddings):
-    vectors, table = embeddings["text_encoder"].rows.numpy(), table_of(model.text_encoders[0].layer).numpy()
+    vectors, table = embeddings["text_encoder"].vectors.numpy(), table_of(model.text_encoders[0].layer).numpy()
 
     value = penalty(make(model, embeddings, norm_weight=0.5), model)
 

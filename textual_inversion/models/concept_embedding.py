@@ -40,7 +40,7 @@ class ConceptEmbedding(nn.Layer):
         )
 
     @property
-    def rows(self) -> paddle.Tensor:
+    def vectors(self) -> paddle.Tensor:
         """All trainable vectors, float32 [N, D]; where there is one part, the parameter itself."""
         return self.parts[0] if len(self.parts) == 1 else paddle.concat(list(self.parts))
 
@@ -53,20 +53,20 @@ class ConceptEmbedding(nn.Layer):
         """The vectors [..., D] of int64 ids of any shape [...]."""
         is_new = (ids >= self.first_id).unsqueeze(-1)  # (..., 1)
         old = F.embedding(paddle.clip(ids, max=self.first_id - 1), self.table)
-        rows = self.rows
-        new = F.embedding(paddle.clip(ids - self.first_id, min=0), paddle.concat([rows, rows.detach(), self.start]))
+        own = self.vectors
+        new = F.embedding(paddle.clip(ids - self.first_id, min=0), paddle.concat([own, own.detach(), self.start]))
         return paddle.where(is_new, new.astype(old.dtype), old)  # (..., D)
 
 
-def attach(text_encoder: nn.Layer, rows: np.ndarray | Sequence[np.ndarray]) -> ConceptEmbedding:
+def attach(text_encoder: nn.Layer, vectors: np.ndarray | Sequence[np.ndarray]) -> ConceptEmbedding:
     """Put trainable vectors beside a text encoder's table, in place of those attached before.
 
     Args:
-        rows: initial values, float [N, D], or one such array for each concept.
+        vectors: initial values, float [N, D], or one such array for each concept.
     """
     layer = text_encoder.get_input_embeddings()
     table = layer.table if isinstance(layer, ConceptEmbedding) else layer.weight
-    parts = [rows] if isinstance(rows, np.ndarray) else list(rows)
+    parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
     embedding = ConceptEmbedding(table, [np.asarray(part, dtype=np.float32) for part in parts])
     text_encoder.set_input_embeddings(embedding)
     return embedding

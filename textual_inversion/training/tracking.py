@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from textual_inversion.settings.choices import TRACKERS
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
-
-REPORTERS = ("visualdl", "tensorboard", "none")
 
 # Calls that may wait for the writer, and the seconds after which a writer that takes none of them is given up.
 _MAX_WAITING = 100
@@ -125,15 +124,15 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
     no point of a curve is missing or shown twice.
 
     Args:
-        report_to: one of `REPORTERS`; "none" writes nothing.
+        report_to: one of `choices.TRACKERS`; "none" writes nothing.
         resumed_at: the first step that a resumed run logs; None for a new run.
 
     Raises:
         SettingsError: an unknown reporter, or one whose package is not installed.
         OutputError: the folder cannot be created.
     """
-    if report_to not in REPORTERS:
-        raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join(REPORTERS)}")
+    if report_to not in TRACKERS:
+        raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join(TRACKERS)}")
     if report_to == "none":
         return Tracker()
     try:
