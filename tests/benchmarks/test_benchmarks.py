@@ -643,7 +643,7 @@ def test_the_arguments_of_every_part_are_understood(quick):
 
     for name, both in everything.PARTS.items():
         own = everything.script(name).parent.name == "benchmarks"
-        parser = importlib.import_module(f"benchmarks.{name}" if own else name).build_parser()
+        parser = importlib.import_module(f"benchmarks.{name}" if own else f"helpers.{name}").build_parser()
         for words in both[quick]:
             parser.parse_args(list(words))
 

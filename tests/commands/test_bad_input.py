@@ -280,7 +280,7 @@ TRAIN_ROWS = [
     ("--max_grad_norm inf", "-1 for no clipping"),
     ("--max_skipped_steps 0", "--max_skipped_steps"),
     ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
-    ("--mixed_precision fp16 --device cpu", "whose kernels know no half precision", "leave one of the two out"),
+    ("--mixed_precision fp16 --device cpu", "which has no kernels for half precision", "leave one of the two out"),
     ("--timestep_sampling even", "--timestep_sampling: invalid choice"),
     ("--average_last_steps 9", "is more than the 2 training steps"),
     ("--average_last_steps -1", "--average_last_steps"),
@@ -291,7 +291,7 @@ TRAIN_ROWS = [
     ("--vector_shuffle", "--vector_shuffle has no effect on a concept of one vector"),
     ("--num_vectors 3 --progressive_vectors 9", "--progressive_vectors 9 ends after the run's 2 steps"),
     ("--min_timestep 1000", "--min_timestep 1000"),
-    ("--max_timestep 100000", "--max_timestep 100000", "within them"),
+    ("--max_timestep 100000", "--max_timestep 100000", "a maximum of at most 1000"),
     ("--snr_gamma 5 --debiased_estimation_loss", "give one of them"),
     ("--loss_type l3", "--loss_type"),
     ("--optimizer magic", "--optimizer"),
@@ -331,7 +331,7 @@ TRAIN_ROWS = [
     (["--output_dir", "x" * 300], "--output_dir: xxx", "shorten it"),
     (["--output_dir", "{pictures}/0.png"], "0.png is no folder; choose another"),
     (["--output_dir", "{pictures}/0.png/below"], "0.png is no folder; choose another"),
-    (["--output_dir", "{base}/unet"], "stays as it is; choose another"),
+    (["--output_dir", "{base}/unet"], "which is never written; choose another"),
     (["--output_dir", "{pictures}"], "--train_data_dir are the same folder"),
     (["--logging_dir", "run.json", "--report_to", "visualdl"], "run.json is no folder; choose another"),
     (["--output_dir", "a\udcffb"], "holds bytes that are not UTF-8; rename"),
@@ -426,7 +426,7 @@ INFER_ROWS = [
     ("--batch_size 0", "--batch_size"),
     ("--num_cols 0", "--num_cols"),
     ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
-    ("--mixed_precision bf16 --device cpu", "whose kernels know no half precision"),
+    ("--mixed_precision bf16 --device cpu", "which has no kernels for half precision"),
     ("--scheduler magic", "invalid choice: 'magic'"),
     ("--prompts cat", "did you mean --prompt?"),
     (["--embeds", ""], "--embeds is empty"),
@@ -458,14 +458,14 @@ SCORE_ROWS = [
     ("--learnable_property smell", "invalid choice"),
     ("--language klingon", "--language: invalid choice"),
     ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
-    ("--placeholder_token <z>", "holds the words <cat-toy>; choose one of them, not <z>"),
+    ("--placeholder_token <z>", "holds <cat-toy>; choose one of them, not <z>"),
     ("--train_data_dir /nowhere", "image folder /nowhere does not exist"),
     ("--clip_model /nowhere", "--clip_model /nowhere", "give the folder of a CLIP model"),
     (["--clip_model", "{base}"], "is no CLIP model; give the folder of one"),
     ("--output /nowhere/x.json", "there is no such folder; make it first"),
     (["--output", "{out}"], "a folder has that name; give the name of a file"),
     (file("--embeds", "evil.ckpt", EVIL), "asks for os.system"),
-    (recorded(settings=5), "does not say which pictures it was learned from; add --train_data_dir DIR"),
+    (recorded(settings=5), "does not say which images it was learned from; add --train_data_dir DIR"),
     (recorded(settings={"train_data_dir": {"a": 5}}), "add --train_data_dir DIR"),
 ]
 ROWS = [
@@ -655,7 +655,7 @@ def test_a_caption_that_would_lose_the_word_is_refused_with_its_beginning(world,
 
     status, _, err = run("train", world.argv("train", "--train_data_dir", str(captions)), capsys)
 
-    assert status == 2 and "which cuts off <cat-toy>; shorten it, or put the word in front" in err.splitlines()[-1]
+    assert status == 2 and "which cuts off <cat-toy>; shorten it, or put <cat-toy> first" in err.splitlines()[-1]
 
 
 def test_a_picture_whose_name_is_no_text_can_be_used(world, capsys):

@@ -46,7 +46,7 @@ def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
     }
     said = capsys.readouterr()
     assert "32 trainable parameters, seed 3" in said.out
-    assert "<cat-toy> as 1 vector(s), starting from random rows like the table's" in said.out
+    assert "<cat-toy> as 1 vector(s), starting from random numbers like the table's" in said.out
     assert "python infer.py --embeds" in said.out
     assert "step 2/2" in said.err and "loss on the fixed set" in said.err
 
