@@ -12,7 +12,6 @@ Imports of the library stand inside the functions, so that `--help` answers at o
 is imported.
 """
 
-import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,8 +19,6 @@ from typing import TYPE_CHECKING
 
 from textual_inversion.cli.train import build_parser, parse
 from textual_inversion.distributed.peers import Peers
-from textual_inversion.settings.flag import all_flags, changed, values_of
-from textual_inversion.settings.shared import source_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.environment import prepare_environment
 from textual_inversion.system.errors import run_command
@@ -29,10 +26,7 @@ from textual_inversion.system.signals import Signals
 from textual_inversion.system.timing import Phases
 
 if TYPE_CHECKING:
-    from textual_inversion.data.dataset import ReadImages
-    from textual_inversion.data.sampler import SampleStream
-    from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
-    from textual_inversion.training.validation import Painter
+    from textual_inversion.training.state import Run, RunContext
 
 __all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
 
@@ -68,7 +62,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         context = start(config, stop, peers, held, phases)
 
         from textual_inversion.data.dataset import encode_images, read_images
-        from textual_inversion.training import course, finish, resume
+        from textual_inversion.training import assembly, course, finish, resume
         from textual_inversion.training.state import Run
         from textual_inversion.training.step_plan import plan_steps
 
@@ -76,19 +70,24 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     with phases("images"):
         read = read_images(config.concepts, config.images, config.prompts, config.base_model.language, context.say)
     config, plan = plan_steps(config, len(read.images), context.ranks.world_size)
-    config = with_seed(config, record, context)
+    config = assembly.with_seed(config, record, context)
     allow = {"allow_changes": config.saving.allow_changed_settings}
     resume.compare(record, course.course_of_settings(config, plan) | course.course_of_data(read), context, **allow)
     resume.check_length(record, plan.steps)
     with phases("base model"):
-        config, model, vectors, learned = load_model(config, context, read)
+        config, model = assembly.load_model(config, context)
+        config, vectors, learned = assembly.teach(config, context, model, read)
+        assembly.spare(config, context, model)
+        numbers = sum(int(parameter.size) for parameter in vectors.parameters)
+        context.say(f"{numbers} trainable parameters, seed {config.training.seed}")
         size = (config.images.height, config.images.width)
         own = course.course_of_model(model, learned, size, read.distinct_prompts)
         resume.compare(record, own, context, **allow)
         record.course["--seed"] = config.training.seed
     with phases("images"):
-        data = encode_images(read, model, config.images, size, keep_vae=keeps_vae(config), say=context.say)
-        samples = plan_samples(config, model, vectors, data, plan.global_batch)
+        keep_vae = assembly.keeps_vae(config)
+        data = encode_images(read, model, config.images, size, keep_vae=keep_vae, say=context.say)
+        samples = assembly.plan_samples(config, model, vectors, data, plan.global_batch)
     run = Run(context, record, model, vectors, data, samples, plan)
     finish.begin(config, run)
     return config, run
@@ -110,7 +109,7 @@ def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, pha
 
     peers.wait_for_all()
     with stop.held_back():
-        joined = ranks.start(peers, consistency.of_program(settings_to_agree_on(config)))
+        joined = ranks.start(peers, consistency.of_program(consistency.settings_to_agree_on(config)))
     device = select_device(machine.device)
     precision.check_device(machine.mixed_precision, device)
     if joined.is_main:
@@ -127,121 +126,6 @@ def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, pha
         settings = " ".join(f"--{name} {value}" for name, value in config.demo_defaults.items())
         context.say(f"the demo's own defaults: {settings}")
     return context
-
-
-def settings_to_agree_on(config: TrainConfig) -> dict:
-    """What must be the same in all processes: name as in messages -> value."""
-    flags, values = all_flags(TrainConfig), values_of(config)
-    settings = {f"--{name}": values[name] for name, flag in flags.items() if flag.same_everywhere}
-    settings["--resume_from_checkpoint"] = config.saving.resume_from_checkpoint is not None  # rank 0 says which
-    return settings | {"the demo": config.demo, "the validation prompts": config.validation_prompts}
-
-
-def with_seed(config: TrainConfig, record: "Record", context: "RunContext") -> TrainConfig:
-    """The settings with their seed: the user's, the resumed checkpoint's, or one that is drawn."""
-    from textual_inversion.data.sampler import draw_seed
-    from textual_inversion.training.resume import recorded_seed
-
-    seed = config.training.seed
-    seed = recorded_seed(record) if seed is None else seed
-    return changed(config, seed=context.ranks.broadcast(draw_seed() if seed is None else seed))
-
-
-def load_model(config: TrainConfig, context: "RunContext", read: "ReadImages") -> tuple:
-    """Load and freeze the base model, and give it the concepts.
-
-    Returns:
-        The settings with the images' size and the initializers filled in; the base model; the vectors; the learned
-        embeddings that they start from.
-    """
-    from textual_inversion.embeddings.files import read_initializer_embeds
-    from textual_inversion.models.base_model import load_base_model
-    from textual_inversion.models.hub import resolve
-    from textual_inversion.training.best_step import check_judge
-    from textual_inversion.training.initialization import add_concepts
-    from textual_inversion.training.nearest_words import with_nearest_words
-    from textual_inversion.training.validation import prompt_notes
-
-    settings, token = config.base_model, config.hub.hub_token
-    name, source = settings.pretrained_model_name_or_path, source_of(settings, token)
-    if context.ranks.is_main:
-        resolve(name, **source)  # one process fetches, the others find it
-    context.ranks.wait()
-    with context.stop.held_back():
-        importlib.import_module("ppdiffusers")
-    model = load_base_model(name, tokenizer_name=settings.tokenizer_name, **source)
-    images = config.images
-    height, width = model.image_size(images.height or images.resolution, images.width or images.resolution)
-    concepts = config.concepts
-    if context.ranks.is_main:
-        own = [read.of_concept(index) for index in range(len(concepts))]
-        concepts = with_nearest_words(concepts, own, model, config.validation.clip_model, context.say)
-    concepts = context.ranks.broadcast(concepts)
-    if config.concept.initializer_token is not None:
-        config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
-    learned = read_initializer_embeds(config.concept.initializer_embeds, token=token)
-    vectors = add_concepts(concepts, model, learned, config.training.seed, read, context.say)
-    for note in prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens):
-        context.say(f"note: {note}")
-    check_judge(config.validation, config.validation_prompts, model, vectors)
-    config = changed(config, height=height, width=width)
-    spare(config, model, context)
-    context.say(f"{sum(int(p.size) for p in vectors.parameters)} trainable parameters, seed {config.training.seed}")
-    return config, model, vectors, learned
-
-
-def spare(config: TrainConfig, model, context: "RunContext") -> None:
-    """Lower the precision and save memory as far as the settings ask for, and say what the base model is."""
-    from textual_inversion.models.memory import low_memory_line, save_memory, work_in_parts
-    from textual_inversion.models.precision import lower
-    from textual_inversion.system.paths import portable
-
-    machine, training = config.machine, config.training
-    lower(model, machine.mixed_precision)
-    efficient = machine.enable_xformers_memory_efficient_attention
-    save_memory(model, gradient_checkpointing=machine.gradient_checkpointing, efficient_attention=efficient)
-    if machine.low_memory:
-        in_parts = work_in_parts(model, has_efficient_attention=efficient)
-        batch, accumulation = training.train_batch_size, training.gradient_accumulation_steps
-        context.say(low_memory_line(batch, accumulation, in_parts, keep_vae=keeps_vae(config)))
-    size = f"{config.images.width}x{config.images.height} pixels"
-    low = machine.mixed_precision
-    in_type = "" if low == "no" else f", U-Net and text encoders in {low}"
-    context.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen{in_type}")
-
-
-def keeps_vae(config: TrainConfig) -> bool:
-    """Whether the VAE stays in memory between the times at which it is used."""
-    from textual_inversion.models import memory
-
-    crops, draws = config.images.resize_mode == "random_crop", bool(config.validation_prompts)
-    return memory.keeps_vae(random_crops=crops, draws=draws, low_memory=config.machine.low_memory)
-
-
-def plan_samples(config: TrainConfig, model, vectors: "ConceptVectors", data, global_batch: int) -> "SampleStream":
-    """What each training sample will be: a pure function of the seed, the step and its index in the global batch."""
-    from textual_inversion.data.sampler import SampleStream
-    from textual_inversion.data.vector_augmentation import make_plan
-    from textual_inversion.training.loss import timestep_range
-
-    alphas_cumprod, objective = model.noise_scheduler.alphas_cumprod, config.objective
-    counts = {concept.placeholder_token: concept.num_vectors for concept in vectors.concepts}
-    plan = make_plan(config.prompts, counts, config.training.max_train_steps)
-    timesteps = (objective.min_timestep, objective.max_timestep)
-    return SampleStream(
-        seed=config.training.seed,
-        images=data.images,
-        latent_shapes=data.latent_shapes,
-        global_batch=global_batch,
-        # Where a caption names another concept too, that one is read and not learned from.
-        placeholders=tuple(vectors.tokens),
-        num_train_timesteps=len(alphas_cumprod),
-        timestep_range=timestep_range(alphas_cumprod, model.prediction_type, *timesteps),
-        flip_p=config.images.flip_p,
-        vary=plan if plan.varies else None,
-        stratified=objective.timestep_sampling == "stratified",
-        antithetic=objective.antithetic_noise,
-    )
 
 
 # ------------------------------------------------------------------------------------------------------ training
@@ -288,6 +172,7 @@ def train(config: TrainConfig, run: "Run") -> None:
     """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen."""
     import paddle
 
+    from textual_inversion.training.assembly import make_painter
     from textual_inversion.training.averaging import VectorAverage
     from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
@@ -333,14 +218,6 @@ def train(config: TrainConfig, run: "Run") -> None:
             schedule.step()
 
 
-def make_painter(config: TrainConfig, run: "Run") -> "Painter":
-    """What draws validation images, and before and after."""
-    from textual_inversion.training.validation import Painter
-
-    size = (config.images.height, config.images.width)
-    return Painter(run.model, run.context, size, one_by_one=config.machine.low_memory, keep_vae=keeps_vae(config))
-
-
 # ------------------------------------------------------------------------------------------------------- results
 
 
@@ -360,6 +237,7 @@ def finish(config: TrainConfig, run: "Run") -> None:
     from textual_inversion.embeddings.file_names import FINAL_NAME
     from textual_inversion.sharing import upload
     from textual_inversion.training.artifacts import unsaved
+    from textual_inversion.training.assembly import make_painter
     from textual_inversion.training.finish import write_results
 
     context, hub = run.context, config.hub

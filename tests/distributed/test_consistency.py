@@ -4,7 +4,6 @@ import threading
 
 import pytest
 
-import train_textual_inversion
 from helpers.stores import Store
 from textual_inversion.cli.train import build_parser, parse
 from textual_inversion.distributed import consistency, meeting
@@ -34,7 +33,7 @@ def judgements(*facts):
 
 
 def program(*flags, **changed):
-    settings = train_textual_inversion.settings_to_agree_on(parse([*REAL, *flags]))
+    settings = consistency.settings_to_agree_on(parse([*REAL, *flags]))
     return consistency.of_program(settings) | changed
 
 

@@ -11,6 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from helpers.tiny_clip import SIDE, build_clip
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
+from textual_inversion.hub import hugging_face
+from textual_inversion.models.weight_files import ENCODER_FILES
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
 
@@ -101,3 +103,15 @@ def test_without_any_clip_the_flag_is_named(tmp_path):
         find_clip(tmp_path)
     with pytest.raises(SettingsError, match="--clip_model nobody/nothing is not a folder"):
         find_clip(tmp_path, "nobody/nothing")
+
+
+def test_a_clip_model_of_the_hub_is_taken_from_the_cache_or_fetched_in_the_safe_format(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(hugging_face, "cached", lambda repository: tmp_path)
+    monkeypatch.setattr(hugging_face, "files_of", lambda repository: ["a.msgpack", "config.json", *ENCODER_FILES])
+    monkeypatch.setattr(hugging_face, "fetch", lambda repository, files: asked.append(files) or tmp_path / "fetched")
+
+    assert find_clip(tmp_path, "me/clip") == tmp_path / "fetched"
+    assert asked == [["config.json", "model.safetensors"]]
+    (tmp_path / "pytorch_model.bin").touch()
+    assert find_clip(tmp_path, "me/clip") == tmp_path and len(asked) == 1

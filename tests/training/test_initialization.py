@@ -113,9 +113,9 @@ def test_learned_vectors_from_which_no_concept_starts_are_refused(model):
     vectors = {"text_encoder": np.zeros((1, model.embedding_width), "float32")}
     learned = [LearnedEmbedding(token, vectors, {}) for token in ("<x>", "<y>")]
 
-    with pytest.raises(ConceptError, match="--initializer_embeds holds <x>, <y>, and <t> starts from none of them"):
+    with pytest.raises(ConceptError, match="--initializer_embeds holds <x>, <y>, and none of them is for <t>;"):
         settle([Concept("<t>", 1, "toy")], model, learned)
-    with pytest.raises(ConceptError, match="and <t>, <u> starts from none of them"):
+    with pytest.raises(ConceptError, match="and none of them is for <t>, <u>;"):
         settle([Concept("<t>", 1, "toy"), Concept("<u>", 1, "toy")], model, learned[:1])
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from textual_inversion.distributed.meeting import MeetingPoint
+from textual_inversion.settings.flag import all_flags, values_of
+from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import ROOT
 from textual_inversion.system.provenance import versions
@@ -44,6 +46,14 @@ def of_program(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     flags = json.loads(json.dumps(settings, default=str))
     return {_PROGRAM: of_source(ROOT), _PACKAGES: versions(), _FLAGS: flags}
+
+
+def settings_to_agree_on(config: TrainConfig) -> dict[str, Any]:
+    """What must be the same on all ranks: the name that messages show -> value."""
+    flags, values = all_flags(TrainConfig), values_of(config)
+    settings = {f"--{name}": values[name] for name, flag in flags.items() if flag.same_everywhere}
+    settings["--resume_from_checkpoint"] = config.saving.resume_from_checkpoint is not None  # rank 0 decides which
+    return settings | {"the demo": config.demo, "the validation prompts": config.validation_prompts}
 
 
 def of_source(root: Path) -> dict[str, str]:

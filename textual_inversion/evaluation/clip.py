@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from textual_inversion.hub import hugging_face
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
@@ -118,22 +119,25 @@ def check_clip(folder: Path) -> None:
     read_state(folder, ENCODER_FILES)
 
 
-def _fetched(name: str) -> Path:
+def _fetched(repository: str) -> Path:
     """The folder of a CLIP model of the Hugging Face hub, from its local cache or downloaded."""
-    import requests
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import HFValidationError
-
+    snapshot = hugging_face.cached(repository)
+    if snapshot is not None and _weights_in([path.name for path in snapshot.iterdir()]):
+        return snapshot
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*_SMALL_FILES, ENCODER_FILES[0]]))
-        if not (folder / ENCODER_FILES[0]).is_file():
-            folder = Path(snapshot_download(name, allow_patterns=[*_SMALL_FILES, ENCODER_FILES[-1]]))
-    except (HFValidationError, requests.RequestException, OSError) as error:
+        available = hugging_face.files_of(repository)
+        small = [name for name in _SMALL_FILES if name in available]
+        return hugging_face.fetch(repository, [*small, *_weights_in(available)])
+    except hugging_face.HubError as error:
         raise SettingsError(
-            f"--clip_model {name} is not a folder and cannot be fetched from the Hugging Face hub "
-            f"({type(error).__name__}); give the folder of a CLIP model"
+            f"--clip_model {repository} is not a folder here, nor in the cache, and {error}; give the folder of a "
+            "CLIP model"
         ) from error
-    return folder
+
+
+def _weights_in(names: Sequence[str]) -> list[str]:
+    """The file of weights to take among the files of a folder: the safe format first; [] where there is none."""
+    return next(([name] for name in (ENCODER_FILES[0], ENCODER_FILES[-1]) if name in names), [])
 
 
 def _clip_config(folder: Path):

@@ -109,7 +109,7 @@ def _check_learned(concepts: Sequence[Concept], learned: Sequence[LearnedEmbeddi
         words = ", ".join(one.placeholder_token for one in learned)
         own = ", ".join(concept.placeholder_token for concept in concepts)
         raise ConceptError(
-            f"--initializer_embeds holds {words}, and {own} starts from none of them; name --placeholder_token as in "
+            f"--initializer_embeds holds {words}, and none of them is for {own}; name --placeholder_token as in "
             "the file, or give a file of one concept for one concept"
         )
 

@@ -1,7 +1,8 @@
 """Terms beside the denoising loss that keep the new vectors close to language.
 
-With v_i the N vectors, v_i0 their initial values, m the mean norm of the frozen table's rows, and h, h' the text encoder's
-output at the end token for a prompt and for the same prompt with the initializer in place of the placeholder token:
+With v_i the N vectors, v_i0 their initial values, m the mean norm of the frozen table's rows, and h, h' the text
+encoder's output at the end token for a prompt and for the same prompt with the initializer in the placeholder token's
+position:
 
     norm      mean_i (|v_i| - m)^2
     initial   mean_i |v_i - v_i0|^2

@@ -1,0 +1,138 @@
+"""Putting the parts of a run together: the base model with its concepts, and the stream of training samples.
+
+These functions take all settings; what they call takes the parts that it needs.
+"""
+
+import importlib
+
+from textual_inversion.data.dataset import ReadImages, TrainingSet
+from textual_inversion.data.sampler import SampleStream, draw_seed
+from textual_inversion.data.vector_augmentation import make_plan
+from textual_inversion.embeddings.files import read_initializer_embeds
+from textual_inversion.formats.learned_embedding import LearnedEmbedding
+from textual_inversion.models import memory
+from textual_inversion.models.base_model import BaseModel, load_base_model
+from textual_inversion.models.hub import resolve
+from textual_inversion.models.precision import lower
+from textual_inversion.settings.concept import Concept
+from textual_inversion.settings.flag import changed
+from textual_inversion.settings.shared import source_of
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system.paths import portable
+from textual_inversion.training.best_step import check_judge
+from textual_inversion.training.initialization import add_concepts
+from textual_inversion.training.loss import timestep_range
+from textual_inversion.training.nearest_words import with_nearest_words
+from textual_inversion.training.resume import recorded_seed
+from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
+from textual_inversion.training.validation import Painter, prompt_notes
+
+
+def with_seed(config: TrainConfig, record: Record, context: RunContext) -> TrainConfig:
+    """The settings with their seed: the user's, the resumed checkpoint's, or one that is drawn."""
+    seed = config.training.seed
+    seed = recorded_seed(record) if seed is None else seed
+    return changed(config, seed=context.ranks.broadcast(draw_seed() if seed is None else seed))
+
+
+def load_model(config: TrainConfig, context: RunContext) -> tuple[TrainConfig, BaseModel]:
+    """Load the frozen base model, and settle the size of the training images.
+
+    Raises:
+        BaseModelError: it cannot be had, or not be trained.
+        SettingsError: it cannot make images of that size.
+    """
+    settings, images = config.base_model, config.images
+    name, source = settings.pretrained_model_name_or_path, source_of(settings, config.hub.hub_token)
+    if context.ranks.is_main:
+        resolve(name, **source)  # one process fetches, the others find it
+    context.ranks.wait()
+    with context.stop.held_back():
+        importlib.import_module("ppdiffusers")
+    model = load_base_model(name, tokenizer_name=settings.tokenizer_name, **source)
+    height, width = model.image_size(images.height or images.resolution, images.width or images.resolution)
+    return changed(config, height=height, width=width), model
+
+
+def teach(
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+) -> tuple[TrainConfig, ConceptVectors, list[LearnedEmbedding]]:
+    """Give the base model the concepts, and say what each starts from.
+
+    Returns:
+        The settings with the initializers filled in, the vectors, and the learned embeddings that they start from.
+
+    Raises:
+        ConceptError: a concept cannot be learned with this base model.
+        SettingsError: an initializer or a CLIP model is not to be had.
+    """
+    concepts = context.ranks.broadcast(_with_initializers(config, context, model, read))
+    if config.concept.initializer_token is not None:
+        config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
+    learned = read_initializer_embeds(config.concept.initializer_embeds, token=config.hub.hub_token)
+    vectors = add_concepts(concepts, model, learned, config.training.seed, read, context.say)
+    for note in prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens):
+        context.say(f"note: {note}")
+    check_judge(config.validation, config.validation_prompts, model, vectors)
+    return config, vectors, learned
+
+
+def _with_initializers(
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+) -> tuple[Concept, ...]:
+    if not context.ranks.is_main:
+        return config.concepts
+    own = [read.of_concept(index) for index in range(len(config.concepts))]
+    return tuple(with_nearest_words(config.concepts, own, model, config.validation.clip_model, context.say))
+
+
+def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:
+    """Lower the precision and save memory as far as the settings ask for, and say what the base model is."""
+    machine, training = config.machine, config.training
+    lower(model, machine.mixed_precision)
+    efficient = machine.enable_xformers_memory_efficient_attention
+    memory.save_memory(model, gradient_checkpointing=machine.gradient_checkpointing, efficient_attention=efficient)
+    if machine.low_memory:
+        in_parts = memory.work_in_parts(model, has_efficient_attention=efficient)
+        batch, accumulation = training.train_batch_size, training.gradient_accumulation_steps
+        context.say(memory.low_memory_line(batch, accumulation, in_parts, keep_vae=keeps_vae(config)))
+    size = f"{config.images.width}x{config.images.height} pixels"
+    low = machine.mixed_precision
+    in_type = "" if low == "no" else f", U-Net and text encoders in {low}"
+    context.say(f"base model {portable(model.name)}: {model.prediction_type}, {size}, all of it frozen{in_type}")
+
+
+def keeps_vae(config: TrainConfig) -> bool:
+    """Whether the VAE stays in memory between the times at which it is used."""
+    crops, draws = config.images.resize_mode == "random_crop", bool(config.validation_prompts)
+    return memory.keeps_vae(random_crops=crops, draws=draws, low_memory=config.machine.low_memory)
+
+
+def plan_samples(
+    config: TrainConfig, model: BaseModel, vectors: ConceptVectors, data: TrainingSet, global_batch: int
+) -> SampleStream:
+    """What each training sample will be: a pure function of the seed, the step and its index in the global batch."""
+    alphas_cumprod, objective = model.noise_scheduler.alphas_cumprod, config.objective
+    counts = {concept.placeholder_token: concept.num_vectors for concept in vectors.concepts}
+    plan = make_plan(config.prompts, counts, config.training.max_train_steps)
+    timesteps = (objective.min_timestep, objective.max_timestep)
+    return SampleStream(
+        seed=config.training.seed,
+        images=data.images,
+        latent_shapes=data.latent_shapes,
+        global_batch=global_batch,
+        # Where a caption names another concept too, that one is read and not learned from.
+        placeholders=tuple(vectors.tokens),
+        num_train_timesteps=len(alphas_cumprod),
+        timestep_range=timestep_range(alphas_cumprod, model.prediction_type, *timesteps),
+        flip_p=config.images.flip_p,
+        vary=plan if plan.varies else None,
+        stratified=objective.timestep_sampling == "stratified",
+        antithetic=objective.antithetic_noise,
+    )
+
+
+def make_painter(config: TrainConfig, run: Run) -> Painter:
+    """What draws validation images, and before and after."""
+    size = (config.images.height, config.images.width)
+    return Painter(run.model, run.context, size, one_by_one=config.machine.low_memory, keep_vae=keeps_vae(config))
