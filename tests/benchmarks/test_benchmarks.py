@@ -382,7 +382,7 @@ def test_the_cuts_have_one_global_batch_and_their_rows_are_compared_with_the_fir
     assert "5.0e-01" in scaling.agreement_table({"one vector": found})
 
 
-def test_the_pictures_have_several_shapes_and_some_have_captions(tmp_path):
+def test_the_images_have_several_shapes_and_some_have_captions(tmp_path):
     from PIL import Image
 
     scaling.make_pictures(tmp_path)

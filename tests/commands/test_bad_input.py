@@ -39,7 +39,7 @@ PYTHONS_WORDS = ("NoneType", "object has no", "not supported between", "Errno", 
 
 @dataclass
 class World:
-    """One tiny base model with its CLIP model, pictures, and a folder that an earlier run and its pictures fill."""
+    """One tiny base model with its CLIP model, images, and a folder that an earlier run and its images fill."""
 
     root: Path
 
@@ -361,7 +361,7 @@ TRAIN_ROWS = [
     ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
     (file("--initializer_embeds", "evil.pt", EVIL), "evil.pt: asks for os.system, which could run any code"),
     (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values (Stable Diffusion 1.x)"),
-    # pictures
+    # images
     ("--train_data_dir /nowhere", "image folder /nowhere does not exist; give a folder"),
     (lambda world: ["--train_data_dir", str(world.folder("empty"))], "is empty; put three to six pictures"),
     (lambda world: only(world, "notes.txt", b"x"), "no pictures, only files such as notes.txt"),
@@ -613,7 +613,7 @@ def odd_pictures(folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_pictures_that_can_be_used_are_used_and_what_was_done_is_said(world, capsys):
+def test_images_that_can_be_used_are_used_and_what_was_done_is_said(world, capsys):
     folder = world.folder("图片 of mine")
     said = odd_pictures(folder)
     argv = ["--train_data_dir", str(folder), "--output_dir", str(world.root / "odd"), "--only_save_embeds",
@@ -658,7 +658,7 @@ def test_a_caption_that_would_lose_the_word_is_refused_with_its_beginning(world,
     assert status == 2 and "which cuts off <cat-toy>; shorten it, or put <cat-toy> first" in err.splitlines()[-1]
 
 
-def test_a_picture_whose_name_is_no_text_can_be_used(world, capsys):
+def test_an_image_whose_name_is_no_text_can_be_used(world, capsys):
     folder = draw_pictures(world.folder("bytes"))
     try:
         os.rename(folder / "0.png", os.fsencode(folder) + b"/a_\xff_b.png")

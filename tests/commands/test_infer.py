@@ -51,7 +51,7 @@ def test_files_of_a_run(tmp_path, base, capsys):
     assert "'a cat' holds no placeholder token; the files hold <cat-toy>" in output.err
 
 
-def test_the_same_seed_gives_the_same_pictures_whatever_the_batch(tmp_path, base):
+def test_the_same_seed_gives_the_same_images_whatever_the_batch(tmp_path, base):
     file = embeds(tmp_path / "run", base)
     for size in ("1", "4"):
         infer.main(["--embeds", file, *QUICK, "--batch_size", size, "--output_dir", str(tmp_path / size)])
@@ -84,7 +84,7 @@ def test_a_chinese_word_is_shown_off_in_chinese(tmp_path, base):
     assert images[0]["prompt"] == "一张<w>的照片" and not any(image["prompt"].isascii() for image in images)
 
 
-def test_a_run_without_pictures_leaves_the_last_one_listed(tmp_path, base, monkeypatch):
+def test_a_run_without_images_leaves_the_last_one_listed(tmp_path, base, monkeypatch):
     from textual_inversion.generation import generate
 
     file = embeds(tmp_path / "run", base)
@@ -108,7 +108,7 @@ def test_two_files_in_one_prompt(tmp_path, base):
     assert [entry["words"] for entry in run["embeds"]] == [["<a>"], ["<b>"]] and len(run["images"]) == 2
 
 
-def test_size_scheduler_guidance_and_safety_checker_reach_the_pictures(tmp_path, base, capsys):
+def test_size_scheduler_guidance_and_safety_checker_reach_the_images(tmp_path, base, capsys):
     file = embeds(tmp_path / "run", base)
     flags = "--height 24 --width 32 --scheduler euler-a --guidance_scale 1 --num_cols 1 --safety_checker".split()
 

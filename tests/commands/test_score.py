@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_score(tmp_path, base, pictures):
         ({"resize_mode": "bucket"}, [(32, 8)], True),
     ],
 )
-def test_pictures_are_framed_as_training_framed_them(tmp_path, base, monkeypatch, recorded, sizes, red_at_the_edge):
+def test_images_are_framed_as_training_framed_them(tmp_path, base, monkeypatch, recorded, sizes, red_at_the_edge):
     from textual_inversion.evaluation import scoring
 
     wide = Image.new("RGB", (80, 20), "blue")
@@ -140,7 +140,7 @@ def test_several_words_want_a_choice(tmp_path, base):
         score.main(["--embeds", file, "--placeholder_token", "<c>"])
 
 
-def test_missing_pictures_are_named(tmp_path, base):
+def test_missing_images_are_named(tmp_path, base):
     file = embeds(tmp_path / "run", base, "<w>", settings={"train_data_dir": str(tmp_path / "gone")})
 
     with pytest.raises(SettingsError, match="add --train_data_dir DIR"):

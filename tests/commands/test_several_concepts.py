@@ -1,4 +1,4 @@
-"""Several words in one run, with all that a concept can bring: pictures, captions, a start, vectors."""
+"""Several words in one run, with all that a concept can bring: images, captions, a start, vectors."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from textual_inversion.system.errors import ConceptError, SettingsError
 
 
 def two_words(tmp_path, *more: str) -> list[str]:
-    """A run of two words, the second with one picture and two vectors."""
+    """A run of two words, the second with one image and two vectors."""
     draw_pictures(tmp_path / "others", count=1)
     words = ["--placeholder_token", "<one>", "two-logo", "--num_vectors", "1", "2", "--learnable_property", "object",
              "style", "--train_data_dir",
@@ -139,7 +139,7 @@ def test_progressive_vectors_move_when_their_time_comes(tmp_path):
     assert (np.abs(last["<cat-toy>"] - start["<cat-toy>"]).max(axis=1) > 1e-3).all()
 
 
-def test_captions_beside_the_pictures_are_trained_on(tmp_path, monkeypatch, capsys):
+def test_captions_beside_the_images_are_trained_on(tmp_path, monkeypatch, capsys):
     from textual_inversion.data import sampler
 
     streams = []
@@ -184,7 +184,7 @@ def test_a_sentence_that_cuts_its_word_off_is_refused(tmp_path):
         train_textual_inversion.main(argv)
 
 
-# The examples of the documents, said in this project's flags: a logo from a phrase with picture names as captions
+# The examples of the documents, said in this project's flags: a logo from a phrase with image names as captions
 # (Determined AI), many vectors for an object and two for a style from random rows (MindOne), one word (ppdiffusers).
 DOCUMENTS = {
     "determined": ["--placeholder_token", "det-logo", "--num_vectors", "auto", "--append_file_name_to_text",

@@ -1,4 +1,4 @@
-"""The sentences of each picture: caption files, file names, templates."""
+"""The sentences of each image: caption files, file names, templates."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ TEMPLATES = ("a photo of a {}", "the {}")
 
 
 def pictures(folder: Path, **captions: str) -> list[Path]:
-    """Paths of pictures `name.png`, each with a caption file unless its caption is empty."""
+    """Paths of images `name.png`, each with a caption file unless its caption is empty."""
     for name, text in captions.items():
         if text:
             (folder / f"{name}.txt").write_text(text, encoding="utf-8")

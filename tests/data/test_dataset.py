@@ -1,4 +1,4 @@
-"""The training command with every way to frame and mask pictures, on tiny random models."""
+"""The training command with every way to frame and mask images, on tiny random models."""
 
 import numpy as np
 import paddle
@@ -17,7 +17,7 @@ BARE = ("--only_save_embeds", "--eval_steps", "1")
 
 
 def mixed_pictures(folder, mode="RGB"):
-    """Pictures of three shapes: wide, square, high; with `mode` RGBA their right halves are transparent."""
+    """Images of three shapes: wide, square, high; with `mode` RGBA their right halves are transparent."""
     folder.mkdir(parents=True, exist_ok=True)
     g = np.random.default_rng(1)
     for number, (width, height) in enumerate([(60, 20), (32, 32), (20, 60), (33, 31)]):
@@ -71,7 +71,7 @@ def test_only_random_crops_are_encoded_while_training(tmp_path, monkeypatch, mod
     assert seen == encoded
 
 
-def test_random_crops_are_the_vaes_view_of_the_pictures_parts(tmp_path, monkeypatch):
+def test_random_crops_are_the_vaes_view_of_the_images_parts(tmp_path, monkeypatch):
     pictures = mixed_pictures(tmp_path / "mixed")
     run = set_up(
         monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--resize_mode", "random_crop")
@@ -92,7 +92,7 @@ def test_random_crops_are_the_vaes_view_of_the_pictures_parts(tmp_path, monkeypa
     np.testing.assert_allclose(run.data.latents.sample(batch).numpy(), expected.numpy(), atol=1e-5)
 
 
-def test_transparency_counts_for_nothing_in_the_loss_and_pictures_lie_on_white(tmp_path, monkeypatch):
+def test_transparency_counts_for_nothing_in_the_loss_and_images_lie_on_white(tmp_path, monkeypatch):
     pictures = mixed_pictures(tmp_path / "cut-out", mode="RGBA")
 
     run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--alpha_mask",
@@ -104,7 +104,7 @@ def test_transparency_counts_for_nothing_in_the_loss_and_pictures_lie_on_white(t
     assert all((pixels[:, :, 10:] > 0.99).all() for pixels in run.data.pixels)
 
 
-def test_the_model_is_told_the_size_of_each_buckets_pictures(tmp_path, monkeypatch):
+def test_the_model_is_told_the_size_of_each_buckets_images(tmp_path, monkeypatch):
     from textual_inversion.models.base_model import BaseModel
 
     told, seen, encode = [], [], BaseModel.encode_prompts

@@ -1,4 +1,4 @@
-"""Pictures from a user's folder: what is found, what is repaired and said, what is refused."""
+"""Images from a user's folder: what is found, what is repaired and said, what is refused."""
 
 import os
 import struct
@@ -131,7 +131,7 @@ def make_photos(folder):
         (make_photos, "save them as JPEG or PNG"),
     ],
 )
-def test_a_folder_without_pictures_is_refused(tmp_path, make, reason):
+def test_a_folder_without_images_is_refused(tmp_path, make, reason):
     folder = make(tmp_path)
     with pytest.raises(ImageError) as caught:
         images.find_images(folder)
@@ -163,7 +163,7 @@ def test_content_decides_not_the_name(tmp_path):
 def test_exif_orientation_is_undone(tmp_path, orientation, extension):
     upright = Image.new("RGB", (48, 32), "red")
     ImageDraw.Draw(upright).rectangle((0, 0, 15, 15), fill="blue")  # tells all eight orientations apart
-    # The stored picture is the one that EXIF's turn brings back upright.
+    # The stored image is the one that EXIF's turn brings back upright.
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -176,7 +176,7 @@ def test_exif_orientation_is_undone(tmp_path, orientation, extension):
     assert extension == "tiff" or (len(notes) == 1 and "upright" in notes[0])  # Pillow turns a TIFF by itself
 
 
-def test_damaged_exif_does_not_stop_a_picture(tmp_path):
+def test_damaged_exif_does_not_stop_an_image(tmp_path):
     two_halves().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     assert images.load_image(tmp_path / "a.jpg").size == (40, 20)
 
@@ -246,7 +246,7 @@ def test_cmyk_is_converted(tmp_path, extension):
         (np.float32, 255.0, "tiff"),
     ],
 )
-def test_deep_pictures_are_scaled_to_eight_bits(tmp_path, dtype, white, extension):
+def test_deep_images_are_scaled_to_eight_bits(tmp_path, dtype, white, extension):
     values = np.repeat(np.linspace(0, white, 16).astype(dtype)[None], 16, axis=0)
     Image.fromarray(values).save(tmp_path / f"a.{extension}")
 
@@ -274,14 +274,14 @@ def test_the_first_frame_of_an_animation_is_used(tmp_path, extension):
     assert near(loaded.getpixel((8, 8)), RED) and len(notes) == 1 and "first" in notes[0]
 
 
-def test_the_second_picture_in_a_phones_jpeg_is_no_animation(tmp_path):
+def test_the_second_image_in_a_phones_jpeg_is_no_animation(tmp_path):
     two_halves().save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[two_halves()])
     loaded, notes = load_with_notes(tmp_path / "a.jpg")
     assert loaded.size == (40, 20) and notes == []
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
-def test_grey_and_palette_pictures(tmp_path, mode):
+def test_grey_and_palette_images(tmp_path, mode):
     two_halves(left="white", right="black").convert(mode).save(tmp_path / "a.png")
     loaded = images.load_image(tmp_path / "a.png")
     assert loaded.getpixel((0, 0)) == (255, 255, 255) and loaded.getpixel((39, 0)) == (0, 0, 0)
@@ -369,7 +369,7 @@ def test_colours_without_a_way_to_rgb_are_refused(tmp_path):
         images._to_rgb(Image.new("La", (16, 16)), tmp_path / "a.tiff", print)
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(png_of_declared_size(20_000, 6_500))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(ImageError, match="20000x6500"):
@@ -392,7 +392,7 @@ def test_many_threads_read_side_by_side(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Tag data")
-def test_damage_at_any_place_is_an_image_error_or_a_picture(tmp_path):
+def test_damage_at_any_place_is_an_image_error_or_an_image(tmp_path):
     random = np.random.default_rng(0)
     outcomes = {"read": 0, "refused": 0}
     for extension in ("png", "jpg", "gif", "webp", "tiff", "bmp"):
@@ -416,7 +416,7 @@ def test_damage_at_any_place_is_an_image_error_or_a_picture(tmp_path):
 # ----------------------------------------------------------------------------------------------- the model's form
 
 
-def test_fit_squashes_the_whole_picture_by_default():
+def test_fit_squashes_the_whole_image_by_default():
     fitted = images.fit(two_halves(80, 20), 16, 32)
     assert fitted.size == (32, 16)
     assert fitted.getpixel((2, 8)) == RED and fitted.getpixel((29, 8)) == BLUE
@@ -461,7 +461,7 @@ def test_an_unknown_interpolation_names_the_known_ones():
 @pytest.mark.parametrize(
     ("size", "covering"), [((80, 20), (64, 16)), ((20, 80), (32, 128)), ((40, 20), (32, 16)), ((7, 10), (32, 46))]
 )
-def test_covering_keeps_the_whole_picture_and_its_shape(size, covering):
+def test_covering_keeps_the_whole_image_and_its_shape(size, covering):
     covered = images.cover(two_halves(*size), 16, 32)
 
     assert covered.size == covering

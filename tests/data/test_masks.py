@@ -1,4 +1,4 @@
-"""Masks are found, checked, and follow their pictures through framing, crops and flips."""
+"""Masks are found, checked, and follow their images through framing, crops and flips."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ def silent(_):
 # ------------------------------------------------------------------------------------------------- found and checked
 
 
-def test_masks_have_their_pictures_names_whatever_the_ending(tmp_path):
+def test_masks_have_their_images_names_whatever_the_ending(tmp_path):
     pictures = write(tmp_path / "pictures", "2.jpg", "10.png")
     write(tmp_path / "masks", "10.bmp", "2.png", "3.png")
     notes = []
@@ -106,7 +106,7 @@ def half_transparent(path):
     return path
 
 
-def test_transparency_is_a_mask_and_an_opaque_picture_counts_whole(tmp_path):
+def test_transparency_is_a_mask_and_an_opaque_image_counts_whole(tmp_path):
     paths = [half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")]
     notes = []
 
@@ -117,7 +117,7 @@ def test_transparency_is_a_mask_and_an_opaque_picture_counts_whole(tmp_path):
     assert len(notes) == 1 and "2.jpg" in notes[0]
 
 
-def test_pictures_of_which_none_is_transparent_are_refused(tmp_path):
+def test_images_of_which_none_is_transparent_are_refused(tmp_path):
     one, other = alpha_masks([half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")], silent)
 
     check_alpha([one, other])
@@ -167,7 +167,7 @@ def test_the_background_has_the_weight_that_is_asked_for():
     np.testing.assert_allclose(masks.weights(batch([0], [False]))[0, 0, 0], [1, 0.6, 0.2, 0.2], atol=1e-6)
 
 
-def test_weights_follow_random_crops_as_pictures_do():
+def test_weights_follow_random_crops_as_images_do():
     framing = Framing("random_crop", 8, 8, "nearest")
     masks = Masks([left_white(16, 8, 6)], framing, [(8, 8)], [0], factor=2)
 

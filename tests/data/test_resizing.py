@@ -1,4 +1,4 @@
-"""Pictures of any shape come to the model's shapes: buckets, crops, and where a random crop lies."""
+"""Images of any shape come to the model's shapes: buckets, crops, and where a random crop lies."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_a_target_that_is_no_multiple_of_64_is_still_a_bucket():
     ("size", "shape"),
     [((1000, 1000), (512, 512)), ((3000, 4000), (576, 448)), ((1920, 1080), (384, 640)), ((5000, 100), (256, 1024))],
 )
-def test_a_picture_goes_to_the_shape_nearest_to_its_own(size, shape):
+def test_an_image_goes_to_the_shape_nearest_to_its_own(size, shape):
     assert nearest_shape(size, bucket_shapes(512, 512, 8)) == shape
 
 
@@ -58,7 +58,7 @@ def test_only_taken_buckets_are_numbered_and_other_modes_have_one():
 
 
 def columns(width=96, height=32):
-    """A picture whose red says how far right a pixel stood."""
+    """An image whose red says how far right a pixel stood."""
     red = np.broadcast_to(np.arange(width, dtype=np.uint8) * 2, (height, width))
     return Image.fromarray(np.stack([red, red, red], axis=-1))
 

@@ -12,7 +12,7 @@ ARRAYS = ("images", "flips", "crops", "posterior_noise", "noise", "perturbation"
 
 
 def images_of(*counts, buckets=None):
-    """Images by concept: `counts` pictures of <cat-toy>, <dog>, <style>, in the buckets given in turn."""
+    """Images by concept: `counts` images of <cat-toy>, <dog>, <style>, in the buckets given in turn."""
     words = ("<cat-toy>", "<dog>", "<style>")
     concepts = [concept for concept, count in enumerate(counts) for _ in range(count)]
     return tuple(
@@ -27,7 +27,7 @@ def stream(**changes) -> SampleStream:
 
 
 def three_of_all_kinds(**changes) -> SampleStream:
-    """Three concepts with 2, 5 and 1 pictures in three buckets, and vectors in an order of the sample's own."""
+    """Three concepts with 2, 5 and 1 images in three buckets, and vectors in an order of the sample's own."""
     settings = dict(
         images=images_of(2, 5, 1, buckets=(0, 1, 0, 0, 1, 2, 1, 2)),
         latent_shapes=((4, 3, 2), (4, 2, 3), (4, 2, 2)),

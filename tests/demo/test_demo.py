@@ -41,7 +41,7 @@ def test_every_word_of_the_training_sentences_is_one_token_of_the_model(learnabl
 
 
 @pytest.mark.parametrize("folder", shipped.CONCEPTS)
-def test_each_concept_comes_as_six_pictures_with_a_licence_and_can_be_drawn_anew(folder):
+def test_each_concept_comes_as_six_images_with_a_licence_and_can_be_drawn_anew(folder):
     paths = find_images(ROOT / folder)
 
     assert [load_image(path).size for path in paths] == [(512, 512)] * 6

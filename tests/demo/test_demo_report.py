@@ -51,7 +51,7 @@ def test_only_accepted_toys_are_shown():
     assert {one.toy.species for one in random_shown(30, 5, lambda toy: toy.species == "cat")} == {"cat"}
 
 
-def test_a_gap_is_counted_in_the_errors_that_so_many_pictures_leave_to_chance():
+def test_a_gap_is_counted_in_the_errors_that_so_many_images_leave_to_chance():
     assert report.gap_in_errors(0.9, 0.9, 128) == 0 == report.gap_in_errors(1.0, 1.0, 128)
     assert report.gap_in_errors(0.6, 0.4, 200) == pytest.approx(4)  # the error of one share is 0.035
     assert report.gap_in_errors(0.4, 0.6, 200) == pytest.approx(-4)

@@ -39,7 +39,7 @@ def test_a_twin_differs_in_one_thing_that_can_be_seen(pictures):
         assert changed == "style_name" or not colourless(shown) or changed in ("species", "pattern")
 
 
-def test_about_half_of_the_twins_of_a_styled_picture_have_another_style_and_no_other_one_has():
+def test_about_half_of_the_twins_of_a_styled_image_have_another_style_and_no_other_one_has():
     rng = random.Random(0)
     restyled = [twin(shown, rng).style_name != shown.style_name for shown in STYLED]
 

@@ -1,4 +1,4 @@
-"""The demo world: pictures are functions of their numbers, and nothing that is held out occurs."""
+"""The demo world: images are functions of their numbers, and nothing that is held out occurs."""
 
 import json
 
@@ -12,7 +12,7 @@ from helpers.paths import ROOT
 SAMPLE = [*range(0, 2000, 7), *range(FIRST_PAIR, FIRST_PAIR + 1000, 7)]
 
 
-def test_a_picture_and_its_captions_are_functions_of_its_number():
+def test_an_image_and_its_captions_are_functions_of_its_number():
     for index in (0, 7, FIRST_PAIR):
         one, other = picture(index), picture(index)
         assert one == other and [one.caption(i) for i in range(4)] == [other.caption(i) for i in range(4)]

@@ -1,4 +1,4 @@
-"""Numbered pictures, what they say about themselves, the manifest of all runs."""
+"""Numbered images, what they say about themselves, the manifest of all runs."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_files_and_manifest(tmp_path):
     assert entry["images"][1]["seed"] == 4 and entry["embeds"] == SETTINGS["embeds"]
 
 
-def test_a_picture_says_how_it_was_made(tmp_path):
+def test_an_image_says_how_it_was_made(tmp_path):
     run(tmp_path, facts(prompt="一张<猫>的照片", negative_prompt="fog"))
 
     with Image.open(tmp_path / "0000-seed3.png") as image:
@@ -60,7 +60,7 @@ def test_an_earlier_run_stays(tmp_path):
     assert [len(entry["images"]) for entry in runs] == [2, 1]
 
 
-def test_an_interrupted_run_leaves_its_pictures_in_the_manifest(tmp_path):
+def test_an_interrupted_run_leaves_its_images_in_the_manifest(tmp_path):
     gallery = Gallery(tmp_path, SETTINGS)
     gallery.finish([], columns=2)
 

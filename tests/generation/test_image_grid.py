@@ -1,4 +1,4 @@
-"""Sheets of pictures: nothing is lost, cut off or moved; PNG files say how they were made."""
+"""Sheets of images: nothing is lost, cut off or moved; PNG files say how they were made."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def ink(sheet, box):
 # --------------------------------------------------------------------------------------------------- contact sheet
 
 
-def test_a_contact_sheet_shows_every_picture_whole_in_reading_order():
+def test_a_contact_sheet_shows_every_image_whole_in_reading_order():
     found = boxes(image_grid.contact_sheet(pictures(5), columns=3))
     assert sizes(image_grid.contact_sheet(pictures(5), columns=3)) == {(200, 200)}
     corners = [found[color][:2] for color in COLORS[:5]]
@@ -50,11 +50,11 @@ def test_a_contact_sheet_shows_every_picture_whole_in_reading_order():
     "size, shown",
     [((64, 64), (192, 192)), ((160, 160), (160, 160)), ((128, 64), (256, 128)), ((512, 768), (341, 512))],
 )
-def test_small_pictures_grow_by_a_whole_factor_and_large_ones_shrink(size, shown):
+def test_small_images_grow_by_a_whole_factor_and_large_ones_shrink(size, shown):
     assert sizes(image_grid.contact_sheet(pictures(2, size), columns=2)) == {shown}
 
 
-def test_a_picture_in_its_own_size_is_not_touched():
+def test_an_image_in_its_own_size_is_not_touched():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8))
     sheet = np.asarray(image_grid.contact_sheet([noise], columns=1))
     inside = (sheet.shape[0] - 200) // 2
@@ -65,7 +65,7 @@ def test_the_cell_size_can_be_given():
     assert sizes(image_grid.contact_sheet(pictures(4), columns=2, cell=80)) == {(80, 80)}
 
 
-def test_pictures_of_unlike_shape_keep_theirs_and_stand_centred():
+def test_images_of_unlike_shape_keep_theirs_and_stand_centred():
     sheet = image_grid.contact_sheet([pictures(1, (200, 100))[0], pictures(2, (100, 200))[1]], columns=2)
     wide, high = boxes(sheet)[COLORS[0]], boxes(sheet)[COLORS[1]]
     assert (wide[2] - wide[0], wide[3] - wide[1]) == (200, 100)
@@ -73,7 +73,7 @@ def test_pictures_of_unlike_shape_keep_theirs_and_stand_centred():
     assert wide[1] + wide[3] == high[1] + high[3]
 
 
-def test_labels_stand_under_their_pictures_and_a_title_above():
+def test_labels_stand_under_their_images_and_a_title_above():
     sheet = image_grid.contact_sheet(pictures(2), columns=2, labels=["", "a photo of a <cat-toy>"], title="Title")
     found = boxes(sheet)
     (left, _, right, bottom), second = found[COLORS[0]], found[COLORS[1]]
@@ -82,7 +82,7 @@ def test_labels_stand_under_their_pictures_and_a_title_above():
     assert ink(sheet, (0, 0, sheet.width, second[1] - 2)) > 50
 
 
-def test_a_long_label_is_wrapped_and_stays_under_its_picture():
+def test_a_long_label_is_wrapped_and_stays_under_its_image():
     sheet = image_grid.contact_sheet(pictures(2), columns=2, labels=["many words " * 40, "x" * 400])
     (_, _, first_right, bottom), (second_left, _, second_right, _) = (boxes(sheet)[color] for color in COLORS[:2])
     assert ink(sheet, (first_right + 2, bottom + 2, second_left - 2, sheet.height)) == 0
@@ -111,7 +111,7 @@ def test_an_overview_stands_in_three_blocks_with_a_row_per_prompt():
         assert ink(sheet, (found[COLORS[4]][2] + 40, top, left - 2, bottom)) > 50
 
 
-def test_an_overview_with_several_pictures_per_prompt():
+def test_an_overview_with_several_images_per_prompt():
     sheet = image_grid.overview([], pictures(4), pictures(4), ["one", "two"])
     found = boxes(sheet)
     assert found[COLORS[0]][1] == found[COLORS[1]][1] < found[COLORS[2]][1] == found[COLORS[3]][1]

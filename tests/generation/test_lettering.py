@@ -1,4 +1,4 @@
-"""Text in pictures: wrapped without a loss, in characters that can be drawn."""
+"""Text in images: wrapped without a loss, in characters that can be drawn."""
 
 import pytest
 from PIL import ImageFont
