@@ -139,7 +139,7 @@ def settings_to_agree_on(config: TrainConfig) -> dict:
 
 def with_seed(config: TrainConfig, record: "Record", context: "RunContext") -> TrainConfig:
     """The settings with their seed: the user's, the resumed checkpoint's, or one that is drawn."""
-    from textual_inversion.data.sampler import draw_seed
+    from textual_inversion.data.random_streams import draw_seed
     from textual_inversion.training.resume import recorded_seed
 
     seed = config.training.seed
@@ -327,7 +327,7 @@ def train(config: TrainConfig, run: "Run") -> None:
             gradients.add_up()  # to the same bits, whichever ranks the micro-batches are on
             guard.spoil(loss_sum)  # a loss that is not finite shows in the gradient, which all ranks will see
             gradients.exchange(context.stop)
-            guard.step(run.vectors.parameters_of(samples.words_in(step)))  # or skips it
+            guard.step(run.vectors.parameters_of(samples.concepts_in(step)))  # or skips it
             average.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()
