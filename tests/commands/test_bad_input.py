@@ -341,8 +341,8 @@ TRAIN_ROWS = [
     (file("--config", "c3.yaml", "a: [b"), "this is not YAML"),
     (file("--config", "c4.yaml", b"\xff\xfe\x00"), "no text in UTF-8"),
     (file("--config", "c5.yaml", 'output_dir: "a\\0b"'), "NUL"),
-    (file("--template_file", "t1.txt", "a photo of a toy"), "must hold {} once, where the placeholder goes"),
-    (file("--template_file", "t2.txt", "# none"), "holds no sentence; write one a line"),
+    (file("--template_file", "t1.txt", "a photo of a toy"), "must contain {} once, for the placeholder token"),
+    (file("--template_file", "t2.txt", "# none"), "has no prompt template; write one per line"),
     ("--template_file /nowhere.txt", "/nowhere.txt cannot be read", "give a text file"),
     # concepts
     (["--placeholder_token", ""], "the placeholder token is empty", "such as <cat-toy>"),
@@ -363,26 +363,26 @@ TRAIN_ROWS = [
     (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values: made for Stable Diffusion 1.x"),
     # pictures
     ("--train_data_dir /nowhere", "image folder /nowhere does not exist; give a folder"),
-    (lambda world: ["--train_data_dir", str(world.folder("empty"))], "is empty; put three to six pictures"),
-    (lambda world: only(world, "notes.txt", b"x"), "no pictures, only files such as notes.txt"),
+    (lambda world: ["--train_data_dir", str(world.folder("empty"))], "is empty; put three to six images"),
+    (lambda world: only(world, "notes.txt", b"x"), "no images, only files such as notes.txt"),
     (lambda world: only(world, "IMG_1.HEIC", b"x"), "save them as JPEG or PNG"),
-    (lambda world: only(world, "text.png", b"a photo"), "text.png: is no picture that can be read"),
+    (lambda world: only(world, "text.png", b"a photo"), "text.png: is not an image that can be read"),
     (
         lambda world: only(world, "cut.jpg", saved(noise(128), "JPEG")[:4000]),
         "cut.jpg: is damaged or incomplete",
         "copy it",
     ),
-    (lambda world: only(world, "dot.png", saved(picture((1, 1)), "PNG")), "is only 1x1 pixels; use pictures of"),
+    (lambda world: only(world, "dot.png", saved(picture((1, 1)), "PNG")), "is only 1x1 pixels; use images of"),
     (lambda world: only(world, "huge.png", header_png(20_000, 20_000)), "huge.png", "make it smaller"),
     (lambda world: only(world, "huge.jpg", header_jpeg(20_000, 20_000)), "huge.jpg", "make it smaller"),
     (lambda world: only(world, "wide.png", header_png(20_000, 7_000)), "20000x7000 pixels", "make it smaller"),
     (lambda world: only(world, "nothing.png", saved(picture(mode="RGBA", color=(0, 0, 0, 0)), "PNG")), "everywhere"),
-    (looped, "holds no pictures"),
+    (looped, "has no images"),
     ("--mask_dir /nowhere", "mask folder /nowhere does not exist"),
-    (masks("less", None), "holds no mask for", "add 0.png, white counts"),
+    (masks("less", None), "has no mask for", "add 0.png, white is learned"),
     (masks("black", picture(mode="L", color="black")), "is black everywhere"),
-    (masks("shape", picture((10, 90), "L", "white")), "a mask must have its picture's shape"),
-    ("--alpha_mask", "--alpha_mask has nothing to go by, leave it out"),
+    (masks("shape", picture((10, 90), "L", "white")), "give the mask the shape of its image"),
+    ("--alpha_mask", "--alpha_mask has no effect: no training image is transparent anywhere"),
     # base models
     ("--pretrained_model_name_or_path /nowhere", "there is no folder /nowhere; give the folder of a model"),
     (["--pretrained_model_name_or_path", "{pictures}"], "holds no model_index.json", "give the folder of a whole"),
@@ -602,13 +602,13 @@ def odd_pictures(folder: Path) -> dict[str, str]:
     (folder / "notes.txt").write_text("not a caption of any picture")
     (folder / "photo.heic").write_bytes(b"x")
     return {
-        "phone.jpg": "turned upright as its EXIF orientation says",
+        "phone.jpg": "turned upright by its EXIF orientation",
         "alpha.png": "transparency laid on white",
         "print.jpg": "CMYK converted to RGB",
         "deep.png": "16-bit values scaled to 8 bits",
-        "moving.gif": "holds several frames, the first one is used",
-        "circle.png": "passed over, the link leads to no file",
-        "photo.heic": "passed over; save it as JPEG or PNG to use it",
+        "moving.gif": "has several frames, the first one is used",
+        "circle.png": "skipped, the link leads to no file",
+        "photo.heic": "skipped; save it as JPEG or PNG to use it",
         "玩具 猫.png": "", "UPPER.JPEG": "", "web.webp": "", "wide.bmp": "", "link.webp": "",
     }  # fmt: skip
 
