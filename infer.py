@@ -24,7 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_infer(argv)
     from textual_inversion.embeddings.files import base_model_of, read_concept_files
-    from textual_inversion.models.attach import attach_files
 
     files = read_concept_files(config.images.embeds)
     base_model = base_model_of(files, config.base_model.pretrained_model_name_or_path)
@@ -35,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     gallery = _open_gallery(config.output.output_dir, files, base_model)  # a folder that refuses is told at once
 
     prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+    from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.precision import check_device, lower
 

@@ -20,7 +20,6 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_score(argv)
     from textual_inversion.data.images import find_images, load_image
     from textual_inversion.embeddings.files import base_model_of, read_concept_files
-    from textual_inversion.models.attach import attach_files
 
     output = config.output.output
     if output and not Path(output).resolve().parent.is_dir():
@@ -33,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
     prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
+    from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
     from textual_inversion.models.precision import check_device, lower

@@ -288,7 +288,7 @@ def train(config: TrainConfig, run: "Run") -> None:
     """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen."""
     import paddle
 
-    from textual_inversion.training.averaging import RowAverage
+    from textual_inversion.training.averaging import VectorAverage
     from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
     from textual_inversion.training.loss_scale import LossScale
@@ -303,7 +303,7 @@ def train(config: TrainConfig, run: "Run") -> None:
     denoising_loss = make_denoising_loss(config, run)
     loss_scale = LossScale(enabled=config.machine.mixed_precision == "fp16")
     guard = StepGuard(optimizer, parameters, config.training.max_skipped_steps, loss_scale)
-    average = RowAverage(parameters, config.optimizer.average_last_steps, steps)
+    average = VectorAverage(parameters, config.optimizer.average_last_steps, steps)
     gradients = GradientSum(parameters, ranks, accumulation)
     kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
     state = TrainingState(run.vectors, optimizer, kept)

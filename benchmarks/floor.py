@@ -32,14 +32,14 @@ class Floor:
         self._timesteps = paddle.to_tensor(generator.integers(0, 1000, len(ids)))
 
     @classmethod
-    def of_run(cls, args, run) -> "Floor":
+    def of_run(cls, config, run) -> "Floor":
         """With the modules, rows, prompts and shapes of a training run; for models with one text encoder."""
         (encoder,) = run.model.text_encoders
-        batch = run.samples.batch(0, range(args.train_batch_size))
+        batch = run.samples.batch(0, range(config.training.train_batch_size))
         return cls(
             encoder.layer,
             run.model.unet,
-            run.parameters,
+            run.vectors.parameters,
             encoder.encode_ids(batch.prompts, batch.readings),
             batch.noise,
         )

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import full_size_model, runs, tables  # noqa: E402
 from textual_inversion.cli.parser import OneLineParser  # noqa: E402
-from textual_inversion.cli.train_arguments import build_parser as training_parser  # noqa: E402
+from textual_inversion.cli.train import build_parser as training_parser  # noqa: E402
 from textual_inversion.settings.bounds import natural, positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 

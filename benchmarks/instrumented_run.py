@@ -113,30 +113,30 @@ class Recorder:
     # ---------------------------------------------------------------------------------------------------- training
 
     def _recorded_training(self, original):
-        def train(args, run):
+        def train(config, run):
             from textual_inversion.training import overview
-            from textual_inversion.training.callbacks import Watch
+            from textual_inversion.training.callbacks import Callbacks
 
             if self.args.only_training:
-                overview.is_wanted = lambda args: False
-            self.rank = run.ranks.rank
+                overview.is_wanted = lambda config: False
+            self.rank = run.context.ranks.rank
             if self.args.floor:
                 from benchmarks.floor import Floor
 
-                self._floor = Floor.of_run(args, run)
-            plain = (Watch.__enter__, Watch.after_step)
-            Watch.__enter__, Watch.after_step = self._begun(plain[0]), self._stepped(plain[1])
+                self._floor = Floor.of_run(config, run)
+            plain = (Callbacks.__enter__, Callbacks.after_step)
+            Callbacks.__enter__, Callbacks.after_step = self._begun(plain[0]), self._stepped(plain[1])
             try:
-                original(args, run)
+                original(config, run)
             finally:
-                Watch.__enter__, Watch.after_step = plain
+                Callbacks.__enter__, Callbacks.after_step = plain
             self._note_model(run)
 
         return train
 
     def _begun(self, original):
-        def enter(watch):
-            result = original(watch)
+        def enter(callbacks):
+            result = original(callbacks)
             self._begin, self._moved = time.monotonic(), self.moved
             self.moved_before = self.moved
             return result
@@ -144,9 +144,9 @@ class Recorder:
         return enter
 
     def _stepped(self, original):
-        def after_step(watch, *args, **kwargs):
+        def after_step(callbacks, *args, **kwargs):
             computed, moved = time.monotonic(), self.moved
-            result = original(watch, *args, **kwargs)
+            result = original(callbacks, *args, **kwargs)
             end = time.monotonic()
             self.steps.append((self._begin, computed, end))
             self.bytes.append((moved - self._moved, self.moved - moved))
@@ -165,8 +165,8 @@ class Recorder:
 
         tables = [table_of(encoder.layer).shape for encoder in run.model.text_encoders]
         self.facts |= {
-            "world_size": run.ranks.world_size,
-            "numbers": sum(int(part.size) for part in run.parameters),
+            "world_size": run.context.ranks.world_size,
+            "numbers": sum(int(part.size) for part in run.vectors.parameters),
             "full_table_bytes": sum(4 * int(rows) * int(width) for rows, width in tables),
         }
         if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count():

@@ -8,7 +8,7 @@ Measured in turns, round after round, each in a process of its own:
 - the floor: text encoder and U-Net, forward, and backward to the new rows, nothing around it (`floor.py`), between the
   steps of our own run: with its modules, and with ppdiffusers' own layer norms and attention put back. The second is
   no way to train: on a CPU its layer norms give a wrong gradient.
-- our step: the real command; a step is all from one end of `Watch.after_step` to the next.
+- our step: the real command; a step is all from one end of `Callbacks.after_step` to the next.
 - `--peer`: a script that takes the flags of the ppdiffusers example, in its own default environment and then with the
   environment variables of our run.
 - `--torch_python`: an interpreter with torch and diffusers for the floor in PyTorch, in float32 (`torch_floor.py`);

@@ -31,8 +31,9 @@ from benchmarks import runs, tables  # noqa: E402
 from benchmarks.learning_curves import NEVER, Course, Curve, as_shares, seconds_at, steps_until  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
 from textual_inversion.cli.parser import OneLineParser  # noqa: E402
-from textual_inversion.cli.train_arguments import parse_arguments  # noqa: E402
+from textual_inversion.cli.train import parse  # noqa: E402
 from textual_inversion.settings.bounds import positive_int  # noqa: E402
+from textual_inversion.settings.flag import values_of  # noqa: E402
 from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
 # Concept -> (folder of its pictures, what of them is learned).
@@ -170,8 +171,9 @@ def training_flags(job: Job, output: Path) -> list[str]:
 
 def _settings(job: Job) -> dict:
     """All that the run's course and times depend on, whatever its name."""
-    settings = vars(parse_arguments(training_flags(job, Path("out"))))
-    return {name: str(value) for name, value in sorted(settings.items()) if name not in ("explicit", "demo_defaults")}
+    config = parse(training_flags(job, Path("out")))
+    settings = values_of(config) | {"demo": config.demo}
+    return {name: str(value) for name, value in sorted(settings.items())}
 
 
 def _pairs(values) -> Curve:

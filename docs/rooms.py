@@ -11,7 +11,9 @@ PICTURE = Path(__file__).with_name("rooms.svg")
 PACKAGE = "textual_inversion"
 # From the top floor down.
 FLOORS = (
+    "api",
     "commands",
+    "scripts",
     "cli",
     "training",
     "sharing",
@@ -22,11 +24,11 @@ FLOORS = (
     "models",
     "embeddings",
     "hub",
-    "formats",
     "settings",
+    "formats",
     "system",
 )
-COMMANDS = ("train_textual_inversion.py", "infer.py", "score.py")
+SCRIPTS = ("train_textual_inversion.py", "infer.py", "score.py")
 # Almost every folder uses these; their arrows would hide all others.
 GROUND = ("settings", "system")
 
@@ -35,8 +37,8 @@ _HEIGHT, _GAP, _LEFT, _WIDTH = 34, 16, 220, 200
 
 def arrows() -> set[tuple[str, str]]:
     """(importing folder, imported folder) for all imports between two folders of the library."""
-    found = {("commands", folder) for name in COMMANDS for folder in _imported(ROOT / name)}
-    for folder in FLOORS[1:]:
+    found = {("scripts", folder) for name in SCRIPTS for folder in _imported(ROOT / name)}
+    for folder in FLOORS:
         for path in (ROOT / PACKAGE / folder).rglob("*.py"):
             found |= {(folder, other) for other in _imported(path) if other != folder}
     return found
@@ -58,7 +60,7 @@ def svg() -> str:
 
     Folders that are not there are left out.
     """
-    here = [name for name in FLOORS if name == "commands" or (ROOT / PACKAGE / name).is_dir()]
+    here = [name for name in FLOORS if name == "scripts" or (ROOT / PACKAGE / name).is_dir()]
     top = {name: _GAP + place * (_HEIGHT + _GAP) for place, name in enumerate(here)}
     width, height = 2 * _LEFT + _WIDTH, _GAP + len(here) * (_HEIGHT + _GAP)
     shown = sorted(pair for pair in arrows() if pair[1] not in GROUND and pair[1] in top and pair[0] in top)
@@ -83,7 +85,7 @@ def _marker(name: str, colour: str) -> str:
 
 
 def _floor(name: str, top: int) -> str:
-    label = "train · infer · score" if name == "commands" else f"{name}/"
+    label = "train · infer · score" if name == "scripts" else f"{name}/"
     fill = "#e8e8e8" if name in GROUND else "#dce9f5"
     middle, base = _LEFT + _WIDTH // 2, top + _HEIGHT // 2 + 5
     return (

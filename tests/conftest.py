@@ -16,3 +16,12 @@ prepare_environment()
 def numpys_own_bool(monkeypatch):
     """ppdiffusers puts Python's bool in place of np.bool for the whole process, on which numpy.testing stumbles."""
     monkeypatch.setattr(np, "bool", np.bool_, raising=False)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny Stable Diffusion 1 base model, of the module's own: what is attached to it stays there."""
+    from helpers.tiny_models import build_model
+    from textual_inversion.models.base_model import load_base_model
+
+    return load_base_model(build_model(tmp_path_factory.mktemp("base"), "sd1", "ppdiffusers"))

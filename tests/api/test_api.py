@@ -106,6 +106,18 @@ def test_what_is_public_is_named_in_one_place_and_loaded_when_it_is_used():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
+def test_the_example_of_the_guide_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guides/python-api.md").read_text(), re.M | re.S)
+    example = example.replace("max_train_steps=100,", "max_train_steps=2, num_inference_steps=2,")
+
+    exec(compile(example, "the guide", "exec"), {})
+
+    assert (tmp_path / "snow.png").is_file() and capsys.readouterr().out.endswith("<cat-toy> 1 {'text_encoder': 128}\n")
+
+
 def test_the_example_of_the_api_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     lines = [line[4:] for line in api.__doc__.splitlines() if line.startswith("    ") or not line]

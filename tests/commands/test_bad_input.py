@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from textual_inversion.cli.train_arguments import build_parser
 
 import infer
 import score
@@ -26,6 +25,7 @@ from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
 from helpers.training_runs import draw_pictures, short_run
 from textual_inversion.cli.parser import Switch
+from textual_inversion.cli.train import build_parser
 from textual_inversion.data import images
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes
@@ -288,7 +288,7 @@ TRAIN_ROWS = [
     ("--checkpointing_steps 0", "--checkpointing_steps"),
     ("--checkpoints_total_limit 0", "--checkpoints_total_limit"),
     ("--resume_from_checkpoint /nowhere/checkpoint-3", "/nowhere/checkpoint-3: there is no such folder", "say latest"),
-    ("--vector_shuffle", "--vector_shuffle has no effect on a word of one vector"),
+    ("--vector_shuffle", "--vector_shuffle has no effect on a concept of one vector"),
     ("--num_vectors 3 --progressive_vectors 9", "--progressive_vectors 9 ends after the run's 2 steps"),
     ("--min_timestep 1000", "--min_timestep 1000"),
     ("--max_timestep 100000", "--max_timestep 100000", "within them"),
@@ -348,7 +348,7 @@ TRAIN_ROWS = [
     (["--placeholder_token", ""], "the placeholder token is empty", "such as <cat-toy>"),
     (["--placeholder_token", "my cat"], "'my cat' holds blanks"),
     ("--placeholder_token cat", "the placeholder token 'cat' is a token of this base model already; choose another"),
-    (["--placeholder_token", "<" + "x" * 300 + ">"], "302 bytes", "choose a shorter one"),
+    (["--placeholder_token", "<" + "x" * 300 + ">"], "302 bytes", "choose another"),
     ([*TWO, "--placeholder_token", "<a>", "<a>"], "names <a> twice"),
     ([*TWO, "--placeholder_token", "<zq>", "zq!"], "under one file name; rename one of them"),
     (["--initializer_token", ""], "the initializer '' has no token", "such as toy"),
@@ -356,11 +356,11 @@ TRAIN_ROWS = [
     ("--num_vectors 0", "--num_vectors"),
     ("--num_vectors few", "must be a whole number or auto"),
     ("--num_vectors auto", "counts the tokens of --initializer_token"),
-    ("--num_vectors 70", "leave no room for a sentence in the 75 tokens", "at most 63"),
-    ("--num_vectors 1000000000", "leave no room for a sentence"),
+    ("--num_vectors 70", "leave no room for a prompt in the 75 tokens", "at most 63"),
+    ("--num_vectors 1000000000", "leave no room for a prompt"),
     ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
     (file("--initializer_embeds", "evil.pt", EVIL), "evil.pt: asks for os.system, which could run any code"),
-    (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values: made for Stable Diffusion 1.x"),
+    (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values (Stable Diffusion 1.x)"),
     # pictures
     ("--train_data_dir /nowhere", "image folder /nowhere does not exist; give a folder"),
     (lambda world: ["--train_data_dir", str(world.folder("empty"))], "is empty; put three to six images"),
@@ -441,12 +441,12 @@ INFER_ROWS = [
     (file("--embeds", "bomb.pt", lambda: zip_of(("a/data.pkl", EVIL), ("../../x", b"x"))), "asks for os.system"),
     (file("--embeds", "cut.pdparams", lambda: embedding()()[:-20]), "download or copy it again"),
     (file("--embeds", "nan.pdparams", embedding(value=float("nan"))), "NaN or infinite values", "save it again"),
-    (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values: made for Stable Diffusion 1.x; ", "32"),
+    (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values (Stable Diffusion 1.x), and ", "32"),
     (with_base(file("--embeds", "cat.pt", embedding("cat"))), "cat.pt: the placeholder token 'cat' is a token of this"),
     (file("--embeds", "blank.pt", embedding("a b")), "'a b' holds blanks or control characters; choose another"),
-    (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "give it another name"),
+    (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "choose another"),
     (recorded(base_model="/nowhere"), "was learned on /nowhere, which does not exist", "--pretrained_model"),
-    (recorded(base_model=["{", 5]), "32 values; ", "choose the base model that it was made for"),
+    (recorded(base_model=["{", 5]), "32 values, and ", "choose the base model that it was made for"),
     (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
     (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),
     (["--config", "{out}/config.yaml"], "train_data_dir is not a setting of infer.py"),
@@ -645,7 +645,7 @@ def test_what_of_a_prompt_is_not_read_is_said(world, capsys):
     status, out, _ = run("train", world.argv("train", *argv), capsys)
 
     assert status == 0
-    assert "1 training sentence(s) are longer than the 75 tokens the model reads, and are cut; 'a <cat-toy> dog" in out
+    assert "1 training prompt(s) are longer than the 75 tokens the model reads, and are cut; 'a <cat-toy> dog" in out
     assert "is longer than the model reads (77 tokens); cut: 'dog dog" in out and "dog snow'" in out
 
 

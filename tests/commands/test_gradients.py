@@ -53,7 +53,7 @@ def test_the_gradient_on_the_rows_is_the_difference_quotient(tmp_path, family):
     for name, embedding in problem.embeddings.items():
         assert all(part.dtype == paddle.float64 for part in embedding.parts)
         gradient = np.concatenate([part.grad.numpy() for part in embedding.parts])
-        values = embedding.rows.numpy()
+        values = embedding.vectors.numpy()
         assert (np.linalg.norm(gradient, axis=1) > 1e-8).all(), f"{name}: nothing to compare"
         g = np.random.default_rng(1)
         # Along each row by itself, and along one direction through all of them.

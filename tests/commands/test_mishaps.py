@@ -16,7 +16,7 @@ from helpers.paths import ROOT
 from helpers.training_runs import short_run
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.system.errors import DivergenceError, OutputError
-from textual_inversion.training import callbacks, loss, outputs, regularizers, saving
+from textual_inversion.training import artifacts, callbacks, finish, loss, regularizers
 
 SMALL = ("--only_save_embeds", "--eval_steps", "0")
 
@@ -125,7 +125,7 @@ def test_all_ranks_skip_and_stop_when_one_of_them_has_no_finite_loss(tmp_path):
     out = tmp_path / "out"
     logs = [path.read_text() for path in sorted((tmp_path / "log").glob("workerlog.*"))]
     assert done.returncode != 0 and len(logs) == 2
-    assert all("error: steps 5 to 7 gave no finite loss and gradient; the rows of step 4" in log for log in logs)
+    assert all("error: steps 5 to 7 gave no finite loss and gradient; the vectors of step 4" in log for log in logs)
     np.testing.assert_array_equal(rows_at(out, 2), rows_at(out, 1))
     assert np.abs(rows_at(out, 3) - rows_at(out, 2)).max() > 1e-4
     np.testing.assert_array_equal(rows_of(out / "learned_embeds.pdparams"), rows_at(out, 4))
@@ -154,8 +154,8 @@ def test_a_learning_rate_that_moves_nothing_is_told_after_ten_steps(tmp_path, ca
     )
 
     said = capsys.readouterr().err
-    assert "<cat-toy> is after 10 step(s) what it was before: a learning rate of 1.0e-30" in said
-    assert said.count("what it was before") == 1
+    assert "<cat-toy> has not moved after 10 step(s): a learning rate of 1.0e-30" in said
+    assert said.count("has not moved") == 1
 
 
 def test_a_warm_up_is_not_taken_for_a_word_that_rests(tmp_path, capsys):
@@ -216,7 +216,7 @@ def test_the_record_of_figures_that_are_no_numbers_is_json(tmp_path, monkeypatch
 
 # -------------------------------------------------------------------------------------------------------------- disks
 
-WATCHED = ("--only_save_embeds", "--max_train_steps", "3", "--save_steps", "1", "--eval_steps", "1", "--keep_best",
+SHOWN = ("--only_save_embeds", "--max_train_steps", "3", "--save_steps", "1", "--eval_steps", "1", "--keep_best",
            "--validation_prompt", "a <cat-toy>", "--validation_steps", "1", "--num_validation_images", "1",
            "--report_to", "visualdl")  # fmt: skip
 FINAL = ["README.md", "config.yaml", "learned_embeds.pdparams", "learned_embeds.safetensors", "run.json"]
@@ -230,20 +230,20 @@ def disk(monkeypatch):
 @pytest.fixture
 def while_training(monkeypatch):
     """Calls of a function after every step, with the step's number, before anything of the step is saved."""
-    usual, calls = callbacks.Watch.after_step, []
+    usual, calls = callbacks.Callbacks.after_step, []
 
     def after_step(self, step, *arguments):
         for call in calls:
             call(step)
         usual(self, step, *arguments)
 
-    monkeypatch.setattr(callbacks.Watch, "after_step", after_step)
+    monkeypatch.setattr(callbacks.Callbacks, "after_step", after_step)
     return calls.append
 
 
 def test_a_disk_that_is_full_for_a_while_costs_only_what_was_due_meanwhile(tmp_path, capsys, disk, while_training):
     while_training(lambda step: setattr(disk, "fails", lambda _: step == 2))
-    train_textual_inversion.main(short_run(tmp_path, *WATCHED))
+    train_textual_inversion.main(short_run(tmp_path, *SHOWN))
 
     out, said = tmp_path / "out", capsys.readouterr()
     failed = [line for line in said.err.splitlines() if "cannot write" in line]
@@ -263,7 +263,7 @@ def test_an_output_folder_that_is_removed_is_made_anew_with_all_of_its_records(
 ):
     out = tmp_path / "out"
     while_training(lambda step: step == 2 and shutil.rmtree(out))
-    train_textual_inversion.main(short_run(tmp_path, *WATCHED, "--report_to", reporter))
+    train_textual_inversion.main(short_run(tmp_path, *SHOWN, "--report_to", reporter))
 
     said = capsys.readouterr().err
     assert "cannot write" not in said
@@ -282,18 +282,20 @@ def test_a_failed_last_save_keeps_the_rows_elsewhere_and_ends_with_an_error(
 
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    monkeypatch.setattr(saving, "_other_places", lambda: [elsewhere])
+    monkeypatch.setattr(artifacts, "_other_folders", lambda: [elsewhere])
     while_training(full)
-    make = saving.tempfile.mkdtemp
+    make = artifacts.tempfile.mkdtemp
     # The other disk has room.
-    monkeypatch.setattr(saving.tempfile, "mkdtemp", lambda **o: (setattr(disk, "fails", lambda _: False), make(**o))[1])
+    monkeypatch.setattr(
+        artifacts.tempfile, "mkdtemp", lambda **o: (setattr(disk, "fails", lambda _: False), make(**o))[1]
+    )
 
     with pytest.raises(OutputError) as caught:
-        train_textual_inversion.main(short_run(tmp_path, *WATCHED))
+        train_textual_inversion.main(short_run(tmp_path, *SHOWN))
 
     (kept,) = elsewhere.iterdir()
     assert sorted(path.name for path in kept.iterdir()) == FINAL
-    assert str(caught.value).endswith(f"the learned rows are in {kept / 'learned_embeds.pdparams'}")
+    assert str(caught.value).endswith(f"the learned vectors are in {kept / 'learned_embeds.pdparams'}")
     assert f"cannot write {out}" in str(caught.value) and "the disk is full" in str(caught.value)
     early, last = rows_at(out, 1), rows_of(kept / "learned_embeds.pdparams")
     assert np.abs(last - early).max() > 1e-4
@@ -306,13 +308,15 @@ def test_what_else_of_the_end_fails_does_not_touch_the_rows(tmp_path, monkeypatc
     def full(*_):
         raise OutputError("cannot write run.json: the disk is full")
 
-    usual = outputs.write_run_record
+    usual = finish.write_run_record
     calls = []
     monkeypatch.setattr(
-        outputs, "write_run_record", lambda *a: (calls.append(1), usual(*a) if len(calls) == 1 else full())
+        finish, "write_run_record", lambda *a: (calls.append(1), usual(*a) if len(calls) == 1 else full())
     )
 
-    with pytest.raises(OutputError, match="run.json: the disk is full; the learned rows are in .*out/learned_embeds"):
+    with pytest.raises(
+        OutputError, match="run.json: the disk is full; the learned vectors are in .*out/learned_embeds"
+    ):
         train_textual_inversion.main(short_run(tmp_path, *SMALL))
 
     assert rows_of(tmp_path / "out" / "learned_embeds.pdparams").shape == (1, 32)

@@ -74,7 +74,7 @@ def test_a_killed_node_is_named_on_the_other_ones_console_and_the_run_goes_on_to
     nodes = start_nodes(tmp_path / "second", [*argv, *LATEST], [*argv, *LATEST])
     assert finish(nodes) == [0, 0], words_of(nodes)
 
-    assert f"going on from {two / 'checkpoint-2'}, after step 2" in nodes[0].logged()
+    assert f"resuming {two / 'checkpoint-2'}, after step 2" in nodes[0].logged()
     learned = rows_of(two / "learned_embeds.pdparams")
     assert np.abs(learned - early).max() > 1e-3
     np.testing.assert_allclose(learned, rows_of(whole / "learned_embeds.pdparams"), atol=1e-5)

@@ -1,7 +1,5 @@
 """The training command with every objective, on tiny random models."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import paddle
 import pytest
@@ -58,12 +56,11 @@ class Still:
 def test_the_loss_of_a_step_is_its_formula(tmp_path, monkeypatch, family, loss_type, weighting):
     """Everything at once: weights, Huber, masks, both additional noises, a range of timesteps."""
     losses, runs = [], []
-    monkeypatch.setattr(optimizer, "make_optimizer", lambda args, rows: (Still(), SimpleNamespace(step=lambda: None)))
-    monkeypatch.setattr(
-        callbacks.Watch,
-        "after_step",
-        lambda self, step, loss, rate: (losses.append(float(loss)), runs.append(self._run)),
-    )
+    monkeypatch.setattr(optimizer, "make_optimizer", lambda settings, schedule, parameters: Still())
+    make = callbacks.make_callbacks
+    monkeypatch.setattr(callbacks, "make_callbacks", lambda config, run, *rest: (
+        runs.append(run), make(config, run, *rest))[1])  # fmt: skip
+    monkeypatch.setattr(callbacks.Callbacks, "after_step", lambda self, step, loss, rate: losses.append(float(loss)))
     pictures = draw_pictures(tmp_path / "own")
     train_textual_inversion.main(
         short_run(tmp_path, *BARE, "--max_train_steps", "1", "--train_data_dir", str(pictures), *weighting,
@@ -76,7 +73,7 @@ def test_the_loss_of_a_step_is_its_formula(tmp_path, monkeypatch, family, loss_t
     batch = run.samples.batch(0, range(2))
     assert 200 <= batch.timesteps.min() and batch.timesteps.max() < 800
     a = run.model.noise_scheduler.alphas_cumprod.numpy()[batch.timesteps].astype("float64")[:, None, None, None]
-    x = run.cache.sample(batch).numpy()
+    x = run.data.latents.sample(batch).numpy()
     e = batch.noise + 0.2 * batch.offset_noise
     noisy = np.sqrt(a) * x + np.sqrt(1 - a) * (e + 0.3 * batch.perturbation)
     target = e if family == "sd1" else np.sqrt(a) * e - np.sqrt(1 - a) * x
@@ -85,7 +82,7 @@ def test_the_loss_of_a_step_is_its_formula(tmp_path, monkeypatch, family, loss_t
     d = run.model.unet(paddle.to_tensor(noisy.astype("float32")), timesteps, hidden).sample.numpy() - target
     root = 2 * (np.sqrt(d**2 + 0.1**2) - 0.1)
     each = {"l2": d**2, "huber": 0.1 * root, "smooth_l1": root}[loss_type].mean(axis=1)
-    mask = run.masks.weights(batch)[:, 0]
+    mask = run.data.masks.weights(batch)[:, 0]
     snr = (a / (1 - a)).flatten()
     weights = np.minimum(snr, float(weighting[1])) / snr if "--snr_gamma" in weighting else 1 / np.sqrt(snr)
     if family == "sd2":
@@ -116,7 +113,7 @@ def test_a_words_rows_rest_while_only_the_other_is_shown(tmp_path, monkeypatch, 
                      "--adam_weight_decay", "0.5", "--max_grad_norm", "1", "--train_batch_size", "1",
                      "--save_steps", "1", "--max_train_steps", "3")  # fmt: skip
     with monkeypatch.context() as patch:
-        start = set_up(patch, argv).rows()["text_encoder"]
+        start = set_up(patch, argv).vectors.values()["text_encoder"]
     train_textual_inversion.main(argv)
 
     first, second, third = (rows_in(argv, f"learned_embeds-steps-{step}.pdparams") for step in (1, 2, 3))

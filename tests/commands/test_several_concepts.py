@@ -156,7 +156,7 @@ def test_captions_beside_the_pictures_are_trained_on(tmp_path, monkeypatch, caps
     assert captioned.prompts == ("a grey cat, <cat-toy>",)
     assert named.prompts[0] == "a photo of a <cat-toy> 1"
     said = capsys.readouterr().out
-    assert "1 of 3 picture(s) of <cat-toy> have captions" in said and "was added to 1 caption(s)" in said
+    assert "1 of 3 image(s) of <cat-toy> have captions" in said and "was added to 1 caption(s)" in said
 
 
 def test_training_goes_on_from_a_learned_embedding(tmp_path):

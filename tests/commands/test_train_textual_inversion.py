@@ -45,7 +45,7 @@ def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
         "samples/step-2.png",
     }
     said = capsys.readouterr()
-    assert "32 numbers to train, seed 3" in said.out
+    assert "32 trainable parameters, seed 3" in said.out
     assert "<cat-toy> as 1 vector(s), starting from random rows like the table's" in said.out
     assert "python infer.py --embeds" in said.out
     assert "step 2/2" in said.err and "loss on the fixed set" in said.err
@@ -111,8 +111,8 @@ def test_a_file_of_prompts_is_drawn_from_the_start_with_its_own_options(tmp_path
         ("a dog", None, "blurry"),
     ]
     said = capsys.readouterr()
-    assert "'a dog' of sample pictures holds none of <cat-toy>" in said.out
-    assert "step 0: sample pictures in" in said.err
+    assert "the validation prompt 'a dog' holds none of <cat-toy>" in said.out
+    assert "step 0: validation images in" in said.err
 
 
 def test_the_configuration_that_a_run_writes_repeats_it_from_another_folder(tmp_path, monkeypatch):
@@ -155,20 +155,17 @@ class Recorder:
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 @pytest.mark.parametrize("accumulation", ["1", "2"])
 def test_loss_and_gradient_equal_the_formula(tmp_path, monkeypatch, family, accumulation):
-    from types import SimpleNamespace
-
     from textual_inversion.training import callbacks, optimizer
 
     recorders, losses, runs = [], [], []
     monkeypatch.setattr(
         optimizer, "make_optimizer",
-        lambda args, parameters: (recorders.append(Recorder(parameters)) or recorders[0],
-                                  SimpleNamespace(step=lambda: None)),
+        lambda settings, schedule, parameters: recorders.append(Recorder(parameters)) or recorders[0],
     )  # fmt: skip
-    monkeypatch.setattr(
-        callbacks.Watch, "after_step",
-        lambda self, step, loss, rate: (losses.append(float(loss)), runs.append(self._run)),
-    )  # fmt: skip
+    make = callbacks.make_callbacks
+    monkeypatch.setattr(callbacks, "make_callbacks", lambda config, run, *rest: (
+        runs.append(run), make(config, run, *rest))[1])  # fmt: skip
+    monkeypatch.setattr(callbacks.Callbacks, "after_step", lambda self, step, loss, rate: losses.append(float(loss)))
     train_textual_inversion.main(
         short_run(tmp_path, "--max_train_steps", "1", "--num_vectors", "2", "--train_batch_size", "2", "--flip_p", "0",
                   "--gradient_accumulation_steps", accumulation, "--only_save_embeds", family=family)
@@ -185,19 +182,19 @@ def written_out(run, folder, family):
     """One step's loss and gradient by the formulas of the papers, with a plain embedding of V + N trainable rows."""
     batch = run.samples.batch(0, range(run.samples.global_batch))
     model = load_base_model(folder)
-    encoder, rows = model.text_encoders[0], run.rows()["text_encoder"]
+    encoder, rows = model.text_encoders[0], run.vectors.values()["text_encoder"]
     table = encoder.layer.get_input_embeddings().weight.numpy()
     layer = paddle.nn.Embedding(len(table) + len(rows), table.shape[1])
     layer.weight.set_value(np.concatenate([table, rows]))
     encoder.layer.set_input_embeddings(layer)
     encoder.tokenizer.add_tokens(["<cat-toy>", "<cat-toy>_1"])
-    sentences = [p.replace("<cat-toy>", "<cat-toy> <cat-toy>_1") for p in batch.prompts]
-    ids = encoder.tokenizer(sentences, padding="max_length", truncation=True, max_length=77)["input_ids"]
+    prompts = [p.replace("<cat-toy>", "<cat-toy> <cat-toy>_1") for p in batch.prompts]
+    ids = encoder.tokenizer(prompts, padding="max_length", truncation=True, max_length=77)["input_ids"]
     # The tokenizer may have fewer tokens than the table has rows: the new ids are those after the table.
     ids = np.array(ids)
     for i, token in enumerate(["<cat-toy>", "<cat-toy>_1"]):
         ids[ids == encoder.tokenizer.convert_tokens_to_ids(token)] = len(table) + i
-    posterior = model.vae.encode(paddle.to_tensor(np.stack([run.pixels[i] for i in batch.images]))).latent_dist
+    posterior = model.vae.encode(paddle.to_tensor(np.stack([run.data.pixels[i] for i in batch.images]))).latent_dist
     x = (posterior.mean + posterior.std * paddle.to_tensor(batch.posterior_noise)) * model.vae.config.scaling_factor
     betas = model.noise_scheduler.betas.numpy().astype("float64")
     a = np.cumprod(1 - betas)[batch.timesteps].astype("float32")[:, None, None, None]
@@ -216,14 +213,15 @@ def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_pa
 
     trained, runs, encoded = [], [], []
     make, finish, posterior = optimizer.make_optimizer, train_textual_inversion.finish, latents._posterior
-    monkeypatch.setattr(optimizer, "make_optimizer", lambda args, p: (trained.extend(p), make(args, p))[1])
+    monkeypatch.setattr(optimizer, "make_optimizer", lambda settings, schedule, p: (
+        trained.extend(p), make(settings, schedule, p))[1])  # fmt: skip
     monkeypatch.setattr(latents, "_posterior", lambda vae, array: (encoded.append(1), posterior(vae, array))[1])
-    monkeypatch.setattr(train_textual_inversion, "finish", lambda args, run: (runs.append(run), finish(args, run)))
+    monkeypatch.setattr(train_textual_inversion, "finish", lambda config, run: (runs.append(run), finish(config, run)))
     train_textual_inversion.main(short_run(tmp_path, "--num_vectors", "2", "--adam_weight_decay", "0.5"))
 
     model, fresh = runs[0].model, load_base_model(tmp_path / "base")
     assert [tuple(p.shape) for p in trained] == [(2, 32)]
-    assert len(encoded) == 2 * 3  # three pictures, each also mirrored
+    assert len(encoded) == 2 * 3  # three images, each also mirrored
     for part in ("unet", "vae"):
         for ours, theirs in zip(getattr(model, part).parameters(), getattr(fresh, part).parameters(), strict=True):
             assert ours.grad is None and ours.stop_gradient

@@ -39,7 +39,7 @@ def test_a_caption_without_the_word_gets_it_and_the_run_says_for_how_many(tmp_pa
     captions = [("a grey cat, <t>",), ("my <t> here",), ("<t> and <u>",)]
     assert prompts == [*captions, ("a photo of a <t>", "the <t>"), ("<u> and <u>, <t>",)]
     assert said == [
-        "4 of 5 picture(s) of <t> have captions beside them",
+        "4 of 5 image(s) of <t> have captions beside them",
         "<t> was added to 2 caption(s) that did not hold it",
     ]
 

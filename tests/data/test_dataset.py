@@ -66,7 +66,7 @@ def test_only_random_crops_are_encoded_while_training(tmp_path, monkeypatch, mod
         latents, "_posterior", lambda vae, pixels: (seen.append(len(pixels)), posterior(vae, pixels))[1]
     )
 
-    run.cache.sample(run.samples.batch(0, range(2)))
+    run.data.latents.sample(run.samples.batch(0, range(2)))
 
     assert seen == encoded
 
@@ -89,7 +89,7 @@ def test_random_crops_are_the_vaes_view_of_the_pictures_parts(tmp_path, monkeypa
     posterior = run.model.vae.encode(paddle.to_tensor(np.stack(crops))).latent_dist
     expected = (posterior.mean + posterior.std * noise) * run.model.vae.config.scaling_factor
 
-    np.testing.assert_allclose(run.cache.sample(batch).numpy(), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(run.data.latents.sample(batch).numpy(), expected.numpy(), atol=1e-5)
 
 
 def test_transparency_counts_for_nothing_in_the_loss_and_pictures_lie_on_white(tmp_path, monkeypatch):
@@ -98,10 +98,10 @@ def test_transparency_counts_for_nothing_in_the_loss_and_pictures_lie_on_white(t
     run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--alpha_mask",
                                         "--unmasked_weight", "0.25", "--flip_p", "0"))  # fmt: skip
 
-    weights = run.mask(run.samples.batch(0, range(2))).numpy()
+    weights = run.data.mask(run.samples.batch(0, range(2))).numpy()
     assert weights.shape == (2, 1, 8, 8)
     assert (weights[..., :3] == 1).all() and (weights[..., 5:] == 0.25).all()
-    assert all((pixels[:, :, 10:] > 0.99).all() for pixels in run.pixels)
+    assert all((pixels[:, :, 10:] > 0.99).all() for pixels in run.data.pixels)
 
 
 def test_the_model_is_told_the_size_of_each_buckets_pictures(tmp_path, monkeypatch):
@@ -156,9 +156,11 @@ def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode
             ]
             assert [p for part in parts for p in part.prompts] == whole.prompts
             assert [v for part in parts for v in part.vectors] == whole.vectors
-            drawn = np.concatenate([run.cache.sample(part).numpy() for part in parts])
-            np.testing.assert_allclose(drawn, run.cache.sample(whole).numpy(), atol=1e-5)
-            np.testing.assert_array_equal(np.concatenate([run.mask(p).numpy() for p in parts]), run.mask(whole).numpy())
+            drawn = np.concatenate([run.data.latents.sample(part).numpy() for part in parts])
+            np.testing.assert_allclose(drawn, run.data.latents.sample(whole).numpy(), atol=1e-5)
+            np.testing.assert_array_equal(
+                np.concatenate([run.data.mask(p).numpy() for p in parts]), run.data.mask(whole).numpy()
+            )
             for name in ("images", "flips", "crops", "noise", "perturbation", "offset_noise", "timesteps"):
                 np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
 

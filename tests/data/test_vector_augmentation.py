@@ -1,11 +1,10 @@
 """Which vectors stand in a sample's prompt."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from textual_inversion.data.vector_augmentation import VectorPlan, make_plan
+from textual_inversion.settings.train import PromptSettings
 from textual_inversion.system.errors import SettingsError
 
 
@@ -51,7 +50,7 @@ def test_the_same_generator_gives_the_same_choice():
 @pytest.mark.parametrize(
     ("counts", "settings", "reason"),
     [
-        ({"<t>": 1}, {"vector_shuffle": True}, "--vector_shuffle has no effect on a word of one vector"),
+        ({"<t>": 1}, {"vector_shuffle": True}, "--vector_shuffle has no effect on a concept of one vector"),
         ({"<t>": 1, "<u>": 1}, {"progressive_vectors": 3}, "--progressive_vectors has no effect"),
         ({"<t>": 1, "<u>": 2}, {"progressive_vectors": 10}, "ends after the run's 10 steps"),
         ({"<t>": 1}, {}, None),
@@ -59,11 +58,10 @@ def test_the_same_generator_gives_the_same_choice():
     ],
 )
 def test_a_plan_without_effect_or_end_is_refused(counts, settings, reason):
-    none = {"vector_shuffle": False, "token_dropout": 0.0, "progressive_vectors": 0}
-    args = SimpleNamespace(max_train_steps=10, **(none | settings))
+    prompts = PromptSettings(**settings)
 
     if reason is None:
-        assert make_plan(args, counts).varies is bool(settings)
+        assert make_plan(prompts, counts, 10).varies is bool(settings)
         return
     with pytest.raises(SettingsError, match=reason):
-        make_plan(args, counts)
+        make_plan(prompts, counts, 10)

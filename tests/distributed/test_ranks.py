@@ -74,7 +74,7 @@ SLOW_RANK = """
 import sys, time
 sys.path.insert(0, {root!r})
 from textual_inversion.distributed import ranks as module
-ranks = module.start()
+ranks = module.start(module.Peers(), {{"flags": {{"--seed": 1}}}})
 assert ranks.broadcast(ranks.rank + 5) == 5
 if ranks.is_main:
     time.sleep(34)  # gloo gives up after 30

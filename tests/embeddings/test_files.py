@@ -3,21 +3,17 @@
 import json
 
 import numpy as np
-import paddle
 import pytest
 
-from helpers.tiny_models import build_model
 from textual_inversion.embeddings.files import base_model_of, read_concept_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams, write_safetensors
-from textual_inversion.models.attach import attach_files
-from textual_inversion.models.base_model import load_base_model
-from textual_inversion.system.errors import ConceptError, EmbeddingFileError, SettingsError
+from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL
 
 
-def learned(word="<cat-toy>", vectors=1, width=32, seed=1, **metadata):
-    rows = np.random.default_rng(seed).standard_normal((vectors, width)).astype(np.float32)
-    return LearnedEmbedding(word, {"text_encoder": rows}, metadata)
+def learned(token="<cat-toy>", vectors=1, width=32, seed=1, **metadata):
+    values = np.random.default_rng(seed).standard_normal((vectors, width)).astype(np.float32)
+    return LearnedEmbedding(token, {"text_encoder": values}, metadata)
 
 
 def stored(path, *concepts, record=None):
@@ -28,7 +24,7 @@ def stored(path, *concepts, record=None):
     return path
 
 
-def test_the_record_beside_a_file_counts_if_it_is_about_its_word(tmp_path):
+def test_the_record_beside_a_file_counts_if_it_is_about_its_concept(tmp_path):
     record = dict(placeholder_token="<cat-toy>", learnable_property="style", base_model="some/model")
     own = stored(tmp_path / "a/learned.pdparams", learned(), record=record)
     foreign = stored(tmp_path / "a/other.pdparams", learned("<dog>"))
@@ -39,7 +35,7 @@ def test_the_record_beside_a_file_counts_if_it_is_about_its_word(tmp_path):
     assert second.learnable_property("<dog>") == "object" and second.recorded("base_model") is None
 
 
-def test_records_of_several_words_are_told_apart(tmp_path):
+def test_records_of_several_concepts_are_told_apart(tmp_path):
     record = dict(placeholder_token=["<a>", "<b>"], learnable_property=["object", "style"])
     (file,) = read_concept_files([stored(tmp_path / "f.pdparams", learned("<a>"), learned("<b>"), record=record)])
 
@@ -91,48 +87,23 @@ def test_a_base_model_that_is_gone_is_named(tmp_path):
 
 def test_files_of_different_models_are_refused(tmp_path):
     files = []
-    for word in ("<a>", "<b>"):
-        record = dict(placeholder_token=word, base_model=f"hub/{word[1]}")
-        files += read_concept_files([stored(tmp_path / word[1] / "f.pdparams", learned(word), record=record)])
+    for token in ("<a>", "<b>"):
+        record = dict(placeholder_token=token, base_model=f"hub/{token[1]}")
+        files += read_concept_files([stored(tmp_path / token[1] / "f.pdparams", learned(token), record=record)])
 
     with pytest.raises(SettingsError, match="hub/a and .* on hub/b"):
         base_model_of(files)
 
 
-def test_one_word_in_two_files_is_refused(tmp_path):
+def test_one_token_in_two_files_is_refused(tmp_path):
     paths = [stored(tmp_path / name, learned(vectors=2)) for name in ("a.pdparams", "b.pdparams")]
 
     with pytest.raises(SettingsError, match="<cat-toy> occurs twice in .*a.pdparams, .*b.pdparams"):
         read_concept_files(paths)
 
 
-def test_a_word_that_is_the_name_of_anothers_vector_is_refused(tmp_path):
+def test_a_token_that_is_the_name_of_anothers_vector_is_refused(tmp_path):
     paths = [stored(tmp_path / "a.pdparams", learned("<a>", 2)), stored(tmp_path / "b.pdparams", learned("<a>_1"))]
 
     with pytest.raises(SettingsError, match="<a>_1 occurs twice"):
         read_concept_files(paths)
-
-
-def test_rows_of_all_files_reach_the_text_encoder(tmp_path):
-    cat, dog = learned("<cat-toy>", 2), learned("<dog-toy>", 3, seed=2)
-    files = read_concept_files([stored(tmp_path / "a.pdparams", cat), stored(tmp_path / "b.pdparams", dog)])
-    model = load_base_model(build_model(tmp_path / "base"))
-
-    attach_files(model, files)
-
-    encoder = model.text_encoders[0]
-    ids = encoder.encode_ids(["<dog-toy> <cat-toy>"])
-    embedded = encoder.layer.get_input_embeddings()(paddle.to_tensor(ids)).numpy()[0, 1:6]
-    np.testing.assert_array_equal(embedded[:3], dog.vectors["text_encoder"])
-    np.testing.assert_array_equal(embedded[3:], cat.vectors["text_encoder"])
-
-
-def test_other_widths_and_known_words_are_refused(tmp_path):
-    model = load_base_model(build_model(tmp_path / "base"))
-    wide = read_concept_files([stored(tmp_path / "wide.pdparams", learned(width=768))])
-    known = read_concept_files([stored(tmp_path / "known.pdparams", learned("cat"))])
-
-    with pytest.raises(EmbeddingFileError, match="768 values: made for Stable Diffusion 1.x.*32 values"):
-        attach_files(model, wide)
-    with pytest.raises(ConceptError, match="placeholder token 'cat' is a token of this base model already"):
-        attach_files(model, known)

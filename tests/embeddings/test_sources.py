@@ -1,4 +1,4 @@
-"""Embeddings by path, by folder and by hub name, from a hub on this machine."""
+"""Embeddings by path, by folder and by repository id, from a hub on this machine."""
 
 import json
 from pathlib import Path
@@ -32,9 +32,9 @@ def hub(tmp_path, monkeypatch):
         yield local
 
 
-def learned(word="<cat-toy>"):
-    rows = np.random.default_rng(1).standard_normal((2, 32)).astype(np.float32)
-    return LearnedEmbedding(word, {"text_encoder": rows})
+def learned(token="<cat-toy>"):
+    values = np.random.default_rng(1).standard_normal((2, 32)).astype(np.float32)
+    return LearnedEmbedding(token, {"text_encoder": values})
 
 
 def as_bytes(tmp_path, write, value, name):
@@ -126,7 +126,7 @@ def test_a_folder_without_embeddings_is_named(tmp_path):
         find_embedding_file(tmp_path)
 
 
-def test_the_commands_draw_and_score_words_of_the_hub_and_of_a_runs_folder(hub, tmp_path, monkeypatch):
+def test_the_commands_draw_and_score_concepts_of_the_hub_and_of_a_runs_folder(hub, tmp_path, monkeypatch):
     base = build_model(tmp_path / "base")
     hub.repositories[NAME] = {"learned_embeds.safetensors": as_bytes(tmp_path, write_safetensors, learned(), "a")}
     (tmp_path / "run").mkdir()
@@ -137,5 +137,5 @@ def test_the_commands_draw_and_score_words_of_the_hub_and_of_a_runs_folder(hub, 
 
     (run,) = json.loads((tmp_path / "outputs" / "manifest.json").read_text())["runs"]
     assert [entry["words"] for entry in run["embeds"]] == [["<cat-toy>"], ["<dog>"]]
-    with pytest.raises(Exception, match="does not say which pictures"):
+    with pytest.raises(Exception, match="does not say which images"):
         score.main(["--embeds", NAME])

@@ -26,14 +26,14 @@ def test_a_wrong_width_names_both_sides():
     with pytest.raises(WrongWidth) as caught:
         check_width(embedding(text_encoder=768), {"text_encoder": 1024}, "stable-diffusion-2-1")
     assert str(caught.value).startswith(
-        "f.pt: 768 values: made for Stable Diffusion 1.x; stable-diffusion-2-1 needs 1024 values: which is Stable Diff"
+        "f.pt: holds vectors of 768 values (Stable Diffusion 1.x), and stable-diffusion-2-1 needs 1024 values (Stable"
     )
 
 
 def test_two_encoders_do_not_fit_one():
-    with pytest.raises(WrongWidth, match="768 . 1280 values: made for Stable Diffusion XL; sd needs 768"):
+    with pytest.raises(WrongWidth, match=r"768 . 1280 values \(Stable Diffusion XL\), and sd needs 768"):
         check_width(embedding(text_encoder=768, text_encoder_2=1280), {"text_encoder": 768}, "sd")
-    with pytest.raises(WrongWidth, match="f.pt: 64 values; sd needs 768"):
+    with pytest.raises(WrongWidth, match="f.pt: holds vectors of 64 values, and sd needs 768"):
         check_width(embedding(text_encoder=64), {"text_encoder": 768}, "sd")
 
 

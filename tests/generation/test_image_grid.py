@@ -125,7 +125,7 @@ def test_an_overview_of_many_training_images_keeps_its_height():
 
 @pytest.mark.parametrize("before, after, prompts", [(3, 2, 2), (2, 3, 2), (0, 2, 2), (2, 2, 0)])
 def test_an_overview_that_does_not_add_up_is_refused(before, after, prompts):
-    with pytest.raises(ValueError, match=f"{before} and {after} pictures for {prompts} prompts"):
+    with pytest.raises(ValueError, match=f"{before} and {after} images for {prompts} prompts"):
         image_grid.overview(pictures(1), pictures(before), pictures(after), ["prompt"] * prompts)
 
 

@@ -1,8 +1,9 @@
-"""Prompts of sample pictures: files with options on each line."""
+"""Prompts of validation images: files with options on each line."""
 
 import pytest
 
-from textual_inversion.generation.prompt_file import SamplePrompt, read_prompts, sample_prompts
+from textual_inversion.generation.prompt_file import read_prompts, validation_prompts
+from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.errors import SettingsError
 
 
@@ -15,8 +16,8 @@ def test_lines_are_prompts_and_comments_are_not(tmp_path):
     file = written(tmp_path, "\ufeff# mine\n\n  a <cat-toy>  \r\n#a dog\na well-known <cat-toy> -- it's #1, 一张照片\n")
 
     assert read_prompts(file) == [
-        SamplePrompt("a <cat-toy>"),
-        SamplePrompt("a well-known <cat-toy> -- it's #1, 一张照片"),
+        ValidationPrompt("a <cat-toy>"),
+        ValidationPrompt("a well-known <cat-toy> -- it's #1, 一张照片"),
     ]
 
 
@@ -31,24 +32,27 @@ def test_lines_are_prompts_and_comments_are_not(tmp_path):
 def test_options_are_read_in_both_spellings(tmp_path, options):
     (prompt,) = read_prompts(written(tmp_path, f"a <cat-toy> on the beach {options}\n"))
 
-    assert prompt == SamplePrompt("a <cat-toy> on the beach", 3, 5.0, 20, "blurry --dark, it's")
+    assert prompt == ValidationPrompt("a <cat-toy> on the beach", 3, 5.0, 20, "blurry --dark, it's")
 
 
 def test_an_unquoted_negative_prompt_ends_at_the_next_option(tmp_path):
     (prompt,) = read_prompts(written(tmp_path, "a <cat-toy> --n blurry, too dark --d 7"))
 
-    assert prompt == SamplePrompt("a <cat-toy>", seed=7, negative_prompt="blurry, too dark")
+    assert prompt == ValidationPrompt("a <cat-toy>", seed=7, negative_prompt="blurry, too dark")
     assert prompt.caption == "a <cat-toy> (seed 7, without blurry, too dark)"
-    assert (prompt.first_seed, SamplePrompt("a").first_seed, SamplePrompt("a").caption) == (7, 0, "a")
+    assert (prompt.first_seed, ValidationPrompt("a").first_seed, ValidationPrompt("a").caption) == (7, 0, "a")
 
 
 def test_a_negative_prompt_may_be_empty(tmp_path):
-    assert read_prompts(written(tmp_path, "a --n '' --d 7")) == [SamplePrompt("a", seed=7)]
+    assert read_prompts(written(tmp_path, "a --n '' --d 7")) == [ValidationPrompt("a", seed=7)]
 
 
 def test_the_command_lines_prompts_come_first(tmp_path):
-    assert sample_prompts(["a --seed 3"], written(tmp_path, "b")) == [SamplePrompt("a --seed 3"), SamplePrompt("b")]
-    assert sample_prompts(None, None) == []
+    assert validation_prompts(["a --seed 3"], written(tmp_path, "b")) == [
+        ValidationPrompt("a --seed 3"),
+        ValidationPrompt("b"),
+    ]
+    assert validation_prompts(None, None) == []
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,7 @@ def test_the_command_lines_prompts_come_first(tmp_path):
         ("a --guidance nan", "--guidance: must be between 0"),
         ("a --sede 1", "--sede is not an option of a prompt; did you mean --seed?"),
         ("a --q", "--q is not an option of a prompt; there are --seed, --guidance, --steps and --negative"),
-        ("a --w 512 --h 512", "--w: sample pictures have the size of the training pictures"),
+        ("a --w 512 --h 512", "--w: validation images have the size of the training images"),
         ("a --seed", "--seed lacks its value"),
         ("a --n", "--n lacks its value"),
         ("a --seed ''", "--seed lacks its value"),

@@ -3,9 +3,9 @@
     unshare -rm python tests/helpers/full_disk.py
 
 A tmpfs is mounted, for which `unshare -rm` gives the right to an ordinary user where the system allows it; what is
-mounted ends with the program. Each line of the table is a run of ten steps that saves after every step, beside a run
-on a sound disk with the same settings: its final rows must be the same bit for bit, in the output folder or where the
-run says that it has kept them; all files that are there must be readable, and no temporary one may be left.
+mounted ends with the program. Each line of the table is a run of ten steps that saves after every step. Its final
+vectors must equal, bit for bit, those of a run on a healthy disk with the same settings; they must be in the output
+folder, or where the run says that it has kept them. All files must be readable, and no temporary one may be left.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from helpers.training_runs import short_run
 from textual_inversion.system.errors import OutputError
 
 STEPS, SIZE = 10, "1m"
-_WATCHED = ("--only_save_embeds", "--max_train_steps", str(STEPS), "--save_steps", "1", "--eval_steps", "5",
+_SHOWN = ("--only_save_embeds", "--max_train_steps", str(STEPS), "--save_steps", "1", "--eval_steps", "5",
             "--keep_best", "--validation_prompt", "a <cat-toy>", "--validation_steps", "2",
             "--num_validation_images", "1", "--report_to", "visualdl")  # fmt: skip
 
@@ -71,8 +71,8 @@ class Outcome:
 
     Attributes:
         failed: saves that the run said had failed.
-        kept_in: where the final rows are: "output folder" or "elsewhere".
-        equal: whether they are those of the run on a sound disk.
+        kept_in: where the final vectors are: "output folder" or "elsewhere".
+        equal: whether they are those of the run on a healthy disk.
         readable, unreadable: embedding files.
         leftovers: temporary files.
         error: the last line, where the run ended with one.
@@ -88,12 +88,12 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing was lost, and an error said where the rows are if it was not where they belong."""
+        """Whether nothing was lost, and an error said where the vectors are if it was not where they belong."""
         return self.equal and not self.unreadable and not self.leftovers and bool(self.error) == self.is_elsewhere
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether the output folder could not take the final rows."""
+        """Whether the output folder could not take the final vectors."""
         return self.kept_in == "elsewhere"
 
 
@@ -112,20 +112,20 @@ def train(argv: list[str], events: dict) -> tuple[str, str]:
     import train_textual_inversion
     from textual_inversion.training import callbacks
 
-    usual, said, error = callbacks.Watch.after_step, io.StringIO(), ""
+    usual, said, error = callbacks.Callbacks.after_step, io.StringIO(), ""
 
     def after_step(self, step, *arguments):
         events.get(step, lambda: None)()
         usual(self, step, *arguments)
 
-    callbacks.Watch.after_step = after_step
+    callbacks.Callbacks.after_step = after_step
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             train_textual_inversion.main(argv)
     except OutputError as caught:
         error = str(caught)
     finally:
-        callbacks.Watch.after_step = usual
+        callbacks.Callbacks.after_step = usual
     return said.getvalue(), error
 
 
@@ -133,7 +133,7 @@ def outcome(disk: SmallDisk, elsewhere: Path, expected, said: str, error: str) -
     from textual_inversion.formats.embedding_file import read_embeddings
     from textual_inversion.system.errors import EmbeddingFileError
 
-    named = re.search(r"the learned rows are in (.*)", error)
+    named = re.search(r"the learned vectors are in (.*)", error)
     final = Path(named[1]) if named else disk.out / "learned_embeds.pdparams"
     readable, unreadable = 0, []
     for path in [*disk.place.rglob("learned_embeds*"), *elsewhere.rglob("learned_embeds*")]:
@@ -154,16 +154,16 @@ def outcome(disk: SmallDisk, elsewhere: Path, expected, said: str, error: str) -
 
 
 def run_all(folder: Path, mishaps: dict) -> dict[str, Outcome]:
-    """A run for each mishap; `folder` is on a sound disk."""
-    train(short_run(folder, *_WATCHED, "--output_dir", str(folder / "sound")), {})
-    expected = (folder / "sound" / "learned_embeds.pdparams").read_bytes()
+    """A run for each mishap; `folder` is on a healthy disk."""
+    train(short_run(folder, *_SHOWN, "--output_dir", str(folder / "healthy")), {})
+    expected = (folder / "healthy" / "learned_embeds.pdparams").read_bytes()
     outcomes = {}
     for number, (name, mishap) in enumerate(mishaps.items()):
         disk, elsewhere = SmallDisk(folder / f"disk-{number}"), folder / f"elsewhere-{number}"
         elsewhere.mkdir()
         usual, tempfile.tempdir = tempfile.tempdir, str(elsewhere)
         try:
-            argv = short_run(folder, *_WATCHED, "--output_dir", str(disk.out))
+            argv = short_run(folder, *_SHOWN, "--output_dir", str(disk.out))
             said, error = train(argv, {step: lambda act=act, disk=disk: act(disk) for step, act in mishap.items()})
             outcomes[name] = outcome(disk, elsewhere, expected, said, error)
         finally:
@@ -173,7 +173,7 @@ def run_all(folder: Path, mishaps: dict) -> dict[str, Outcome]:
 
 
 def log_on_a_full_disk(folder: Path) -> tuple[int, bool]:
-    """The exit status of a run that cannot write its own output, and whether its rows are there."""
+    """The exit status of a run that cannot write its own output, and whether its vectors are there."""
     disk = SmallDisk(folder / "log")
     disk.fill()
     out = folder / "with log on a full disk"
@@ -195,14 +195,14 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         outcomes = run_all(Path(name), {mishap: MISHAPS[mishap] for mishap in args.mishaps})
         status, is_there = (0, True) if args.no_log else log_on_a_full_disk(Path(name))
-    print(f"{'':32} failed saves  final rows in  equal  readable files  damaged  leftovers")
+    print(f"{'':32} failed saves  vectors are in equal  readable files  damaged  leftovers")
     for name, one in outcomes.items():
         print(
             f"{name:32} {one.failed:12}  {one.kept_in:13}  {'yes' if one.equal else 'NO':5}  {one.readable:14}  "
             f"{len(one.unreadable):7}  {len(one.leftovers):9}"
         )
     if not args.no_log:
-        print(f"output of the run on a full disk: exit status {status}, rows {'written' if is_there else 'LOST'}")
+        print(f"output of the run on a full disk: exit status {status}, vectors {'written' if is_there else 'LOST'}")
     return int(not all(one.is_good for one in outcomes.values()) or status != 0 or not is_there)
 
 

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # tests/ and the repository
 
 from benchmarks import runs, tables
 from helpers.strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, valid_files, zip_of

@@ -1,4 +1,4 @@
-"""Runs that a signal ends after a step, for the tests of going on."""
+"""Runs that a signal ends after a step, for the tests of resuming."""
 
 import os
 import signal

@@ -1,28 +1,19 @@
-"""Small trainable parameters, and settings of their optimizer."""
-
-from types import SimpleNamespace
+"""Small trainable parameters, and the optimizer of their tests."""
 
 import numpy as np
 import paddle
 
+from helpers.configs import config_of
+from textual_inversion.training.optimizer import make_optimizer, make_schedule
 
-def settings(**changes):
-    usual = dict(
-        optimizer="adamw",
-        lr_scheduler="constant",
-        peak_learning_rate=0.1,
-        lr_warmup_steps=0,
-        max_train_steps=10,
-        lr_num_cycles=1,
-        lr_power=1.0,
-        max_grad_norm=-1.0,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        adam_weight_decay=0.0,
-        sgd_momentum=0.9,
-    )
-    return SimpleNamespace(**usual | changes)
+STEPS, PEAK_LEARNING_RATE = 10, 0.1
+
+
+def optimizer_of(parameters: list, *, peak_learning_rate: float = PEAK_LEARNING_RATE, **flags) -> tuple:
+    """(optimizer, schedule) of ten steps: no warm-up and no weight decay unless a flag asks for it."""
+    config = config_of(**dict(lr_warmup_steps=0, adam_weight_decay=0.0) | flags)
+    schedule = make_schedule(config.training, STEPS, peak_learning_rate)
+    return make_optimizer(config.optimizer, schedule, parameters), schedule
 
 
 def parameter(values):

@@ -15,7 +15,7 @@ from textual_inversion.formats.embedding_file import read_embeddings
 
 
 def draw_pictures(folder: Path, count: int = 3) -> Path:
-    """A folder of small coloured pictures."""
+    """A folder of small coloured images."""
     folder.mkdir(parents=True, exist_ok=True)
     g = np.random.default_rng(0)
     for i in range(count):
@@ -24,10 +24,10 @@ def draw_pictures(folder: Path, count: int = 3) -> Path:
     return folder
 
 
-def masks_of(pictures, folder):
+def masks_of(images, folder):
     """White left halves."""
     folder.mkdir(exist_ok=True)
-    for path in pictures.glob("*.png"):
+    for path in images.glob("*.png"):
         mask = Image.new("L", Image.open(path).size, 0)
         mask.paste(255, (0, 0, mask.width // 2, mask.height))
         mask.save(folder / path.name)
@@ -57,7 +57,7 @@ def short_run(tmp_path: Path, *more: str, family: str = "sd1", layout: str = "pp
 
 
 def launch(arguments: list[str], *, processes: int, cwd: Path) -> None:
-    """Run the training command as real processes, with the workers' own words when it fails."""
+    """Run the training command as real processes, with the workers' own output when it fails."""
     command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes)]
     if processes == 1:
         command = [sys.executable]
@@ -73,27 +73,41 @@ class Stopped(Exception):
     """Raised in place of training, once a run is set up."""
 
 
-def set_up(monkeypatch, argv):
+def set_up(monkeypatch, argv: list[str]):
     """The run that a command line makes, before its training."""
-    runs = []
+    return set_up_all(monkeypatch, argv)[1]
 
-    def keep(args, run):
-        runs.append(run)
+
+def set_up_all(monkeypatch, argv: list[str]) -> tuple:
+    """(settings, run) that a command line makes, before its training."""
+    made = []
+
+    def keep(config, run):
+        made.append((config, run))
         raise Stopped
 
     monkeypatch.setattr(train_textual_inversion, "train", keep)
     with pytest.raises(Stopped):
         train_textual_inversion.main(argv)
-    return runs[0]
+    return made[0]
 
 
-def rows_after(argv):
-    """Word -> its rows after a run."""
+def rows_after(argv: list[str]) -> dict[str, np.ndarray]:
+    """Placeholder token -> its vectors after a run."""
     train_textual_inversion.main(argv)
     return rows_in(argv, "learned_embeds.pdparams")
 
 
-def rows_in(argv, name):
-    """Word -> its rows in one of a run's files."""
-    out = argv[argv.index("--output_dir") + 1]
-    return {e.placeholder_token: e.vectors["text_encoder"] for e in read_embeddings(f"{out}/{name}")}
+def rows_in(argv: list[str], name: str) -> dict[str, np.ndarray]:
+    """Placeholder token -> its vectors in one of a run's files."""
+    return all_vectors_in(Path(argv[argv.index("--output_dir") + 1]) / name)
+
+
+def all_vectors_in(path: Path) -> dict[str, np.ndarray]:
+    """Placeholder token -> its vectors [N, D] for the first text encoder in an embedding file."""
+    return {one.placeholder_token: one.vectors["text_encoder"] for one in read_embeddings(path)}
+
+
+def vectors_in(path: Path) -> np.ndarray:
+    """The vectors [N, D] of the first concept in an embedding file, for the first text encoder."""
+    return read_embeddings(path)[0].vectors["text_encoder"]

@@ -22,6 +22,7 @@ def test_the_cache_is_where_ppdiffusers_has_it(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("status", "has"), [(200, True), (404, False), (503, False)])
 def test_the_store_is_asked_for_the_index_of_the_model(monkeypatch, status, has):
     asked = []
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("PPNLP_ENDPOINT", "https://store.example")
     monkeypatch.setattr(
         requests, "head", lambda url, timeout: asked.append((url, timeout)) or SimpleNamespace(status_code=status)
@@ -31,7 +32,15 @@ def test_the_store_is_asked_for_the_index_of_the_model(monkeypatch, status, has)
     assert asked == [("https://store.example/models/community/me/model/model_index.json", 5)]
 
 
+def test_offline_the_store_is_not_asked(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(requests, "head", lambda *_, **__: pytest.fail("asked"))
+    assert not paddle_store.has_model("me/model")
+
+
 def test_an_unreachable_store_has_nothing(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
     def unreachable(*_, **__):
         raise requests.ConnectionError("no network")
 

@@ -149,7 +149,7 @@ def test_learned_words_reach_the_prompt_embedding_with_a_gradient(tmp_path):
 
     model.encode_prompts(["a photo of <cat-toy>"]).hidden_states.square().mean().backward()
 
-    assert (rows.rows.grad.abs().sum(axis=1) > 0).all()
+    assert (rows.vectors.grad.abs().sum(axis=1) > 0).all()
     assert model.text_encoders[0].embedding_width == 32
     np.testing.assert_array_equal(model.encode_prompts(["a photo of a cat"]).hidden_states.numpy(), plain.numpy())
 
@@ -251,13 +251,13 @@ def test_position_ids_of_older_files_are_harmless(tmp_path):
     "options, message",
     [
         (dict(unet=dict(in_channels=9)), "an inpainting model"),
-        (dict(unet=dict(in_channels=5, out_channels=5)), "no plain text-to-image model"),
-        (dict(unet=dict(cross_attention_dim=48)), "32 numbers per token, its U-Net takes 48"),
+        (dict(unet=dict(in_channels=5, out_channels=5)), "not a plain text-to-image model"),
+        (dict(unet=dict(cross_attention_dim=48)), "gives vectors of width 32, and its U-Net takes width 48"),
         (dict(pipeline_class="StableDiffusionInpaintPipeline"), "StableDiffusionInpaintPipeline.*also takes a mask"),
         (dict(pipeline_class="StableDiffusionXLInpaintPipeline"), "which cannot be trained: its U-Net also takes a m"),
-        (dict(pipeline_class="StableDiffusionControlNetPipeline"), "led by another network"),
-        (dict(pipeline_class="StableUnCLIPPipeline"), "told of a picture's embedding"),
-        (dict(pipeline_class="KandinskyV22Pipeline"), "told of a picture's embedding"),
+        (dict(pipeline_class="StableDiffusionControlNetPipeline"), "another network controls its U-Net"),
+        (dict(pipeline_class="StableUnCLIPPipeline"), "takes an image's embedding"),
+        (dict(pipeline_class="KandinskyV22Pipeline"), "takes an image's embedding"),
         (dict(pipeline_class="StableDiffusion3Pipeline"), "a transformer in place of the U-Net"),
         (dict(pipeline_class="FluxPipeline"), "a transformer in place of the U-Net"),
         (dict(pipeline_class="PixArtAlphaPipeline"), "a transformer in place of the U-Net"),
@@ -265,7 +265,7 @@ def test_position_ids_of_older_files_are_harmless(tmp_path):
         (dict(pipeline_class="SomethingNewPipeline"), "SomethingNewPipeline, which cannot be trained: take a text-to-"),
         (dict(family="sdxl", pipeline_class="StableDiffusionPipeline"), "has addition_embed_type text_time"),
         (dict(pipeline_class="StableDiffusionXLPipeline"), "names nothing as text_encoder_2"),
-        (dict(family="sdxl", unet=dict(projection_class_embeddings_input_dim=64)), "takes 64 added numbers per prompt"),
+        (dict(family="sdxl", unet=dict(projection_class_embeddings_input_dim=64)), "takes a pooled input of width 64"),
         (dict(unet=dict(class_embed_type="timestep")), "has class_embed_type timestep"),
         (dict(scheduler=dict(prediction_type="sample")), "prediction_type sample"),
         (dict(scheduler=dict(_class_name="FlowMatchEulerDiscreteScheduler")), "has no DDPM noise"),

@@ -49,7 +49,7 @@ def test_only_the_rows_are_parameters_and_get_gradients(table, rows):
     layer(paddle.to_tensor([[0, 7, 7]])).sum().backward()
 
     assert [tuple(p.shape) for p in layer.parameters()] == [(N, D)]
-    np.testing.assert_array_equal(layer.rows.grad.numpy(), [[0] * D, [2] * D])
+    np.testing.assert_array_equal(layer.vectors.grad.numpy(), [[0] * D, [2] * D])
     assert table.grad is None
     optimizer = paddle.optimizer.AdamW(0.1, parameters=layer.parameters(), weight_decay=0.5)
     optimizer.step()
@@ -88,5 +88,5 @@ def test_attaching_again_replaces_the_rows_and_keeps_the_table(rows):
     second = attach(encoder, rows[:1])
 
     assert second.first_id == V
-    assert tuple(second.rows.shape) == (1, D)
+    assert tuple(second.vectors.shape) == (1, D)
     np.testing.assert_array_equal(table_of(encoder).numpy(), plain.weight.numpy())

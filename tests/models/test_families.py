@@ -167,7 +167,7 @@ def test_attached_rows_get_a_gradient_and_change_nothing_else(trained, family):
     model.encode_prompts([run.prompt]).hidden_states.square().mean().backward()
 
     for encoder in model.text_encoders:
-        rows = encoder.layer.get_input_embeddings().rows
+        rows = encoder.layer.get_input_embeddings().vectors
         assert (rows.grad.abs().sum(axis=1) > 0).all()
     for one, other in zip(own_states(model, prompt), expected, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -241,8 +241,8 @@ def test_sdxl_pools_at_the_end_of_the_text_and_not_at_the_new_token(trained):
 
     outputs = second([run.prompt], output_hidden_states=True)
     place = int((second.encode_ids([run.prompt])[0] == second.tokenizer.eos_token_id).argmax())
-    last = second.text_encoder.text_model.final_layer_norm(outputs.hidden_states[-1])
-    expected = second.text_encoder.text_projection(last[:, place])
+    last = second.layer.text_model.final_layer_norm(outputs.hidden_states[-1])
+    expected = second.layer.text_projection(last[:, place])
 
     np.testing.assert_allclose(own_states(model, run.prompt)[1], expected.numpy(), atol=1e-6)
     for part in ("text_encoder", "text_encoder_2"):

@@ -1,7 +1,5 @@
 """Saving memory changes no number."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import paddle
 import pytest
@@ -62,7 +60,7 @@ def words_attached(model):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_text_encoders_run_again_on_the_way_back(tmp_path, family):
+def test_text_encoders_run_again_in_the_backward_pass(tmp_path, family):
     model = load_base_model(build_model(tmp_path / "base", family))
     embeddings = words_attached(model)
     plain = model.encode_prompts(["a <cat-toy>"]).hidden_states
@@ -136,17 +134,17 @@ def test_a_vae_that_comes_back_works_in_parts_too(folder):
 @pytest.mark.parametrize(
     ("settings", "stays"),
     [
-        (dict(sample_prompts=["a"]), True),
+        (dict(draws=True), True),
         (dict(), False),
-        (dict(sample_prompts=["a"], low_memory=True), False),
-        (dict(resize_mode="random_crop"), True),
-        (dict(resize_mode="random_crop", low_memory=True), True),
+        (dict(draws=True, low_memory=True), False),
+        (dict(random_crops=True), True),
+        (dict(random_crops=True, low_memory=True), True),
     ],
 )
 def test_the_vae_stays_only_where_it_is_wanted_soon(settings, stays):
-    usual = dict(sample_prompts=[], low_memory=False, resize_mode="squash")
+    usual = dict(random_crops=False, draws=False, low_memory=False)
 
-    assert keeps_vae(SimpleNamespace(**usual | settings)) == stays
+    assert keeps_vae(**usual | settings) == stays
 
 
 def test_low_memory_trains_the_same_and_says_what_it_chose(tmp_path, capsys, monkeypatch):
@@ -165,7 +163,7 @@ def test_low_memory_trains_the_same_and_says_what_it_chose(tmp_path, capsys, mon
 
     said = capsys.readouterr().out
     assert "low memory: --train_batch_size 1 --gradient_accumulation_steps 2 --gradient_checkpointing" in said
-    assert "the VAE leaves memory whenever it is not wanted" in said
+    assert "the VAE leaves memory whenever it is not needed" in said
     assert len(freed) >= 4
     plain, saving = (rows_of(tmp_path / name) for name in ("plain", "saving"))
     np.testing.assert_allclose(saving, plain, rtol=1e-4, atol=1e-6)

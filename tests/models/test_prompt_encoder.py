@@ -215,7 +215,7 @@ def test_attached_words_change_only_prompts_that_hold_them(model):
     np.testing.assert_array_equal(model.encode_prompts(["a photo of a toy"]).hidden_states.numpy(), before)
     hidden = model.encode_prompts(["a photo of a <t>"]).hidden_states
     hidden.sum().backward()
-    gradient = embeddings["text_encoder"].rows.grad.numpy()
+    gradient = embeddings["text_encoder"].vectors.grad.numpy()
     assert (np.abs(gradient).max(axis=1) > 0).all()
 
 
@@ -229,4 +229,4 @@ def test_a_prompt_moves_the_part_of_its_own_concept_only(model):
     assert one.shape == [2, model.embedding_width] and two.shape == [1, model.embedding_width]
     assert (np.abs(one.grad.numpy()).max(axis=1) > 0).all()
     assert not two.grad.numpy().any()
-    np.testing.assert_array_equal(embedding.rows.numpy(), rows["text_encoder"])
+    np.testing.assert_array_equal(embedding.vectors.numpy(), rows["text_encoder"])

@@ -88,8 +88,8 @@ def test_missing_damaged_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(BaseModelError, match=r"lacks vocab\.json and merges\.txt"):
         load_clip_tokenizer(tmp_path, longest=77)
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}))
-    with pytest.raises(BaseModelError, match="no CLIP tokenizer"):
+    with pytest.raises(BaseModelError, match="not a CLIP tokenizer"):
         load_clip_tokenizer(tmp_path, longest=77)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(BaseModelError, match="no readable JSON"):
+    with pytest.raises(BaseModelError, match="not a readable JSON"):
         load_clip_tokenizer(tmp_path, longest=77)

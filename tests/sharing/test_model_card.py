@@ -1,7 +1,6 @@
 """The model card of a run: metadata that the hub understands, examples that work."""
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,23 +8,18 @@ import yaml
 from safetensors.numpy import save_file
 
 import train_textual_inversion
+from helpers.configs import config_of
 from helpers.tiny_models import build_model
 from helpers.training_runs import short_run
 from textual_inversion.settings.concept import Concept
 from textual_inversion.sharing import model_card
+from textual_inversion.sharing.model_card import CardFacts
 
 
-def settings(**changes):
-    usual = dict(language="en", sample_prompts=[], max_train_steps=5, train_batch_size=1,
-                 gradient_accumulation_steps=1, learning_rate=0.1, seed=3)  # fmt: skip
-    return SimpleNamespace(**usual | changes)
-
-
-def run_of(base="CompVis/stable-diffusion-v1-4", words=("<cat-toy>",), text_encoders=1, **figures):
-    concepts = [Concept(word, 2, "toy") for word in words]
-    return SimpleNamespace(
-        model=SimpleNamespace(name=base, text_encoders=[None] * text_encoders), concepts=concepts, figures=figures
-    )
+def facts(base="CompVis/stable-diffusion-v1-4", tokens=("<cat-toy>",), *, is_xl=False, images=False, seed=3, **figures):
+    training = config_of(max_train_steps=5, train_batch_size=1, learning_rate=0.1, seed=seed).training
+    concepts = tuple(Concept(token, 2, "toy") for token in tokens)
+    return CardFacts(base, is_xl, concepts, "en", figures, has_validation_images=images, training=training)
 
 
 def head(text):
@@ -46,7 +40,7 @@ def head(text):
     ],
 )
 def test_the_head_is_what_the_hub_reads(base, license_name, named):
-    text = model_card.card(settings(), run_of(base))
+    text = model_card.card(facts(base))
 
     metadata = head(text)
     assert metadata["license"] == license_name and metadata.get("base_model") == (base if named else None)
@@ -55,9 +49,9 @@ def test_the_head_is_what_the_hub_reads(base, license_name, named):
     assert "/home/somebody" not in text
 
 
-def test_words_pictures_settings_and_all_four_programs_are_there():
+def test_concepts_images_settings_and_all_four_programs_are_there():
     best = {"step": 4, "by": "loss on the fixed set", "score": 0.5}
-    text = model_card.card(settings(sample_prompts=["x"]), run_of(overview="overview.png", best=best))
+    text = model_card.card(facts(images=True, overview="overview.png", best=best))
 
     assert "| `<cat-toy>` | object | 2 | `toy` | `a photo of a <cat-toy>` |" in text
     assert "](overview.png)" in text and "](samples/over-time.png)" in text
@@ -71,19 +65,19 @@ def test_words_pictures_settings_and_all_four_programs_are_there():
     assert "best step: 4" in text and "`seed`: 3" in text
 
 
-def test_without_pictures_none_are_linked():
-    assert "![" not in model_card.card(settings(), run_of())
+def test_without_images_none_are_linked():
+    assert "![" not in model_card.card(facts())
 
 
-def test_several_words_have_a_file_each():
-    text = model_card.card(settings(), run_of(words=("<a b>", "<s>")))
+def test_several_concepts_have_a_file_each():
+    text = model_card.card(facts(tokens=("<a b>", "<s>")))
 
     assert "learned_embeds-a-b.safetensors" in text and "learned_embeds-s.safetensors" in text
     assert head(text)["instance_prompt"] == "<a b> <s>"
 
 
-def test_both_text_encoders_of_sdxl_get_their_rows():
-    text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", text_encoders=2))
+def test_both_text_encoders_of_sdxl_get_their_vectors():
+    text = model_card.card(facts("stabilityai/stable-diffusion-xl-base-1.0", is_xl=True))
 
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(examples) == 2 and "stable-diffusion-xl" in head(text)["tags"]
@@ -94,12 +88,12 @@ def test_both_text_encoders_of_sdxl_get_their_rows():
 
 
 def test_a_readme_of_the_users_own_stays(tmp_path):
-    assert model_card.write(tmp_path, settings(), run_of())
-    assert model_card.write(tmp_path, settings(seed=4), run_of())  # one of ours is written anew
+    assert model_card.write(tmp_path, facts())
+    assert model_card.write(tmp_path, facts(seed=4))  # one of ours is written anew
     assert "`seed`: 4" in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_text("mine")
 
-    assert not model_card.write(tmp_path, settings(), run_of())
+    assert not model_card.write(tmp_path, facts())
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
@@ -123,12 +117,12 @@ def test_the_example_for_ppdiffusers_works_as_it_stands(tmp_path, monkeypatch, v
 
 
 @pytest.mark.parametrize("vectors", [1, 2])
-def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_rows(tmp_path, monkeypatch, vectors):
+def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_vectors(tmp_path, monkeypatch, vectors):
     from ppdiffusers import StableDiffusionPipeline
 
-    rows = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
-    save_file(rows, tmp_path / "learned_embeds.safetensors")
-    text = model_card.card(settings(), run_of("stabilityai/stable-diffusion-xl-base-1.0", text_encoders=2))
+    values = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
+    save_file(values, tmp_path / "learned_embeds.safetensors")
+    text = model_card.card(facts("stabilityai/stable-diffusion-xl-base-1.0", is_xl=True))
     example = re.search(r"```python\n(from ppdiffusers.*?)```", text, re.DOTALL)[1]
     pipe, other = (StableDiffusionPipeline.from_pretrained(str(build_model(tmp_path / name))) for name in ("a", "b"))
     names = {"pipe": pipe}

@@ -19,7 +19,7 @@ def test_absolute_paths_are_cut_to_their_last_name_at_any_depth():
 @pytest.mark.parametrize(
     "text", ["CompVis/stable-diffusion-v1-4", "demo/model", "a photo of a <cat-toy> and/or", "", "../x"]
 )
-def test_names_and_sentences_stay(text):
+def test_names_and_prompts_stay(text):
     assert not is_local_path(text) and without_local_paths(text) == text
 
 
@@ -34,15 +34,15 @@ def test_a_configuration_stays_one(tmp_path):
     assert "# clip_model: y\n" in text and "ann" not in text
 
 
-def test_an_embedding_keeps_its_rows_and_a_hubs_name_but_no_folder(tmp_path):
-    rows = np.ones((2, 4), np.float32)
+def test_an_embedding_keeps_its_vectors_and_a_repository_id_but_no_folder(tmp_path):
+    vectors = np.ones((2, 4), np.float32)
     for base, kept in (("/home/ann/sd", None), ("CompVis/sd", "CompVis/sd")):
-        one = LearnedEmbedding("<a>", {"text_encoder": rows}, {"base_model": base, "steps": "3"})
+        one = LearnedEmbedding("<a>", {"text_encoder": vectors}, {"base_model": base, "steps": "3"})
         write_safetensors(tmp_path / "learned_embeds.safetensors", one)
         put_public_copy(tmp_path / "learned_embeds.safetensors", tmp_path / "up.safetensors")
         (read,) = read_embeddings(tmp_path / "up.safetensors")
         assert (read.placeholder_token, read.metadata.get("base_model"), read.metadata["steps"]) == ("<a>", kept, "3")
-        np.testing.assert_array_equal(read.vectors["text_encoder"], rows)
+        np.testing.assert_array_equal(read.vectors["text_encoder"], vectors)
         assert b"ann" not in (tmp_path / "up.safetensors").read_bytes()
 
 

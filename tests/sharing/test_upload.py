@@ -86,10 +86,10 @@ def test_a_failed_upload_loses_nothing_and_says_how_to_upload_later(folder, hub,
     assert "the upload to me/cat failed (the hub answered 403" in message and f"all files are in {folder}" in message
     assert "\n" not in message and (folder / "run.json").exists() and not hub.repositories.get("me/cat")
     hub.refused = {}
-    words = shlex.split(message.partition("later with: ")[2])
+    command = shlex.split(message.partition("later with: ")[2])
     environment = dict(os.environ, HF_ENDPOINT=hub.endpoint, HF_TOKEN=TOKEN, HF_HUB_OFFLINE="0")
     cli = [sys.executable, "-m", "huggingface_hub.commands.huggingface_cli"]
-    done = subprocess.run([*cli, *words[1:]], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*cli, *command[1:]], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert SMALL <= set(hub.repositories["me/cat"])
     assert ("model_index.json" in hub.repositories["me/cat"]) == whole
@@ -109,7 +109,7 @@ def test_a_login_is_checked_before_the_work(hub):
         upload.check_login("hf_wrong")
 
 
-def test_a_run_uploads_its_words_its_record_and_a_card(tmp_path, hub, capsys):
+def test_a_run_uploads_its_embeddings_its_record_and_a_card(tmp_path, hub, capsys):
     argv = short_run(tmp_path, "--push_to_hub", "--hub_token", TOKEN, "--hub_model_id", "me/cat", "--validation_prompt",
                      "a <cat-toy>", "--num_validation_images", "1", "--overview")  # fmt: skip
 
@@ -117,8 +117,8 @@ def test_a_run_uploads_its_words_its_record_and_a_card(tmp_path, hub, capsys):
 
     up = hub.repositories["me/cat"]
     samples = {"samples/step-0.png", "samples/step-2.png", "samples/over-time.png"}
-    words = {"learned_embeds.pdparams", "learned_embeds.safetensors"}
-    assert set(up) == {"README.md", "run.json", "config.yaml", "overview.png"} | samples | words
+    embeddings = {"learned_embeds.pdparams", "learned_embeds.safetensors"}
+    assert set(up) == {"README.md", "run.json", "config.yaml", "overview.png"} | samples | embeddings
     cleaned = {"run.json", "config.yaml", "learned_embeds.safetensors"}
     assert all(up[name] == (tmp_path / "out" / name).read_bytes() for name in set(up) - cleaned)
     assert not any(str(tmp_path).encode() in content or str(ROOT).encode() in content for content in up.values())

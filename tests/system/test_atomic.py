@@ -153,10 +153,10 @@ def test_what_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     os.mkfifo(tmp_path / "pipe")
     for path, reason in {
-        "absent/f": "is not there; make it first",
+        "absent/f": "does not exist; create it first",
         "file/f": "is not a folder",
         "folder": "a folder has that name",
-        "circle": "in a circle",
+        "circle": "form a circle",
         "pipe": "a device or a pipe",
         "n" * 300: "too long",
     }.items():

@@ -31,10 +31,10 @@ class Event:
         return self.has_come
 
 
-def test_on_a_card_pinned_copies_are_kept_until_the_card_has_read_them(monkeypatch):
+def test_is_on_gpu_pinned_copies_are_kept_until_the_card_has_read_them(monkeypatch):
     calls, events = [], []
     monkeypatch.setattr(device, "_in_flight", device.deque())
-    monkeypatch.setattr(device, "_on_a_card", lambda: True)
+    monkeypatch.setattr(device, "_is_on_gpu", lambda: True)
     monkeypatch.setattr(device, "_pin", lambda array: calls.append("pin") or ["pinned", array])
     monkeypatch.setattr(device, "_send", lambda pinned: calls.append("send") or ["sent", pinned])
     monkeypatch.setattr(device, "_mark", lambda: calls.append("mark") or events.append(Event()) or events[-1])

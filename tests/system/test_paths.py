@@ -30,6 +30,7 @@ def test_a_record_names_paths_inside_the_project_from_its_top_and_others_in_full
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     assert portable("mine") == str((tmp_path / "mine").resolve())
+    assert portable(str(tmp_path)) == str(tmp_path)
     assert portable("owner/name") == "owner/name"
 
 

@@ -46,7 +46,7 @@ def test_a_plain_line_has_figures_elapsed_and_remaining_time():
 
 
 def test_plain_lines_come_every_few_seconds_with_first_and_last_step():
-    steps = [int(line.split()[1].split("/")[0]) for line in run(23, 1.0, every_seconds=5)]
+    steps = [int(line.split()[1].split("/")[0]) for line in run(23, 1.0)]
     assert steps == [1, 6, 11, 16, 21, 23]
 
 

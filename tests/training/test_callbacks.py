@@ -2,20 +2,43 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from textual_inversion.distributed.ranks import Ranks
+from textual_inversion.settings.concept import Concept
 from textual_inversion.training import callbacks
+from textual_inversion.training.artifacts import Saves
+from textual_inversion.training.state import ConceptVectors, Record, RunContext
 
 
-def test_a_watch_that_fails_to_begin_closes_its_log_and_its_bar():
+def test_callbacks_that_fail_to_begin_close_their_log_and_their_bar():
     closed = []
-    watch = object.__new__(callbacks.Watch)
-    watch._run = SimpleNamespace(resumed=None)
-    watch._tracker = SimpleNamespace(close=lambda: closed.append("log"))
-    watch._progress = SimpleNamespace(close=lambda: closed.append("bar"))
-    watch._evaluate = lambda step: (_ for _ in ()).throw(MemoryError)
+    made = callbacks.Callbacks(
+        RunContext(Ranks(), None), Record(), None, None,
+        tracker=SimpleNamespace(close=lambda: closed.append("log")),
+        progress=SimpleNamespace(close=lambda: closed.append("bar")),
+        fixed_set=SimpleNamespace(loss=lambda: (_ for _ in ()).throw(MemoryError)),
+        saves=None, checkpointer=None, movement=None, save_vectors=None, give_up=None, validation=None, best=None,
+    )  # fmt: skip
 
-    with pytest.raises(MemoryError), watch:
+    with pytest.raises(MemoryError), made:
         pytest.fail("entered")
 
     assert sorted(closed) == ["bar", "log"]
+
+
+def test_vectors_that_are_no_longer_finite_never_replace_good_ones(tmp_path):
+    values = np.arange(12, dtype="float32").reshape(3, 4)
+    embedding = SimpleNamespace(rows=SimpleNamespace(numpy=lambda: values.copy()))
+    vectors = ConceptVectors([Concept("<a>", 2), Concept("<b>", 1)], {"text_encoder": embedding}, {})
+    save = callbacks._saver(vectors, RunContext(Ranks(), tmp_path), SimpleNamespace(name="m"), seed=3)
+    saves, latest = Saves(tmp_path), tmp_path / "learned_embeds.pdparams"
+    assert saves.attempt(save, 10)
+    before = latest.read_bytes()
+    values[1, 1] = np.nan
+
+    assert not saves.attempt(save, 20)
+
+    assert "lower --learning_rate" in str(saves.failures[0])
+    assert latest.read_bytes() == before and not (tmp_path / "learned_embeds-steps-20.pdparams").exists()

@@ -14,8 +14,8 @@ from textual_inversion.training.checkpoints import Checkpoint
 
 
 def state(step, value=None):
-    rows = np.full((2, 4), step if value is None else value, dtype=np.float32)
-    return Checkpoint(step, {"rows/text_encoder/0": rows}, {"figures": {"loss": step / 3}})
+    vectors = np.full((2, 4), step if value is None else value, dtype=np.float32)
+    return Checkpoint(step, {"rows/text_encoder/0": vectors}, {"figures": {"loss": step / 3}})
 
 
 def names(folder):
@@ -24,7 +24,7 @@ def names(folder):
 
 def test_what_is_written_is_read_bit_for_bit(tmp_path):
     odd = np.array([np.nextafter(np.float32(0.9), 1), -0.0, 1e-42, np.inf], dtype=np.float32)
-    facts = {"loss": 0.1 + 0.2, "figures": {"words": ["<猫>"], "none": None}}
+    facts = {"loss": 0.1 + 0.2, "figures": {"tokens": ["<猫>"], "none": None}}
 
     folder = checkpoints.save(tmp_path, Checkpoint(7, {"a/b": odd, "scalar": odd[:1]}, facts))
     read = checkpoints.read(folder)

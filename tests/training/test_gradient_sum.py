@@ -13,7 +13,7 @@ rng = np.random.default_rng(0)
 
 
 def micro_gradients(steps=6, count=8, shape=(3, 16)):
-    """[steps, count, N, D]: numbers of very different sizes, whose noise is as large as they are."""
+    """[steps, count, N, D]: values of very different sizes, whose noise is as large as they are."""
     sizes = 10.0 ** (rng.uniform(-2, 0, shape) + rng.uniform(-7, 0, (shape[0], 1)))
     return (sizes * rng.standard_normal((steps, count, *shape))).astype(np.float32)
 
@@ -21,27 +21,27 @@ def micro_gradients(steps=6, count=8, shape=(3, 16)):
 def divided(gradients, processes):
     """The mean gradients of each step, float32 [steps, N, D], of so many processes, one after another."""
     accumulation = gradients.shape[1] // processes
-    rows = [paddle.create_parameter(list(gradients.shape[2:]), "float32") for _ in range(processes)]
+    parameters = [paddle.create_parameter(list(gradients.shape[2:]), "float32") for _ in range(processes)]
     told = {}  # by rank 0
     ranks = [
         SimpleNamespace(
-            world_size=processes, is_main=not place, broadcast=lambda value: told.setdefault("sizes", value)
+            world_size=processes, is_main=not index, broadcast=lambda value: told.setdefault("sizes", value)
         )
-        for place in range(processes)
+        for index in range(processes)
     ]
-    sums = [GradientSum([r], rank, accumulation) for r, rank in zip(rows, ranks, strict=True)]
-    for parameter, sum_ in zip(rows, sums, strict=True):
+    sums = [GradientSum([r], rank, accumulation) for r, rank in zip(parameters, ranks, strict=True)]
+    for parameter, sum_ in zip(parameters, sums, strict=True):
         sum_.begin(lambda p=parameter: (p * paddle.to_tensor(gradients[0, 0])).sum().backward())
         assert parameter.grad is None
     found = []
     for step in gradients:
-        for place, (parameter, sum_) in enumerate(zip(rows, sums, strict=True)):
-            for gradient in step[place * accumulation : (place + 1) * accumulation]:
+        for index, (parameter, sum_) in enumerate(zip(parameters, sums, strict=True)):
+            for gradient in step[index * accumulation : (index + 1) * accumulation]:
                 (parameter * paddle.to_tensor(gradient)).sum().backward()
                 sum_.collect()
             sum_.add_up()
-        total = sum(parameter.grad for parameter in rows) / gradients.shape[1]
-        for parameter, rank, sum_ in zip(rows, ranks, sums, strict=True):
+        total = sum(parameter.grad for parameter in parameters) / gradients.shape[1]
+        for parameter, rank, sum_ in zip(parameters, ranks, sums, strict=True):
             rank.mean_gradients = lambda ps, stop, parts: [setattr(p, "grad", total) for p in ps]  # noqa: B023
             sum_.exchange()
             parameter.clear_gradient(False)
@@ -56,14 +56,14 @@ def test_every_division_gives_the_same_bits():
 
     for processes in (2, 4, 8):
         np.testing.assert_array_equal(divided(gradients, processes), alone)
-    plain = [sum(step[place] for place in order) for step in gradients for order in (range(8), reversed(range(8)))]
+    plain = [sum(step[index] for index in order) for step in gradients for order in (range(8), reversed(range(8)))]
     assert any((a != b).any() for a, b in zip(plain[::2], plain[1::2], strict=True))  # plain sums do differ
     exact = gradients.astype(np.float64).mean(axis=1)
     largest = np.abs(gradients).max(axis=(0, 1))
     assert (np.abs(alone - exact) <= 2.0**-11 * np.maximum(largest, largest.mean(axis=-1, keepdims=True))).all()
 
 
-def test_rows_whose_turn_comes_later_and_seldom_give_the_same_bits_too():
+def test_vectors_whose_turn_comes_later_and_seldom_give_the_same_bits_too():
     sizes = 10.0 ** rng.uniform(-1, 0, (3, 16))
     gradients = (sizes * rng.standard_normal((100, 8, 3, 16))).astype(np.float32)
     gradients[:2, :, 1] = gradients[3:99, :, 1] = 0  # shown in two steps
@@ -90,7 +90,7 @@ def test_one_micro_batch_is_left_as_it_is():
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("when", [0, 1])
-def test_what_is_no_number_shows_and_leaves_no_trace(odd, when):
+def test_what_is_not_finite_shows_and_leaves_no_trace(odd, when):
     gradients = micro_gradients(steps=3, count=2, shape=(1, 4))
     gradients[when, 1, 0, 2] = odd
 
@@ -120,7 +120,7 @@ def test_the_grid_is_a_power_of_two_and_zero_for_what_has_no_gradient():
     assert (steps <= 2.0**-12 * sizes[:4]).all()
 
 
-def test_a_resumed_sum_goes_on_with_the_same_grids():
+def test_a_resumed_sum_keeps_the_same_grids():
     gradients = micro_gradients(count=2)
     parameter = paddle.create_parameter([3, 16], "float32")
 

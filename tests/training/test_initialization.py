@@ -1,23 +1,16 @@
-"""What new rows start from, and what is refused before anything is attached."""
+"""What new vectors start from, and what is refused before anything is attached."""
 
 import numpy as np
 import pytest
 
-from helpers.tiny_models import build_model
 from textual_inversion.formats.embedding_file import LearnedEmbedding
-from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError
-from textual_inversion.training.initialization import describe, initial_rows, settle, start_rows
+from textual_inversion.training.initialization import describe, initial_vectors, settle, vectors_of
 
 PHRASE = "brain logo, sharp lines, connected circles, concept art"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return load_base_model(build_model(tmp_path_factory.mktemp("base"), "sd1", "ppdiffusers"))
 
 
 @pytest.fixture
@@ -37,57 +30,57 @@ def generator():
 def test_a_phrase_is_averaged_into_each_vector_and_vectors_start_apart(tokenizer, table):
     ids = PromptEncoder(tokenizer).token_ids("toy cat")
 
-    rows = initial_rows(Concept("<t>", 3, "toy cat"), tokenizer, table, generator())
+    found = vectors_of(Concept("<t>", 3, "toy cat"), tokenizer, table, generator())
 
-    np.testing.assert_allclose(rows[0], table[ids].mean(0), atol=1e-6)
-    assert np.abs(rows[0] - rows[1]).max() > 1e-3 and np.abs(rows[1] - rows[2]).max() > 1e-3
-    assert np.abs(rows - rows[0]).std() < 0.2 * table.std()
+    np.testing.assert_allclose(found[0], table[ids].mean(0), atol=1e-6)
+    assert np.abs(found[0] - found[1]).max() > 1e-3 and np.abs(found[1] - found[2]).max() > 1e-3
+    assert np.abs(found - found[0]).std() < 0.2 * table.std()
 
 
 def test_auto_gives_each_token_of_the_phrase_a_vector(model, tokenizer, table):
     ids = PromptEncoder(tokenizer).token_ids(PHRASE)
 
     (concept,) = settle([Concept("<t>", None, PHRASE)], model)
-    rows = initial_rows(concept, tokenizer, table, generator())
+    found = vectors_of(concept, tokenizer, table, generator())
 
     assert concept.num_vectors == len(ids) > 4
     first = [ids.index(i) for i in ids]  # a comma stands there three times
     fresh = [i for i, position in enumerate(first) if i == position]
-    np.testing.assert_array_equal(rows[fresh], table[ids][fresh])
-    assert len(np.unique(rows, axis=0)) == len(rows)
+    np.testing.assert_array_equal(found[fresh], table[ids][fresh])
+    assert len(np.unique(found, axis=0)) == len(found)
 
 
-def test_without_a_word_rows_are_drawn_like_the_tables(tokenizer, table):
-    rows = initial_rows(Concept("<t>", 4000, None), tokenizer, table, generator())
+def test_without_an_initializer_vectors_are_drawn_like_the_tables(tokenizer, table):
+    found = vectors_of(Concept("<t>", 4000, None), tokenizer, table, generator())
 
-    np.testing.assert_allclose(rows.mean(0), table.mean(0), atol=0.03)
-    np.testing.assert_allclose(rows.std(0), table.std(0), rtol=0.06)
+    np.testing.assert_allclose(found.mean(0), table.mean(0), atol=0.03)
+    np.testing.assert_allclose(found.std(0), table.std(0), rtol=0.06)
 
 
-def test_rows_can_go_on_from_a_learned_embedding(model):
+def test_vectors_can_start_from_a_learned_embedding(model):
     width = model.embedding_width
     vectors = {"text_encoder": generator().standard_normal((2, width)).astype("float32")}
     learned = [LearnedEmbedding("<old>", vectors, {}, source="old.pdparams")]
 
     concepts = settle([Concept("<new>", 1, "toy")], model, learned)
-    rows = start_rows(model, concepts, generator(), learned)
+    found = initial_vectors(model, concepts, generator(), learned)
 
     assert concepts[0].num_vectors == 2
-    np.testing.assert_array_equal(rows["text_encoder"], vectors["text_encoder"])
+    np.testing.assert_array_equal(found["text_encoder"], vectors["text_encoder"])
     assert "old.pdparams" in describe(concepts[0], learned[0])
 
 
-def test_each_of_several_concepts_goes_on_from_the_one_of_its_name(model):
+def test_each_of_several_concepts_starts_from_the_one_of_its_name(model):
     width = model.embedding_width
     vectors = {"text_encoder": generator().standard_normal((1, width)).astype("float32")}
     learned = [LearnedEmbedding("<b>", vectors, {})]
 
     concepts = settle([Concept("<a>", 1, "toy"), Concept("<b>", 1, "toy")], model, learned)
-    rows = start_rows(model, concepts, generator(), learned)["text_encoder"]
+    found = initial_vectors(model, concepts, generator(), learned)["text_encoder"]
 
     toy = PromptEncoder(model.text_encoders[0].tokenizer).token_ids("toy")
-    np.testing.assert_allclose(rows[0], table_of(model.text_encoders[0].layer).numpy()[toy].mean(0), atol=1e-6)
-    np.testing.assert_array_equal(rows[1:], vectors["text_encoder"])
+    np.testing.assert_allclose(found[0], table_of(model.text_encoders[0].layer).numpy()[toy].mean(0), atol=1e-6)
+    np.testing.assert_array_equal(found[1:], vectors["text_encoder"])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +101,7 @@ def test_concepts_that_cannot_be_are_refused(model, concept, message):
 @pytest.mark.parametrize("initializer", ["", "   "])
 def test_an_empty_initializer_is_refused(model, initializer):
     with pytest.raises(ConceptError, match="initializer"):
-        start_rows(model, [Concept("<t>", 1, initializer)], generator())
+        initial_vectors(model, [Concept("<t>", 1, initializer)], generator())
 
 
 def test_two_concepts_cannot_want_one_token(model):
@@ -116,17 +109,17 @@ def test_two_concepts_cannot_want_one_token(model):
         settle([Concept("<a>", 2, "toy"), Concept("<a>_1", 1, "toy")], model)
 
 
-def test_learned_rows_of_which_no_word_starts_are_refused(model):
+def test_learned_vectors_from_which_no_concept_starts_are_refused(model):
     vectors = {"text_encoder": np.zeros((1, model.embedding_width), "float32")}
-    learned = [LearnedEmbedding(word, vectors, {}) for word in ("<x>", "<y>")]
+    learned = [LearnedEmbedding(token, vectors, {}) for token in ("<x>", "<y>")]
 
-    with pytest.raises(ConceptError, match="--initializer_embeds holds <x>, <y>, of which nothing starts for <t>"):
+    with pytest.raises(ConceptError, match="--initializer_embeds holds <x>, <y>, and <t> starts from none of them"):
         settle([Concept("<t>", 1, "toy")], model, learned)
-    with pytest.raises(ConceptError, match="nothing starts for <t>, <u>"):
+    with pytest.raises(ConceptError, match="and <t>, <u> starts from none of them"):
         settle([Concept("<t>", 1, "toy"), Concept("<u>", 1, "toy")], model, learned[:1])
 
 
-def test_learned_rows_must_fit(model):
+def test_learned_vectors_must_fit(model):
     narrow = LearnedEmbedding("<t>", {"text_encoder": np.zeros((1, 3), "float32")}, {}, source="x.pt")
     with pytest.raises(EmbeddingFileError, match="3 values"):
         settle([Concept("<t>", 1, "toy")], model, [narrow])

@@ -105,7 +105,7 @@ def test_debiased_weights(values):
 
 
 @pytest.mark.parametrize("settings", [{"snr_gamma": 5.0}, {"debiased": True}])
-def test_weights_judge_a_guess_of_the_picture_alike_as_epsilon_and_as_v(values, settings):
+def test_weights_judge_a_guess_of_the_image_alike_as_epsilon_and_as_v(values, settings):
     latents, noise, alphas, t = tensors(*values)
     noisy = add_noise(latents, noise, alphas, t)
     a = paddle.gather(alphas, t).reshape([-1, 1, 1, 1])

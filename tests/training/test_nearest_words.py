@@ -1,4 +1,4 @@
-"""The word nearest to the pictures: which words are asked, how they are ranked, and what a run does with it."""
+"""The word nearest to the images: which words are asked, how they are ranked, and what a run does with it."""
 
 import json
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.configs import parsed
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import WORDS, build_model
 from helpers.training_runs import draw_pictures, short_run
-from textual_inversion.cli.train_arguments import parse_arguments
 from textual_inversion.evaluation.clip import ClipScorer
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import SettingsError
@@ -18,23 +18,23 @@ from train_textual_inversion import main
 
 
 class Scorer:
-    """Features in a plane: every word at an angle of its own, and pictures at another."""
+    """Features in a plane: every word at an angle of its own, and images at another."""
 
-    def __init__(self, angles, pictures):
-        self.angles, self.pictures, self.asked = angles, pictures, []
+    def __init__(self, angles, images):
+        self.angles, self.images, self.asked = angles, images, []
 
     def _at(self, angles):
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
     def image_features(self, images):
-        return self._at(np.array([self.pictures[i] for i in images]))
+        return self._at(np.array([self.images[i] for i in images]))
 
     def text_features(self, texts, *, trimmed):
         self.asked += texts
         return self._at(np.array([self.angles[text.split()[-1]] for text in texts]))
 
 
-def test_words_are_ranked_by_the_cosine_with_the_mean_of_the_pictures():
+def test_words_are_ranked_by_the_cosine_with_the_mean_of_the_images():
     scorer = Scorer({"cat": 0.0, "dog": 0.9, "toy": 0.4}, [0.2, 0.6, 0.4])
 
     ranked = nearest(scorer, [0, 1, 2], ["cat", "dog", "toy"], "object")
@@ -100,11 +100,11 @@ def test_a_run_starts_each_concept_from_its_own_nearest_word_and_records_it(tmp_
     assert "<b> as 1 vector(s), starting from 'dog'" in said
     settings = json.loads((tmp_path / "out/run.json").read_text())["settings"]
     assert settings["initializer_token"] == [word, "dog"]
-    assert parse_arguments(["--config", str(tmp_path / "out/config.yaml")]).initializer_token == [word, "dog"]
+    assert parsed(["--config", str(tmp_path / "out/config.yaml")]).initializer_token == (word, "dog")
 
 
 def test_without_a_clip_model_it_is_refused_with_both_ways_out(tmp_path):
-    with pytest.raises(SettingsError, match="auto looks at the pictures.*--clip_model openai.*or name the word"):
+    with pytest.raises(SettingsError, match="auto looks at the images.*--clip_model openai.*or name the word"):
         main(two_concepts(tmp_path))
 
     main([*two_concepts(tmp_path), "--clip_model", str(build_clip(tmp_path / "elsewhere"))])
@@ -114,4 +114,4 @@ def test_a_clip_model_that_nothing_looks_with_is_refused():
     with pytest.raises(
         SettingsError, match="--clip_model has no effect without --keep_best or --initializer_token auto"
     ):
-        parse_arguments(["--clip_model", "there", "--initializer_token", "toy"])
+        parsed(["--clip_model", "there", "--initializer_token", "toy"])

@@ -1,18 +1,18 @@
-"""Optimizers of the rows equal their formulas; schedules count optimizer steps; rows without a sample rest."""
+"""Optimizers of the vectors equal their formulas; schedules count optimizer steps; vectors without a sample rest."""
 
 import numpy as np
 import paddle
 import pytest
 
-from helpers.parameters import parameter, settings
+from helpers.parameters import optimizer_of, parameter
 from textual_inversion.settings.choices import OPTIMIZERS
-from textual_inversion.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, step_optimizer
+from textual_inversion.training.optimizer import optimizer_state, restore_optimizer, step_optimizer
 
 # --------------------------------------------------------------------------------------------------------- schedules
 
 
 def rates(**changes):
-    optimizer, schedule = make_optimizer(settings(**changes), [parameter([1.0])])
+    optimizer, schedule = optimizer_of([parameter([1.0])], **changes)
     found = []
     for _ in range(10):
         found.append(optimizer.get_lr())
@@ -50,13 +50,13 @@ def test_constant_ignores_the_warm_up():
 
 
 def trained(gradients, **changes):
-    """Rows [1, -2] after steps with these gradients."""
-    rows = parameter([1.0, -2.0])
-    optimizer, _ = make_optimizer(settings(**changes), [rows])
+    """Vectors [1, -2] after steps with these gradients."""
+    vectors = parameter([1.0, -2.0])
+    optimizer, _ = optimizer_of([vectors], **changes)
     for gradient in gradients:
-        (rows * paddle.to_tensor(gradient)).sum().backward()
-        step_optimizer(optimizer, [rows], [rows])
-    return rows.numpy()
+        (vectors * paddle.to_tensor(gradient)).sum().backward()
+        step_optimizer(optimizer, [vectors], [vectors])
+    return vectors.numpy()
 
 
 def adam_written_out(gradients, *, coupled, decoupled, lr=0.1, beta1=0.9, beta2=0.999, epsilon=1e-8):
@@ -102,30 +102,30 @@ def test_the_gradient_is_clipped_to_the_norm_that_is_asked_for(name):
     np.testing.assert_allclose(found, [1, -2] - 0.1 * expected, atol=1e-5)
 
 
-# --------------------------------------------------------------------------------------------------- rows that rest
+# --------------------------------------------------------------------------------------------------- vectors that rest
 
 
-def two_words(name, **changes):
-    """Two parameters, and a function that makes a step in which the words named take part."""
-    words = [parameter([1.0, 2.0]), parameter([3.0, 4.0])]
-    optimizer, _ = make_optimizer(settings(optimizer=name, adam_weight_decay=0.5, **changes), words)
+def two_concepts(name, **changes):
+    """Two parameters, and a function that makes a step in which the concepts named take part."""
+    concepts = [parameter([1.0, 2.0]), parameter([3.0, 4.0])]
+    optimizer, _ = optimizer_of(concepts, optimizer=name, adam_weight_decay=0.5, **changes)
 
     def step(*active):
-        # As with rows side by side in one embedding: a word that is not shown has a gradient, of zeros.
-        sum((word * word).sum() * float(number in active) for number, word in enumerate(words)).backward()
-        step_optimizer(optimizer, words, [words[number] for number in active])
+        # As with vectors side by side in one table: a concept that is not shown has a gradient, of zeros.
+        sum((concept * concept).sum() * float(number in active) for number, concept in enumerate(concepts)).backward()
+        step_optimizer(optimizer, concepts, [concepts[number] for number in active])
 
     def state(number):
-        moments = {k: v.numpy().copy() for k, v in optimizer.state_dict().items() if words[number].name in k}
-        return {**moments, "rows": words[number].numpy().copy()}
+        moments = {k: v.numpy().copy() for k, v in optimizer.state_dict().items() if concepts[number].name in k}
+        return {**moments, "vectors": concepts[number].numpy().copy()}
 
     return step, state
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("max_grad_norm", [-1.0, 1.0])
-def test_a_word_that_no_sample_shows_is_not_touched_at_all(name, max_grad_norm):
-    step, state = two_words(name, max_grad_norm=max_grad_norm)
+def test_a_concept_that_no_sample_shows_is_not_touched_at_all(name, max_grad_norm):
+    step, state = two_concepts(name, max_grad_norm=max_grad_norm)
     step(0, 1)
     before, other = state(1), state(0)
 
@@ -135,14 +135,14 @@ def test_a_word_that_no_sample_shows_is_not_touched_at_all(name, max_grad_norm):
     assert len(before) > 1  # its moments are looked at too
     for key, value in before.items():
         np.testing.assert_array_equal(state(1)[key], value, err_msg=key)
-    assert (state(0)["rows"] != other["rows"]).all()
+    assert (state(0)["vectors"] != other["vectors"]).all()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_word_goes_on_where_it_rested_as_if_nothing_had_been(name):
-    resting, alone = two_words(name), two_words(name)
+def test_a_concept_resumes_where_it_rested_as_if_nothing_had_happened(name):
+    resting, alone = two_concepts(name), two_concepts(name)
 
-    for active in ((0,), (0, 1), (0,), (1,)):  # the second word's first step is not the run's first
+    for active in ((0,), (0, 1), (0,), (1,)):  # the second concept's first step is not the run's first
         resting[0](*active)
     for active in ((1,), (1,)):
         alone[0](*active)
@@ -152,24 +152,24 @@ def test_a_word_goes_on_where_it_rested_as_if_nothing_had_been(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_clipping_measures_the_words_of_the_step_only(name):
-    one, other = two_words(name, max_grad_norm=0.5), two_words(name, max_grad_norm=0.5)
+def test_clipping_measures_the_concepts_of_the_step_only(name):
+    one, other = two_concepts(name, max_grad_norm=0.5), two_concepts(name, max_grad_norm=0.5)
     one[0](0)
     other[0](0, 1)
 
-    assert (one[1](1)["rows"] == [3.0, 4.0]).all()
+    assert (one[1](1)["vectors"] == [3.0, 4.0]).all()
     if name == "sgd":  # Adam's first step has one size whatever the gradient's is
-        assert np.abs(one[1](0)["rows"] - other[1](0)["rows"]).max() > 1e-3
+        assert np.abs(one[1](0)["vectors"] - other[1](0)["vectors"]).max() > 1e-3
 
 
 def test_no_gradient_is_left_after_a_step():
-    rows = parameter([1.0])
-    optimizer, _ = make_optimizer(settings(), [rows])
-    (rows * 2.0).sum().backward()
+    vectors = parameter([1.0])
+    optimizer, _ = optimizer_of([vectors])
+    (vectors * 2.0).sum().backward()
 
-    step_optimizer(optimizer, [rows], [rows])
+    step_optimizer(optimizer, [vectors], [vectors])
 
-    assert rows.grad is None
+    assert vectors.grad is None
 
 
 # ------------------------------------------------------------------------------------------------ state of an optimizer
@@ -184,10 +184,10 @@ def stepped(optimizer, parameters, steps, active):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_goes_on_bit_for_bit_also_where_a_parameter_never_took_part(name):
+def test_an_optimizer_resumes_bit_for_bit_also_where_a_parameter_never_took_part(name):
     def fresh(values=([1.0, -2.0], [0.5])):
         parameters = [parameter(v) for v in values]
-        return parameters, make_optimizer(settings(optimizer=name), parameters)[0]
+        return parameters, optimizer_of(parameters, optimizer=name)[0]
 
     whole, optimizer = fresh()
     stepped(optimizer, whole, range(3), whole[:1])
@@ -203,11 +203,11 @@ def test_an_optimizer_goes_on_bit_for_bit_also_where_a_parameter_never_took_part
 
 def test_an_optimizer_of_another_kind_takes_what_both_know():
     parameters = [parameter([1.0])]
-    adam, _ = make_optimizer(settings(optimizer="adam"), parameters)
+    adam, _ = optimizer_of(parameters, optimizer="adam")
     stepped(adam, parameters, range(2), parameters)
     state = optimizer_state(adam, {"a": parameters[0]})
 
-    adamw, sgd = (make_optimizer(settings(optimizer=name), parameters)[0] for name in ("adamw", "sgd"))
+    adamw, sgd = (optimizer_of(parameters, optimizer=name)[0] for name in ("adamw", "sgd"))
     for optimizer in (adamw, sgd):
         restore_optimizer(optimizer, {"a": parameters[0]}, state)
 

@@ -6,35 +6,47 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from textual_inversion.training.drawing import request_of
 
 import train_textual_inversion
+from helpers.configs import config_of
 from helpers.interrupted_runs import stopped_in
 from helpers.paths import ROOT
 from helpers.tiny_models import FAMILIES
 from helpers.training_runs import short_run
 from textual_inversion.generation.generate import ImageRequest, generate
-from textual_inversion.generation.prompt_file import SamplePrompt
 from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.settings.concept import Concept
-from textual_inversion.training import drawing, overview
-from textual_inversion.training.overview import overview_prompts, save_overview
+from textual_inversion.settings.validation_prompt import ValidationPrompt
+from textual_inversion.training import overview, validation
+from textual_inversion.training.overview import Drawings, plan_drawings, save_overview
+from textual_inversion.training.validation import request_of
 
 
-def settings(kind="object", **changes):
+class Encoder:
+    """Knows one placeholder token."""
+
+    def holds_placeholder(self, text):
+        return "<cat-toy>" in text
+
+
+def plan(kind="object", prompts=(), *, scores=False, **flags):
     concept = Concept("<cat-toy>", learnable_property=kind)
-    return SimpleNamespace(**dict(sample_prompts=[], concepts=[concept], language="en") | changes)
+    return plan_drawings(config_of(**flags).validation, prompts, [concept], "en", Encoder(), scores=scores)
 
 
 def test_the_users_own_prompts_come_first():
-    own = [SamplePrompt("A <cat-toy> backpack", seed=3)]
+    own = [ValidationPrompt("A <cat-toy> backpack", seed=3), ValidationPrompt("a dog")]
 
-    assert overview_prompts(settings(sample_prompts=own)) == own
+    made = plan(prompts=own)
+
+    assert made.prompts == own and made.scored == {}
+    assert [(request.prompt, request.seed) for request in made.after] == [("A <cat-toy> backpack", 3), ("a dog", 1)]
+    # Where no concept is named nothing changes, and it is drawn once.
+    assert [request.initial_vectors for request in made.before] == [True, False] and made.distinct == 3
 
 
 def test_without_prompts_a_concept_is_shown_off_as_what_it_is():
-    kinds = (overview_prompts(settings(kind)) for kind in ("object", "style"))
-    thing, style = ([prompt.text for prompt in prompts] for prompts in kinds)
+    thing, style = ([prompt.text for prompt in plan(kind).prompts] for kind in ("object", "style"))
 
     assert all("<cat-toy>" in prompt for prompt in thing + style)
     assert thing[0] == "a photo of a <cat-toy>"
@@ -42,23 +54,24 @@ def test_without_prompts_a_concept_is_shown_off_as_what_it_is():
     assert len(thing) >= 5 and len(style) >= 5
 
 
-def test_the_overview_is_a_readable_picture(tmp_path):
-    prompts = overview_prompts(settings())
+def test_the_overview_is_a_readable_image(tmp_path):
+    made = plan()
     pixels = [np.full((3, 16, 16), value, dtype="float32") for value in (-1.0, 0.0, 1.0)]
-    drawn = [Image.new("RGB", (16, 16), "red") for _ in prompts]
+    drawn = [Image.new("RGB", (16, 16), "red") for _ in made.prompts]
 
-    save_overview(tmp_path / "overview.png", settings(), pixels, drawn, drawn)
+    save_overview(tmp_path / "overview.png", made, pixels, Drawings(drawn, drawn, {}))
 
-    with Image.open(tmp_path / "overview.png") as picture:
-        assert picture.width > 400 and picture.height > 400
+    with Image.open(tmp_path / "overview.png") as image:
+        assert image.width > 400 and image.height > 400
 
 
 # ---------------------------------------------------------------------------------------------------- whole runs
 
 PROMPTS = ["a <one>", "a two-logo beside <two>_1, not two-logos"]
-TWO_WORDS = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--learning_rate", "5", "--overview",
-             "--guidance_scale", "30", "--only_save_embeds", "--num_inference_steps", "3", "--validation_epochs",
-             "1000", "--validation_prompt", *PROMPTS, "a <two> --negative <one> --seed 9"]  # fmt: skip
+TWO_CONCEPTS = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--learning_rate", "5",
+                "--overview", "--guidance_scale", "30", "--only_save_embeds", "--num_inference_steps", "3",
+                "--validation_epochs", "1000",
+                "--validation_prompt", *PROMPTS, "a <two> --negative <one> --seed 9"]  # fmt: skip
 
 
 @pytest.fixture
@@ -71,19 +84,20 @@ def watched(monkeypatch):
     seen = SimpleNamespace(looked=None, shown=None, read=None, read_then=None)
     train, save = train_textual_inversion.train, overview.save_overview
 
-    def look_first(args, run):
-        requests = [request_of(prompt, i if prompt.seed is None else prompt.seed, args)
-                    for i, prompt in enumerate(overview_prompts(args))]  # fmt: skip
-        pictures = generate(run.model, requests, height=args.height, width=args.width)
-        seen.looked = [np.asarray(picture).astype(int) for picture in pictures]
+    def look_first(config, run):
+        requests = [request_of(prompt, i if prompt.seed is None else prompt.seed, config.validation)
+                    for i, prompt in enumerate(config.validation_prompts)]  # fmt: skip
+        images = generate(run.model, requests, height=config.images.height, width=config.images.width)
+        seen.looked = [np.asarray(image).astype(int) for image in images]
         encode = lambda *prompts: run.model.encode_prompts(*prompts).hidden_states.numpy()  # noqa: E731
         seen.read = encode(PROMPTS)
-        train(args, run)
+        train(config, run)
         seen.read_then = encode(PROMPTS, [Reading(initial=True)] * len(PROMPTS)), encode(PROMPTS)
 
-    def keep(path, args, pixels, before, after):
-        seen.shown = [[np.asarray(picture).astype(int) for picture in pictures] for pictures in (before, after)]
-        save(path, args, pixels, before, after)
+    def keep(path, plan, pixels, drawings):
+        both = (drawings.before, drawings.after)
+        seen.shown = [[np.asarray(image).astype(int) for image in images] for images in both]
+        save(path, plan, pixels, drawings)
 
     monkeypatch.setattr(train_textual_inversion, "train", look_first)
     monkeypatch.setattr(overview, "save_overview", keep)
@@ -91,8 +105,8 @@ def watched(monkeypatch):
 
 
 def run_of(tmp_path, family, *more):
-    pictures = str(tmp_path / "pictures")
-    return short_run(tmp_path, *TWO_WORDS, "--train_data_dir", pictures, pictures, *more, family=family)
+    images = str(tmp_path / "pictures")
+    return short_run(tmp_path, *TWO_CONCEPTS, "--train_data_dir", images, images, *more, family=family)
 
 
 def check(seen):
@@ -125,27 +139,27 @@ def test_before_is_the_start_of_a_run_that_was_resumed_too(tmp_path, watched):
         np.testing.assert_array_equal(early, late)
 
 
-def test_the_demo_draws_every_picture_once_and_all_after_training(tmp_path, monkeypatch, capsys):
-    drawn, draw = [], drawing.generate
+def test_the_demo_draws_every_image_once_and_all_after_training(tmp_path, monkeypatch, capsys):
+    drawn, draw = [], validation.generate
 
     def told(model, requests, **how):
-        print(f"{len(requests)} pictures begin")
+        print(f"{len(requests)} images begin")
         drawn.extend(requests)
         return draw(model, [ImageRequest(r.prompt, r.seed, num_inference_steps=1) for r in requests], **how)
 
-    monkeypatch.setattr(drawing, "generate", told)
-    words = ["--placeholder_token", "<cat-toy>", "<rabbit>", "--learnable_property", "object", "object"]
+    monkeypatch.setattr(validation, "generate", told)
+    tokens = ["--placeholder_token", "<cat-toy>", "<rabbit>", "--learnable_property", "object", "object"]
     folders = [str(ROOT / "cat_toy_images"), str(ROOT / "demo" / "rabbit_toy_images")]
     train_textual_inversion.main(
-        [*words, "--train_data_dir", *folders, "--max_train_steps", "1", "--report_to", "none"]
+        [*tokens, "--train_data_dir", *folders, "--max_train_steps", "1", "--report_to", "none"]
         + ["--output_dir", str(tmp_path / "out")]
     )
 
     said = capsys.readouterr()
-    # For each word 28 pictures to score, 6 before and 6 after; of those after 2 and 1 are among the scored ones. Both
-    # words start from "toy", whose 28 pictures are drawn once.
-    assert said.out.index("drawing 105 pictures") < said.out.index("105 pictures begin")
-    assert said.out.count("pictures begin") == 1 and len(set(drawn)) == len(drawn)
+    # For each concept 28 images to score, 6 before and 6 after; of those after 2 and 1 are among the scored ones. Both
+    # start from "toy", whose 28 images are drawn once.
+    assert said.out.index("drawing 105 images") < said.out.index("105 images begin")
+    assert said.out.count("images begin") == 1 and len(set(drawn)) == len(drawn)
     assert "step 1/1" in said.err.partition("denoising step 105/")[0]
     figures = json.loads((tmp_path / "out" / "run.json").read_text())["figures"]
     assert set(figures["scores"]) == {"<cat-toy>", "<rabbit>"}

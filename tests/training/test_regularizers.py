@@ -4,24 +4,17 @@ import numpy as np
 import paddle
 import pytest
 
-from helpers.tiny_models import build_model
 from textual_inversion.models.attach import attach_concepts
-from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.training import regularizers
 
 PROMPTS = ["a photo of a <t>", "the <t>, a toy"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return load_base_model(build_model(tmp_path_factory.mktemp("base"), "sd1", "ppdiffusers"))
-
-
 @pytest.fixture
 def embeddings(model):
-    rows = np.random.default_rng(0).standard_normal((3, model.embedding_width)).astype("float32")
-    return attach_concepts(model, {"<t>": 3}, {"text_encoder": rows})
+    vectors = np.random.default_rng(0).standard_normal((3, model.embedding_width)).astype("float32")
+    return attach_concepts(model, {"<t>": 3}, {"text_encoder": vectors})
 
 
 def make(model, embeddings, **weights):
@@ -33,15 +26,15 @@ def penalty(regularizer, model, prompts=PROMPTS):
 
 
 def test_norms_are_drawn_to_the_tables_mean_norm(model, embeddings):
-    rows, table = embeddings["text_encoder"].rows.numpy(), table_of(model.text_encoders[0].layer).numpy()
+    vectors, table = embeddings["text_encoder"].vectors.numpy(), table_of(model.text_encoders[0].layer).numpy()
 
     value = penalty(make(model, embeddings, norm_weight=0.5), model)
 
     target = np.linalg.norm(table, axis=1).mean()
-    np.testing.assert_allclose(float(value), 0.5 * np.mean((np.linalg.norm(rows, axis=1) - target) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(float(value), 0.5 * np.mean((np.linalg.norm(vectors, axis=1) - target) ** 2), rtol=1e-5)
 
 
-def test_rows_are_drawn_to_where_they_started(model, embeddings):
+def test_vectors_are_drawn_to_where_they_started(model, embeddings):
     regularizer = make(model, embeddings, initial_weight=2.0)
     part, shift = embeddings["text_encoder"].parts[0], np.linspace(0, 1, 3)[:, None]
 
@@ -66,7 +59,7 @@ def test_hidden_states_are_drawn_to_the_initializers(model, embeddings):
     np.testing.assert_allclose(float(value), 3.0 * np.mean(squared), rtol=1e-4)
 
 
-def test_the_gradient_reaches_the_rows_and_no_weight_costs_nothing(model, embeddings):
+def test_the_gradient_reaches_the_vectors_and_no_weight_costs_nothing(model, embeddings):
     assert penalty(make(model, embeddings), model) == 0.0
 
     penalty(make(model, embeddings, norm_weight=1.0, hidden_weight=1.0), model).backward()

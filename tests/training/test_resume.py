@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if nothing had been: by values, bit for bit, for all there is to a run."""
+"""A run that was stopped resumes as if nothing had happened: by values, bit for bit, for all there is to a run."""
 
 import json
 import shlex
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import train_textual_inversion
+from helpers.configs import parsed
 from helpers.interrupted_runs import STOPPED_RANK, results, stopped_in
 from helpers.paths import ROOT
-from helpers.training_runs import draw_pictures, short_run
-from textual_inversion.formats.embedding_file import read_embeddings
+from helpers.training_runs import draw_pictures, short_run, vectors_in
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.training import checkpoints, resume
 
@@ -39,12 +39,8 @@ def scalars(out):
     return [(tag, p.id, p.value) for tag in sorted(reader.get_tags()["scalar"]) for p in reader.get_data("scalar", tag)]
 
 
-def rows_of(path):
-    return read_embeddings(path)[0].vectors["text_encoder"]
-
-
 def whole_and_resumed(tmp_path, settings, step, **model):
-    """Folders of an uninterrupted run, and of the same run stopped after a step and gone on."""
+    """Folders of an uninterrupted run, and of the same run stopped after a step and resumed."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train_textual_inversion.main(short_run(tmp_path, *settings, "--output_dir", str(whole), **model))
     argv = short_run(tmp_path, *settings, "--output_dir", str(cut))
@@ -66,17 +62,17 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_every_optimizer_and_schedule_goes_on_bit_for_bit(tmp_path, settings):
+def test_every_optimizer_and_schedule_resumes_bit_for_bit(tmp_path, settings):
     whole, cut = whole_and_resumed(tmp_path, [*BARE, *settings], step=3)
 
     assert results(cut) == results(whole)
-    early = rows_of(whole / "learned_embeds-steps-2.pdparams")
-    assert not np.array_equal(rows_of(whole / "learned_embeds.pdparams"), early)
+    early = vectors_in(whole / "learned_embeds-steps-2.pdparams")
+    assert not np.array_equal(vectors_in(whole / "learned_embeds.pdparams"), early)
     ours, theirs = (checkpoints.read(folder / "checkpoint-4").tensors for folder in (cut, whole))
     assert {name: array.tobytes() for name, array in ours.items()} == {n: a.tobytes() for n, a in theirs.items()}
 
 
-def test_both_text_encoders_of_sdxl_go_on_bit_for_bit(tmp_path):
+def test_both_text_encoders_of_sdxl_resume_bit_for_bit(tmp_path):
     settings = [*BARE, "--lr_scheduler", "constant_with_warmup", "--lr_warmup_steps", "2"]
     whole, cut = whole_and_resumed(tmp_path, settings, step=2, family="sdxl")
 
@@ -86,10 +82,10 @@ def test_both_text_encoders_of_sdxl_go_on_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_word_that_no_step_has_shown_yet_has_no_state_and_gets_none(tmp_path, step):
-    words = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--train_batch_size", "1"]
+def test_a_concept_that_no_step_has_shown_yet_has_no_state_and_gets_none(tmp_path, step):
+    tokens = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--train_batch_size", "1"]
     folders = ["--train_data_dir", str(tmp_path / "pictures"), str(draw_pictures(tmp_path / "others"))]
-    whole, cut = whole_and_resumed(tmp_path, [*BARE, *words, *folders], step)
+    whole, cut = whole_and_resumed(tmp_path, [*BARE, *tokens, *folders], step)
 
     assert results(cut) == results(whole)
     tensors = checkpoints.read(cut / f"checkpoint-{step}").tensors
@@ -97,7 +93,7 @@ def test_a_word_that_no_step_has_shown_yet_has_no_state_and_gets_none(tmp_path, 
     assert owners == ({"0", "1"} if step == 2 else {"0"})
 
 
-def test_all_that_is_seen_of_a_run_goes_on_without_a_double_or_a_gap(tmp_path):
+def test_all_that_is_seen_of_a_run_resumes_without_a_double_or_a_gap(tmp_path):
     whole, cut = whole_and_resumed(tmp_path, [*BARE, *WATCHED], step=2)
 
     assert results(cut) == results(whole)
@@ -121,26 +117,28 @@ def test_a_killed_run_forgets_what_it_saw_after_its_checkpoint(tmp_path):
     assert (results(whole), figures(whole), scalars(whole)) == expected
 
 
-def test_two_processes_end_after_one_step_with_one_checkpoint_and_go_on_bit_for_bit(tmp_path):
+def test_two_processes_end_after_one_step_with_one_checkpoint_and_resume_bit_for_bit(tmp_path):
     settings = [*BARE, "--train_batch_size", "1", "--num_vectors", "2", "--gradient_accumulation_steps", "2"]
     argv = {n: short_run(tmp_path, *settings, "--output_dir", str(tmp_path / n)) for n in ("whole", "cut")}
     script = tmp_path / "stopped.py"
     script.write_text(STOPPED_RANK.format(root=str(ROOT)))
 
-    def launch(*words):
+    def launch(*arguments):
         command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir"]
-        return subprocess.run([*command, str(tmp_path / "log"), *words], capture_output=True, text=True, timeout=280)
+        return subprocess.run(
+            [*command, str(tmp_path / "log"), *arguments], capture_output=True, text=True, timeout=280
+        )
 
     never, only_the_second = "99", "1"
     whole = launch(str(script), never, "0", *argv["whole"])
     assert whole.returncode == 0, whole.stdout[-2000:] + whole.stderr[-2000:]
     stopped = launch(str(script), "3", only_the_second, *argv["cut"])
     found = [path.name for path in checkpoints.newest_first(tmp_path / "cut")]
-    gone_on = launch(str(script), never, "0", *argv["cut"], *LATEST)
+    resumed = launch(str(script), never, "0", *argv["cut"], *LATEST)
 
     assert stopped.returncode == 128 + signal.SIGTERM and found == ["checkpoint-3", "checkpoint-2"]
     assert "stopped by SIGTERM after step 3 of 4; checkpoint-3 is saved" in (stopped.stdout + stopped.stderr)
-    assert gone_on.returncode == 0, gone_on.stdout[-2000:] + gone_on.stderr[-2000:]
+    assert resumed.returncode == 0, resumed.stdout[-2000:] + resumed.stderr[-2000:]
     assert results(tmp_path / "cut") == results(tmp_path / "whole")
 
 
@@ -175,7 +173,7 @@ def copy(stopped, tmp_path):
         (["--lr_scheduler", "linear"], "--lr_scheduler constant, now linear"),
         (["--flip_p", "0.1"], "--flip_p 0.5, now 0.1"),
         (["--snr_gamma", "5"], "--snr_gamma None, now 5.0"),
-        (["--learnable_property", "style"], "the sentences (captions, templates)"),
+        (["--learnable_property", "style"], "the prompts (captions, templates)"),
         (["--resolution", "32"], "--height 16, now 32"),
     ],
 )
@@ -190,30 +188,30 @@ def test_other_settings_are_refused_by_name_and_nothing_changes(copy, flags, nam
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_other_pictures_captions_and_models_are_refused_although_their_names_stay(copy, stopped, tmp_path):
+def test_other_images_captions_and_models_are_refused_although_their_names_stay(copy, stopped, tmp_path):
     from helpers.tiny_models import build_model
 
     _, argv = copy
-    pictures = tmp_path / "pictures"
-    shutil.copytree(stopped[0] / "pictures", pictures)
-    (pictures / "0.txt").write_text("a <cat-toy> in the snow")
-    with pytest.raises(SettingsError, match="the sentences"):
-        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(pictures)])
-    (pictures / "0.txt").unlink()
-    (pictures / "0.png").write_bytes((pictures / "1.png").read_bytes())
-    with pytest.raises(SettingsError, match="the training pictures"):
-        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(pictures)])
+    images = tmp_path / "pictures"
+    shutil.copytree(stopped[0] / "pictures", images)
+    (images / "0.txt").write_text("a <cat-toy> in the snow")
+    with pytest.raises(SettingsError, match="the prompts"):
+        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(images)])
+    (images / "0.txt").unlink()
+    (images / "0.png").write_bytes((images / "1.png").read_bytes())
+    with pytest.raises(SettingsError, match="the training images"):
+        train_textual_inversion.main([*argv, *LATEST, "--train_data_dir", str(images)])
     other = build_model(tmp_path / "base", seed=1)
     with pytest.raises(SettingsError, match="the base model"):
         train_textual_inversion.main([*argv, *LATEST, "--pretrained_model_name_or_path", str(other)])
 
 
 def test_what_does_not_change_the_run_is_free(copy, stopped, tmp_path):
-    """Another cut of the batch, another place of the pictures, more steps, no seed: it goes on to the same rows."""
+    """Another cut of the batch, another folder of the images, more steps, no seed: it comes to the same vectors."""
     out, argv = copy
     shutil.copytree(stopped[0] / "pictures", tmp_path / "moved")
-    place = argv.index("--seed")
-    argv = argv[:place] + argv[place + 2 :]
+    index = argv.index("--seed")
+    argv = argv[:index] + argv[index + 2 :]
     free = ["--max_train_steps", "5", "--save_steps", "1", "--eval_steps", "2", "--train_batch_size", "1",
             "--gradient_accumulation_steps", "2", "--train_data_dir", str(tmp_path / "moved"), "--report_to",
             "visualdl"]  # fmt: skip
@@ -221,7 +219,10 @@ def test_what_does_not_change_the_run_is_free(copy, stopped, tmp_path):
     train_textual_inversion.main([*argv, *free, *LATEST])
     train_textual_inversion.main([*stopped[1], "--max_train_steps", "5", "--output_dir", str(tmp_path / "whole")])
 
-    ours, theirs = rows_of(out / "learned_embeds.pdparams"), rows_of(tmp_path / "whole" / "learned_embeds.pdparams")
+    ours, theirs = (
+        vectors_in(out / "learned_embeds.pdparams"),
+        vectors_in(tmp_path / "whole" / "learned_embeds.pdparams"),
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert json.loads((out / "run.json").read_text())["seed"] == 3
 
@@ -253,14 +254,14 @@ def test_a_fork_says_what_changed_and_leaves_the_first_run_alone(copy, tmp_path,
     assert record["resumed"] == [{"step": 2, "changed": ["--learning_rate 0.01, now 0.05"]}]
     assert results(out) == before
     train_textual_inversion.main([*argv, *LATEST])
-    ours, first = (rows_of(folder / "learned_embeds.pdparams") for folder in (tmp_path / "fork", out))
+    ours, first = (vectors_in(folder / "learned_embeds.pdparams") for folder in (tmp_path / "fork", out))
     assert not np.array_equal(ours, first)
 
 
-def test_a_fork_may_take_another_optimizer_but_not_other_words(copy, tmp_path):
+def test_a_fork_may_take_another_optimizer_but_not_other_concepts(copy, tmp_path):
     _, argv = copy
     more = [*LATEST, "--allow_changed_settings"]
-    with pytest.raises(CheckpointError, match="rows of other words"):
+    with pytest.raises(CheckpointError, match="other concepts, vectors or text encoders"):
         train_textual_inversion.main([*argv, *more, "--num_vectors", "2"])
     train_textual_inversion.main([*argv, *more, "--optimizer", "sgd"])
 
@@ -289,7 +290,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(copy, capsys):
     train_textual_inversion.main([*argv, *LATEST])
 
     said = capsys.readouterr().out
-    assert "checkpoint-4 is damaged" in said and f"going on from {out / 'checkpoint-2'}" in said
+    assert "checkpoint-4 is damaged" in said and f"resuming {out / 'checkpoint-2'}" in said
     assert results(out) == expected
 
 
@@ -298,10 +299,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(copy, capsys):
     [
         (["--resume_from_checkpoint", "nowhere"], CheckpointError, "nowhere: there is no such folder"),
         (["--allow_changed_settings"], SettingsError, "no effect without --resume_from_checkpoint"),
-        ([*LATEST, "--max_train_steps", "1"], SettingsError, "has 2 steps behind it and --max_train_steps is 1"),
+        ([*LATEST, "--max_train_steps", "1"], SettingsError, "has done 2 steps and --max_train_steps is 1"),
     ],
 )
-def test_what_cannot_be_gone_on_from_is_refused(copy, flags, error, named):
+def test_what_cannot_be_resumed_is_refused(copy, flags, error, named):
     with pytest.raises(error, match=named):
         train_textual_inversion.main([*copy[1], *flags])
 
@@ -312,9 +313,7 @@ def test_a_repetition_from_a_configuration_does_not_look_for_checkpoints_in_a_ne
         train_textual_inversion.main(["--config", str(out / "config.yaml"), *LATEST])
 
 
-def test_how_to_go_on_names_flags_that_the_command_knows(tmp_path):
-    from textual_inversion.cli.train_arguments import parse_arguments
-
-    said = resume.how_to_go_on(tmp_path / "a run")
-    args = parse_arguments(shlex.split(said[said.index("--") :]))
+def test_how_to_resume_names_flags_that_the_command_knows(tmp_path):
+    said = resume.how_to_resume(tmp_path / "a run")
+    args = parsed(shlex.split(said[said.index("--") :]))
     assert (args.resume_from_checkpoint, args.output_dir) == ("latest", str(tmp_path / "a run"))

@@ -1,11 +1,11 @@
-"""A step without finite numbers changes nothing, is counted, and ends the run when there are too many of them."""
+"""A step that is not finite changes nothing, is counted, and ends the run when there are too many of them."""
 
 import paddle
 import pytest
 
-from helpers.parameters import assert_same, parameter, settings
+from helpers.parameters import assert_same, optimizer_of, parameter
 from textual_inversion.settings.choices import OPTIMIZERS
-from textual_inversion.training.optimizer import make_optimizer, step_optimizer
+from textual_inversion.training.optimizer import step_optimizer
 from textual_inversion.training.step_guard import StepGuard
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -13,33 +13,33 @@ BAD = ([NAN, 1.0], [1.0, INFINITE], [-INFINITE, NAN], [1e30, 1.0])  # the square
 
 
 class Training:
-    """Two words that learn from given gradients, with a guard or without."""
+    """Two concepts that learn from given gradients, with a guard or without."""
 
     def __init__(self, name="adamw", *, most=20, guarded=True, **changes):
-        self.words = [parameter([1.0, -2.0]), parameter([3.0, 4.0])]
+        self.concepts = [parameter([1.0, -2.0]), parameter([3.0, 4.0])]
         changes = {"adam_weight_decay": 0.1, "peak_learning_rate": 0.1} | changes
-        self.optimizer, self.schedule = make_optimizer(settings(optimizer=name, **changes), self.words)
-        self.guard = StepGuard(self.optimizer, self.words, most) if guarded else None
+        self.optimizer, self.schedule = optimizer_of(self.concepts, optimizer=name, **changes)
+        self.guard = StepGuard(self.optimizer, self.concepts, most) if guarded else None
 
     def step(self, gradient, active=(0, 1), loss=0.5):
-        sum((word * paddle.to_tensor(gradient)).sum() for word in self.words).backward()
-        active = [self.words[number] for number in active]
+        sum((concept * paddle.to_tensor(gradient)).sum() for concept in self.concepts).backward()
+        active = [self.concepts[number] for number in active]
         if self.guard is None:
-            step_optimizer(self.optimizer, self.words, active)
+            step_optimizer(self.optimizer, self.concepts, active)
         else:
             self.guard.spoil(paddle.to_tensor(loss))
             self.guard.step(active)
 
     def state(self):
-        """All that a next step depends on: rows, moments or velocities, powers of beta."""
+        """All that a next step depends on: vectors, moments or velocities, powers of beta."""
         kept = [value for value in self.optimizer.state_dict().values() if isinstance(value, paddle.Tensor)]
-        return [tensor.numpy().copy() for tensor in [*self.words, *kept]]
+        return [tensor.numpy().copy() for tensor in [*self.concepts, *kept]]
 
 
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("max_grad_norm", [-1.0, 1.0])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_without_finite_numbers_leaves_everything_as_it_was(name, max_grad_norm, bad):
+def test_a_step_that_is_not_finite_leaves_everything_as_it_was(name, max_grad_norm, bad):
     training = Training(name, max_grad_norm=max_grad_norm)
     for gradient in ([3.0, 4.0], [-1.0, 0.5]):
         training.step(gradient)
@@ -49,7 +49,7 @@ def test_a_step_without_finite_numbers_leaves_everything_as_it_was(name, max_gra
 
     assert len(before) == (4 if name == "sgd" else 10)
     assert_same(training.state(), before)
-    assert all(word.grad is None for word in training.words)
+    assert all(concept.grad is None for concept in training.concepts)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -68,7 +68,7 @@ def test_a_run_with_skipped_steps_is_the_run_without_them_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_word_whose_first_step_is_skipped_begins_with_its_next_one(name):
+def test_a_concept_whose_first_step_is_skipped_begins_with_its_next_one(name):
     plain, guarded = Training(name, guarded=False), Training(name)
     plain.step([3.0, 4.0], active=[0])
     plain.step([1.0, 1.0], active=[0, 1])
@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_finite_skips_the_step_though_its_gradient_is(loss):
     assert_same(training.state(), before)
 
 
-def test_a_step_that_would_make_rows_infinite_is_not_taken():
+def test_a_step_that_would_make_vectors_infinite_is_not_taken():
     training = Training("sgd", adam_weight_decay=0.0, peak_learning_rate=3e38)
     training.step([1e-38, 1e-38])
     before = training.state()
@@ -140,11 +140,11 @@ def test_the_processor_does_not_wait_for_the_device_while_all_is_well(monkeypatc
     counts = []
     for _ in range(15):  # steps 2 to 16
         loss = paddle.to_tensor(0.5)
-        for word in training.words:
-            word.grad = paddle.ones_like(word)
+        for concept in training.concepts:
+            concept.grad = paddle.ones_like(concept)
         before = len(reads)
         training.guard.spoil(loss)
-        training.guard.step(training.words)
+        training.guard.step(training.concepts)
         assert len(reads) == before
         training.guard.gives_up()
         counts.append(len(reads) > before)
@@ -152,11 +152,11 @@ def test_the_processor_does_not_wait_for_the_device_while_all_is_well(monkeypatc
     assert [step for step, read in enumerate(counts, 2) if read] == [8, 16]
 
 
-def test_gradients_of_good_steps_are_added_up_for_each_word():
+def test_gradients_of_good_steps_are_added_up_for_each_concept():
     training = Training()
     training.step([3.0, 4.0])
     training.step(BAD[0])
-    training.words[0].grad = paddle.to_tensor([12.0, 0.0])  # and nothing led to the second word
-    training.guard.step(training.words)
+    training.concepts[0].grad = paddle.to_tensor([12.0, 0.0])  # and nothing led to the second concept
+    training.guard.step(training.concepts)
 
     assert training.guard.gradient_norms() == pytest.approx([13.0, 5.0])

@@ -1,4 +1,4 @@
-"""What a run logs, read back by the readers of the two systems."""
+"""What a run logs, read back as the two systems read it."""
 
 import importlib.util
 import io
@@ -93,10 +93,10 @@ def points(folder, tag="loss"):
     return [(point.id, point.value) for point in LogReader(file_path=str(folder / shown)).get_data("scalar", tag)]
 
 
-def logged(folder, steps, resumed_at=None, *, close=True):
+def logged(folder, steps, resumed_at=None, *, close=True, shift=0.0):
     tracker = open_tracker("visualdl", folder, resumed_at)
     for step in steps:
-        tracker.scalar("loss", float(step), step)
+        tracker.scalar("loss", step + shift, step)
         tracker.image("sample", picture(), step)
     tracker.flush()
     if close:
@@ -110,12 +110,23 @@ def test_a_resumed_log_goes_on_in_the_same_file_without_a_doubled_or_a_missing_s
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[: len(file.read_bytes()) - cut_off])
 
-    logged(tmp_path, [4, 5, 6], resumed_at=4)
+    logged(tmp_path, [4, 5, 6], resumed_at=4, shift=0.5)
 
-    assert points(tmp_path) == [(step, float(step)) for step in range(1, 7)]
+    assert points(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.5), (5, 5.5), (6, 6.5)]
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     pictures = read_visualdl(tmp_path).get_data("image", "sample")
     assert [record.id for record in pictures] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_record_of_which_only_the_length_was_written_goes(tmp_path):
+    logged(tmp_path, [1, 2, 3])
+    (file,) = tmp_path.iterdir()
+    with file.open("ab") as stream:
+        stream.write((100).to_bytes(8, "little"))
+
+    logged(tmp_path, [3], resumed_at=3)
+
+    assert [step for step, _ in points(tmp_path)] == [1, 2, 3]
 
 
 def test_what_was_flushed_outlives_a_process_that_never_closes_its_log(tmp_path):
@@ -216,8 +227,8 @@ class Recorder:
 
     made = []
 
-    def __init__(self, logdir, purge_step):
-        self.calls = [("logdir", logdir, purge_step)]
+    def __init__(self, logdir, purge_step, filename_suffix):
+        self.calls, self.suffix = [("logdir", logdir, purge_step)], filename_suffix
         Recorder.made.append(self)
 
     def add_scalar(self, tag, value, step):
@@ -246,6 +257,7 @@ def test_tensorboard_gets_the_same(tmp_path, monkeypatch, resumed_at):
         tracker.image("sample", picture(), 3)
         tracker.text("sample", "a <cat-toy>", 3)
         tracker.flush()
+    assert Recorder.made[-1].suffix not in [earlier.suffix for earlier in Recorder.made[:-1]]
     assert Recorder.made[-1].calls == [
         ("logdir", str(tmp_path), resumed_at),
         ("loss", 0.5, 3),
@@ -256,7 +268,50 @@ def test_tensorboard_gets_the_same(tmp_path, monkeypatch, resumed_at):
     ]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboardX") is None, reason="tensorboardX is not installed")
+needs_tensorboardx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorboardX") is None, reason="tensorboardX is not installed"
+)
+
+
+def shown_by_tensorboard(folder):
+    """What TensorBoard shows of each tag, as [(step, value)]: it reads all files in the order of their names.
+
+    Where a session starts at a step, it drops all that it has read of that step and of later ones.
+    """
+    from tensorboardX.proto.event_pb2 import Event
+
+    shown = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content, position = path.read_bytes(), 0
+        while position < len(content):
+            end = position + 12 + int.from_bytes(content[position : position + 8], "little")
+            event = Event.FromString(content[position + 12 : end])  # behind length and check sum
+            position = end + 4
+            if event.session_log.status == 1:  # START
+                shown = {tag: [point for point in points if point[0] < event.step] for tag, points in shown.items()}
+            for value in event.summary.value:
+                shown.setdefault(value.tag, []).append((event.step, round(value.simple_value, 4)))
+    return shown
+
+
+@needs_tensorboardx
+def test_a_resumed_log_for_tensorboard_has_every_step_once(tmp_path):
+    """Twice resumed within one second, the second time from the same checkpoint; each run logs other values."""
+    for run, (steps, resumed_at) in enumerate([([1, 2, 3, 4, 5], None), ([4, 5], 4), ([4, 5, 6], 4)]):
+        tracker = open_tracker("tensorboard", tmp_path, resumed_at)
+        for step in steps:
+            tracker.scalar("loss", step + run / 10, step)
+            tracker.image("sample", picture(), step)
+        tracker.flush()  # the first run is killed, and never closes its log
+        if run:
+            tracker.close()
+
+    shown = shown_by_tensorboard(tmp_path)
+    assert shown["loss"] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.2), (5, 5.2), (6, 6.2)]
+    assert [step for step, _ in shown["sample"]] == [1, 2, 3, 4, 5, 6]
+
+
+@needs_tensorboardx
 def test_tensorboard_writes_an_event_file(tmp_path):
     with open_tracker("tensorboard", tmp_path) as tracker:
         tracker.scalar("loss", 0.5, 3)

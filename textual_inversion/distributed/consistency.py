@@ -17,15 +17,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual_inversion.distributed.meeting import MeetingPoint
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import ROOT
 from textual_inversion.system.provenance import versions
-
-if TYPE_CHECKING:
-    from textual_inversion.distributed.ranks import Ranks
 
 _MAX_NAMED = 5  # differences of a rank
 _LONGEST_VALUE = 60  # characters of a value in a message
@@ -56,17 +53,18 @@ def of_source(root: Path) -> dict[str, str]:
     return {name: hashlib.sha256(names[name].read_bytes()).hexdigest()[:16] for name in sorted(names)}
 
 
-def agree_on_data(ranks: "Ranks", settings: dict[str, Any]) -> None:
+def agree_on_data(meeting_point: MeetingPoint | None, settings: dict[str, Any]) -> None:
     """Compare what this rank learns from with what rank 0 learns from. All ranks must call this.
 
     Args:
+        meeting_point: of the ranks; None for a process that is alone, which does nothing.
         settings: JSON values by name; files by their hashes.
 
     Raises:
         SettingsError: the ranks differ; raised on every rank.
     """
-    if ranks.world_size > 1:
-        agree(ranks.meeting_point, {_DATA: settings})
+    if meeting_point is not None:
+        agree(meeting_point, {_DATA: settings})
 
 
 def agree(meeting_point: MeetingPoint, facts: dict[str, dict[str, Any]]) -> None:

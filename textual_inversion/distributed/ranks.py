@@ -131,12 +131,12 @@ class Ranks:
             peers.leave(0)
 
 
-def start(watch: Peers | None = None, facts: dict | None = None) -> Ranks:
+def start(watch: Peers, facts: dict[str, dict[str, Any]]) -> Ranks:
     """Join the other processes of `python -m paddle.distributed.launch`; without the launcher, a process alone.
 
     Args:
         watch: the other processes, all of which have started.
-        facts: from `consistency.of_program`; None: nothing is compared.
+        facts: from `consistency.of_program`, which must be the same on all ranks.
 
     Raises:
         SettingsError: facts differ between the ranks; raised on every rank.
@@ -148,7 +148,6 @@ def start(watch: Peers | None = None, facts: dict | None = None) -> Ranks:
     if rank:
         time.sleep(_HEAD_START)
     meeting_point = MeetingPoint.of_launcher(rank, world_size)
-    if facts is not None:  # before anything that has to be the same everywhere
-        consistency.agree(meeting_point, facts)
+    consistency.agree(meeting_point, facts)  # before anything that has to be the same everywhere
     dist.init_parallel_env()
-    return Ranks(rank, world_size, watch or Peers(), meeting_point)
+    return Ranks(rank, world_size, watch, meeting_point)

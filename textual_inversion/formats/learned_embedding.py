@@ -8,7 +8,7 @@ import numpy as np
 from textual_inversion.formats.errors import UnusableToken, WrongWidth, file_name, printable
 
 LONGEST_TOKEN = 200  # bytes in UTF-8: a placeholder token is part of file names, of which systems allow 255
-_MADE_FOR = {
+_BASE_MODELS = {
     (768,): "Stable Diffusion 1.x",
     (1024,): "Stable Diffusion 2.x",
     (768, 1280): "Stable Diffusion XL",
@@ -51,8 +51,8 @@ def check_width(embedding: LearnedEmbedding, widths: Mapping[str, int], base_mod
     """
     if embedding.widths != dict(widths):
         raise WrongWidth(
-            f"{from_source(embedding.source)}{_described(embedding.widths, 'made for')}; "
-            f"{printable(base_model_name)} needs {_described(widths, 'which is')}; {WrongWidth.way_out}"
+            f"{from_source(embedding.source)}holds vectors of {_described(embedding.widths)}, and "
+            f"{printable(base_model_name)} needs {_described(widths)}; {WrongWidth.way_out}"
         )
 
 
@@ -86,8 +86,8 @@ def from_source(source: str) -> str:
     return f"{file_name(source)}: " if source else ""
 
 
-def _described(widths: Mapping[str, int], verb: str) -> str:
-    """ "768 values: made for Stable Diffusion 1.x" """
+def _described(widths: Mapping[str, int]) -> str:
+    """Widths with the base models that have them, such as "768 values (Stable Diffusion 1.x)"."""
     sizes = tuple(widths[name] for name in sorted(widths))
     values = f"{' + '.join(map(str, sizes))} values"
-    return f"{values}: {verb} {_MADE_FOR[sizes]}" if sizes in _MADE_FOR else values
+    return f"{values} ({_BASE_MODELS[sizes]})" if sizes in _BASE_MODELS else values

@@ -6,7 +6,7 @@ The store cannot list what it has: a file is there if it can be fetched.
 import os
 from pathlib import Path
 
-from textual_inversion.hub.hugging_face import SECONDS_TO_ANSWER
+from textual_inversion.hub.hugging_face import SECONDS_TO_ANSWER, is_offline
 
 
 def cache_folder() -> Path:
@@ -16,9 +16,11 @@ def cache_folder() -> Path:
 
 
 def has_model(name: str) -> bool:
-    """Whether the store answers within SECONDS_TO_ANSWER and has this model."""
+    """Whether the store answers within SECONDS_TO_ANSWER and has this model; False where downloads are forbidden."""
     import requests
 
+    if is_offline():
+        return False
     endpoint = os.environ.get("PPNLP_ENDPOINT", "https://bj.bcebos.com/paddlenlp")
     try:
         url = f"{endpoint}/models/community/{name}/model_index.json"

@@ -1,8 +1,8 @@
-"""Base models: load one, prove that every weight was loaded, freeze it, encode prompts with it.
+"""Base models: load one, check that every weight was loaded, freeze it, and encode prompts with it.
 
 A base model is a folder with model_index.json and a sub-folder per part, as ppdiffusers or diffusers saves it. The
-folder is read, never written. All parts come in float32, frozen, in evaluation mode. What one kind of model has and
-another has not stands in `families.py`.
+folder is read, never written. All parts are in float32, frozen, and in evaluation mode. `families.py` holds the
+differences between kinds of models.
 """
 
 import gc
@@ -22,7 +22,7 @@ from textual_inversion.models.hub import resolve
 from textual_inversion.models.layers.frozen_layer_norm import freeze
 from textual_inversion.models.precision import take
 from textual_inversion.models.prompt_encoder import Reading
-from textual_inversion.models.text_encoders import TextEncoder, TextEncoderPlace, for_float32, load_text_encoder
+from textual_inversion.models.text_encoders import TextEncoder, TextEncoderLocation, for_float32, load_text_encoder
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
 from textual_inversion.system.errors import BaseModelError, SettingsError
@@ -40,20 +40,20 @@ class BaseModel:
         folder: where its files are.
         layout: "ppdiffusers" or "diffusers": how the U-Net's file is written.
         index: contents of model_index.json.
-        family: what models of its kind have in common.
+        family: the properties of its kind of model.
         text_encoders: the text encoders with their tokenizers.
         unet: the UNet2DConditionModel.
-        variant: weights that were preferred, such as "fp16".
+        variant: weights to prefer, such as "fp16".
         scheduler_config: contents of scheduler_config.json, with the class that the index names.
         noise_scheduler: the DDPMScheduler to train with.
-        is_lowered: some parts are computed in half precision, see `precision.lower`.
+        is_lowered: some parts compute in half precision, see `precision.lower`.
     """
 
     is_lowered = False
 
     def __init__(self, name: str, folder: Path, index: dict[str, Any], *, tokenizer_folder: Path | None, variant):
         self.name, self.folder, self.index, self.variant = name, folder, index, variant
-        # Pipelines take the class from the index; the file itself may name the one it was first made for, or none.
+        # Pipelines take the class from the index; the file itself may name the original one, or none.
         self.scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json") | (
             {"_class_name": index["scheduler"][-1]} if isinstance(index.get("scheduler"), list) else {}
         )
@@ -64,12 +64,12 @@ class BaseModel:
         check_blocks(vae_config, folder / self.family.vae)
         check_shapes(self.family, unet_config, vae_config, folder)
         self._tokenizer_folder = tokenizer_folder
-        self.text_encoders = [self._load_text_encoder(place) for place in self.family.text_encoders]
+        self.text_encoders = [self._load_text_encoder(location) for location in self.family.text_encoders]
         check_widths(self.family, unet_config, self.text_encoders, folder)
         self.unet, self.layout = self._load_unet()
         self.vae_scale_factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
         self._vae, self._vae_preparations, self._vae_lock = None, [], threading.Lock()
-        # A damaged file is better told now than after the text encoders have worked.
+        # Read now, so that a damaged file is reported before the text encoders have worked.
         _ = self.vae, self.resolution
 
     @property
@@ -87,21 +87,21 @@ class BaseModel:
             prepare(vae)
         return vae
 
-    def _load_text_encoder(self, place: TextEncoderPlace) -> TextEncoder:
+    def _load_text_encoder(self, location: TextEncoderLocation) -> TextEncoder:
         named = self._tokenizer_folder
-        folder = _tokenizer_folder(named, place.tokenizer) if named else self.folder / place.tokenizer
-        return load_text_encoder(self.folder, place, self.index[place.folder][-1], folder, self.variant)
+        folder = _tokenizer_folder(named, location.tokenizer) if named else self.folder / location.tokenizer
+        return load_text_encoder(self.folder, location, self.index[location.folder][-1], folder, self.variant)
 
     def _load_unet(self) -> tuple[nn.Layer, str]:
         folder = self.folder / "unet"
         return _load_diffusion_part("UNet2DConditionModel", folder, read_json(folder / "config.json"), self.variant)
 
     def exact_text_encoder(self, encoder: TextEncoder) -> TextEncoder:
-        """A text encoder with the weights of its file, to save them: the same, unless it computes in half precision."""
-        return self._load_text_encoder(encoder.place) if self.is_lowered else encoder
+        """A text encoder with the weights of its file, for saving: the same one, unless it is in half precision."""
+        return self._load_text_encoder(encoder.location) if self.is_lowered else encoder
 
     def exact_unet(self) -> nn.Layer:
-        """The U-Net with the weights of its file, as `exact_text_encoder`."""
+        """The U-Net with the weights of its file, for saving; see `exact_text_encoder`."""
         return self._load_unet()[0] if self.is_lowered else self.unet
 
     def prepare_vae(self, prepare: Callable[[nn.Layer], None]) -> None:
@@ -191,7 +191,7 @@ class BaseModel:
             checker, extractor = self.load_safety_checker() if with_safety_checker else (None, None)
             parts |= {"safety_checker": checker, "feature_extractor": extractor}
             parts["requires_safety_checker"] = checker is not None
-        else:  # its pictures are marked by a package of their own, if that is installed
+        else:  # by default it adds a watermark to its images where the package for that is installed
             parts |= {"add_watermarker": False, "force_zeros_for_empty_prompt": self.zeroes_empty_prompt}
         pipe = getattr(ppdiffusers, self.family.generator)(**parts)
         pipe.set_progress_bar_config(disable=True)
@@ -205,7 +205,7 @@ class BaseModel:
         from ppdiffusers.transformers import CLIPImageProcessor
 
         load_weights(layer, read_state(self.folder / "safety_checker", ENCODER_FILES, variant=self.variant))
-        take(layer, "float32")  # pipelines hand it pictures in the text encoder's type
+        take(layer, "float32")  # pipelines give it images in the text encoder's type
         extractor = read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
         return freeze(layer), CLIPImageProcessor.from_dict(sizes_written_out(extractor))
 
@@ -229,23 +229,24 @@ def load_base_model(
     cache_dir: str | Path | None = None,
     token: str | None = None,
 ) -> BaseModel:
-    """Load a base model of one of the `families.FAMILIES` from a folder, a single file or by its hub name.
+    """Load a base model of one of the `families.FAMILIES`.
 
     Args:
-        tokenizer_name: folder or hub name to take the tokenizer from, if not from the base model.
-        revision: branch, tag or commit of the hub's repository.
+        name_or_path: a folder, a single file, or a repository id.
+        tokenizer_name: folder or repository id of another tokenizer than the base model's own.
+        revision: branch, tag or commit of the repository.
         variant: look first for files of this variant, such as "fp16".
         cache_dir: where downloads are kept.
-        token: for hub repositories that ask who you are.
+        token: access token for gated repositories.
 
     Raises:
-        BaseModelError: it is not there, of a kind that cannot be trained, or one of its weights is missing, of
+        BaseModelError: there is no such model, its kind cannot be trained, or one of its weights is missing, of
             another shape, or surplus.
     """
     if tokenizer_name is None and is_single_file(Path(name_or_path).expanduser()):
         raise BaseModelError(
-            f"{name_or_path} holds no tokenizer, as no such file does; name one by --tokenizer_name: a folder with "
-            "vocab.json and merges.txt, or a hub name such as openai/clip-vit-large-patch14"
+            f"{name_or_path} holds no tokenizer, since such a file never does; give one with --tokenizer_name: a "
+            "folder with vocab.json and merges.txt, or a repository id such as openai/clip-vit-large-patch14"
         )
     folder = resolve(name_or_path, revision=revision, variant=variant, cache_dir=cache_dir, token=token)
     index = read_index(folder)
@@ -257,7 +258,7 @@ def load_base_model(
 
 
 def _tokenizer_folder(folder: Path, name: str) -> Path:
-    """The tokenizer of a folder that is a whole model, or that is this tokenizer alone."""
+    """The tokenizer's folder in that of a whole model, or the folder itself, if it holds a tokenizer only."""
     return next((folder / part for part in (name, "tokenizer") if (folder / part).is_dir()), folder)
 
 
@@ -277,7 +278,7 @@ def _load_diffusion_part(class_name: str, folder: Path, config: dict[str, Any], 
 
 
 def sizes_written_out(config: dict[str, Any]) -> dict[str, Any]:
-    """An image processor's configuration in which older files' bare numbers say what they measure."""
+    """An image processor's configuration with named sizes, where older files have plain numbers."""
     size, crop = config.get("size"), config.get("crop_size")
     longhand = {"size": {"shortest_edge": size}} if isinstance(size, int) else {}
     if isinstance(crop, int):

@@ -1,4 +1,4 @@
-"""Configurations of a base model's parts come from strangers too: what they may say, and what to say of the others."""
+"""Checks of the configurations of a base model's parts, which may come from strangers, and messages about bad ones."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import Any
 from textual_inversion.system.errors import BaseModelError, TextualInversionError, one_line
 
 MOST_LAYERS = 1000  # of anything; Stable Diffusion XL has 32 in one encoder
-LARGEST_NUMBER = 10_000_000  # rows, channels, timesteps; the largest vocabulary here has 250,000
+LARGEST_NUMBER = 10_000_000  # tokens, channels, timesteps; the largest vocabulary here has 250,000
 _SHOWN = 160  # characters of another library's message
 
 
 def check_sizes(config: dict[str, Any], folder: Path) -> None:
-    """Refuse sizes that no model has, before the memory and the time for them are spent; raises BaseModelError."""
+    """Refuse sizes that no model has, before memory and time are spent on them; raises BaseModelError."""
     for key, value in config.items():
         most = MOST_LAYERS if "layers" in key else LARGEST_NUMBER
         for number in value if isinstance(value, list) else [value]:
@@ -24,7 +24,7 @@ def check_sizes(config: dict[str, Any], folder: Path) -> None:
 
 
 def check_blocks(config: dict[str, Any], folder: Path) -> None:
-    """Refuse a U-Net's or a VAE's configuration whose blocks cannot be; raises BaseModelError."""
+    """Refuse a U-Net's or a VAE's configuration with impossible blocks; raises BaseModelError."""
     check_sizes(config, folder)
     groups, channels = config.get("norm_num_groups"), config.get("block_out_channels")
     if not isinstance(channels, list) or not channels or not all(type(c) is int and c > 0 for c in channels):
@@ -43,9 +43,9 @@ def check_blocks(config: dict[str, Any], folder: Path) -> None:
 
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """What the classes of ppdiffusers raise where a configuration makes no sense becomes a BaseModelError.
+    """Turn what ppdiffusers' classes raise for a senseless configuration into a BaseModelError.
 
-    A damaged configuration makes them raise nearly every exception there is.
+    A damaged configuration makes them raise almost any exception.
     """
     try:
         yield
@@ -59,6 +59,6 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What was said, where it was said to people."""
+    """The message of an exception, if it was written for people; else its type."""
     reason = one_line(error) if isinstance(error, (ValueError, NotImplementedError, OSError)) else type(error).__name__
     return reason if len(reason) <= _SHOWN else reason[: _SHOWN - 1] + "…"

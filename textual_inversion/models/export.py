@@ -1,8 +1,8 @@
-"""Save a base model with learned words as a folder that ppdiffusers' pipelines load as it is.
+"""Save a base model with learned embeddings as a folder that ppdiffusers' pipelines load.
 
-Only what changed is written: text encoder and tokenizer. Weights that stayed the same are hard links to the base
-model's files wherever ppdiffusers loads them, so that a concept of 4 kB does not cost a copy of 4 GB. Every file is put
-in place by renaming; none is opened for writing under its name, which could be the other name of a base model's file.
+Only text encoders and tokenizers change, so only they are written. All other weights are hard links to the base model's
+files wherever ppdiffusers can load these, so that a concept of 4 kB does not cost a copy of 4 GB. Every file gets its
+name by renaming; none is opened for writing under its final name, which could be a second name of a base model's file.
 """
 
 import os
@@ -42,18 +42,18 @@ _VERSION = "_ppdiffusers_version"
 
 
 def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], output_dir: str | Path) -> None:
-    """Write a pipeline folder: the base model's own pipeline class loads it and knows the new words.
+    """Write a pipeline folder, which the base model's own pipeline class loads with the placeholder tokens.
 
-    The tokenizers hold `<word>`, `<word>_1`, … for the vectors of a concept; ppdiffusers expands `<word>` to all, but
-    for latent diffusion, whose pipeline expands nothing.
+    The tokenizers hold `<word>`, `<word>_1`, … for the vectors of a concept. ppdiffusers expands `<word>` to all of
+    them, except in latent diffusion, whose pipeline expands nothing.
 
     Args:
-        model: the base model, with or without rows attached; it and its files stay as they are.
+        model: the base model, with or without vectors attached; it and its files stay as they are.
         embeddings: the concepts, each with float32 [N, D] for every text encoder.
 
     Raises:
-        OutputError: the folder is the base model's own or cannot be written.
-        ConceptError, EmbeddingFileError: a word is taken, or its vectors do not fit the base model.
+        OutputError: the folder is the base model's own, or cannot be written.
+        ConceptError, EmbeddingFileError: a placeholder token is taken, or its vectors do not fit the base model.
     """
     output = Path(output_dir)
     names = _new_tokens(model, embeddings)
@@ -86,19 +86,19 @@ def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> dic
 
 
 def _save_text_encoder(model: BaseModel, encoder: TextEncoder, tokens: list[str], embeddings, output: Path) -> None:
-    folder = output / encoder.place.folder
+    folder = output / encoder.location.folder
     _make_folder(folder, model)
-    _save_tokenizer(encoder, tokens, output / encoder.place.tokenizer, model)
+    _save_tokenizer(encoder, tokens, output / encoder.location.tokenizer, model)
     rows = [np.asarray(one.vectors[encoder.name], np.float32) for one in embeddings]
     table = _merged_table(encoder, rows)
-    config = encoder.saved_config(encoder_config(model.folder / encoder.place.folder, encoder.kind), len(table))
+    config = encoder.saved_config(encoder_config(model.folder / encoder.location.folder, encoder.kind), len(table))
     _write_json(folder / "config.json", config)
     _write_weights(folder / _ENCODER_FILE, encoder.weights_with(table), "np")
     _remove_others(folder, ENCODER_FILES, {_ENCODER_FILE})
 
 
 def _merged_table(encoder: TextEncoder, rows: list[np.ndarray]) -> np.ndarray:
-    """The embedding table float32 with the new rows where the tokenizer will put their tokens."""
+    """The embedding table, float32, with the new vectors at the ids that the tokenizer will give their tokens."""
     table = table_of(encoder.layer).numpy().astype(np.float32)  # (V, D)
     first = len(encoder.tokenizer)  # some tables have spare rows beyond the tokenizer's last token
     new = np.concatenate([np.empty((0, table.shape[1]), np.float32), *rows])  # (N, D)
@@ -208,8 +208,8 @@ def _index(model: BaseModel, has_checker: bool) -> dict[str, Any]:
     index["scheduler"] = ["ppdiffusers", model.scheduler_config["_class_name"]]
     index["unet"], index[family.vae] = ["ppdiffusers", "UNet2DConditionModel"], ["ppdiffusers", "AutoencoderKL"]
     for encoder in model.text_encoders:
-        index[encoder.place.folder] = [encoder.kind.library, encoder.kind.class_name]
-        index[encoder.place.tokenizer] = [encoders, encoder.kind.tokenizer]
+        index[encoder.location.folder] = [encoder.kind.library, encoder.kind.class_name]
+        index[encoder.location.tokenizer] = [encoders, encoder.kind.tokenizer]
     index |= {name: [None, None] for name in family.optional}
     if has_checker:
         index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]

@@ -1,6 +1,6 @@
-"""Families of base models, as data: which parts a pipeline class names, and how its U-Net is told of a prompt.
+"""Families of base models, as data: the parts of a pipeline class, and how its U-Net gets a prompt.
 
-`FAMILIES` has one entry per pipeline class that can be trained; whatever is not said there is the same for all.
+`FAMILIES` has one entry per pipeline class that can be trained; everything else is the same for all families.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from textual_inversion.models.text_encoders import TextEncoder, TextEncoderPlace
+from textual_inversion.models.text_encoders import TextEncoder, TextEncoderLocation
 from textual_inversion.models.weight_files import read_json
 from textual_inversion.system.device import to_device
 from textual_inversion.system.errors import BaseModelError
@@ -20,7 +20,7 @@ from textual_inversion.system.errors import BaseModelError
 
 @dataclass(frozen=True)
 class PromptEmbedding:
-    """What the U-Net is told of B prompts.
+    """The U-Net's input from B prompts.
 
     Attributes:
         hidden_states: float [B, L, width of the U-Net's cross-attention].
@@ -31,7 +31,7 @@ class PromptEmbedding:
     added: dict[str, Any] = field(default_factory=dict)
 
     def for_pipeline(self) -> list[dict[str, paddle.Tensor]]:
-        """For each prompt the arguments of a pipeline: prompt_embeds [L, D], and for SDXL pooled_prompt_embeds [P]."""
+        """A pipeline's arguments for each prompt: prompt_embeds [L, D], and for SDXL pooled_prompt_embeds [P]."""
         arguments = {"prompt_embeds": self.hidden_states}
         if "added_cond_kwargs" in self.added:
             arguments["pooled_prompt_embeds"] = self.added["added_cond_kwargs"]["text_embeds"]
@@ -43,17 +43,17 @@ class Family:
     """What base models of one kind have in common.
 
     Attributes:
-        text_encoders: the places of their text encoders.
+        text_encoders: the locations of their text encoders.
         encode: (text encoders, prompts, readings, (height, width) in pixels) -> PromptEmbedding; `readings` as in
             `BaseModel.encode_prompts`.
         generator: the pipeline class of ppdiffusers that generates images with their parts in memory.
         vae: sub-folder of the AutoencoderKL.
-        optional: further parts that model_index.json names, `[None, None]` where the model lacks them.
-        settings: further entries of model_index.json with what the pipeline takes where they are missing.
+        optional: further parts in model_index.json, which are `[None, None]` where the model lacks them.
+        settings: further entries of model_index.json, with the pipeline's default values.
         addition: the U-Net's `addition_embed_type`.
     """
 
-    text_encoders: tuple[TextEncoderPlace, ...]
+    text_encoders: tuple[TextEncoderLocation, ...]
     encode: Callable[..., PromptEmbedding]
     generator: str = "StableDiffusionPipeline"
     vae: str = "vae"
@@ -64,20 +64,20 @@ class Family:
     @property
     def parts(self) -> tuple[str, ...]:
         """Sub-folders that every model of this family has."""
-        text_encoders = [name for place in self.text_encoders for name in (place.folder, place.tokenizer)]
+        text_encoders = [name for location in self.text_encoders for name in (location.folder, location.tokenizer)]
         return ("unet", self.vae, *text_encoders, "scheduler")
 
 
 def _last_states(text_encoders: Sequence[TextEncoder], prompts, readings, size) -> PromptEmbedding:
-    """The encoder's first output, as the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM take it."""
+    """The encoder's first output, as in the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM."""
     return PromptEmbedding(text_encoders[0](prompts, readings)[0])
 
 
 def _two_penultimate_states(text_encoders: Sequence[TextEncoder], prompts, readings, size) -> PromptEmbedding:
-    """Stable Diffusion XL (arXiv 2307.01952, section 2): both encoders' last state but one side by side.
+    """Stable Diffusion XL (arXiv 2307.01952, section 2): the penultimate states of both encoders, concatenated.
 
-    Added are the second encoder's projected state at the end of the text [B, P], and the numbers of section 2.2: the
-    original size, where it was cropped, and the size wanted, float32 [B, 6]; here the picture as it is.
+    Further inputs are the second encoder's projected state at the end of the text [B, P], and the sizes of section
+    2.2, float32 [B, 6]: the original size, the crop position and the target size, here of an image without a crop.
     """
     outputs = [encoder(prompts, readings, output_hidden_states=True) for encoder in text_encoders]
     hidden_states = paddle.concat([output.hidden_states[-2] for output in outputs], axis=-1)  # (B, L, D1 + D2)
@@ -88,14 +88,14 @@ def _two_penultimate_states(text_encoders: Sequence[TextEncoder], prompts, readi
 
 _ONE_ENCODER = ("CLIPTextModel", "BertModel", "RobertaSeriesModelWithTransformation")
 _STABLE_DIFFUSION = Family(
-    text_encoders=(TextEncoderPlace("text_encoder", "text_encoder", "tokenizer", _ONE_ENCODER),),
+    text_encoders=(TextEncoderLocation("text_encoder", "text_encoder", "tokenizer", _ONE_ENCODER),),
     encode=_last_states,
     settings={"requires_safety_checker": True},
 )
 _STABLE_DIFFUSION_XL = Family(
     text_encoders=(
-        TextEncoderPlace("text_encoder", "text_encoder", "tokenizer", ("CLIPTextModel",)),
-        TextEncoderPlace("text_encoder_2", "text_encoder_2", "tokenizer_2", ("CLIPTextModelWithProjection",)),
+        TextEncoderLocation("text_encoder", "text_encoder", "tokenizer", ("CLIPTextModel",)),
+        TextEncoderLocation("text_encoder_2", "text_encoder_2", "tokenizer_2", ("CLIPTextModelWithProjection",)),
     ),
     encode=_two_penultimate_states,
     generator="StableDiffusionXLPipeline",
@@ -104,7 +104,7 @@ _STABLE_DIFFUSION_XL = Family(
     addition="text_time",
 )
 _LATENT_DIFFUSION = Family(
-    text_encoders=(TextEncoderPlace("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
+    text_encoders=(TextEncoderLocation("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
     encode=_last_states,
     vae="vqvae",
     optional=(),
@@ -122,18 +122,18 @@ FAMILIES = {
     "LDMTextToImagePipeline": _LATENT_DIFFUSION,
 }
 
-# Parts of a pipeline's name -> why models of that kind cannot be trained. The first that fits is told.
+# Parts of a pipeline's name -> why models of that kind cannot be trained. A message gives the first that fits.
 _REASONS = (
-    ("Inpaint", "its U-Net also takes a mask and a picture; take the text-to-image model that it was made from"),
-    ("ControlNet", "its U-Net is led by another network; take the text-to-image model that it was made from"),
-    ("Adapter", "its U-Net is led by another network; take the text-to-image model that it was made from"),
-    ("Pix2Pix", "its U-Net also takes a picture; take the text-to-image model that it was made from"),
-    ("Upscale", "its U-Net also takes a picture; take a text-to-image model"),
+    ("Inpaint", "its U-Net also takes a mask and an image; take the text-to-image model that it was made from"),
+    ("ControlNet", "another network controls its U-Net; take the text-to-image model that it was made from"),
+    ("Adapter", "another network controls its U-Net; take the text-to-image model that it was made from"),
+    ("Pix2Pix", "its U-Net also takes an image; take the text-to-image model that it was made from"),
+    ("Upscale", "its U-Net also takes an image; take a text-to-image model"),
     ("Depth2Img", "its U-Net also takes a depth map; take the text-to-image model that it was made from"),
-    ("UnCLIP", "its U-Net is told of a picture's embedding and not of words; take a text-to-image Stable Diffusion"),
-    ("Kandinsky", "its U-Net is told of a picture's embedding and not of words; take a text-to-image Stable Diffusion"),
-    ("Cascade", "it makes pictures in stages of other kinds; take a text-to-image Stable Diffusion"),
-    ("Wuerstchen", "it makes pictures in stages of other kinds; take a text-to-image Stable Diffusion"),
+    ("UnCLIP", "its U-Net takes an image's embedding and not a prompt's; take a text-to-image Stable Diffusion"),
+    ("Kandinsky", "its U-Net takes an image's embedding and not a prompt's; take a text-to-image Stable Diffusion"),
+    ("Cascade", "it makes images in stages of other kinds; take a text-to-image Stable Diffusion"),
+    ("Wuerstchen", "it makes images in stages of other kinds; take a text-to-image Stable Diffusion"),
     ("StableDiffusion3", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
     ("Flux", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
     ("PixArt", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
@@ -165,7 +165,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def _instead(folder: Path) -> str:
-    """What a folder without an index is, as far as its config.json says."""
+    """What a folder without an index holds, according to its config.json."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         found = config.get("_class_name") or (config.get("architectures") or [None])[0]
@@ -179,10 +179,10 @@ def _check_parts(index: dict[str, Any], family: Family, path: Path) -> None:
         len(family.text_encoders) == 2 and _class_of(index, "text_encoder") is None
     ):
         raise BaseModelError(
-            f"{path.parent} is the refiner of Stable Diffusion XL, which reads one text encoder only and finishes "
-            "pictures that the base model began; take the base model"
+            f"{path.parent} is the refiner of Stable Diffusion XL, which has one text encoder only and finishes "
+            "images that the base model began; take the base model"
         )
-    allowed = {place.folder: place.classes for place in family.text_encoders}
+    allowed = {location.folder: location.classes for location in family.text_encoders}
     allowed |= {"unet": ("UNet2DConditionModel",), family.vae: ("AutoencoderKL",)}
     for part, classes in allowed.items():
         found = _class_of(index, part)
@@ -198,30 +198,30 @@ def _class_of(index: dict[str, Any], part: str) -> str | None:
 
 
 def check_shapes(family: Family, unet: dict[str, Any], vae: dict[str, Any], folder: Path) -> None:
-    """Refuse a U-Net that is told of more than noise, time and words; raises BaseModelError."""
+    """Refuse a U-Net with other inputs than noise, time and prompt; raises BaseModelError."""
     taken, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     if taken != latent:
-        kind = "an inpainting model" if taken == 9 else "no plain text-to-image model"
+        kind = "an inpainting model" if taken == 9 else "not a plain text-to-image model"
         raise BaseModelError(
             f"{folder} is {kind}: its U-Net takes {taken} channels and its VAE makes {latent}; take the text-to-image "
             "model that it was made from"
         )
-    told = {key: unet.get(key) for key in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")}
-    for key, value in told.items():
+    inputs = {key: unet.get(key) for key in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")}
+    for key, value in inputs.items():
         if value != (family.addition if key == "addition_embed_type" else None):
             raise BaseModelError(
-                f"{folder} cannot be trained: its U-Net has {key} {value}, so it is not told of prompts in the usual "
+                f"{folder} cannot be trained: its U-Net has {key} {value}, so it does not get prompts in the usual "
                 "way; take the text-to-image model that it was made from"
             )
 
 
 def check_widths(family: Family, unet: dict[str, Any], text_encoders: Sequence[TextEncoder], folder: Path) -> None:
-    """Refuse parts of different models; raises BaseModelError."""
+    """Refuse a text encoder and a U-Net of different models; raises BaseModelError."""
     given, wanted = sum(encoder.output_width for encoder in text_encoders), unet.get("cross_attention_dim")
     if isinstance(wanted, int) and wanted != given:
         raise BaseModelError(
-            f"{folder} mixes parts of different models: its text encoder gives {given} numbers per token, its U-Net "
-            f"takes {wanted}"
+            f"{folder} mixes parts of different models: its text encoder gives vectors of width {given}, and its "
+            f"U-Net takes width {wanted}"
         )
     if family.addition == "text_time":
         projected = text_encoders[-1].layer.config.projection_dim
@@ -229,6 +229,6 @@ def check_widths(family: Family, unet: dict[str, Any], text_encoders: Sequence[T
         wanted = unet.get("projection_class_embeddings_input_dim")
         if wanted != given:
             raise BaseModelError(
-                f"{folder} cannot be trained: its U-Net takes {wanted} added numbers per prompt, and text encoder and "
-                f"six sizes give {given}; take the base model of Stable Diffusion XL"
+                f"{folder} cannot be trained: its U-Net takes a pooled input of width {wanted}, and text encoder "
+                f"and six sizes give {given}; take the base model of Stable Diffusion XL"
             )

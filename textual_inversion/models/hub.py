@@ -117,15 +117,15 @@ def _in(part: str, names: Iterable[str]) -> list[str]:
 
 def _shards(part: str, index: str, available: set[str]) -> list[str]:
     """The files of a part in several files, by the pattern of their names: the index itself is not fetched yet."""
-    stem, *words = index.split(".")  # "model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"
-    ending = next(word for word in words if word in ("safetensors", "bin", "pdparams"))
-    variant = "".join(rf"\.{word}" for word in words if word not in (ending, "index", "json"))
+    stem, *endings = index.split(".")  # "model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"
+    ending = next(name for name in endings if name in ("safetensors", "bin", "pdparams"))
+    variant = "".join(rf"\.{name}" for name in endings if name not in (ending, "index", "json"))
     numbers = r"-\d+-of-\d+"
     pattern = re.compile(rf"{part}/{stem}({variant}{numbers}|{numbers}{variant})\.{ending}")
     return sorted(name for name in available if pattern.fullmatch(name))
 
 
-# ------------------------------------------------------------------------------------------------------ what is here
+# ------------------------------------------------------------------------------------------- what is on this machine
 
 
 def _holds_tokenizer(folder: Path) -> bool:
@@ -163,9 +163,14 @@ def _cached_folders(name: str, revision: str | None, cache_dir: str | Path | Non
 # ---------------------------------------------------------------------------------------------------------- fetching
 
 
-def _fetched(name, revision, variant, cache_dir, token, only_tokenizer) -> Path:
-    if hugging_face.is_offline():
-        raise _not_here(name, "HF_HUB_OFFLINE forbids downloads")
+def _fetched(
+    name: str,
+    revision: str | None,
+    variant: str | None,
+    cache_dir: str | Path | None,
+    token: str | None,
+    only_tokenizer: bool,
+) -> Path:
     if revision is None and not only_tokenizer and paddle_store.has_model(name):
         return _from_store(name, variant, cache_dir)
     try:

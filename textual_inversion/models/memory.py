@@ -12,25 +12,25 @@ _EFFICIENT = "--enable_xformers_memory_efficient_attention"
 
 
 def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: bool) -> None:
-    """Switch on what was asked for.
+    """Switch on the ways to save memory that are asked for.
 
     Args:
         model: a `models.BaseModel`.
-        gradient_checkpointing: keep few activations of U-Net and text encoders and compute the others again on the
-            way back (arXiv 1604.06174); loss and gradients stay the same.
+        gradient_checkpointing: keep few activations of U-Net and text encoders, and compute the others again in the
+            backward pass (arXiv 1604.06174); loss and gradients stay the same.
         efficient_attention: attention that never holds the whole matrix of weights (arXiv 2112.05682).
 
     Raises:
         SettingsError: this machine or this paddle build has no such attention.
     """
     if gradient_checkpointing:
-        # Without this variable ppdiffusers leaves most blocks as they are.
+        # Without this variable ppdiffusers leaves most blocks unchanged.
         os.environ["FLAG_USE_OLD_RECOMPUTE"] = "1"
         model.unet.enable_gradient_checkpointing()
-        model.unet.train()  # the blocks look at this flag; a Stable Diffusion U-Net has no dropout that it would start
+        model.unet.train()  # the blocks check this mode; a Stable Diffusion U-Net has no dropout
         for encoder in model.text_encoders:
             for layer in encoder.transformer_layers:
-                _recompute_on_the_way_back(layer)
+                _recompute_in_backward(layer)
     if efficient_attention:
         try:
             model.unet.enable_xformers_memory_efficient_attention()
@@ -43,20 +43,20 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
 
 
 def work_in_parts(model, *, has_efficient_attention: bool) -> str:
-    """Let attention and VAE work on one part after another, for `--low_memory`.
+    """Let attention and VAE work part by part, for `--low_memory`.
 
     Args:
         model: a `models.BaseModel`.
-        has_efficient_attention: it was switched on already.
+        has_efficient_attention: memory-efficient attention is switched on already.
 
     Returns:
-        What was done, for a line to the user.
+        A description for the user.
     """
     how = "memory-efficient"
     if not has_efficient_attention:
         try:
             model.unet.enable_xformers_memory_efficient_attention()
-        except Exception:  # not here; these need no kernel of their own
+        except Exception:  # not available here; the others need no kernel of their own
             if paddle.device.get_device() == "cpu":
                 work_in_blocks(model.unet, keep=0)
                 how = f"in blocks of {ROWS} rows"
@@ -64,7 +64,7 @@ def work_in_parts(model, *, has_efficient_attention: bool) -> str:
                 model.unet.set_attention_slice("max")
                 how = "one head at a time"
     model.prepare_vae(_vae_in_parts)
-    return f"attention {how}, VAE one picture at a time, above its own picture size in tiles"
+    return f"attention {how}, VAE one image at a time, in tiles above its own image size"
 
 
 def _vae_in_parts(vae) -> None:
@@ -92,15 +92,15 @@ def low_memory_line(train_batch_size: int, accumulation: int, in_parts: str, *, 
     return f"low memory: {chosen} --gradient_checkpointing; {in_parts}; {vae}; images are made one by one"
 
 
-def _recompute_on_the_way_back(layer) -> None:
-    """Let a layer keep its inputs only, where a gradient is wanted, and run again for it."""
+def _recompute_in_backward(layer) -> None:
+    """Let a layer keep only its inputs where a gradient is needed, and run again in the backward pass."""
     forward = layer.forward
 
     def run(*inputs, **options):
         tensors = [value for value in (*inputs, *options.values()) if isinstance(value, paddle.Tensor)]
         if not paddle.is_grad_enabled() or all(tensor.stop_gradient for tensor in tensors):
             return forward(*inputs, **options)
-        # Nothing in a frozen encoder is random, so there is no state of a generator to keep.
+        # Nothing in a frozen encoder is random, so there is no generator state to keep.
         return recompute(forward, *inputs, preserve_rng_state=False, use_reentrant=False, **options)
 
     layer.forward = run

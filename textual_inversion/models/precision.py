@@ -1,13 +1,15 @@
 """Mixed precision: frozen modules in float16 or bfloat16, everything that is learned or kept in float32.
 
-    float32          rows, their gradients, moments, the frozen table beside them, latents, noise, loss, the VAE
+    float32             embedding vectors, their gradients and moments, the frozen table, latents, noise, loss, the VAE
     --mixed_precision   all layers of U-Net and text encoders
 
-Each lowered module takes float32 and gives float32: what comes in is cast at its door, what goes out is cast back. So
-nothing outside has to know, and loss and regularizers are computed in float32. The VAE stays in float32: those of
-Stable Diffusion, of XL above all, overflow in float16, and it sees each picture once. The embedding table stays too,
-so that it is after training, byte by byte, what it was before; what it and the rows give is cast.
+Each lowered module takes float32 and returns float32: its inputs and outputs are cast. So nothing outside has to know,
+and loss and regularizers are computed in float32. The VAE stays in float32, because those of Stable Diffusion, above
+all of XL, overflow in float16, and it sees each image once. The embedding table also stays in float32, so that training
+leaves it byte-equal; only the vectors read from it are cast.
 """
+
+from collections.abc import Iterable
 
 import paddle
 from paddle import nn
@@ -16,11 +18,11 @@ from textual_inversion.models.concept_embedding import ConceptEmbedding
 from textual_inversion.system.errors import SettingsError
 
 _LOW = {"fp16": "float16", "bf16": "bfloat16"}
-_SIZES = "time_ids"  # Stable Diffusion XL is told a picture's size in pixels under this name
+_SIZES = "time_ids"  # the name under which Stable Diffusion XL gets an image's size in pixels
 
 
-def plan(mixed_precision: str, parts) -> dict[str, str]:
-    """What each part of a model is computed in.
+def plan(mixed_precision: str, parts: Iterable[str]) -> dict[str, str]:
+    """The data type that each part of a model computes in.
 
     Args:
         mixed_precision: one of `choices.PRECISIONS`.
@@ -37,10 +39,10 @@ def check_device(mixed_precision: str, device: str) -> None:
     """Refuse a precision that this device does not have.
 
     Args:
-        device: as `runtime.select_device` gives it.
+        device: from `environment.select_device`.
 
     Raises:
-        SettingsError: it is a CPU, or a card without bfloat16.
+        SettingsError: the device is a CPU, or a GPU without bfloat16.
     """
     if mixed_precision == "no":
         return
@@ -54,7 +56,7 @@ def check_device(mixed_precision: str, device: str) -> None:
 
 
 def lower(model, mixed_precision: str) -> None:
-    """Cast a model's frozen modules; once, and after rows are attached.
+    """Cast a model's frozen modules; to be called once, after vectors are attached.
 
     Args:
         model: a `models.BaseModel`.
@@ -78,9 +80,9 @@ def lower(model, mixed_precision: str) -> None:
 
 
 def cast(layer: nn.Layer, dtype: str) -> None:
-    """Cast all weights and floating buffers of a layer, but for new rows and the table beside them.
+    """Cast all weights and floating buffers of a layer, except embedding vectors and the table beside them.
 
-    What a `ConceptEmbedding` gives is cast instead, and through this cast the gradient comes back in float32.
+    The output of a `ConceptEmbedding` is cast instead; through this cast the gradient comes back in float32.
     """
     kept = set()
     for part in layer.sublayers(include_self=True):
@@ -89,14 +91,14 @@ def cast(layer: nn.Layer, dtype: str) -> None:
             part.register_forward_post_hook(lambda _layer, _inputs, output: _as(output, dtype))
     for part in layer.sublayers(include_self=True):
         if id(part) not in kept:
-            # As nn.Layer.float16 does it, which leaves integers alone but does nothing at all on a CPU.
+            # Like nn.Layer.float16, which leaves integers as they are, but does nothing on a CPU.
             part._to_impl(dtype=dtype, floating_only=True, include_sublayers=False)
 
 
 def take(layer: nn.Layer, dtype: str) -> None:
-    """Cast the states and masks that a layer is called with.
+    """Cast the states and masks in a layer's inputs.
 
-    Times and sizes keep their type: bfloat16 knows no 999.
+    Times and sizes keep their type: bfloat16 has no 999.
     """
 
     def enter(_layer, inputs, options):
@@ -106,18 +108,18 @@ def take(layer: nn.Layer, dtype: str) -> None:
 
 
 def give_float32(layer: nn.Layer) -> None:
-    """Cast everything that a layer gives."""
+    """Cast all outputs of a layer."""
     layer.register_forward_post_hook(lambda _layer, _inputs, output: _cast_all(output, "float32"))
 
 
 def take_its_own_type(vae: nn.Layer) -> None:
-    """Let a VAE decode latents that a pipeline kept in another type."""
+    """Let a VAE decode latents of another type, as a pipeline may keep them."""
     own = str(next(iter(vae.parameters())).dtype).rpartition(".")[2]
     vae.post_quant_conv.register_forward_pre_hook(lambda _layer, inputs: _cast_all(inputs, own))
 
 
 def _cast_all(value, dtype: str, least_dimensions: int = 0):
-    """The same value, tuple, list, dictionary or model output, with its floating tensors cast; nothing is changed."""
+    """A copy of a value, tuple, list, dictionary or model output with its floating tensors cast."""
     if isinstance(value, paddle.Tensor | paddle.pir.Value):  # the latter while a program is traced
         wanted = paddle.is_floating_point(value) and value.ndim >= least_dimensions
         return _as(value, dtype) if wanted else value

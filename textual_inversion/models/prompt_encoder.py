@@ -7,7 +7,7 @@ is expanded twice.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from textwrap import shorten
@@ -16,6 +16,7 @@ import numpy as np
 
 from textual_inversion.formats.errors import TokenTaken
 from textual_inversion.formats.learned_embedding import check_token, from_source, token_names
+from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 
 
@@ -38,7 +39,7 @@ class Reading:
 
 _PLAIN = Reading()
 
-# Characters of scripts that put no blank between words: there the edge of a word cannot be seen.
+# Characters of scripts without blanks between words, in which the end of a word cannot be seen.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED += "\U00020000-\U0003ffff"
 _WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
@@ -178,44 +179,42 @@ def check_placeholder(placeholder: str, tokenizer, *, source: str = "") -> None:
         )
 
 
-def check_prompts(encode_ids: PromptEncoder, concepts, images, note) -> None:
-    """Say how many training sentences are cut, and refuse one that does not hold the new word, or not to its end.
-
-    Of the cut ones the first is told with what is left out of it.
+def check_prompts(encode_ids: PromptEncoder, concepts: Sequence[Concept], images, note: Callable[[str], None]) -> None:
+    """Check that every training prompt holds its image's placeholder, and report how many prompts are cut.
 
     Args:
-        concepts: in the order that `images` counts them by.
+        concepts: in the order of the indices in `images`.
         images: `sampler.TrainingImage`s.
-        note: told what the user should know.
+        note: called with the number of cut prompts, and the first of them as an example.
 
     Raises:
-        ConceptError: a sentence lacks the word as a whole word, or all or a part of it stands past the model's
-            length: from such a sentence nothing would be learned.
+        ConceptError: a prompt does not hold the placeholder as a whole word, or the model's length cuts it off, so that
+            nothing would be learned from the prompt.
     """
     cut = []
-    for place, prompt in dict.fromkeys((image.concept, prompt) for image in images for prompt in image.prompts):
-        ids, word = encode_ids.token_ids(prompt), concepts[place].placeholder_token
-        if not set(encode_ids.token_ids(word)) <= set(ids):
+    for index, prompt in dict.fromkeys((image.concept, prompt) for image in images for prompt in image.prompts):
+        ids, token = encode_ids.token_ids(prompt), concepts[index].placeholder_token
+        if not set(encode_ids.token_ids(token)) <= set(ids):
             raise ConceptError(
-                f"the sentence {shorten(prompt, 60)!r} does not hold {word} as a word of its own; put blanks around it"
+                f"the prompt {shorten(prompt, 60)!r} does not hold {token} as a word of its own; put blanks around it"
             )
         if len(ids) <= encode_ids.room:
             continue
         cut.append(prompt)
-        if not set(encode_ids.token_ids(word)) <= set(ids[: encode_ids.room]):
+        if not set(encode_ids.token_ids(token)) <= set(ids[: encode_ids.room]):
             raise ConceptError(
-                f"the sentence {shorten(prompt, 60)!r} has {len(ids)} tokens and the model reads {encode_ids.room}, "
-                f"which cuts off {word}; shorten it, or put the word in front"
+                f"the prompt {shorten(prompt, 60)!r} has {len(ids)} tokens and the model reads {encode_ids.room}, "
+                f"which cuts off {token}; shorten it, or put {token} first"
             )
     if cut:
         note(
-            f"{len(cut)} training sentence(s) are longer than the {encode_ids.room} tokens the model reads, and are "
+            f"{len(cut)} training prompt(s) are longer than the {encode_ids.room} tokens the model reads, and are "
             f"cut; {shorten(cut[0], 60)!r} loses {shorten(encode_ids.dropped(cut[0]), 100)!r}"
         )
 
 
-def cut_notes(encode_ids: PromptEncoder, texts) -> list[str]:
-    """A line for each text that is longer than the model reads, with what of it is cut."""
+def cut_notes(encode_ids: PromptEncoder, texts: Iterable[str]) -> list[str]:
+    """A line for each text that is longer than the model reads, with the part that is cut."""
     most, found = encode_ids.max_length, []
     for text in dict.fromkeys(texts):
         if dropped := encode_ids.dropped(text):

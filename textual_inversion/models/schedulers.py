@@ -1,4 +1,4 @@
-"""Noise schedulers: the training one, and those that images are generated with, by their short names."""
+"""Noise schedulers: the one for training, and those for generation, by their short names."""
 
 import inspect
 from typing import Any
@@ -6,31 +6,31 @@ from typing import Any
 from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
-# ppdiffusers 0.29's UniPC fails on Paddle 3 (it solves a float32 for a float64 system), and its SDE solver wants a
-# package of its own; a base model that names one of them is sampled by the closest of the others.
+# ppdiffusers 0.29's UniPC fails on Paddle 3 (it mixes float32 and float64 in a linear system), and its SDE solver needs
+# a further package; a base model that names one of them is sampled by the most similar other one.
 _INSTEAD_OF = {
     "UniPCMultistepScheduler": "DPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler": "DPMSolverMultistepScheduler",
 }
 
-# What a base model's scheduler may be: all of these keep the noise level of step t as a table of betas.
+# Possible schedulers of a base model: all of these define the noise level of step t by a table of betas.
 _KNOWN_CLASSES = {*SCHEDULERS.values(), *_INSTEAD_OF, "DDIMParallelScheduler", "DDPMParallelScheduler"}
 
-# Latents are not pictures in [-1, 1], so nothing is clipped; ppdiffusers' pipeline would set both with a warning.
+# Latents are not images in [-1, 1], so nothing is clipped; ppdiffusers' pipeline would set both, with a warning.
 _FORCED = {"clip_sample": False, "steps_offset": 1}
-# How Stable Diffusion is sampled where the base's own scheduler, being of another class, does not say.
+# Entries of Stable Diffusion's schedulers that the base model's own one, of another class, does not have.
 _CUSTOMARY = {"skip_prk_steps": True, "set_alpha_to_one": False}
 
 
 def training_scheduler(config: dict[str, Any], source: object):
-    """The DDPM scheduler whose `alphas_cumprod` float32 [T] and `config.prediction_type` training needs.
+    """The DDPM scheduler, whose `alphas_cumprod` float32 [T] and `config.prediction_type` training needs.
 
     Args:
         config: contents of a scheduler_config.json of any class.
-        source: what a message calls the place it comes from.
+        source: its file or folder, for messages.
 
     Raises:
-        BaseModelError: the base model is trained with another kind of noise, or predicts something else.
+        BaseModelError: the base model was trained with another kind of noise, or predicts something else.
     """
     name = config.get("_class_name")
     if name not in _KNOWN_CLASSES:
@@ -46,7 +46,7 @@ def training_scheduler(config: dict[str, Any], source: object):
 
 
 def sampling_scheduler(config: dict[str, Any], name: str | None = None):
-    """A scheduler to generate with: the base model's own class, or the one that `name` stands for.
+    """A new scheduler for generation: of the base model's own class, or of the class that `name` stands for.
 
     Raises:
         SettingsError: no scheduler has this name.
@@ -63,12 +63,12 @@ def _customary(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(class_name: str, config: dict[str, Any], changes: dict[str, Any]):
-    """A scheduler from the entries of a configuration that its class knows."""
+    """A scheduler from those entries of a configuration that its class has."""
     import ppdiffusers
 
     cls = getattr(ppdiffusers, class_name)
     known = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
-    # A file lists the entries that only repeat a default of its class; another class has its own defaults.
+    # A file lists its entries that are defaults of its class; another class has its own defaults.
     defaults = set(config.get("_use_default_values", ())) if class_name != config.get("_class_name") else set()
     entries = {key: value for key, value in config.items() if key not in defaults} | changes
     return cls(**{key: value for key, value in entries.items() if key in known})

@@ -1,6 +1,6 @@
 """The text encoders of base models: one entry of `KINDS` per class, and an encoder with its tokenizer.
 
-What is peculiar to a class stands in its entry; loading, proving and saving are the same for all.
+An entry holds what is special about its class; loading, checking and saving are the same for all.
 """
 
 import functools
@@ -31,18 +31,18 @@ class EncoderKind:
     """One class of text encoder.
 
     Attributes:
-        class_name: its name, which is also the one in model_index.json.
-        config_name: its configuration's class.
-        model_type: what config.json calls it.
-        tokenizer: its tokenizer's class.
+        class_name: its name, which is also the name in model_index.json.
+        config_name: the class of its configuration.
+        model_type: its type in config.json.
+        tokenizer: the class of its tokenizer.
         end: the special token that ends a text.
-        module: where both classes are.
-        library: what model_index.json calls that place.
-        width: configuration -> numbers per token that it gives.
-        unread_positions: position embeddings that no token has.
-        idle: beginnings of the names of weights that no prompt embedding depends on. Some files leave them out.
-        unsaved: entries of config.json that are null in what is saved.
-        per_row: beginnings of the names of weights whose last dimension counts the rows of the embedding table.
+        module: the module of encoder and configuration.
+        library: the name of that module in model_index.json.
+        width: configuration -> width of its output.
+        unread_positions: number of position embeddings that no token has.
+        idle: prefixes of the names of weights that no prompt embedding depends on. Some files omit them.
+        unsaved: entries of config.json that are saved as null.
+        per_row: prefixes of the names of weights whose last dimension is the number of rows of the embedding table.
     """
 
     class_name: str
@@ -102,13 +102,13 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class TextEncoderPlace:
-    """Where a text encoder stands in a base model's folder.
+class TextEncoderLocation:
+    """Where a base model's folder holds a text encoder.
 
     Attributes:
-        name: what it is called here and in embedding files: "text_encoder" or "text_encoder_2".
-        folder, tokenizer: sub-folders, which are also their names in model_index.json.
-        classes: text encoders that may stand there.
+        name: its name here and in embedding files: "text_encoder" or "text_encoder_2".
+        folder, tokenizer: sub-folders, which are also the names in model_index.json.
+        classes: classes of text encoders that may be there.
     """
 
     name: str
@@ -123,26 +123,27 @@ class TextEncoder:
 
     Attributes:
         name: "text_encoder", and of the second of two "text_encoder_2".
-        encode_ids: prompts -> token ids int64 [B, L]; without learned words until `concepts.attach_concepts` sets one.
-        place: where it stands in the base model's folder.
-        kind: what is peculiar to its class.
+        layer: the frozen encoder.
+        encode_ids: prompts -> token ids int64 [B, L]; attaching embedding vectors sets one that knows placeholders.
+        location: where the base model's folder holds it.
+        kind: what is special about its class.
     """
 
     name: str
     tokenizer: Any
     layer: nn.Layer
     encode_ids: Callable[..., Any]
-    place: TextEncoderPlace
+    location: TextEncoderLocation
     kind: EncoderKind
 
     @property
     def embedding_width(self) -> int:
-        """Width of an embedding row (D)."""
+        """Width of an embedding vector (D)."""
         return int(table_of(self.layer).shape[1])
 
     @property
     def output_width(self) -> int:
-        """Numbers per token that the encoder gives."""
+        """Width of the encoder's output for a token."""
         return int(self.kind.width(self.layer.config))
 
     @property
@@ -168,13 +169,13 @@ class TextEncoder:
         return self.layer(to_device(ids), attention_mask=mask, return_dict=True, **options)
 
     def _attention_mask(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [B, L]: 1 up to the end token, 0 for padding behind it (which may be the same token)."""
+        """int64 [B, L]: 1 up to the end token, 0 for the padding after it (which may be the same token)."""
         is_end = ids == getattr(self.tokenizer, f"{self.kind.end}_id")
         ends_before = np.cumsum(is_end, axis=1) - is_end
         return (ends_before == 0).astype(np.int64)
 
     def weights_with(self, table: np.ndarray) -> dict[str, Any]:
-        """All weights of the encoder by their usual names, with `table` [V + N, D] in place of its embedding."""
+        """All weights of the encoder under their usual names, with `table` [V + N, D] as its embedding table."""
         embedding = self.layer.get_input_embeddings()
         prefix = next(name for name, layer in self.layer.named_sublayers() if layer is embedding)
         state = self.layer.state_dict()
@@ -186,50 +187,50 @@ class TextEncoder:
         return {f"{prefix}.weight": table, **tensors}
 
     def saved_config(self, base: Mapping[str, Any], rows: int) -> dict[str, Any]:
-        """The encoder's configuration with a table of `rows` rows, from the one of its base model."""
+        """The encoder's configuration in its base model, changed to an embedding table of `rows` rows."""
         config = {**base, "architectures": [self.kind.class_name], "vocab_size": rows}
         config |= dict.fromkeys(self.kind.unsaved)
         return config | _end_of_text(self.kind, self.tokenizer)
 
 
 def load_text_encoder(
-    folder: Path, place: TextEncoderPlace, class_name: str, tokenizer_folder: Path, variant: str | None
+    folder: Path, location: TextEncoderLocation, class_name: str, tokenizer_folder: Path, variant: str | None
 ) -> TextEncoder:
     """A frozen text encoder in float32 and its tokenizer.
 
     Args:
-        folder: the base model's.
-        class_name: of `KINDS`, as model_index.json names it.
+        folder: the base model's folder.
+        class_name: a key of `KINDS`, from model_index.json.
+        variant: weights to prefer, such as "fp16".
 
     Raises:
-        BaseModelError: something is missing, or the tokenizer is another model's.
+        BaseModelError: something is missing, or the tokenizer belongs to another model.
     """
     kind = KINDS[class_name]
     config_class, encoder_class = config_and_class(kind)
-    config = config_class.from_dict(encoder_config(folder / place.folder, kind))
+    config = config_class.from_dict(encoder_config(folder / location.folder, kind))
     longest = config.max_position_embeddings - kind.unread_positions(config)
-    own = folder / place.tokenizer  # what a single file was unpacked to says how to pad, and has no vocabulary
+    own = folder / location.tokenizer  # of an unpacked single file this says how to pad, and has no vocabulary
     settings_folder = None if holds_vocabulary(own) else own
     tokenizer = load_tokenizer(kind.tokenizer, tokenizer_folder, longest=longest, settings_folder=settings_folder)
     if len(tokenizer) > config.vocab_size:
         raise BaseModelError(
-            f"the tokenizer of {folder} has {len(tokenizer)} tokens and its text encoder {config.vocab_size} rows; "
-            "they are of different models"
+            f"the tokenizer of {folder} has {len(tokenizer)} tokens, and its text encoder has {config.vocab_size}; "
+            "they belong to different models"
         )
     for name, value in _end_of_text(kind, tokenizer).items():
         setattr(config, name, value)
     encoder = build_unset(lambda: encoder_class(config))
-    load_weights(encoder, read_state(folder / place.folder, ENCODER_FILES, variant=variant), idle=kind.idle)
+    load_weights(encoder, read_state(folder / location.folder, ENCODER_FILES, variant=variant), idle=kind.idle)
     _read_padding_as_stored(encoder)
     _keep_causal_mask(encoder)
-    return TextEncoder(place.name, tokenizer, freeze(encoder), PromptEncoder(tokenizer), place, kind)
+    return TextEncoder(location.name, tokenizer, freeze(encoder), PromptEncoder(tokenizer), location, kind)
 
 
 def _read_padding_as_stored(encoder: nn.Layer) -> None:
-    """Let padding have the row that the table has for it, with which these encoders were trained in PyTorch.
+    """Let the padding token read its row of the table, as in PyTorch, where these encoders were trained.
 
-    ppdiffusers 0.29 sets `padding_idx` of BERT's embeddings as a mere note; Paddle 3 takes it as an order to give
-    zeros.
+    ppdiffusers 0.29 sets `padding_idx` of BERT's embeddings only as information; Paddle 3 then reads zeros for it.
     """
     for layer in encoder.sublayers():
         if isinstance(layer, nn.Embedding) and getattr(layer, "_padding_idx", None) is not None:
@@ -237,9 +238,9 @@ def _read_padding_as_stored(encoder: nn.Layer) -> None:
 
 
 def _keep_causal_mask(encoder: nn.Layer) -> None:
-    """Make CLIP's causal mask once for each size of a batch, and not in every call.
+    """Make CLIP's causal mask once for each batch size, and not in every call.
 
-    ppdiffusers 0.29 reads a number back from the device for it, for which the processor waits.
+    For each mask, ppdiffusers 0.29 reads a number from the device, for which the CPU has to wait.
     """
     for layer in encoder.sublayers(include_self=True):
         if hasattr(layer, "_build_causal_attention_mask"):
@@ -253,12 +254,12 @@ def config_and_class(kind: EncoderKind) -> tuple[type, type]:
 
 
 def _end_of_text(kind: EncoderKind, tokenizer) -> dict[str, int]:
-    """CLIP pools at this token. Some files say 2, at which it would pool at the largest id: a learned word's."""
+    """The token at which CLIP pools. Some files say 2, with which it would pool at the largest id: a placeholder's."""
     return {"eos_token_id": tokenizer.eos_token_id} if kind.tokenizer == "CLIPTokenizer" else {}
 
 
 def encoder_config(folder: Path, kind: EncoderKind) -> dict[str, Any]:
-    """A text encoder's configuration, also where a whole CLIP model's config.json stands for it."""
+    """A text encoder's configuration, also from the config.json of a whole CLIP model."""
     config = read_json(folder / "config.json")
     if config.get("model_type") == "clip" and isinstance(config.get("text_config"), dict):
         config = {"projection_dim": config.get("projection_dim", 512), **config["text_config"]}
@@ -267,7 +268,7 @@ def encoder_config(folder: Path, kind: EncoderKind) -> dict[str, Any]:
 
 
 def for_float32(config: dict[str, Any]) -> dict[str, Any]:
-    """An encoder's configuration without what concerns the file and not the model."""
+    """An encoder's configuration without the entries that describe the file and not the model."""
     dropped = ("torch_dtype", "dtype", "_name_or_path", "transformers_version", "paddlenlp_version", "architectures")
     plain = {key: value for key, value in config.items() if key not in dropped}
     for part in ("text_config", "vision_config"):

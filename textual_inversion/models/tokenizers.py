@@ -1,7 +1,7 @@
-"""Tokenizers of the text encoders, from any of the file sets in which they are stored; a folder is only read.
+"""Tokenizers of the text encoders, from any set of files in which they are stored; folders are only read.
 
-A kind of tokenizer is one entry of `KINDS`: its class, its vocabulary files, and how those files are rebuilt from a
-tokenizer.json. All else, special and added tokens and the longest prompt, is the same for all of them.
+Each kind of tokenizer is one entry of `KINDS`: its class, its vocabulary files, and how a tokenizer.json is turned into
+these files. Special tokens, added tokens and the longest prompt are handled alike for all kinds.
 """
 
 import importlib
@@ -16,8 +16,8 @@ from textual_inversion.models.sentencepiece_file import sentencepiece_bytes
 from textual_inversion.system.errors import BaseModelError
 
 _ENDS = ("bos_token", "eos_token", "unk_token", "pad_token")
-_UNMERGED = 600  # words that are no merge: 512 letters, the special tokens, and some that a user put in
-_SHORTEST = 8  # tokens: less is no prompt
+_UNMERGED = 600  # words that are not a merge: 512 letters, the special tokens, and some added by a user
+_SHORTEST = 8  # tokens of a prompt
 _MARKS = ("cls_token", "sep_token", "unk_token", "pad_token", "mask_token")
 
 
@@ -27,12 +27,12 @@ class TokenizerKind:
 
     Attributes:
         class_name: in `ppdiffusers.transformers`.
-        files: its vocabulary files, in the order in which the class takes them.
+        files: its vocabulary files, in the order of the class's arguments.
         special: its special tokens, where no file names them.
-        rebuild: contents of a tokenizer.json -> those of `files`; None: it is of another kind of tokenizer.
-        vocabulary: tokenizer -> contents of `files`, to save it.
-        settings: names of further entries of tokenizer_config.json that decide how text is cut.
-        spaced: special tokens that take the blank before them along.
+        rebuild: contents of a tokenizer.json -> contents of `files`; None for another kind of tokenizer.
+        vocabulary: tokenizer -> contents of `files`, for saving.
+        settings: names of further entries of tokenizer_config.json that decide how text is split.
+        spaced: special tokens that include the blank before them.
     """
 
     class_name: str
@@ -49,14 +49,14 @@ def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_fold
 
     Args:
         class_name: of `KINDS`.
-        longest: tokens that the text encoder has positions for; `model_max_length` is at most this.
-        settings_folder: a folder whose tokenizer_config.json, if it has one, is heard first.
+        longest: number of positions of the text encoder; `model_max_length` is at most this.
+        settings_folder: a folder whose tokenizer_config.json, if there is one, takes precedence.
 
     Returns:
         A tokenizer of ppdiffusers with the special and added tokens that the folder names.
 
     Raises:
-        BaseModelError: the files are missing, damaged, of another kind of tokenizer, or leave gaps in the ids.
+        BaseModelError: the files are missing, damaged or of another kind of tokenizer, or there are gaps in the ids.
     """
     kind = KINDS[class_name]
     config = _read(folder / "tokenizer_config.json") | _read(folder / "special_tokens_map.json")
@@ -75,20 +75,22 @@ def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_fold
         names = " and ".join(kind.files)
         raise BaseModelError(f"{folder} lacks {names}, or tokenizer.json; fetch the tokenizer again")
     if kind is _CLIP and len(tokenizer.encoder) - len(tokenizer.bpe_ranks) > _UNMERGED:
-        raise BaseModelError(f"{folder} has merges for a part of its words only; fetch {kind.files[1]} again")
+        raise BaseModelError(f"{folder} has merges for only a part of its words; fetch {kind.files[1]} again")
     if tokenizer.pad_token_id is None:
         raise BaseModelError(f"{folder} lacks its special tokens in {kind.files[0]}; fetch the tokenizer again")
     _add_tokens(tokenizer, _added_tokens(folder, config, whole), folder)
     return tokenizer
 
 
-def _longest(said: Any, longest: int, folder: Path) -> int:
-    """Tokens per prompt: what the tokenizer says, at most what the encoder has positions for."""
-    if said is None:
+def _longest(stored: Any, longest: int, folder: Path) -> int:
+    """Tokens per prompt: the tokenizer's stored number, at most the number of the encoder's positions."""
+    if stored is None:
         return longest
-    if not isinstance(said, (int, float)) or said < _SHORTEST:
-        raise BaseModelError(f"{folder} says model_max_length {said!r}, which no model has; fetch the tokenizer again")
-    return int(min(said, longest))
+    if not isinstance(stored, (int, float)) or stored < _SHORTEST:
+        raise BaseModelError(
+            f"{folder} says model_max_length {stored!r}, which no model has; fetch the tokenizer again"
+        )
+    return int(min(stored, longest))
 
 
 def load_clip_tokenizer(folder: Path, *, longest: int):
@@ -102,17 +104,17 @@ def holds_vocabulary(folder: Path) -> bool:
 
 
 def tokenizer_files(tokenizer, tokens: Sequence[str]) -> dict[str, Any]:
-    """All files of a tokenizer that also knows some new tokens, for ppdiffusers to load.
+    """All files of a tokenizer with some new tokens added, for ppdiffusers to load.
 
     Returns:
-        File name -> contents: text, bytes, or what is to be written as JSON.
+        File name -> contents: text, bytes, or a dictionary to be written as JSON.
     """
     kind = KINDS[type(tokenizer).__name__]
     special = {name: str(getattr(tokenizer, name)) for name in kind.special}
     added = dict(tokenizer.get_added_vocab())
     added |= {token: len(tokenizer) + number for number, token in enumerate(tokens)}
     settings = {name: tokenizer.init_kwargs[name] for name in kind.settings if name in tokenizer.init_kwargs}
-    # As a plain word the class of ppdiffusers 0.29 cannot take it: it builds an AddedToken that paddlenlp has not.
+    # Not as plain text, for which the class of ppdiffusers 0.29 builds an AddedToken that paddlenlp does not have.
     spaced = {name: {"__type": "AddedToken", "content": special[name], "lstrip": True} for name in kind.spaced}
     settings |= special | spaced | {"model_max_length": tokenizer.model_max_length, "tokenizer_class": kind.class_name}
     return {
@@ -199,7 +201,7 @@ _ROBERTA = TokenizerKind(
 )
 KINDS = {kind.class_name: kind for kind in (_CLIP, _BERT, _ROBERTA)}
 
-# All files of which some make a tokenizer.
+# All files that tokenizers are stored in.
 FILES = (
     *(name for kind in KINDS.values() for name in kind.files),
     "tokenizer.json",
@@ -218,7 +220,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path} is no readable JSON file; fetch it again") from error
+        raise BaseModelError(f"{path} is not a readable JSON file; fetch it again") from error
     return value if isinstance(value, dict) else {}
 
 
@@ -239,18 +241,18 @@ def _built(cls, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]
 
 
 def _rebuilt(cls, kind: TokenizerKind, whole: dict[str, Any], source: Path, settings: dict[str, Any]):
-    """Write the vocabulary of a tokenizer.json to a temporary folder that lives as long as the tokenizer."""
+    """Write the vocabulary of a tokenizer.json to a temporary folder, which is removed with the tokenizer."""
     contents = kind.rebuild(whole)
     if contents is None:
         name = kind.class_name.removesuffix("Tokenizer")
         raise BaseModelError(
-            f"{source} is no {name} tokenizer; save it with {' and '.join(kind.files)} or name another by "
-            "--tokenizer_name"
+            f"{source} is not a {name} tokenizer; save it with {' and '.join(kind.files)}, or choose another "
+            "with --tokenizer_name"
         )
     normalizer = whole.get("normalizer") or {}
     known = {"lowercase": "do_lower_case", "handle_chinese_chars": "tokenize_chinese_chars"}
-    said = {known.get(key, key): value for key, value in normalizer.items()}
-    settings = {name: said[name] for name in kind.settings if name in said} | settings
+    stored = {known.get(key, key): value for key, value in normalizer.items()}
+    settings = {name: stored[name] for name in kind.settings if name in stored} | settings
     folder = tempfile.TemporaryDirectory(prefix="tokenizer-")
     files = [Path(folder.name, name) for name in kind.files]
     for path, content in zip(files, contents, strict=True):
@@ -261,7 +263,7 @@ def _rebuilt(cls, kind: TokenizerKind, whole: dict[str, Any], source: Path, sett
 
 
 def _added_tokens(folder: Path, config: dict[str, Any], whole: dict[str, Any]) -> dict[str, int]:
-    """Added tokens -> ids, from whichever of the three places names them."""
+    """Added tokens -> ids, from all three files that may list them."""
     added = {_content(token): int(number) for number, token in (config.get("added_tokens_decoder") or {}).items()}
     added |= {token["content"]: int(token["id"]) for token in whole.get("added_tokens") or ()}
     return added | _read(folder / "added_tokens.json")
@@ -277,5 +279,5 @@ def _add_tokens(tokenizer, added: dict[str, int], folder: Path) -> None:
         if tokenizer.get_vocab().get(token) != number:
             raise BaseModelError(
                 f"{folder} gives its added token {token} the id {number}, where {following} would be next; "
-                "save the tokenizer again or name another by --tokenizer_name"
+                "save the tokenizer again, or choose another with --tokenizer_name"
             )

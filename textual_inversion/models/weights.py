@@ -1,11 +1,11 @@
-"""Set a model part's weights and prove that every one of them was set.
+"""Set the weights of a model's part, and check that every one of them was set.
 
-Reading is ours, because the usual loaders leave a weight random when its name does not match, write converted copies
-into the user's folder, and unpickle. Here a tensor is read, turned the right way round, checked, set and dropped, one
-after the other, so that memory holds the model and one tensor.
+The usual loaders leave a weight random when its name does not match, write converted copies into the user's folder, and
+unpickle. Here one tensor after another is read, transposed if need be, checked, set and dropped, so that memory holds
+the model and one tensor.
 
-Two layouts exist. "ppdiffusers" keeps the weight of a linear layer as [in, out]; "diffusers" (PyTorch) as [out, in].
-Which one a file has is decided by what it holds (`file_layout`), never by the folder it lies in.
+There are two layouts: "ppdiffusers" stores the weight of a linear layer as [in, out], "diffusers" (PyTorch) as
+[out, in]. The contents of a file decide which one it has (`file_layout`), never its folder.
 """
 
 import math
@@ -20,12 +20,12 @@ from textual_inversion.formats.reader import release_pages
 from textual_inversion.models.weight_files import DIFFUSERS, PPDIFFUSERS, StoredState
 from textual_inversion.system.errors import BaseModelError
 
-# Surplus tensors that say nothing about the model: a range 0, 1, 2, … that the model computes itself, and the averaged
-# second copy of the weights in some files of training programs.
+# Surplus tensors that the model does not need: a range 0, 1, 2, … that it computes itself, and the averaged second copy
+# of the weights in some files of training programs.
 _HARMLESS_ENDINGS = ("position_ids", "num_batches_tracked")
 _HARMLESS_BEGINNINGS = ("model_ema.", "ema.")
 
-# Names that older files give to what the model here calls otherwise.
+# Names in older files, and the model's own names for the same parts.
 _ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_CLIP_NAMES = (
     (".transformer.", ".encoder."),
@@ -41,7 +41,7 @@ _OLD_CLIP_NAMES = (
     (".ln_pre.", ".pre_layrnorm."),
     (".ln_post.", ".post_layernorm."),
 )
-# BERT and its kin, as paddlenlp and as older TensorFlow programs name their parts.
+# Names of BERT's parts in paddlenlp and in older TensorFlow programs.
 _OLD_BERT_NAMES = (
     ("encoder.layers.", "encoder.layer."),
     ("embeddings.layer_norm.", "embeddings.LayerNorm."),
@@ -69,7 +69,7 @@ _OLD_LDMBERT_NAMES = (
 
 
 def build_unset(build) -> nn.Layer:
-    """Call `build()`, which makes a layer, without drawing its weights at random: they are all set afterwards.
+    """Call `build()`, which makes a layer, without initializing its weights, which are all set afterwards.
 
     For a Stable Diffusion U-Net this saves 20 seconds and the memory of a second copy.
     """
@@ -91,16 +91,16 @@ def load_weights(
 
     Args:
         state: tensor name -> array, in one of the two layouts; a `StoredState` is read tensor by tensor.
-        layout: "ppdiffusers" or "diffusers"; found out where it is not given.
-        source: what messages call the place the tensors come from.
-        idle: beginnings of the names of tensors that nothing wanted of the module depends on; where they are not
-            stored they become zeros.
+        layout: "ppdiffusers" or "diffusers"; None: `file_layout` decides.
+        source: the file or folder of the tensors, for messages.
+        idle: prefixes of the names of tensors that no needed output of the module depends on; where they are not
+            stored, they become zeros.
 
     Returns:
         The layout.
 
     Raises:
-        BaseModelError: a tensor is missing, has another shape, or is one that the model has no place for.
+        BaseModelError: a tensor is missing, has another shape, or is unknown to the model.
     """
     source = source or getattr(state, "source", "the model")
     layout = layout or file_layout(module, state)
@@ -116,7 +116,7 @@ def load_weights(
 
 
 def _set_all(targets, state, stored_as: Mapping[str, str], linear: set[str], layout: str, source) -> None:
-    """Set every target from what is stored for it; those that nothing is stored for become zeros."""
+    """Set every target to its stored tensor; those without one become zeros."""
     for name, target in targets.items():
         if name not in stored_as:
             target.set_value(np.zeros(target.shape, _numpy_type(target)))
@@ -134,10 +134,10 @@ def _set_all(targets, state, stored_as: Mapping[str, str], linear: set[str], lay
 
 
 def is_as_ppdiffusers_loads_it(module: nn.Layer, state: StoredState, *, renames_attention: bool) -> bool:
-    """Whether ppdiffusers' own loaders would set all of `module` from these files: nothing surplus, nothing renamed.
+    """Whether ppdiffusers' own loaders would set all of `module` from these files, without surplus or renamed tensors.
 
     Args:
-        renames_attention: whether the module's loader knows the older names of attention weights.
+        renames_attention: the module's loader knows the older names of attention weights.
     """
     targets, linear = module.state_dict(), _linear_weights(module)
     own_names = {name: _own_name(name, targets) for name in state}
@@ -174,7 +174,7 @@ def _stored_names(
             stored_as[own] = name
     harmless = _HARMLESS_BEGINNINGS + idle
     surplus = [name for name in surplus if not name.endswith(_HARMLESS_ENDINGS) and not name.startswith(harmless)]
-    # A file of another model lacks tensors too; that is the better message, so it is left to the caller.
+    # A file of another model also lacks tensors, for which the caller has the better message.
     if surplus and all(name in stored_as or name.startswith(idle) for name in targets):
         raise BaseModelError(
             f"{source} holds the tensor {surplus[0]}{_and_more(surplus)}, for which its config.json has no place; "
@@ -184,10 +184,10 @@ def _stored_names(
 
 
 def _own_name(name: str, targets: Mapping[str, object]) -> str | None:
-    """The model's name for a stored tensor: the same, or one of the known older and newer spellings; else None."""
+    """The model's name for a stored tensor, from the same or a known older or newer name; None where there is none."""
     if name in targets:
         return name
-    candidates = [f"text_model.{name}", f"vision_model.{name}"]  # transformers 5 leaves out the outer name
+    candidates = [f"text_model.{name}", f"vision_model.{name}"]  # transformers 5 omits the outer name
     path, _, ending = name.rpartition(".")
     parent, _, layer = path.rpartition(".")
     if layer in _ATTENTION_NAMES:
@@ -203,7 +203,7 @@ def _own_name(name: str, targets: Mapping[str, object]) -> str | None:
 
 
 def _linear_weights(module: nn.Layer) -> set[str]:
-    """Names of the weights that the two layouts hold the other way round."""
+    """Names of the weights that are transposed between the two layouts."""
     return {
         f"{name}.weight" if name else "weight"
         for name, layer in module.named_sublayers(include_self=True)
@@ -212,7 +212,7 @@ def _linear_weights(module: nn.Layer) -> set[str]:
 
 
 def _oriented(array: np.ndarray, shape, is_linear_weight: bool, layout: str) -> np.ndarray:
-    """Turn a stored tensor into the shape that the model has for it, where that is a matter of layout."""
+    """A stored tensor in the model's shape, where only the layout differs."""
     if is_linear_weight and array.ndim == 4 and array.shape[2:] == (1, 1):
         return array[:, :, 0, 0].T  # a 1x1 convolution [out, in, 1, 1], in both layouts, serves as linear layer
     if is_linear_weight and array.ndim == 2 and layout == DIFFUSERS:
@@ -223,7 +223,11 @@ def _oriented(array: np.ndarray, shape, is_linear_weight: bool, layout: str) -> 
 
 
 def file_layout(module: nn.Layer, state: Mapping[str, np.ndarray]) -> str:
-    """The layout of stored tensors: as declared in their file, else as the linear layers that are not square show."""
+    """The layout of stored tensors: declared in their file, else shown by linear layers that are not square.
+
+    Raises:
+        BaseModelError: the file does not declare a layout, and every linear layer is square.
+    """
     declared = getattr(state, "declared_layout", None)
     if declared:
         return declared

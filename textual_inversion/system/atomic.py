@@ -1,16 +1,16 @@
-"""Writing so that nobody ever sees half a file: write beside, flush, rename.
+"""Atomic writes, so that nobody ever sees half a file: write beside the target, flush, rename.
 
     write_bytes / write_text / write_json    one file
     replacing(path)                          any writer that takes a path (PIL, a pipeline, …)
     fill_folder(folder)                      a folder that appears complete or not at all
     write_new(path, data)                    a file inside such a folder
-    remove_folder(folder)                    a folder that is there complete or not at all
-    remove_leftovers(folder)                 temporary names that a killed process left behind
+    remove_folder(folder)                    a folder that disappears as a whole
+    remove_leftovers(folder)                 temporary files that a killed process left behind
 
-The temporary name stands in the folder of its target, hidden, as `.NAME.tmp-PID-RANDOM`. File and folder are flushed
-to the disk before and after the rename, so that a power cut leaves the old file or the new one. What a symbolic link
-points to is replaced and the link stays; a file with several hard links is left as it was under its other names.
-Every failure is an `OutputError` of one line, and no temporary file outlives it.
+The temporary file is hidden in the folder of its target, as `.NAME.tmp-PID-RANDOM`. The file is flushed to the disk
+before the rename and the folder after it, so that a power cut leaves the old file or the new one. If the target is a
+symbolic link, the file that it points to is replaced and the link stays. If the target has several hard links, the old
+file stays under its other names. Every failure is an `OutputError` of one line, and leaves no temporary file.
 """
 
 import contextlib
@@ -40,18 +40,18 @@ _open_temporaries: set[str] = set()
 def _step(name: str) -> None:
     """Called before each step of a save: create, write, flush, rename, exchange, flush-folder, remove.
 
-    Does nothing; tests replace it to fail or to kill the process at that step.
+    It does nothing. Tests replace it to make that step fail or to kill the process there.
     """
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace the file at `path` by `data` in one step; raises OutputError."""
+    """Replace the file at `path` with `data` in one step; raises OutputError."""
     with replacing(path) as temporary, open(temporary, "r+b", buffering=0) as file:
         _write_all(file, data)
 
 
 def write_new(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file where there is none yet, under its own name: for the folders that `fill_folder` yields."""
+    """Write a file that doesn't exist yet, under its own name: for the folders that `fill_folder` yields."""
     with open(path, "xb", buffering=0) as file:
         _write_all(file, data)
 
@@ -64,21 +64,21 @@ def _write_all(file, data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Replace the file at `path` by `text` in UTF-8; raises OutputError."""
+    """Replace the file at `path` with `text` in UTF-8; raises OutputError."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Replace the file at `path` by `value` as indented UTF-8 JSON; raises OutputError."""
+    """Replace the file at `path` with `value` as indented UTF-8 JSON; raises OutputError."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty temporary file beside `path`; on success it takes the place of `path`, on failure it goes.
+    """Yield an empty temporary file beside `path`; on success it replaces `path`, on failure it is removed.
 
     Raises:
-        OutputError: the folder is missing or not writable, the target is no regular file, the disk is full, …
+        OutputError: the folder is missing or not writable, the target is not a regular file, the disk is full, …
     """
     with _explained(path):
         target = _followed(Path(path))
@@ -97,12 +97,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `folder`; on success it becomes `folder`, on failure it goes.
+    """Yield an empty temporary folder beside `folder`; on success it becomes `folder`, on failure it is removed.
 
-    A folder that is there already stays whole until the new one takes its name.
+    A folder that exists already stays complete until the new one takes its name.
 
     Raises:
-        OutputError: the folder above is missing or not writable, the target is a file, the disk is full, …
+        OutputError: the parent folder is missing or not writable, the target is a file, the disk is full, …
     """
     with _explained(folder):
         target = _followed(Path(folder))
@@ -119,7 +119,7 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_folder(folder: str | os.PathLike[str]) -> None:
-    """Remove a folder so that nobody ever sees a part of it: it loses its name first. Raises OutputError."""
+    """Remove a folder so that nobody ever sees a part of it: it is renamed first. Raises OutputError."""
     with _explained(folder):
         aside = _temporary_name(Path(folder))
         _step("rename")
@@ -129,9 +129,9 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove what killed processes left under temporary names in `folder` (not below it); returns what was removed.
+    """Remove the temporary files of killed processes in `folder` (not below it); returns what was removed.
 
-    A name that carries the process number of a running process is left alone.
+    Files whose name contains the number of a running process are kept.
     """
     removed = []
     for entry in sorted(Path(folder).iterdir()) if os.path.isdir(folder) else []:
@@ -151,7 +151,7 @@ def _temporary_name(target: Path) -> Path:
 
 
 def _followed(path: Path) -> Path:
-    """The path with a symbolic link at its end followed, so that the link survives and its target is replaced."""
+    """The path, or the target of a symbolic link, so that the link survives and its target is replaced."""
     if not path.name:
         raise OutputError(f"cannot write {path}: a folder has that name; give the name of a file in it")
     if not path.is_symlink():
@@ -163,7 +163,7 @@ def _followed(path: Path) -> Path:
 
 
 def _refuse_special(target: Path) -> None:
-    """Renaming onto a device or a pipe would remove it from the system."""
+    """Refuse folders, devices and pipes; renaming onto a device or a pipe would remove it from the system."""
     if target.is_dir():
         raise OutputError(f"cannot write {target}: a folder has that name; give the name of a file in it")
     if target.exists() and not target.is_file():
@@ -188,7 +188,7 @@ def _is_another_process(number: int) -> bool:
 
 
 def _keep_permissions(target: Path, temporary: Path) -> None:
-    """A new file's permissions come from the umask; a file that is replaced hands its own on."""
+    """Give the temporary file the permissions of the file that it replaces; a new file gets those of the umask."""
     with contextlib.suppress(FileNotFoundError):
         os.chmod(temporary, stat.S_IMODE(target.stat().st_mode) & 0o777)
 
@@ -206,7 +206,7 @@ def _flush_folder(folder: Path) -> None:
     _step("flush-folder")
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folder, and one may be writable without being readable
+    except PermissionError:  # on Windows for every folder; elsewhere a folder may be writable but not readable
         return
     try:
         os.fsync(descriptor)
@@ -226,7 +226,7 @@ def _flush_tree(top: Path) -> None:
 
 
 def _put_folder(temporary: Path, target: Path) -> None:
-    """Give the finished folder its name; an old one leaves in the same step where the system can exchange names."""
+    """Give the finished folder its name, in one step with the removal of an old one if the system can swap names."""
     if not target.exists():
         _step("rename")
         os.rename(temporary, target)
@@ -246,7 +246,7 @@ def _put_folder(temporary: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step (Linux `renameat2`); False where the system or its file system cannot."""
+    """Swap two names in one step (`renameat2` of Linux); False if the system or its file system cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
@@ -271,7 +271,7 @@ def _removed_on_failure(temporary: Path) -> Iterator[None]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder; what cannot be removed must not hide the error that led here."""
+    """Remove a file or a folder, ignoring failures, which must not hide the error that led here."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -281,7 +281,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the system's error into one line that names the path and the way out."""
+    """Turn an error of the system into one line that names the path and the way out."""
     try:
         yield
     except OSError as error:
@@ -290,14 +290,14 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _reason(path: Path, error: OSError) -> str:
     ways_out = {
-        errno.ENOENT: f"the folder {path.parent} is not there; make it first or choose another one",
+        errno.ENOENT: f"the folder {path.parent} does not exist; create it first or choose another one",
         errno.ENOTDIR: f"{path.parent} is not a folder; choose another one",
-        errno.ENOSPC: "the disk is full; free some room or choose another disk",
-        errno.EDQUOT: "the disk quota is used up; free some room or choose another disk",
+        errno.ENOSPC: "the disk is full; free some space or choose another disk",
+        errno.EDQUOT: "the disk quota is used up; free some space or choose another disk",
         errno.EACCES: f"no permission to write in {path.parent}; choose another folder",
         errno.EPERM: f"no permission to write in {path.parent}; choose another folder",
         errno.EROFS: "the disk is mounted read-only; choose another one",
-        errno.ELOOP: "its symbolic links run in a circle; remove the link",
+        errno.ELOOP: "its symbolic links form a circle; remove the link",
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     }
-    return ways_out.get(error.errno, f"{error.strerror or error}; choose another place")
+    return ways_out.get(error.errno, f"{error.strerror or error}; choose another location")

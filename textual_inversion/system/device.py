@@ -1,20 +1,21 @@
-"""Arrays on their way to the device, without the processor waiting for it.
+"""Copies of arrays to the device that the processor doesn't wait for.
 
-A copy from ordinary memory to a card makes the processor wait until the card has come so far. From pinned memory it is
-only put into the card's queue. The pinned copy must then stay as it is until the card has read it, so it is kept
-until an event behind the copy in the queue has come.
+A copy from ordinary memory to a GPU makes the processor wait until the GPU has worked off its queue. A copy from pinned
+memory is only put into the queue. The pinned memory must then stay unchanged until the GPU has read it, so it is kept
+until an event that follows the copy in the queue has completed.
 """
 
 from collections import deque
 
+import numpy as np
 import paddle
 
 _in_flight: deque = deque()  # (event, pinned tensor), oldest first
 
 
-def to_device(array):
-    """A tensor of the array's type and shape on the device that paddle works on; on a CPU a plain copy."""
-    if not _on_a_card():
+def to_device(array: np.ndarray) -> paddle.Tensor:
+    """A tensor of the array's dtype and shape on the device that paddle uses; on a CPU a plain copy."""
+    if not _is_on_gpu():
         return paddle.to_tensor(array)
     while _in_flight and _in_flight[0][0].query():
         _in_flight.popleft()
@@ -24,7 +25,7 @@ def to_device(array):
     return tensor
 
 
-def _on_a_card() -> bool:
+def _is_on_gpu() -> bool:
     return paddle.framework._current_expected_place().is_gpu_place()
 
 

@@ -1,6 +1,6 @@
-"""The process's environment: what must be set before `import paddle`, and the device afterwards.
+"""The environment of the process: variables that must be set before `import paddle`, and the device afterwards.
 
-Two settings decide a CPU's speed here, and both are read when paddle is imported:
+Two variables decide the speed on a CPU, and both are read when paddle is imported:
 `OMP_NUM_THREADS` (paddle sets it to 1 when nobody did), and `MKL_DEBUG_CPU_TYPE=5`, without which the MKL that
 paddle's wheels carry takes a slow path on AMD processors.
 """
@@ -19,24 +19,24 @@ from textual_inversion.system.errors import SettingsError
 
 _THREADS = "OMP_NUM_THREADS"
 _MKL = "MKL_DEBUG_CPU_TYPE"
-# NVIDIA's libraries obey it above all else; without it Paddle lets them use TF32 wherever a card has it.
+# NVIDIA's libraries obey it above all else; without it Paddle lets them use TF32 on every GPU that has it.
 _TF32 = "NVIDIA_TF32_OVERRIDE"
 # paddle writes OMP_NUM_THREADS=1 into its own environment, so what the launcher's children inherit was not chosen by
-# anybody; under the launcher the variable counts only where it says something else.
+# anybody. Under the launcher the variable counts only if it has another value.
 _LAUNCHED = "PADDLE_LOCAL_SIZE"
 
 
 def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = False) -> str:
-    """Set thread count and processor variables, then import paddle, which reads them only then.
+    """Set the number of threads and the processor variables, then import paddle, which reads them only then.
 
-    What the user put into the environment stays; `num_threads` overrides it.
+    Variables that the user has set are kept; `num_threads` overrides them.
 
     Args:
-        num_threads: threads of this process; None divides the cores among the processes of this machine.
-        allow_tf32: let cuBLAS and cuDNN round the factors of float32 products; else they keep all their bits.
+        num_threads: threads of this process; None: the cores divided among the processes of this machine.
+        allow_tf32: let cuBLAS and cuDNN round the factors of float32 products; otherwise they keep all their bits.
 
     Returns:
-        One line that says what is set.
+        One line that says what was set.
     """
     if "paddle" not in sys.modules:
         local_processes = _first_number(os.environ.get(_LAUNCHED)) or 1
@@ -57,16 +57,16 @@ def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = Fa
 
 
 def _first_number(text: str | None) -> int | None:
-    """The first of numbers such as "4" or "4,2" (OpenMP's threads by nesting level); None where there is none."""
+    """The first number of "4" or "4,2" (OpenMP's threads by nesting level); None if there is none."""
     match = re.match(r"\s*0*([1-9]\d{0,5})\s*(,|$)", text or "")
     return int(match[1]) if match else None
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Cores this process may run on (a container's or a batch system's share, not the machine's), at least 1.
+    """Cores that this process may use, at least 1: the share of a container or a batch job, not the whole machine.
 
     Args:
-        root: where /proc and /sys are.
+        root: the folder that contains /proc and /sys.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cpu_quota(root)
@@ -74,7 +74,7 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def _cpu_quota(root: Path) -> float | None:
-    """Cores' worth of time that Linux control groups allow this process: the least of its group and those above it.
+    """CPU time in cores that Linux control groups allow this process: the minimum of its group and the groups above.
 
     Version 2 keeps "QUOTA PERIOD" in `cpu.max`, version 1 both in files of their own
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
@@ -86,11 +86,11 @@ def _cpu_quota(root: Path) -> float | None:
             continue
         mounts = ("cgroup/cpu", "cgroup/cpu,cpuacct") if controllers else ("cgroup", "cgroup/unified")
         for mount in (root / "sys/fs" / mount for mount in mounts):
-            # Inside a container the path is that of the machine, and its own group is mounted at the top.
+            # Inside a container this is the path on the host, and the container's own group is mounted at the top.
             folder = mount / path.lstrip("/")
-            for place in [folder, *folder.parents]:
-                quotas += _quota_of(place)
-                if place == mount:
+            for group in [folder, *folder.parents]:
+                quotas += _quota_of(group)
+                if group == mount:
                     break
     return min(quotas, default=None)
 
@@ -110,14 +110,14 @@ def _read(path: Path) -> str:
         return ""
 
 
-def select_device(name: str | None):
-    """Make `name` ("cpu", "gpu", "gpu:1") paddle's device; None takes a GPU where this paddle and machine have one.
+def select_device(name: str | None) -> str:
+    """Make `name` ("cpu", "gpu", "gpu:1") paddle's device; None: a GPU if this paddle and this machine have one.
 
     Returns:
         The device's name as paddle writes it.
 
     Raises:
-        SettingsError: the device is not there.
+        SettingsError: the device doesn't exist or cannot be used.
     """
     import paddle
 
@@ -142,18 +142,18 @@ def _is_amd_with_avx2() -> bool:
 
 
 def _import_paddle() -> None:
-    """Import paddle without its advice against the thread count that was chosen above; pass on what else it says."""
-    said = io.StringIO()
+    """Import paddle without its advice against the number of threads; print everything else that it prints."""
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             importlib.import_module("paddle")
     finally:
-        lines = [line for line in said.getvalue().splitlines(keepends=True) if _THREADS not in line]
+        lines = [line for line in printed.getvalue().splitlines(keepends=True) if _THREADS not in line]
         sys.stderr.write("".join(lines))
 
 
 def _quiet_dependencies() -> None:
-    """Keep the stack's own import chatter away from the lines that users should read."""
+    """Silence what the packages print at import, so that users see the lines that matter."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

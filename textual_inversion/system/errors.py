@@ -1,15 +1,15 @@
-"""What can go wrong in a user's hands, and how a command says so.
+"""Errors that a user can solve, and how a command reports them.
 
     TextualInversionError
     ├── SettingsError        a flag, or a combination of flags
-    ├── ImageError           a picture or a folder of pictures
-    ├── ConceptError         a placeholder or initializer word
+    ├── ImageError           an image or a folder of images
+    ├── ConceptError         a placeholder or initializer token
     ├── BaseModelError       a base model that is missing, incomplete or of an unknown kind
-    ├── EmbeddingFileError   an embedding file (its own branches are in `formats.py`)
-    ├── CheckpointError      a checkpoint that a run cannot go on from
+    ├── EmbeddingFileError   an embedding file (its subclasses are in `formats/errors.py`)
+    ├── CheckpointError      a checkpoint that a run cannot resume from
     ├── OutputError          something that could not be written
-    └── DivergenceError      training that no longer gives finite numbers
-    Stopped                  no error: a signal ended the run in good order
+    └── DivergenceError      training whose loss or gradient is no longer finite
+    Stopped                  not an error: a signal ended the run in good order
 
 Each message is one line that names the thing and the way out.
 """
@@ -28,15 +28,15 @@ class TextualInversionError(Exception):
 
 
 class SettingsError(TextualInversionError):
-    """A flag's value, or flags that do not go together."""
+    """A flag whose value is wrong, or flags that cannot be combined."""
 
 
 class ImageError(TextualInversionError):
-    """A picture, or a folder of pictures, that cannot be used."""
+    """An image, or a folder of images, that cannot be used."""
 
 
 class ConceptError(TextualInversionError):
-    """A placeholder or initializer word that cannot be used with this base model."""
+    """A placeholder or initializer token that cannot be used with this base model."""
 
 
 class BaseModelError(TextualInversionError):
@@ -56,14 +56,14 @@ class OutputError(TextualInversionError):
 
 
 class DivergenceError(TextualInversionError):
-    """Training whose loss or gradient is no finite number, step after step."""
+    """Training whose loss or gradient is not finite, step after step."""
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end. Like KeyboardInterrupt it is no Exception, so that nobody swallows it.
+    """A signal asked the run to end. Like KeyboardInterrupt it isn't an Exception, so that nobody swallows it.
 
     Attributes:
-        status: what the process leaves with, 128 + the signal's number, as a shell would say it.
+        status: the exit status, 128 + the signal's number, as in a shell.
     """
 
     def __init__(self, number: int, message: str = ""):
@@ -78,13 +78,13 @@ _NO_MEMORY = (
 
 
 def one_line(error: object) -> str:
-    """A message on one line, without what would steer a terminal: names of files and words may hold anything."""
+    """A message on one line without control characters: names of files and tokens may contain anything."""
     line = " ".join(str(error).split())
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
-def _print_any_letter() -> None:
-    """Let no line of output fail on a letter that the terminal's encoding lacks: folders may have Chinese names."""
+def _print_any_character() -> None:
+    """Print characters that the terminal's encoding lacks as escapes: folders may have Chinese names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -96,13 +96,13 @@ def _tell(line: str) -> None:
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Run a command's `main` and leave the process with its status.
+    """Run a command's `main`, and end the process with its exit status.
 
     A `TextualInversionError` becomes one line `error: …` on stderr and status 2, and so does a lack of memory;
     `Stopped` becomes its line and its status. Any other exception keeps its traceback, because it is a fault of the
-    program and not of its user.
+    program and not of the user.
     """
-    _print_any_letter()
+    _print_any_character()
     try:
         status = main() or 0
     except TextualInversionError as error:
@@ -117,15 +117,15 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             _tell(str(stop))
         status = stop.status
     except BrokenPipeError:
-        # The reader of our output went away (`… | head`); stdout must not be flushed again at exit.
+        # The reader of our output is gone (`… | head`); stdout must not be flushed again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
-    _let_go_of_unwritable_output()
+    _drop_unwritable_output()
     sys.exit(status)
 
 
-def _let_go_of_unwritable_output() -> None:
-    """Drop what a full disk did not take of our output; else flushing it at exit would change the status to 120."""
+def _drop_unwritable_output() -> None:
+    """Drop output that a full disk did not accept; flushing it at exit would change the status to 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -7,6 +7,7 @@ from pathlib import Path
 # demo nor the example images are.
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = ROOT / "demo" / "model"
+_CONSOLE_NAMES = {"train_textual_inversion.py": "train", "infer.py": "infer", "score.py": "score"}
 _MAX_NAME, _MAX_PATH = 255, 4096  # bytes, of common file systems and of Linux
 
 
@@ -28,9 +29,8 @@ def from_root(path: str) -> str:
 
 def how_to_call(script: str) -> str:
     """How a user calls a command: `python infer.py` in a checkout, `textual-inversion infer` where it is installed."""
-    if (ROOT / script).is_file():
-        return f"python {script}"
-    return f"textual-inversion {Path(script).stem.partition('_')[0]}"
+    name = _CONSOLE_NAMES.get(script)
+    return f"python {script}" if name is None or (ROOT / script).is_file() else f"textual-inversion {name}"
 
 
 def is_possible_path(text: str) -> bool:

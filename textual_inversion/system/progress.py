@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+_LINE_SECONDS = 5.0  # shortest time between two plain lines
 _open_bars: list = []  # tqdm's, of this process
 
 
 class Progress:
     """Shows how far a loop has come, its latest figures, and the elapsed and the remaining time.
 
-    On a terminal this is a tqdm bar. If the output goes to a file or a pipe, it is a line every `every_seconds`, always
+    On a terminal this is a tqdm bar. If the output goes to a file or a pipe, it is a line every five seconds, always
     including the first and the last step:
 
         step 120/500  loss 0.1234  lr 1.0e-02  0:12 elapsed, 0:38 remaining
@@ -23,7 +24,6 @@ class Progress:
         description: the word before the step.
         start: steps that an earlier run has already done; they do not count for the speed.
         stream: where to write; None: stderr.
-        every_seconds: shortest time between two plain lines.
         enabled: False on all processes but rank 0: nothing is shown, not even by `write`.
         clock: monotonic, in seconds.
     """
@@ -35,13 +35,12 @@ class Progress:
         description: str = "step",
         start: int = 0,
         stream: TextIO | None = None,
-        every_seconds: float = 5.0,
         enabled: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._stream = stream if stream is not None else sys.stderr
         self._total, self._start, self._description = total, start, description
-        self._every_seconds, self._enabled, self._clock = every_seconds, enabled, clock
+        self._enabled, self._clock = enabled, clock
         self._begun, self._last_line = clock(), None
         self._bar = self._open_bar() if enabled and _draws_bars(self._stream) else None
 
@@ -75,7 +74,7 @@ class Progress:
 
     def _line(self, step: int, text: str) -> None:
         now = self._clock()
-        due = self._last_line is None or now - self._last_line >= self._every_seconds
+        due = self._last_line is None or now - self._last_line >= _LINE_SECONDS
         if not due and step < self._total:
             return
         self._last_line = now

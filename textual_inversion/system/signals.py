@@ -1,9 +1,9 @@
-"""SIGTERM and SIGINT: a run that is asked to end does so in good order.
+"""SIGTERM and SIGINT: a run that is told to end does so in good order.
 
-While training goes on, a signal is only noted; the loop ends after its step and writes a checkpoint. Everywhere else,
-at the start, around pictures and at the end, nothing would be gained by waiting, so `Stopped` is raised at once. A
-second SIGINT ends the process on the spot. SIGTERM is repeated by launchers within a second, so its repeats count only
-after `GRACE` seconds, and then end the process on the spot too.
+During a training step, a signal is only noted; the loop ends after the step and writes a checkpoint. Everywhere else
+(at the start, while images are drawn, at the end) nothing would be gained by waiting, so `Stopped` is raised at once. A
+second SIGINT ends the process immediately. Launchers repeat SIGTERM within a second, so its repeats count only after
+`GRACE` seconds, and then end the process immediately too.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Let neither signal reach this thread inside, nor a thread that begins inside for as long as it lives.
+    """Keep both signals from this thread inside the block, and for good from threads that are started inside.
 
     For native calls that take an interrupted wait for an error, as Paddle's key-value store does, and for threads that
-    are to leave signals to the main thread, which may hold them back.
+    must leave signals to the main thread, which may hold them back.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -37,12 +37,15 @@ def blocked() -> Iterator[None]:
 
 
 class Signals:
-    """Handles both signals as long as it is entered; outside the main thread they stay as they are.
+    """A context manager that handles both signals; outside the main thread it changes nothing.
+
+    Args:
+        clock: monotonic, in seconds.
 
     Attributes:
-        received: the first signal's number, or None.
-        agreed: whether the processes of this run have agreed to end after the step that they are in.
-        advice: what the line that tells of the end says beside the signal's name; None: no line, another process tells.
+        received: the number of the first signal, or None.
+        agreed: whether the processes of this run have agreed to end after the current step.
+        advice: the rest of the line that reports the end, after the signal's name; None: another process reports it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -62,7 +65,7 @@ class Signals:
             signal.signal(number, handler)
 
     def install(self) -> None:
-        """Take the signals over; again after something that may have taken them."""
+        """Install the handlers; again after code that may have replaced them."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _NUMBERS:
@@ -71,10 +74,10 @@ class Signals:
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
-        """Hold SIGTERM back inside, and take the signals over again at the end.
+        """Hold SIGTERM back inside the block, and install the handlers again at its end.
 
-        Paddle sets a handler of its own when it is imported, and paddlenlp sets the system's. Held back is what this
-        thread would get: at the start of a run there is no other.
+        Paddle sets a handler of its own when it is imported, and paddlenlp sets the system's. Only signals to this
+        thread are held back: at the start of a run there is no other thread.
         """
         can_hold = hasattr(signal, "pthread_sigmask") and threading.current_thread() is threading.main_thread()
         if can_hold:
@@ -87,18 +90,18 @@ class Signals:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def wait_for_the_step(self) -> None:
-        """From here on a signal is noted only."""
+        """From now on a signal is only noted."""
         self._waits = True
 
     def wait_no_longer(self) -> None:
-        """From here on a signal ends the run at once; so does one that is there already."""
+        """From now on a signal ends the run at once, and so does one that was noted already."""
         self._waits = False
         if self.received is not None:
             raise self.stopped()
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Do not wait inside: for what can be done again."""
+        """A signal ends the run at once inside the block: for work that can be repeated."""
         waited = self._waits
         try:
             self.wait_no_longer()
@@ -108,9 +111,9 @@ class Signals:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Only note a signal inside, and end the run at the end if it would have ended at once outside.
+        """Only note a signal inside the block; at its end, end the run if a signal would have ended it outside.
 
-        For what several processes do together, and none of them may leave half-way.
+        For work that several processes do together, so that none of them leaves halfway.
         """
         waited, self._waits = self._waits, True
         try:
@@ -121,7 +124,7 @@ class Signals:
             self.wait_no_longer()
 
     def stopped(self) -> Stopped:
-        """What to raise, with its line."""
+        """The exception to raise, with its line."""
         number = self.received if self.received is not None else signal.SIGTERM  # another process was told to end
         if self.advice is None:
             return Stopped(number)

@@ -1,20 +1,20 @@
-"""How long each phase of a run takes."""
+"""The time that each phase of a run takes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Phases:
     """Seconds per named phase, in the order in which the phases first began."""
 
-    def __init__(self, clock=time.monotonic):
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count the time spent inside towards `name`."""
+        """Add the time spent inside to the phase `name`."""
         begin = self._clock()
         self.seconds.setdefault(name, 0.0)
         try:
@@ -23,6 +23,6 @@ class Phases:
             self.seconds[name] += self._clock() - begin
 
     def summary(self) -> str:
-        """One line: every phase with its seconds, and the sum."""
+        """One line: every phase with its seconds, and their sum."""
         parts = [f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items()]
         return ", ".join([*parts, f"in all {sum(self.seconds.values()):.1f} s"])

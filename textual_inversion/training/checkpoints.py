@@ -1,6 +1,6 @@
 """The state of a run in `OUTPUT/checkpoint-N/`: written whole, verified when it is read, rotated.
 
-    state.safetensors   tensors: rows, state of the optimizer, rows of the best step
+    state.safetensors   tensors: vectors, state of the optimizer, vectors of the best step
     checkpoint.json     step, settings, figures so far
     SHA256SUMS          check sums of both, as `sha256sum --check` reads them
 
@@ -28,7 +28,7 @@ from textual_inversion.system.errors import CheckpointError, EmbeddingFileError
 STATE_FILE, FACTS_FILE, SUMS_FILE = "state.safetensors", "checkpoint.json", "SHA256SUMS"
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
-_MOST_BYTES = 1 << 32  # thousands of rows of the widest text encoder take less
+_MOST_BYTES = 1 << 32  # thousands of vectors of the widest text encoder take less
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def read(folder: str | os.PathLike[str]) -> Checkpoint:
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError, EmbeddingFileError) as error:
         raise CheckpointError(f"{folder} is no checkpoint of this program ({error}); choose another one") from error
     if version != _FORMAT or type(step) is not int:
-        raise CheckpointError(f"{folder} was written by another version of this program; go on with that one")
+        raise CheckpointError(f"{folder} was written by another version of this program; resume with that one")
     return Checkpoint(step, tensors, facts, folder)
 
 

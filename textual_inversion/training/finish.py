@@ -63,7 +63,7 @@ def write_results(
     """
     context, main = run.context, run.context.ranks.is_main
     saves = _keep_vectors(config, run) if main else Saves(context.folder)
-    if config.validation.overview or config.demo:
+    if overview.is_wanted(config):
         if main:
             _record(config, run, Saves(context.folder))  # if this fails, the one at the end may not
             known = where_embeddings_are(run.vectors.tokens, context.folder)

@@ -7,29 +7,30 @@ With a noise schedule's cumulative product a_t = prod(1 - beta), data x and nois
     epsilon target         e
     v target               v_t = sqrt(a_t) e - sqrt(1 - a_t) x          (arXiv 2202.00512, appendix D)
 
-An error d of the predicted x is one of sqrt(SNR_t) d in epsilon and of sqrt(SNR_t + 1) d in v. So a weight w on the
-squared error of epsilon says the same as w SNR_t / (SNR_t + 1) = w a_t on that of v.
+An error d of the predicted x is an error of sqrt(SNR_t) d in epsilon and of sqrt(SNR_t + 1) d in v. So a weight w on
+the squared error of epsilon is equivalent to the weight w SNR_t / (SNR_t + 1) = w a_t on the squared error of v.
 
 All tensors are float32 [B, C, H, W]; `alphas_cumprod` is float32 [T]; `timesteps` is int64 [B] in [0, T).
 """
 
 import paddle
+from paddle import Tensor
 
 from textual_inversion.settings.choices import LOSS_TYPES
 from textual_inversion.system.errors import SettingsError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
-# Below this a mask's total weight counts as none at all.
+# A mask whose total weight is below this counts as empty.
 _NO_WEIGHT = 1e-6
 
 
-def _at(alphas_cumprod, timesteps):
+def _at(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
     """a_t of each sample, [B, 1, 1, 1]."""
     return paddle.gather(alphas_cumprod, timesteps).reshape([-1, 1, 1, 1])
 
 
-def _signal_and_noise(alphas_cumprod, timesteps):
+def _signal_and_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
     """(sqrt(a_t), sqrt(1 - a_t)), each [B, 1, 1, 1]."""
     a = _at(alphas_cumprod, timesteps)
     return a.sqrt(), (1.0 - a).sqrt()
@@ -43,14 +44,16 @@ def _check_prediction_type(prediction_type: str) -> None:
 # --------------------------------------------------------------------------------------------------- noise and target
 
 
-def add_noise(latents, noise, alphas_cumprod, timesteps):
-    """The forward process at each sample's timestep: x_t."""
+def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
+    """The noisy latents x_t of the forward process, at each sample's timestep."""
     signal, sigma = _signal_and_noise(alphas_cumprod, timesteps)
     return signal * latents + sigma * noise
 
 
-def training_target(prediction_type: str, latents, noise, alphas_cumprod, timesteps):
-    """What the U-Net of a base model predicts.
+def training_target(
+    prediction_type: str, latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, timesteps: Tensor
+) -> Tensor:
+    """What the U-Net of a base model is trained to predict.
 
     Raises:
         ValueError: for a prediction type other than `PREDICTION_TYPES`.
@@ -62,45 +65,46 @@ def training_target(prediction_type: str, latents, noise, alphas_cumprod, timest
     return signal * noise - sigma * latents
 
 
-def offset_noise(noise, per_channel, scale: float):
-    """Noise with a shared shift per image and channel, so that overall brightness is learned too.
+def offset_noise(noise: Tensor, per_channel: Tensor, scale: float) -> Tensor:
+    """Noise with one shift per image and channel, so that overall brightness is learned too.
 
     Args:
-        noise: [B, C, H, W]; per_channel: [B, C, 1, 1]; both standard normal.
-        scale: weight of the shift; 0 leaves the noise as it is.
+        noise: [B, C, H, W], standard normal.
+        per_channel: [B, C, 1, 1], standard normal.
+        scale: weight of the shift; 0 returns the noise unchanged.
     """
     return noise + scale * per_channel if scale else noise
 
 
-def perturbed_noise(noise, perturbation, scale: float):
-    """The noise of the U-Net's input where it is perturbed: e + scale * perturbation (arXiv 2301.11706).
+def perturbed_noise(noise: Tensor, perturbation: Tensor, scale: float) -> Tensor:
+    """The noise for the U-Net's input, perturbed: e + scale * perturbation (arXiv 2301.11706).
 
-    The target stays e: the U-Net learns to bear with the errors that it makes itself while sampling.
+    The target stays e: the U-Net learns to tolerate the errors that it makes itself while sampling.
 
     Args:
         noise, perturbation: [B, C, H, W], standard normal.
-        scale: 0.1 in the paper; 0 leaves the noise as it is.
+        scale: 0.1 in the paper; 0 returns the noise unchanged.
     """
     return noise + scale * perturbation if scale else noise
 
 
-def timestep_range(alphas_cumprod, prediction_type: str, low: int | None, high: int | None) -> tuple[int, int]:
+def timestep_range(alphas_cumprod: Tensor, prediction_type: str, low: int | None, high: int | None) -> tuple[int, int]:
     """The half-open range of timesteps to train on; None stands for the schedule's own end.
 
-    Where a schedule ends without any signal (zero terminal SNR, arXiv 2305.08891: a_t = 0) the noise is the input
-    itself, so that epsilon says nothing of the picture and a sampler would divide by zero; v does not have this fault.
+    If a schedule ends without any signal (zero terminal SNR, arXiv 2305.08891: a_t = 0), the input is the noise itself.
+    Then epsilon says nothing about the image, and a sampler would divide by zero; v does not have this flaw.
 
     Raises:
-        SettingsError: the range is empty, goes beyond the schedule, or holds such a timestep for epsilon prediction.
+        SettingsError: the range is empty, exceeds the schedule, or contains such a timestep with epsilon prediction.
     """
     length = alphas_cumprod.shape[0]
     low, high = low or 0, length if high is None else high
     if not low < high <= length:
         raise SettingsError(
-            f"--min_timestep {low} and --max_timestep {high} leave nothing of the model's timesteps, 0 up to {length}; "
-            "let the first be below the second and the second within them"
+            f"--min_timestep {low} and --max_timestep {high} leave none of the model's timesteps, 0 up to {length}; "
+            f"choose a minimum below the maximum, and a maximum of at most {length}"
         )
-    last = int((alphas_cumprod > 0).astype("int64").sum())  # a_t only falls: the timesteps from `last` on are all noise
+    last = int((alphas_cumprod > 0).astype("int64").sum())  # a_t only decreases: from `last` on all is noise
     if prediction_type == "epsilon" and high > last:
         raise SettingsError(
             f"the model's noise schedule ends in pure noise (zero terminal SNR), where epsilon prediction learns "
@@ -112,8 +116,8 @@ def timestep_range(alphas_cumprod, prediction_type: str, low: int | None, high: 
 # --------------------------------------------------------------------------------------------------------- weighting
 
 
-def min_snr_weights(alphas_cumprod, timesteps, prediction_type: str, gamma: float):
-    """Min-SNR weighting (arXiv 2303.09556): easy, nearly clean timesteps count less.
+def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, prediction_type: str, gamma: float) -> Tensor:
+    """Min-SNR weighting (arXiv 2303.09556): easy, almost noise-free timesteps count less.
 
         epsilon   min(SNR_t, gamma) / SNR_t       = min(a_t, gamma (1 - a_t)) / a_t
         v         min(SNR_t, gamma) / (SNR_t + 1) = min(a_t, gamma (1 - a_t))
@@ -137,14 +141,14 @@ def min_snr_weights(alphas_cumprod, timesteps, prediction_type: str, gamma: floa
     return paddle.where(a > 0, kept / paddle.where(a > 0, a, paddle.ones_like(a)), paddle.ones_like(a))
 
 
-def debiased_weights(alphas_cumprod, timesteps, prediction_type: str):
-    """Debiased estimation (arXiv 2310.08442): noisy timesteps, whose x is guessed worst, count more.
+def debiased_weights(alphas_cumprod: Tensor, timesteps: Tensor, prediction_type: str) -> Tensor:
+    """Debiased estimation (arXiv 2310.08442): noisy timesteps, where x is predicted worst, count more.
 
         epsilon   1 / sqrt(SNR_t)              = sqrt((1 - a_t) / a_t)
-        v         sqrt(SNR_t) / (SNR_t + 1)    = sqrt(a_t (1 - a_t)), which says the same of v (see above)
+        v         sqrt(SNR_t) / (SNR_t + 1)    = sqrt(a_t (1 - a_t)), equivalent for v (see above)
 
     Returns:
-        float32 [B]; infinite for epsilon at a_t = 0, which `timestep_range` keeps out.
+        float32 [B]; infinite for epsilon at a_t = 0, which `timestep_range` excludes.
 
     Raises:
         ValueError: for a prediction type other than `PREDICTION_TYPES`.
@@ -155,9 +159,13 @@ def debiased_weights(alphas_cumprod, timesteps, prediction_type: str):
 
 
 def sample_weights(
-    alphas_cumprod, timesteps, prediction_type: str, snr_gamma: float | None = None, debiased: bool = False
-):
-    """Weight of each sample's loss, float32 [B]; None where all weigh the same."""
+    alphas_cumprod: Tensor,
+    timesteps: Tensor,
+    prediction_type: str,
+    snr_gamma: float | None = None,
+    debiased: bool = False,
+) -> Tensor | None:
+    """Weight of each sample's loss, float32 [B]; None if all weigh the same."""
     if snr_gamma is not None:
         return min_snr_weights(alphas_cumprod, timesteps, prediction_type, snr_gamma)
     return debiased_weights(alphas_cumprod, timesteps, prediction_type) if debiased else None
@@ -166,12 +174,12 @@ def sample_weights(
 # -------------------------------------------------------------------------------------------------------------- loss
 
 
-def elementwise_loss(prediction, target, loss_type: str = "l2", huber_c: float = 0.1):
+def elementwise_loss(prediction: Tensor, target: Tensor, loss_type: str = "l2", huber_c: float = 0.1) -> Tensor:
     """The loss of every element, float32 [B, C, H, W], of the error d = prediction - target.
 
         l2          d^2
-        huber       2 c (sqrt(d^2 + c^2) - c)      pseudo-Huber (arXiv 2403.16728): d^2 near zero, 2 c |d| far from it
-        smooth_l1   2 (sqrt(d^2 + c^2) - c)        the same divided by c: d^2 / c near zero, 2 |d| far from it
+        huber       2 c (sqrt(d^2 + c^2) - c)      pseudo-Huber (arXiv 2403.16728): d^2 near zero, 2 c |d| far away
+        smooth_l1   2 (sqrt(d^2 + c^2) - c)        the same divided by c: d^2 / c near zero, 2 |d| far away
 
     Raises:
         ValueError: for a loss other than `choices.LOSS_TYPES`.
@@ -185,14 +193,22 @@ def elementwise_loss(prediction, target, loss_type: str = "l2", huber_c: float =
     return 2.0 * scale * ((squared + huber_c**2).sqrt() - huber_c)
 
 
-def diffusion_loss(prediction, target, loss_type: str = "l2", huber_c: float = 0.1, *, weights=None, mask=None):
+def diffusion_loss(
+    prediction: Tensor,
+    target: Tensor,
+    loss_type: str = "l2",
+    huber_c: float = 0.1,
+    *,
+    weights: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
     """The mean loss of the samples: a scalar.
 
     Args:
         loss_type, huber_c: see `elementwise_loss`.
         weights: float32 [B], weight of each sample's loss; None: all 1. The sum is divided by B, not by their sum.
-        mask: float32 [B, 1, H, W] in [0, 1], weight of each place; a sample's loss is the mean over its mask's weight,
-            so that a small thing counts as much as a large one. None: all 1. An empty mask makes a loss of 0.
+        mask: float32 [B, 1, H, W] in [0, 1], weight of each position. A sample's loss is the mean weighted by its mask,
+            so that a small object counts as much as a large one. None: all 1. An empty mask gives a loss of 0.
     """
     each = elementwise_loss(prediction, target, loss_type, huber_c)  # (B, C, H, W)
     if mask is None:

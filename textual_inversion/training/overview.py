@@ -23,7 +23,7 @@ from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
 from textual_inversion.settings.concept import Concept
-from textual_inversion.settings.train import ValidationSettings
+from textual_inversion.settings.train import TrainConfig, ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.training.validation import Painter, request_of
 
@@ -69,6 +69,11 @@ class DrawingPlan:
         """How many different images that are."""
         in_scores = [request for requests in self.scored.values() for request in requests]
         return len({*self.before, *self.after, *in_scores})
+
+
+def is_wanted(config: TrainConfig) -> bool:
+    """Whether before and after are drawn at the end; always for the demo."""
+    return config.validation.overview or config.demo
 
 
 def plan_drawings(

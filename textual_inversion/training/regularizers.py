@@ -1,7 +1,7 @@
-"""Terms beside the denoising loss that keep the new rows from running away from language.
+"""Terms beside the denoising loss that keep the new vectors close to language.
 
-With v_i the N rows, v_i0 their initial values, m the mean norm of the frozen table's rows, and h, h' the text encoder's
-output at the end token for a prompt and for the same prompt with the initializer in the placeholder's stead:
+With v_i the N vectors, v_i0 their initial values, m the mean norm of the frozen table's rows, and h, h' the text encoder's
+output at the end token for a prompt and for the same prompt with the initializer in place of the placeholder token:
 
     norm      mean_i (|v_i| - m)^2
     initial   mean_i |v_i - v_i0|^2
@@ -21,14 +21,14 @@ from textual_inversion.system.device import to_device
 from textual_inversion.training.state import ConceptVectors
 
 
-def norm_penalty(rows, target: float):
-    """Mean squared difference between the norms of rows [N, D] and `target`: a scalar."""
-    return (rows.norm(axis=1) - target).square().mean()
+def norm_penalty(vectors, target: float):
+    """Mean squared difference between the norms of vectors [N, D] and `target`: a scalar."""
+    return (vectors.norm(axis=1) - target).square().mean()
 
 
-def initial_penalty(rows, initial):
-    """Mean squared distance of rows [N, D] from their initial values [N, D]: a scalar."""
-    return (rows - initial).square().sum(axis=1).mean()
+def initial_penalty(vectors, initial):
+    """Mean squared distance of vectors [N, D] from their initial values [N, D]: a scalar."""
+    return (vectors - initial).square().sum(axis=1).mean()
 
 
 def hidden_penalty(states, wanted):
@@ -40,7 +40,7 @@ class Regularizer:
     """The weighted sum of the penalties; costs nothing where all weights are 0.
 
     Args:
-        model: a `models.BaseModel` with rows attached.
+        model: a `models.BaseModel` with vectors attached.
         embeddings: text encoder name -> its ConceptEmbedding, as they are before training.
         initializers: placeholder -> phrase that takes its place for the hidden states.
         norm_weight, initial_weight, hidden_weight: weights of the penalties, at least 0.
@@ -59,7 +59,7 @@ class Regularizer:
         self._model, self._embeddings, self._initializers = model, embeddings, initializers
         self._norm_weight, self._initial_weight, self._hidden_weight = norm_weight, initial_weight, hidden_weight
         self._target_norms = {name: float(e.table.norm(axis=1).mean()) for name, e in embeddings.items()}
-        self._initial = {name: e.rows.detach().clone() for name, e in embeddings.items()}
+        self._initial = {name: e.vectors.detach().clone() for name, e in embeddings.items()}
         self._wanted: dict[str, paddle.Tensor] = {}
 
     def penalty(self, prompts: Sequence[str], readings, hidden_states):
@@ -72,9 +72,9 @@ class Regularizer:
         total = 0.0
         for name, embedding in self._embeddings.items():
             if self._norm_weight:
-                total = total + self._norm_weight * norm_penalty(embedding.rows, self._target_norms[name])
+                total = total + self._norm_weight * norm_penalty(embedding.vectors, self._target_norms[name])
             if self._initial_weight:
-                total = total + self._initial_weight * initial_penalty(embedding.rows, self._initial[name])
+                total = total + self._initial_weight * initial_penalty(embedding.vectors, self._initial[name])
         if self._hidden_weight:
             states = at_ends(hidden_states, self._model.text_encoders[0].encode_ids.ends(prompts, readings))
             total = total + self._hidden_weight * hidden_penalty(states, self._wanted_states(prompts))

@@ -68,7 +68,9 @@ def compare(record: Record, course: dict[str, Any], context: RunContext, *, allo
     Raises:
         SettingsError: the course of the run would change and may not; or the processes differ.
     """
-    consistency.agree_on_data(context.ranks, course)  # first: from then on all ranks find the same changes
+    consistency.agree_on_data(
+        context.ranks.meeting_point, course
+    )  # first: from then on all ranks find the same changes
     record.course |= course
     if record.resumed is None:
         return

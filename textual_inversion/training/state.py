@@ -100,7 +100,7 @@ class ConceptVectors:
 
     def values(self) -> dict[str, np.ndarray]:
         """Text encoder name -> the vectors as they are now, float32 [N, D]."""
-        return {name: embedding.rows.numpy() for name, embedding in self.embeddings.items()}
+        return {name: embedding.vectors.numpy() for name, embedding in self.embeddings.items()}
 
 
 @dataclass

@@ -1,10 +1,12 @@
-"""Optimizer steps that are taken only where loss and gradient are finite numbers.
+"""Optimizer steps that are taken only if loss and gradient are finite.
 
-A skipped step leaves rows, moments and powers of beta exactly as they were, and the run goes on with the next samples.
-All of it is decided on the device, from the gradient that the ranks have already averaged: there is no further
-exchange, every rank decides alike, and the processor does not wait for the device. The two exceptions read one flag:
-the first step of a parameter, whose moments do not exist before it, and a look at the counts every so often.
+A skipped step leaves vectors, moments and powers of beta exactly as they were, and the run continues with the next
+samples. The decision is made on the device, from the gradient that the ranks have already averaged: there is no further
+exchange, every rank decides alike, and the processor doesn't wait for the device. There are two exceptions, which read
+a value back: the first step of a parameter, whose moments don't exist before it, and the counts every so often.
 """
+
+from typing import Any
 
 import paddle
 
@@ -13,24 +15,24 @@ from textual_inversion.training.optimizer import step_optimizer
 
 
 class StepGuard:
-    """Steps an optimizer, and skips the steps that numbers other than finite ones would spoil.
+    """Steps an optimizer, and skips the steps that NaN or infinite values would spoil.
 
-    A gradient counts as infinite where the sum of its squares is: moments and clipping need that sum. So does a step
-    after which a row would not be finite.
+    A gradient counts as infinite if the sum of its squares is, because moments and clipping need that sum. A step after
+    which a vector would not be finite is skipped too.
 
     Args:
         optimizer: from `optimizer.make_optimizer`.
-        parameters: all the rows, float32 [N, D] each.
+        parameters: all trained vectors, float32 [N, D] each.
         most_in_a_row: skipped steps in a row after which the run should stop, at least 1.
-        loss_scale: a `loss_scale.LossScale` by which the gradients are to be divided, and which learns of each step.
+        loss_scale: what the gradients are divided by; it is told of each step. None: 1.
 
     Attributes:
-        skipped: skipped steps as of the last look.
-        in_a_row: those of them that no good step has followed, as of the last look.
-        active_steps: for each parameter the steps in which it took part, skipped ones included.
+        skipped: skipped steps as of the last `look`.
+        in_a_row: those of them that no good step has followed, as of the last `look`.
+        active_steps: for each parameter, the steps in which it took part, including skipped ones.
     """
 
-    def __init__(self, optimizer, parameters: list, most_in_a_row: int, loss_scale: LossScale | None = None):
+    def __init__(self, optimizer: Any, parameters: list, most_in_a_row: int, loss_scale: LossScale | None = None):
         self._optimizer, self._parameters, self._most = optimizer, parameters, most_in_a_row
         self._loss_scale = loss_scale or LossScale(enabled=False)
         self.skipped = self.in_a_row = 0
@@ -42,11 +44,11 @@ class StepGuard:
         self._seen, self._due = 0, most_in_a_row  # steps so far; the step of the next look
 
     @paddle.no_grad()
-    def spoil(self, loss) -> None:
-        """Let a loss that is not finite show in the gradient, before the ranks average it.
+    def spoil(self, loss: paddle.Tensor) -> None:
+        """Make the gradient NaN if the loss isn't finite, before the ranks average it.
 
         Args:
-            loss: this rank's, a scalar; its regularizers' penalties included.
+            loss: this rank's, a scalar, including the penalties of regularizers.
         """
         gradient = next((p.grad for p in self._parameters if p.grad is not None), None)
         if gradient is not None:
@@ -55,10 +57,10 @@ class StepGuard:
 
     @paddle.no_grad()
     def step(self, active: list) -> None:
-        """One step of the optimizer or none, after which no gradient is left.
+        """Take one step of the optimizer or none; no gradient is left afterwards.
 
         Args:
-            active: those of the parameters that take part, see `optimizer.step_optimizer`.
+            active: the parameters that take part, see `optimizer.step_optimizer`.
         """
         self._loss_scale.unscale(self._parameters)
         squares = paddle.stack([_sum_of_squares(p.grad) for p in self._parameters])  # (P,)
@@ -79,37 +81,37 @@ class StepGuard:
         self._skipped, self._in_a_row = self._skipped + skipped, (self._in_a_row + skipped) * skipped
         self._seen += 1
 
-    def _step_or_stay(self, active: list, good):
-        """Step, and put the old values back where a flag on the device says so; returns whether the step stands."""
+    def _step_or_stay(self, active: list, good: paddle.Tensor) -> paddle.Tensor:
+        """Step, and restore the old values if a flag on the device says so; returns whether the step is kept."""
         state = [*active, *(v for v in self._optimizer.state_dict().values() if isinstance(v, paddle.Tensor))]
         before = [tensor.clone() for tensor in state]
         step_optimizer(self._optimizer, self._parameters, active)
-        for rows in active:
-            good = paddle.logical_and(good, paddle.isfinite(rows).all())
+        for vectors in active:
+            good = paddle.logical_and(good, paddle.isfinite(vectors).all())
         for tensor, old in zip(state, before, strict=True):
             # On a card this also brings the powers of beta there, which begin on the processor.
             paddle.assign(paddle.where(good, tensor, old), output=tensor)
         return good
 
     def look(self) -> None:
-        """Read the counts, for which the processor waits for the device."""
+        """Read the counts; the processor waits for the device."""
         self.skipped, self.in_a_row = int(self._skipped), int(self._in_a_row)
         self._due = self._seen + max(1, self._most - self.in_a_row)
 
     def gives_up(self) -> bool:
-        """Whether so many steps in a row were skipped that the run should stop; to be asked after every step.
+        """Whether so many steps in a row were skipped that the run should stop; call it after every step.
 
-        The counts are read only when they can have got there: seldom while all is well.
+        The counts are read only when they could have reached that number: seldom while all is well.
         """
         if self._seen >= self._due:
             self.look()
         return self.in_a_row >= self._most
 
     def gradient_norms(self) -> list[float]:
-        """For each parameter, the root of the sum of the squared gradients of all good steps; reads the device."""
+        """For each parameter, the root of the summed squared gradients of all good steps; reads the device."""
         return [float(value) ** 0.5 for value in self._squares.numpy()]
 
 
-def _sum_of_squares(gradient):
-    """float32 scalar; 0 where nothing led to the parameter."""
+def _sum_of_squares(gradient: paddle.Tensor | None) -> paddle.Tensor:
+    """A float32 scalar; 0 if the loss did not depend on the parameter."""
     return paddle.zeros([]) if gradient is None else gradient.square().sum()

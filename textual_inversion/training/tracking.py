@@ -1,8 +1,8 @@
-"""Curves and pictures of a run, written for VisualDL or TensorBoard.
+"""Curves and images of a run, logged for VisualDL or TensorBoard.
 
 Both write in a thread of their own and cost the training loop next to nothing. On a full disk that thread can end, and
-who hands it more waits for ever. So a thread of ours hands it everything, and a log that can no longer be written is
-said once and neither ends nor holds up the run.
+whoever hands it more data then waits forever. So a thread of ours hands over everything. If a log can no longer be
+written, one warning says so; the run neither ends nor waits.
 """
 
 import contextlib
@@ -18,30 +18,28 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from textual_inversion.settings.choices import TRACKERS
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
 
-REPORTERS = ("visualdl", "tensorboard", "none")
-
-
-# What may wait for the writer, and the seconds after which a writer that takes none of it is given up.
-_MOST_WAITING = 100
+# Calls that may wait for the writer, and the seconds after which a writer that takes none of them is given up.
+_MAX_WAITING = 100
 _PATIENCE = 10.0
-_TELL = "tell"  # no call of the writer's: an event to set when all before it is done
+_TELL = "tell"  # not a method of the writer: an event to set once all calls before it are done
 
 
 class Tracker:
-    """Takes scalars, pictures and texts by tag and step; without a writer it forgets them.
+    """Logs scalars, images and texts by tag and step; without a writer it does nothing.
 
     Args:
         writer: a writer of VisualDL or tensorboardX.
-        patience: seconds to wait for it where it takes nothing.
+        patience: seconds to wait for a writer that accepts nothing.
     """
 
     def __init__(self, writer: Any = None, patience: float = _PATIENCE):
         self._writer, self._patience = writer, patience
-        self._waiting: queue.Queue = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._hand_on, args=(writer,), daemon=True)
         if writer is not None:
             self._thread.start()
@@ -51,20 +49,20 @@ class Tracker:
         self._call("add_scalar", _plain(tag), float(value), step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
-        """Add one picture to the row `tag`."""
+        """Add one image to the series `tag`."""
         if self._writer is None:
             return
         pixels = np.array(image.convert("RGB"))  # (H, W, 3) uint8, a copy: VisualDL may write into it
         if pixels.max() <= 1:
-            pixels[:] = 0  # VisualDL takes values up to 1 for fractions: a nearly black picture would turn bright
+            pixels[:] = 0  # VisualDL takes values up to 1 for fractions: a nearly black image would turn bright
         self._call("add_image", _plain(tag), pixels, step, dataformats="HWC")
 
     def text(self, tag: str, text: str, step: int) -> None:
-        """Add a text to the row `tag`, such as what a picture was drawn from."""
+        """Add a text to the series `tag`, such as the prompt of an image."""
         self._call("add_text", _plain(tag), text, step)
 
     def flush(self) -> None:
-        """Return when all that is waiting is written, so that it outlives the process."""
+        """Return once everything that waits is written, so that it outlives the process."""
         if self._writer is None:
             return
         written = threading.Event()
@@ -74,7 +72,7 @@ class Tracker:
             self._give_up("it takes too long")
 
     def close(self) -> None:
-        """Write what is still waiting; may be called twice."""
+        """Write everything that still waits, and end; may be called twice."""
         if self._writer is None:
             return
         self._call("close")
@@ -92,7 +90,7 @@ class Tracker:
             self._give_up("it takes too long")
 
     def _hand_on(self, writer: Any) -> None:
-        """Hand the writer one call after the other; the thread's work."""
+        """Pass the calls on to the writer, one after the other; runs in the thread."""
         method = ""
         while method != "close":
             method, arguments, options = self._waiting.get()
@@ -101,14 +99,16 @@ class Tracker:
                 continue
             try:
                 getattr(writer, method)(*arguments, **options)
-            except Exception as error:  # whatever it is, it is only the log's
+            except Exception as error:  # whatever it is, it only concerns the log
                 self._give_up(str(error) or type(error).__name__)
                 return
 
     def _give_up(self, reason: str) -> None:
         if self._writer is not None:
             self._writer = None
-            print_line(f"warning: the log can no longer be written ({reason}); going on without it", sys.stderr)
+            print_line(
+                f"warning: the log can no longer be written ({reason}); training continues without it", sys.stderr
+            )
 
     def __enter__(self) -> "Tracker":
         return self
@@ -118,18 +118,21 @@ class Tracker:
 
 
 def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int | None = None) -> Tracker:
-    """Begin a log in `logdir` (made if it is missing); under several processes for the first one only.
+    """Open a log in `logdir`, which is created if it is missing; among several processes on rank 0 only.
+
+    A resumed run continues the newest log there: of each step, what it logs replaces what was logged before, so that
+    no point of a curve is missing or shown twice.
 
     Args:
-        report_to: one of `REPORTERS`; "none" writes nothing.
-        resumed_at: go on with the newest log there, and forget what it holds of this step and later ones.
+        report_to: one of `choices.TRACKERS`; "none" writes nothing.
+        resumed_at: the first step that a resumed run logs; None for a new run.
 
     Raises:
         SettingsError: an unknown reporter, or one whose package is not installed.
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be created.
     """
-    if report_to not in REPORTERS:
-        raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join(REPORTERS)}")
+    if report_to not in TRACKERS:
+        raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join(TRACKERS)}")
     if report_to == "none":
         return Tracker()
     try:
@@ -144,37 +147,33 @@ def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
         from visualdl import LogWriter
     except ImportError as error:
         raise SettingsError(_not_installed("visualdl", "visualdl")) from error
-    # VisualDL shows the last name of a folder. Its own names count in seconds: two runs would share one file.
+    # VisualDL shows the file with the last name of a folder, so a resumed run continues that one. VisualDL's own names
+    # count in seconds: two runs could share one file.
     name = f"vdlrecords.{time.time_ns()}.log"
     earlier = sorted(Path(logdir).glob("vdlrecords.*"))
     if resumed_at is not None and earlier:
         name = earlier[-1].name
-        atomic.write_bytes(earlier[-1], _records_before(earlier[-1].read_bytes(), resumed_at))
+        _keep_records_before(earlier[-1], resumed_at)
     with contextlib.redirect_stdout(io.StringIO()):
         return LogWriter(logdir=os.fspath(logdir), file_name=name)
 
 
-def _records_before(log: bytes, step: int) -> bytes:
-    """The records of a VisualDL log from before a step: each an unsigned length of 8 bytes and a message.
-
-    What comes after the last whole record was cut off when its process ended.
-    """
+def _keep_records_before(log: Path, step: int) -> None:
+    """Remove what a VisualDL log holds of a step and of later ones, and a last record that was cut off."""
     from google.protobuf.message import DecodeError
     from visualdl.proto.record_pb2 import Record
+    from visualdl.reader.record_reader import RecordReader
+    from visualdl.writer.record_writer import RecordWriter
 
-    kept, position = [], 0
-    while position + 8 <= len(log):
-        end = position + 8 + int.from_bytes(log[position : position + 8], "little")
-        try:
-            record = Record.FromString(log[position + 8 : end]) if end <= len(log) else None
-        except DecodeError:
-            record = None
-        if record is None:
-            break
-        if all(value.id < step for value in record.values):
-            kept.append(log[position:end])
-        position = end
-    return b"".join(kept)
+    with atomic.replacing(log) as temporary, open(temporary, "wb") as file:
+        kept = RecordWriter(file)
+        for message in RecordReader(os.fspath(log)).get_all():
+            try:
+                values = Record.FromString(message).values
+            except DecodeError:  # the process ended while it was written
+                break
+            if values and all(value.id < step for value in values):
+                kept.write(message)
 
 
 def _tensorboard(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
@@ -182,8 +181,9 @@ def _tensorboard(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise SettingsError(_not_installed("tensorboard", "tensorboardX")) from error
-    # TensorBoard reads all files of a folder; a new one can take back what earlier ones say from a step on.
-    return SummaryWriter(logdir=os.fspath(logdir), purge_step=resumed_at)
+    # TensorBoard reads all files of a folder, in the order of their names. A new file can take back what earlier ones
+    # hold from a step on. Their names count in seconds; without a suffix, two runs could share one file.
+    return SummaryWriter(logdir=os.fspath(logdir), purge_step=resumed_at, filename_suffix=f".{time.time_ns()}")
 
 
 def _not_installed(reporter: str, package: str) -> str:
@@ -192,4 +192,4 @@ def _not_installed(reporter: str, package: str) -> str:
 
 
 def _plain(tag: str) -> str:
-    return tag.replace("%", " percent")  # VisualDL refuses the sign
+    return tag.replace("%", " percent")  # VisualDL refuses this sign

@@ -1,9 +1,9 @@
-"""Attention in blocks of rows on a processor, for the U-Net and the VAE: exact, quicker, and small.
+"""Attention in blocks of rows on a CPU, for the U-Net and the VAE: exact, faster, and in less memory.
 
-The weights of all heads together are a matrix of H·N·M numbers, 32 MB for a picture of 256x256 pixels and 537 MB for
-one of 512x512. Written out whole, as ppdiffusers does, it travels to memory and back for every operation on it. Here a
-few rows of it at a time stay in the processor's cache, and where the matrix is large it is not even kept for the way
-back: each block is computed again there (arXiv 2112.05682, arXiv 2205.14135).
+The attention weights of all heads are a matrix of H·N·M numbers, 32 MB for an image of 256x256 pixels and 537 MB for
+one of 512x512. ppdiffusers computes it as a whole, so that every operation on it goes through main memory. Here only a
+few rows at a time are computed, which stay in the CPU's cache. A large matrix is not even kept for the backward pass,
+which computes each block again (arXiv 2112.05682, arXiv 2205.14135).
 """
 
 import paddle
@@ -12,17 +12,17 @@ from paddle.autograd import PyLayer
 from ppdiffusers.models.attention_processor import Attention, AttnProcessor
 
 ROWS = 128  # of a block: with 1024 columns half a megabyte
-_SMALL = 2**22  # numbers in all weights below which one pass is as quick
-_KEEP = 2**26  # bytes of weights that a layer may keep for the way back
+_SMALL = 2**22  # numbers in all weights, below which one pass is as fast
+_KEEP = 2**26  # bytes of weights that a layer may keep for the backward pass
 
 
 def attend(query, key, value, *, keep: int = _KEEP):
     """softmax(query · keyᵀ) · value, head by head and block by block.
 
     Args:
-        query: float32 [H, N, D], scaled already.
+        query: float32 [H, N, D], already scaled.
         key, value: float32 [H, M, D].
-        keep: bytes of weights up to which they are kept for the way back; above, they are computed again.
+        keep: weights of at most this many bytes are kept for the backward pass; larger ones are computed again.
 
     Returns:
         float32 [H, N, D]; gradients flow to all three.
@@ -55,7 +55,7 @@ class _Blockwise(PyLayer):
         kept = iter(ctx.weights) if ctx.weights is not None else None
         found = [_head_backward(*one, kept) for one in zip(query, key, wide_value, gradient, upstream, strict=True)]
         ctx.weights = None
-        # Paddle wants None for what has no gradient: the query, where the prompt is all that leads to the rows.
+        # Paddle wants None where no gradient is needed: for the query, if only the prompt leads to trainable vectors.
         return tuple(
             paddle.stack(own) if wanted else None
             for own, wanted in zip(zip(*found, strict=True), ctx.wanted, strict=True)
@@ -63,7 +63,7 @@ class _Blockwise(PyLayer):
 
 
 def _forward(query, key, value, kept: list | None):
-    """The result; the blocks of weights are added to `kept` where there is such a list."""
+    """The result; the blocks of weights are appended to `kept`, unless it is None."""
     heads = []
     for q, k, v in zip(query, key, value, strict=True):
         blocks = []
@@ -91,7 +91,7 @@ def _head_backward(query, key, wide_value, gradient, upstream, kept):
 
 
 class BlockwiseAttnProcessor(AttnProcessor):
-    """ppdiffusers' own processor, which lets `attend` do the work where it is much and a processor does it.
+    """ppdiffusers' own processor, except that `attend` computes large attention on a CPU.
 
     Attributes:
         keep: bytes, as in `attend`.
@@ -126,7 +126,7 @@ class BlockwiseAttnProcessor(AttnProcessor):
 
 
 def _is_for_blocks(attn: Attention, hidden_states, states) -> bool:
-    """Whether blocks are right for this layer and its input, and pay."""
+    """Whether blocks are right for this layer and its input, and faster."""
     if not paddle.in_dynamic_mode() or not hidden_states.place.is_cpu_place() or hidden_states.dtype != paddle.float32:
         return False
     if attn.spatial_norm is not None or attn.norm_cross:
@@ -136,10 +136,10 @@ def _is_for_blocks(attn: Attention, hidden_states, states) -> bool:
 
 
 def work_in_blocks(layer, keep: int = _KEEP) -> None:
-    """Let every attention in a module that has ppdiffusers' plain processor work in blocks.
+    """Let every attention layer in a module that has ppdiffusers' plain processor work in blocks.
 
     Args:
-        keep: bytes of weights that each of them may keep for the way back; 0: it keeps none.
+        keep: bytes of weights that each of them may keep for the backward pass; 0: none.
     """
     for part in layer.sublayers(include_self=True):
         if isinstance(part, Attention) and type(part.processor) in (AttnProcessor, BlockwiseAttnProcessor):

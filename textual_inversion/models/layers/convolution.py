@@ -1,8 +1,8 @@
-"""Convolutions of frozen layers in blocks of rows on a processor, where no gradient is asked for: exact, and quicker.
+"""Convolutions of frozen layers in blocks of rows on a CPU, where no gradient is needed: exact, and faster.
 
-Paddle multiplies a filter with a matrix that holds, for every place of a picture, all numbers the filter sees there
-(Chellapilla et al., 2006). For a layer of the VAE with 256 channels at 256x256 pixels that are 604 MB, which travel to
-memory and back. The matrix of a few rows stays in the processor's cache instead.
+Paddle multiplies a filter with a matrix that holds, for every position in an image, all numbers under the filter
+(Chellapilla et al., 2006). For a layer of the VAE with 256 channels at 256x256 pixels this matrix has 604 MB, which go
+through main memory. The matrix of a few rows stays in the CPU's cache.
 """
 
 import paddle
@@ -14,7 +14,7 @@ MATRIX = 10_000_000  # bytes of a block's matrix; twice as much is slower again 
 
 
 class BlockwiseConv2D(nn.Conv2D):
-    """A convolution that works in blocks of rows where that pays."""
+    """A convolution that works in blocks of rows where that is faster."""
 
     def forward(self, x):
         """Convolve float [B, C, H, W]."""
@@ -23,12 +23,12 @@ class BlockwiseConv2D(nn.Conv2D):
 
 
 class BlockwiseLoRAConv(LoRACompatibleConv):
-    """The same of ppdiffusers' convolutions, which may carry a LoRA and then work as ever."""
+    """The same for ppdiffusers' convolutions; one with a LoRA works as usual."""
 
     def forward(self, hidden_states, scale=1.0):
         """Convolve float [B, C, H, W]."""
         rows = _rows_of_block(self, hidden_states)
-        if rows is None:  # not by super(), in which paddle.jit.to_static would turn in circles
+        if rows is None:  # not super(), with which paddle.jit.to_static would recurse forever
             return LoRACompatibleConv.forward(self, hidden_states, scale)
         return _in_blocks(self, hidden_states, rows)
 
@@ -37,13 +37,13 @@ _BLOCKWISE = {nn.Conv2D: BlockwiseConv2D, LoRACompatibleConv: BlockwiseLoRAConv}
 
 
 def convolve_in_blocks(layer) -> None:
-    """Let every convolution in a module that is no special one work in blocks where that pays."""
+    """Let every plain convolution in a module work in blocks where that is faster."""
     for part in layer.sublayers(include_self=True):
         part.__class__ = _BLOCKWISE.get(type(part), type(part))
 
 
 def _rows_of_block(layer, hidden_states) -> int | None:
-    """Rows of the result that are computed at once; None: the layer or this use of it is not for blocks."""
+    """Rows of the result to compute at once; None where blocks do not fit the layer or its input, or are not faster."""
     if not paddle.in_dynamic_mode() or not hidden_states.place.is_cpu_place() or hidden_states.dtype != paddle.float32:
         return None
     if paddle.is_grad_enabled() and not (hidden_states.stop_gradient and layer.weight.stop_gradient):
@@ -77,7 +77,7 @@ def _in_blocks(layer, hidden_states, rows: int):
 
 
 def _pair(value) -> tuple[int, int] | None:
-    """One number for both directions, or one for each; None for anything else, such as "same"."""
+    """The two numbers of a setting for both directions; None for anything else, such as "same"."""
     if isinstance(value, int):
         return value, value
     if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, int) for one in value):

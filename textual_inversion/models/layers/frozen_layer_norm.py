@@ -1,4 +1,4 @@
-"""Take a module out of training without breaking the gradient that passes through it."""
+"""Freeze a module without breaking the gradient that passes through it."""
 
 import math
 
@@ -11,10 +11,10 @@ from paddle.autograd import PyLayer
 class FrozenLayerNorm(nn.LayerNorm):
     """A layer normalisation (arXiv 1607.06450) whose scale and shift are not trained.
 
-    Paddle 3.3's own layer computes a wrong gradient of its input on a CPU when its scale has `stop_gradient`: it leaves
-    the scale out; and it takes forty times as long for it as for the result. So the way back is written out here for a
-    processor. Elsewhere the kernel gets the scale under another name, as if it were trained; the gradient of that goes
-    nowhere. A compiled program has no such names: there the scale is applied outside.
+    On a CPU, Paddle 3.3's own layer computes a wrong gradient of its input when its scale has `stop_gradient`: it omits
+    the scale. It also takes forty times as long for the gradient as for the result. So the backward pass for a CPU is
+    written out here. Elsewhere the kernel gets an alias of the scale, as if it were trained, whose gradient is ignored.
+    A compiled program has no such aliases; there the scale is applied outside the kernel.
     """
 
     def forward(self, input):  # noqa: A002 - the name that nn.LayerNorm gives it
@@ -34,11 +34,11 @@ class FrozenLayerNorm(nn.LayerNorm):
 
 
 class _LayerNorm(PyLayer):
-    """With x̂ the normalised input, σ its deviation and g the upstream gradient times the scale, the gradient of the
-    input is (g - mean(g) - x̂ · mean(g ∘ x̂)) / σ.
+    """With x̂ the normalised input, σ its std and g the upstream gradient times the scale, the gradient of the input is
+    (g - mean(g) - x̂ · mean(g ∘ x̂)) / σ.
 
-    Means and the spreading of one number over a row are matrix products, which all cores share; Paddle's own
-    reductions and broadcasts on a CPU are one thread's work and cost several times as much.
+    Means over a row, and copies of one number along a row, are computed as matrix products, which use all cores.
+    Paddle's own reductions and broadcasts on a CPU use one thread and take several times as long.
     """
 
     @staticmethod
@@ -71,7 +71,7 @@ class _LayerNorm(PyLayer):
 
 
 def freeze(layer: nn.Layer) -> nn.Layer:
-    """Take all parameters out of training, put the layer into evaluation mode, and return it."""
+    """Freeze all parameters, put the layer into evaluation mode, and return it."""
     for parameter in layer.parameters():
         parameter.stop_gradient = True
     for part in layer.sublayers(include_self=True):

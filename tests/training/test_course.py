@@ -1,32 +1,31 @@
-"""What decides a run: every flag counts unless it is known to be harmless, and data counts by its contents."""
+"""What decides a run: flags by their declaration, data by its contents."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.configs import planned
 from helpers.tiny_models import FAMILIES, build_model
-from textual_inversion.cli.train_arguments import build_parser, parse_arguments, settle_steps
+from textual_inversion.data.dataset import ReadImages
 from textual_inversion.data.sampler import TrainingImage
+from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.training import run_settings
+from textual_inversion.settings.flag import all_flags
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.training.course import changes, course_of_data, course_of_model, course_of_settings
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 
 
 def settings(*flags):
-    args = parse_arguments([*REAL, *flags])
-    settle_steps(args, num_images=4, world_size=1)
-    return run_settings.of_arguments(args)
+    made = planned([*REAL, *flags])
+    return course_of_settings(made.whole, made.plan)
 
 
-def test_every_flag_is_compared_but_for_those_that_the_module_lists():
-    flags = {action.dest for action in build_parser()._actions} - {"help"}
+def test_every_flag_is_compared_that_is_declared_to_decide_the_course():
+    declared = {f"--{name}" for name, flag in all_flags(TrainConfig).items() if flag.decides_course}
 
-    compared = {name.removeprefix("--") for name in settings()}
-
-    assert compared | run_settings._FREE >= flags
-    elsewhere = {"demo", "demo_defaults", "explicit", "concepts", "sample_prompts", "epoch_samples"}
-    assert run_settings._FREE - flags - elsewhere == {"peak_learning_rate"}
+    assert settings().keys() == declared | {"the global batch"}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def test_every_flag_is_compared_but_for_those_that_the_module_lists():
     ],
 )  # fmt: skip
 def test_what_comes_to_the_same_is_no_change(before, after):
-    assert run_settings.changes(settings(*before), settings(*after)) == []
+    assert changes(settings(*before), settings(*after)) == []
 
 
 @pytest.mark.parametrize(
@@ -57,39 +56,49 @@ def test_what_comes_to_the_same_is_no_change(before, after):
     ],
 )  # fmt: skip
 def test_what_changes_is_told_with_both_values(before, after, said):
-    assert run_settings.changes(settings(*before), settings(*after)) == said
+    assert changes(settings(*before), settings(*after)) == said
 
 
 def test_a_setting_that_an_older_version_did_not_record_is_told():
-    assert run_settings.changes({}, {"--new": 1}) == ["--new not recorded, now 1"]
+    assert changes({}, {"--new": 1}) == ["--new not recorded, now 1"]
 
 
-def pictures(*values):
+def test_what_an_older_version_called_otherwise_is_the_same():
+    names = {
+        "the training pictures": "the training images",
+        "the sentences (captions, templates)": "the prompts (captions, templates)",
+    }
+    for before, now in names.items():
+        assert changes({before: "x"}, {now: "x"}) == []
+        assert changes({before: "x"}, {now: "y"}) == [now]
+
+
+def colours(*values):
     return [Image.new("RGB", (4, 4), (value, 0, 0)) for value in values]
 
 
-def data(values=(1, 2), sentences=("a <w>", "the <w>"), concept=0, masks=()):
-    images = [TrainingImage(concept, (sentence,)) for sentence in sentences]
-    return run_settings.of_data(images, pictures(*values), masks)
+def data(values=(1, 2), prompts=("a <w>", "the <w>"), concept=0, masks=()):
+    images = tuple(TrainingImage(concept, (prompt,)) for prompt in prompts)
+    return course_of_data(ReadImages(images, colours(*values), list(masks)))
 
 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        (dict(values=(1, 3)), ["the training pictures"]),
-        (dict(values=(2, 1)), ["the training pictures"]),
-        (dict(sentences=("a <w>", "a <w>")), ["the sentences (captions, templates)"]),
-        (dict(concept=1), ["the sentences (captions, templates)"]),
+        (dict(values=(1, 3)), ["the training images"]),
+        (dict(values=(2, 1)), ["the training images"]),
+        (dict(prompts=("a <w>", "a <w>")), ["the prompts (captions, templates)"]),
+        (dict(concept=1), ["the prompts (captions, templates)"]),
         (dict(masks=[Image.new("L", (4, 4))]), ["the masks"]),
         ({}, []),
     ],
 )
 def test_data_counts_by_its_contents(changed, told):
-    assert run_settings.changes(data(), data(**changed)) == told
+    assert changes(data(), data(**changed)) == told
 
 
-def of_model(folder, learned=(), sentences=("a photo",)):
-    return run_settings.of_model(load_base_model(folder), learned, 16, 16, sentences)
+def of_model(folder, learned=(), prompts=("a photo",)):
+    return course_of_model(load_base_model(folder), learned, (16, 16), prompts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,7 +106,7 @@ def test_a_base_model_counts_by_its_weights_wherever_and_however_they_lie(tmp_pa
     ours = of_model(build_model(tmp_path / "a", family))
 
     assert of_model(build_model(tmp_path / "b", family, "diffusers")) == ours
-    changed = run_settings.changes(ours, of_model(build_model(tmp_path / "c", family, seed=1)))
+    changed = changes(ours, of_model(build_model(tmp_path / "c", family, seed=1)))
     assert changed == ["the base model"]
 
 
@@ -107,17 +116,15 @@ def test_of_a_base_model_the_noise_schedule_and_the_tokens_count_too(tmp_path):
     for different in (
         of_model(build_model(tmp_path / "b", scheduler=dict(beta_end=0.02))),
         of_model(build_model(tmp_path / "c", scheduler=dict(prediction_type="v_prediction"))),
-        of_model(tmp_path / "a", sentences=("a dog",)),
+        of_model(tmp_path / "a", prompts=("a dog",)),
     ):
-        assert run_settings.changes(ours, different) == ["the base model"]
+        assert changes(ours, different) == ["the base model"]
 
 
 def test_an_embedding_to_start_from_counts(tmp_path):
-    from textual_inversion.formats.embedding_file import LearnedEmbedding
-
     folder = build_model(tmp_path / "a")
     ours, other = (
         of_model(folder, [LearnedEmbedding("<w>", {"text_encoder": np.full((1, 32), value, np.float32)}, {})])
         for value in (1.0, 2.0)
     )
-    assert run_settings.changes(ours, other) == ["the embeddings to start from"]
+    assert changes(ours, other) == ["the embeddings to start from"]

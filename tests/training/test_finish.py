@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 import train_textual_inversion
-from helpers.training_runs import short_run
-from textual_inversion.formats.embedding_file import read_embeddings
+from helpers.training_runs import short_run, vectors_in
 from textual_inversion.system.errors import Stopped
-from textual_inversion.training import drawing
+from textual_inversion.training import validation
 
 
 def test_a_run_that_shows_nothing_draws_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(drawing, "generate", None)
+    monkeypatch.setattr(validation, "generate", None)
 
     train_textual_inversion.main(short_run(tmp_path, "--only_save_embeds"))
 
@@ -29,8 +28,8 @@ def test_the_records_are_there_before_the_first_step(tmp_path, monkeypatch, caps
     (tmp_path / "out" / "config.yaml").write_text("# my own\nseed: 3\n")
     found = []
 
-    def train(args, run):
-        record = json.loads((run.folder / "run.json").read_text())
+    def train(config, run):
+        record = json.loads((run.context.folder / "run.json").read_text())
         found.append((record["seed"], "rows" in record["figures"]))
         raise KeyboardInterrupt
 
@@ -42,18 +41,18 @@ def test_the_records_are_there_before_the_first_step(tmp_path, monkeypatch, caps
     assert "config.yaml is yours and stays as it is" in capsys.readouterr().out
 
 
-def test_a_run_that_is_ended_while_pictures_are_drawn_has_saved_what_it_learned(tmp_path, monkeypatch):
+def test_a_run_that_is_ended_while_images_are_drawn_has_saved_what_it_learned(tmp_path, monkeypatch):
     argv = short_run(tmp_path, "--overview", "--only_save_embeds")
     train_textual_inversion.main(argv)
-    whole = read_embeddings(tmp_path / "out" / "learned_embeds.pdparams")[0].vectors["text_encoder"]
+    whole = vectors_in(tmp_path / "out" / "learned_embeds.pdparams")
     argv += ["--output_dir", str(tmp_path / "cut")]
-    draw = drawing.generate
+    draw = validation.generate
 
     def told(*arguments, **options):
         os.kill(os.getpid(), signal.SIGINT)
         return draw(*arguments, **options)
 
-    monkeypatch.setattr(drawing, "generate", told)
+    monkeypatch.setattr(validation, "generate", told)
     with pytest.raises(Stopped) as caught:
         train_textual_inversion.main(argv)
     monkeypatch.undo()
@@ -61,10 +60,10 @@ def test_a_run_that_is_ended_while_pictures_are_drawn_has_saved_what_it_learned(
     cut = tmp_path / "cut"
     assert str(caught.value) == (
         f"stopped by SIGINT after the last step, while before and after were drawn; <cat-toy> is in {cut}/"
-        "learned_embeds.pdparams; for the rest go on with the same command and --resume_from_checkpoint latest "
+        "learned_embeds.pdparams; for the rest resume with the same command and --resume_from_checkpoint latest "
         f"--output_dir {cut}"
     )
-    np.testing.assert_array_equal(read_embeddings(cut / "learned_embeds.pdparams")[0].vectors["text_encoder"], whole)
+    np.testing.assert_array_equal(vectors_in(cut / "learned_embeds.pdparams"), whole)
     assert json.loads((cut / "run.json").read_text())["figures"]["rows"] and not (cut / "overview.png").exists()
     train_textual_inversion.main([*argv, "--resume_from_checkpoint", "latest"])
     assert (cut / "overview.png").read_bytes() == (tmp_path / "out" / "overview.png").read_bytes()

@@ -1,4 +1,4 @@
-"""Pictures are drawn once, by whichever rank, and the first rank has them all."""
+"""Images are drawn by two real processes as by one, and a signal while they are drawn leaves a checkpoint."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,90 +13,9 @@ from PIL import Image
 
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
-from textual_inversion.distributed.ranks import Ranks
-from textual_inversion.generation.generate import ImageRequest
-from textual_inversion.system.signals import Signals
-from textual_inversion.training import checkpoints, drawing
-from textual_inversion.training.drawing import draw, share
+from textual_inversion.training import checkpoints
 
-ARGS = SimpleNamespace(height=8, width=16, low_memory=False, resize_mode="squash", sample_prompts=[])
-
-
-def requests_of(*seeds):
-    return [ImageRequest("a <w>", seed, num_inference_steps=2) for seed in seeds]
-
-
-def run_of(ranks, freed):
-    return SimpleNamespace(ranks=ranks, stop=Signals(), model=SimpleNamespace(free_vae=lambda: freed.append(1)))
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """What was asked of the model: lists of seeds."""
-    asked = []
-
-    def generate(model, requests, *, height, width, **_):
-        asked.append([request.seed for request in requests])
-        return [Image.new("RGB", (width, height), (request.seed, 0, 0)) for request in requests]
-
-    monkeypatch.setattr(drawing, "generate", generate)
-    return asked
-
-
-def test_equal_requests_are_drawn_once_and_come_in_the_order_they_were_asked_for(drawn):
-    freed = []
-
-    pictures = draw(ARGS, run_of(Ranks(), freed), requests_of(5, 3, 5, 4, 3))
-
-    assert drawn == [[5, 3, 4]] and freed == [1]
-    assert [picture.getpixel((0, 0))[0] for picture in pictures] == [5, 3, 5, 4, 3]
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_the_ranks_share_the_requests_and_none_is_left_out_or_drawn_twice(world_size):
-    requests = requests_of(*range(5), 2)
-
-    shares = [share(requests, Ranks(rank, world_size)) for rank in range(world_size)]
-
-    assert sorted(request.seed for own in shares for request in own) == list(range(5))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
-def test_the_first_rank_puts_the_shares_together(drawn, monkeypatch):
-    """Three pictures on two ranks; the second one's share is drawn by a rank of its own beforehand."""
-    met, sent = [], []
-
-    def gather(tensor, received, dst):
-        sent.append(tensor.numpy())
-        if received is not None:
-            received.extend([tensor, drawing.paddle.to_tensor(sent[0])])
-
-    monkeypatch.setattr(Ranks, "meet", lambda self, stop: met.append(self.rank))
-    monkeypatch.setattr(drawing.dist, "gather", gather)
-
-    assert draw(ARGS, run_of(Ranks(1, 2), []), requests_of(7, 8, 9)) is None
-    pictures = draw(ARGS, run_of(Ranks(0, 2), []), requests_of(7, 8, 9))
-
-    assert drawn == [[8], [7, 9]] and met == [1, 0]
-    assert [array.shape for array in sent] == [(2, 8, 16, 3)] * 2 and sent[0].dtype == np.uint8
-    assert [(picture.getpixel((0, 0))[0], picture.size) for picture in pictures] == [
-        (seed, (16, 8)) for seed in (7, 8, 9)
-    ]
-
-
-def test_a_rank_without_a_share_draws_nothing_and_takes_part(drawn, monkeypatch):
-    sent = []
-    monkeypatch.setattr(Ranks, "meet", lambda self, stop: None)
-    monkeypatch.setattr(drawing.dist, "gather", lambda tensor, received, dst: sent.append(tuple(tensor.shape)))
-
-    assert draw(ARGS, run_of(Ranks(2, 3), []), requests_of(7, 8)) is None
-
-    assert drawn == [] and sent == [(1, 8, 16, 3)]
-
-
-# --------------------------------------------------------------------------------------------------- two processes
-
-# A program for the launcher: the training command, with a word in its log whenever pictures are drawn.
+# A program for the launcher: the training command, with a line in its log whenever images are drawn.
 TOLD = """
 import os, sys
 sys.path.insert(0, {root!r})
@@ -108,14 +26,14 @@ prepare = train_textual_inversion.prepare_environment
 
 def prepared(*settings, **named):
     said = prepare(*settings, **named)
-    from textual_inversion.training import drawing
-    generate = drawing.generate
+    from textual_inversion.training import validation
+    generate = validation.generate
 
     def told(model, requests, **how):
         print(f"{{os.getpid()}} draws {{len(requests)}}", flush=True)
         return generate(model, requests, **how)
 
-    drawing.generate = told
+    validation.generate = told
     return said
 
 train_textual_inversion.prepare_environment = prepared
@@ -141,7 +59,7 @@ def pixels(path):
 
 
 def test_two_processes_draw_and_score_what_one_does(tmp_path):
-    """The demo, with one sample prompt, which leaves the second process nothing to draw on the way."""
+    """The demo, with one validation prompt, which leaves the second process nothing to draw on the way."""
     common = ["--max_train_steps", "2", "--validation_prompt", "a <cat-toy>", "--validation_steps", "1", "--keep_best",
               "--num_validation_images", "1", "--num_inference_steps", "2", "--only_save_embeds", "--eval_steps", "0",
               "--num_threads", "1", "--report_to", "none"]  # fmt: skip
@@ -185,7 +103,7 @@ def test_two_processes_that_are_told_to_end_while_one_draws_leave_a_checkpoint(t
     assert process.returncode != 0
     (folder,) = checkpoints.folders(tmp_path / "out")
     assert checkpoints.read(folder).step == 2
-    assert "after step 2 of 5000; checkpoint-2 is saved, go on with" in log.read_text()
+    assert "after step 2 of 5000; checkpoint-2 is saved, resume with" in log.read_text()
     assert not (tmp_path / "out" / "samples" / "step-2.png").exists()
     assert "Traceback" not in log.read_text() + (tmp_path / "log" / "workerlog.1").read_text()
 

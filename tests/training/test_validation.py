@@ -1,0 +1,168 @@
+"""Images are drawn once, by whichever rank, and the first rank has them all; validation images are saved and logged."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.configs import config_of
+from textual_inversion.distributed.ranks import Ranks
+from textual_inversion.generation.generate import ImageRequest
+from textual_inversion.settings.validation_prompt import ValidationPrompt
+from textual_inversion.training import validation
+from textual_inversion.training.artifacts import Saves
+from textual_inversion.training.state import RunContext
+from textual_inversion.training.tracking import Tracker
+from textual_inversion.training.validation import Painter, ValidationImages, share
+
+
+def requests_of(*seeds):
+    return [ImageRequest("a <w>", seed, num_inference_steps=2) for seed in seeds]
+
+
+def painter_of(ranks, freed=None, *, size=(8, 16), one_by_one=False, keep_vae=False):
+    """A painter of a model that only notes when its VAE is freed."""
+    model = SimpleNamespace(free_vae=lambda: None if freed is None else freed.append(1))
+    return Painter(model, RunContext(ranks, None), size, one_by_one=one_by_one, keep_vae=keep_vae)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the model was asked for: (requests, settings) of each call."""
+    calls = []
+
+    def generate(model, requests, *, height, width, **settings):
+        calls.append((list(requests), {"height": height, "width": width} | settings))
+        return [Image.new("RGB", (width, height), (request.seed, 0, 0)) for request in requests]
+
+    monkeypatch.setattr(validation, "generate", generate)
+    return calls
+
+
+@pytest.fixture
+def drawn(asked):
+    """The same as lists of seeds, one a call."""
+
+    class Seeds:
+        def __eq__(self, other):
+            return [[request.seed for request in requests] for requests, _ in asked] == other
+
+    return Seeds()
+
+
+# -------------------------------------------------------------------------------------------------------- all ranks
+
+
+def test_equal_requests_are_drawn_once_and_come_in_the_order_they_were_asked_for(drawn):
+    freed = []
+
+    images = painter_of(Ranks(), freed).draw(requests_of(5, 3, 5, 4, 3))
+
+    assert drawn == [[5, 3, 4]] and freed == [1]
+    assert [image.getpixel((0, 0))[0] for image in images] == [5, 3, 5, 4, 3]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_the_ranks_share_the_requests_and_none_is_left_out_or_drawn_twice(world_size):
+    requests = requests_of(*range(5), 2)
+
+    shares = [share(requests, Ranks(rank, world_size)) for rank in range(world_size)]
+
+    assert sorted(request.seed for own in shares for request in own) == list(range(5))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_the_first_rank_puts_the_shares_together(drawn, monkeypatch):
+    """Three images on two ranks; the second one's share is drawn by a rank of its own beforehand."""
+    met, sent = [], []
+
+    def gather(tensor, received, dst):
+        sent.append(tensor.numpy())
+        if received is not None:
+            received.extend([tensor, validation.paddle.to_tensor(sent[0])])
+
+    monkeypatch.setattr(Ranks, "meet", lambda self, stop: met.append(self.rank))
+    monkeypatch.setattr(validation.dist, "gather", gather)
+
+    assert painter_of(Ranks(1, 2)).draw(requests_of(7, 8, 9)) is None
+    images = painter_of(Ranks(0, 2)).draw(requests_of(7, 8, 9))
+
+    assert drawn == [[8], [7, 9]] and met == [1, 0]
+    assert [array.shape for array in sent] == [(2, 8, 16, 3)] * 2 and sent[0].dtype == np.uint8
+    assert [(image.getpixel((0, 0))[0], image.size) for image in images] == [(seed, (16, 8)) for seed in (7, 8, 9)]
+
+
+def test_a_rank_without_a_share_draws_nothing_and_takes_part(drawn, monkeypatch):
+    sent = []
+    monkeypatch.setattr(Ranks, "meet", lambda self, stop: None)
+    monkeypatch.setattr(validation.dist, "gather", lambda tensor, received, dst: sent.append(tuple(tensor.shape)))
+
+    assert painter_of(Ranks(2, 3)).draw(requests_of(7, 8)) is None
+
+    assert drawn == [] and sent == [(1, 8, 16, 3)]
+
+
+@pytest.mark.parametrize(
+    ("size", "one_by_one", "batch_size"), [((8, 8), False, 8), ((8, 8), True, 1), ((256, 256), False, 1)]
+)
+def test_large_images_are_made_one_by_one_and_small_ones_together_unless_memory_is_short(
+    asked, size, one_by_one, batch_size
+):
+    painter_of(Ranks(), size=size, one_by_one=one_by_one).draw(requests_of(1))
+
+    assert asked[0][1].items() >= {"height": size[0], "width": size[1], "batch_size": batch_size}.items()
+
+
+def test_a_vae_that_is_needed_again_stays(asked):
+    freed = []
+    painter_of(Ranks(), freed, keep_vae=True).draw(requests_of(1))
+    assert freed == []
+
+
+# ------------------------------------------------------------------------------------------------- validation images
+
+
+class Log:
+    """A writer that remembers images and texts."""
+
+    def __init__(self):
+        self.images, self.texts = [], []
+
+    def add_image(self, tag, pixels, step, **_):
+        self.images.append((tag, step))
+
+    def add_text(self, tag, text, step):
+        self.texts.append((tag, text, step))
+
+
+def test_validation_images_take_each_prompts_own_options_and_are_logged_with_captions(tmp_path, asked):
+    log = Log()
+    prompts = [ValidationPrompt("a <w>"), ValidationPrompt("a <w> here", 9, 3.0, 7, "blurry")]
+    settings = config_of(num_validation_images=2, guidance_scale=7.5, num_inference_steps=50).validation
+    images = ValidationImages(
+        settings, prompts, tmp_path,
+        painter=painter_of(Ranks(), size=(8, 8)), tracker=Tracker(log), saves=Saves(tmp_path), resumed=None,
+    )  # fmt: skip
+
+    for step in (0, 5):
+        drawn = images.draw(step)
+
+    assert (
+        asked[0][0]
+        == asked[1][0]
+        == [
+            ImageRequest("a <w>", 0, "", 7.5, 50),
+            ImageRequest("a <w>", 1, "", 7.5, 50),
+            ImageRequest("a <w> here", 9, "blurry", 3.0, 7),
+            ImageRequest("a <w> here", 10, "blurry", 3.0, 7),
+        ]
+    )
+    assert asked[0][1].items() >= {"height": 8, "width": 8, "batch_size": 8}.items()
+    assert drawn.prompts == ["a <w>", "a <w>", "a <w> here", "a <w> here"] and len(drawn.images) == 4
+    captions = "a <w>\n\na <w> here (seed 9, guidance 3, steps 7, without blurry)"
+    assert log.images == [("samples", 0), ("samples", 5)]
+    assert log.texts == [("samples", captions, 0), ("samples", captions, 5)]
+    with Image.open(drawn.path) as sheet:
+        assert sheet.text["step"] == "5" and "without blurry" in sheet.text["prompts"]
+    assert sorted(p.name for p in drawn.path.parent.iterdir()) == ["over-time.png", "step-0.png", "step-5.png"]
