@@ -87,9 +87,7 @@ def _as_large(mask: Image.Image, path: Path, image: Image.Image) -> Image.Image:
             "give the mask the shape of its image"
         )
     if mask.getextrema()[1] == 0:
-        raise ImageError(
-            f"{path}: is black everywhere, so nothing of its image would be learned; paint white what is to be learned"
-        )
+        raise ImageError(f"{path}: is black everywhere, so nothing of its image would be learned; white is learned")
     mask = mask.resize(image.size, Image.Resampling.BILINEAR)
     mask.info[_SOURCE] = path  # PIL keeps it in copies of the image
     return mask
