@@ -212,7 +212,7 @@ def train(config: TrainConfig, run: "Run") -> None:
             gradients.add_up()  # to the same bits, whichever ranks the micro-batches are on
             guard.spoil(loss_sum)  # a loss that is not finite shows in the gradient, which all ranks will see
             gradients.exchange(context.stop)
-            guard.step(run.vectors.parameters_of(samples.words_in(step)))  # or skips it
+            guard.step(run.vectors.parameters_of(samples.concepts_in(step)))  # or skips it
             average.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()

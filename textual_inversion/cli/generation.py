@@ -1,4 +1,4 @@
-"""The command lines of `infer.py` and `score.py`, and how flags that were left out are settled."""
+"""The command lines of `infer.py` and `score.py`, and the values of flags that were left out."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from textual_inversion.system.paths import has_demo
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
-# What images are generated with where neither the command line nor the demo's defaults say.
+# Sampling settings that neither the command line nor the demo's defaults give.
 _DEFAULTS = {"guidance_scale": shared.GUIDANCE_SCALE, "num_inference_steps": shared.NUM_INFERENCE_STEPS}
 
 
@@ -46,7 +46,7 @@ def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
 
 
 def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -> Config:
-    """Where the base model is not named, take it from where the run beside an embedding took it.
+    """Fill in the source of a base model that is not named, as recorded by the run that made the embedding.
 
     Args:
         records: contents of the run.json files beside the embeddings.
@@ -59,10 +59,10 @@ def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -
 
 
 def with_defaults(config: Config, *, is_demo: bool, **defaults: Any) -> Config:
-    """Fill in the sampling settings that are None: from the demo's defaults where its model is used.
+    """Fill in the sampling settings that are None, from the demo's defaults if its model is used.
 
     Args:
-        defaults: further settings with their value outside the demo.
+        defaults: further settings, with their values for other models.
     """
     chosen, values = _DEFAULTS | defaults, values_of(config)
     if is_demo:

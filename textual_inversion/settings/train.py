@@ -1,7 +1,7 @@
-"""The settings of `train_textual_inversion.py`: a group of flags each, with their defaults for real base models.
+"""The settings of `train_textual_inversion.py`, in groups of flags, with the defaults for real base models.
 
-A flag keeps the default of the ppdiffusers documentation, or of PaddleMIX's example where that is silent. Both make
-sense for real models only. When the base model is the demo's, `demo/defaults.yaml` replaces the defaults that it names.
+Defaults are those of the ppdiffusers documentation, or those of PaddleMIX's example where it gives none. They make
+sense for real models only. With the demo's base model, `demo/defaults.yaml` replaces some of them.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.paths import from_root
 
 _decay_rate = number(float, 0.0, 0.9999999)
-# The upload: it changes nothing that is learned, may differ between machines, and is not repeated.
+# Flags of the upload: they do not change what is learned, may differ between processes, and are not repeated.
 _UPLOAD = dict(decides_course=False, same_everywhere=False, repeatable=False)
 
 # Two lines a flag.
@@ -50,7 +50,7 @@ _UPLOAD = dict(decides_course=False, same_everywhere=False, repeatable=False)
 
 @group("base model")
 class BaseModelSettings:
-    """Which frozen model learns, and which of its files."""
+    """Which frozen base model is used, and which of its files."""
 
     pretrained_model_name_or_path: str = flag(
         from_root("demo/model"), "a folder or repository id, in the ppdiffusers or the diffusers layout",
@@ -65,7 +65,7 @@ class BaseModelSettings:
 
 @group("concepts")
 class ConceptSettings:
-    """What is learned, from which images."""
+    """Which concepts are learned, and from which images."""
 
     train_data_dir: tuple[str, ...] = flag(
         (from_root("cat_toy_images"),), "folder of training images",
@@ -88,7 +88,7 @@ class ConceptSettings:
 
 @group("prompts")
 class PromptSettings:
-    """The prompts that the images are shown with."""
+    """The prompts of the training images."""
 
     template_file: tuple[str, ...] | None = flag(
         None, "your own prompt templates, one a line, {} where the placeholder token goes",
@@ -109,7 +109,7 @@ class PromptSettings:
 
 @group("images")
 class ImageSettings:
-    """How the images are brought to the model's size, and which part of them counts."""
+    """How the images are resized, and which parts of them are learned."""
 
     resolution: int | None = flag(
         None, "side of the training images; unset: the model's own", type=side, metavar="PIXELS", decides_course=False)
@@ -136,7 +136,7 @@ class ImageSettings:
 
 @group("training")
 class TrainingSettings:
-    """How long, how much at a time, and how fast."""
+    """Number of steps, batch size and learning rate."""
 
     max_train_steps: int = flag(5000, "optimizer steps", type=positive_int, metavar="N")
     num_train_epochs: int = flag(
@@ -162,7 +162,7 @@ class TrainingSettings:
 
     @property
     def warmup_steps(self) -> int:
-        """Optimizer steps in which the learning rate rises: a constant schedule has none."""
+        """Optimizer steps during which the learning rate rises; 0 for a constant schedule."""
         return 0 if self.lr_scheduler == "constant" else self.lr_warmup_steps
 
 
@@ -229,7 +229,7 @@ class ValidationSettings:
 
     eval_steps: int = flag(
         100, "optimizer steps between losses on a fixed set; 0: never", type=natural, metavar="N", **ONLY_WATCHED)
-    # It decides nothing that is learned, but losses on two fixed sets cannot stand in one curve.
+    # It does not change what is learned, but losses on two different fixed sets do not belong in one curve.
     eval_samples: int = flag(16, "samples in the fixed set", type=at_once, metavar="N")
     validation_prompt: tuple[str, ...] | None = flag(
         None, "prompts of the validation images", nargs="+", metavar="PROMPT",
@@ -286,7 +286,7 @@ class SavingSettings:
 
 @group("machine")
 class MachineSettings:
-    """What a run computes with: device, precision, memory."""
+    """The device, precision and memory of a run."""
 
     device: str | None = shared.device_flag()
     num_threads: int | None = shared.num_threads_flag("CPU threads of this process; unset: cores / processes")
@@ -304,7 +304,7 @@ class MachineSettings:
 
 @group("hub")
 class HubSettings:
-    """The upload, and who you are on the hub."""
+    """The upload to the Hugging Face hub, and the access token."""
 
     push_to_hub: bool = flag(
         False, "upload embeddings, records and images to the Hugging Face hub", **_UPLOAD)
@@ -324,11 +324,11 @@ class TrainConfig:
     """All settings of a training run.
 
     Attributes:
-        concepts: what each concept is given, in the order of `--placeholder_token`.
-        validation_prompts: of `--validation_prompt`, then of `--validation_prompts_file`.
+        concepts: the settings of each concept, in the order of `--placeholder_token`.
+        validation_prompts: those of `--validation_prompt`, then those of `--validation_prompts_file`.
         given: names of the flags that the user gave, on the command line or in a configuration file.
-        demo: the base model is the demo's.
-        demo_defaults: flags that `demo/defaults.yaml` has set.
+        demo: whether the base model is the demo's.
+        demo_defaults: name -> value of the flags that `demo/defaults.yaml` has set.
     """
 
     file: ConfigFile = ConfigFile()
