@@ -1,10 +1,10 @@
-"""Run the benchmarks, each in a process of its own, and collect what they print.
+"""Run the benchmarks, each in its own process, and collect their output.
 
     python benchmarks/all.py                      all of them, into benchmarks/RESULTS.md
-    python benchmarks/all.py memory traffic       only these; the sections of the others stay
-    python benchmarks/all.py --quick              tiny models and few steps, to see that everything runs
+    python benchmarks/all.py memory traffic       only these; the other sections stay
+    python benchmarks/all.py --quick              tiny models and few steps, to check that everything runs
 
-Hours at full size. Nothing else should be at work on the machine.
+This takes hours at full size. Nothing else should run on the machine.
 """
 
 import re
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_part(name: str, args) -> tuple[str, bool]:
-    """What a part prints, and whether it came to its end; what it says on the way goes to stderr."""
+    """What a part prints, and whether it succeeded; its progress goes to stderr."""
     sections = []
     for words in commands(name, args):
         runs.say(f"=== {' '.join(words[1:])}")
@@ -130,7 +130,7 @@ def peer_words(flag: str, value: str | Sequence[str] | None) -> list[str]:
 
 
 def with_section(text: str, name: str, section: str, *, order: Iterable[str] = PARTS, head: str = HEAD) -> str:
-    """The results with a part's section in its place, new or in the old one's stead; all are in the order given."""
+    """The results with a part's section added or replaced; all sections are in the order given."""
     found = {part: body for part, body in re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", text, re.DOTALL)}
     found[name] = section
     bodies = [f"<!-- {part} -->\n{found[part]}\n<!-- /{part} -->" for part in order if part in found]

@@ -1,7 +1,7 @@
-"""The demo's score of one concept's embedding files, from pictures of the plain sentence alone.
+"""The demo's score for the embedding files of one concept, from images of the plain prompt alone.
 
-The same figure as the share of the way of `score.py` with as many pictures; the edit prompts, which it does not depend
-on, are left out.
+It is the "share of the way" of `score.py` with the same number of images. Edit prompts do not affect it and are left
+out.
 """
 
 from pathlib import Path
@@ -24,16 +24,16 @@ class ConceptScorer:
     """How far an embedding has come from the initializer word's likeness (0) to the best possible (1).
 
     Args:
-        pictures: folder of the concept's pictures, from the repository's root.
-        kind: what of them is learned.
-        num_images: pictures that are made.
+        image_folder: folder of the concept's images, relative to the root of the repository.
+        kind: what is learned from them, one of `choices.PROPERTIES`.
+        num_images: images to make.
         num_inference_steps: denoising steps of each; None: the demo's own.
-        shared: another one, whose models are used too.
+        shared: another scorer, whose models are used.
     """
 
     def __init__(
         self,
-        pictures: str,
+        image_folder: str,
         kind: str,
         num_images: int,
         num_inference_steps: int | None = None,
@@ -42,16 +42,16 @@ class ConceptScorer:
         self.model = shared.model if shared else load_base_model(DEMO_MODEL)
         self.clip = shared.clip if shared else ClipScorer(find_clip(DEMO_MODEL))
         side = self.model.resolution
-        framed = [fit(load_image(path), side, side) for path in find_images(ROOT / pictures)]
+        framed = [fit(load_image(path), side, side) for path in find_images(ROOT / image_folder)]
         self._training = self.clip.image_features(framed)
-        self._ceiling = ceiling(self.clip, self._training, fresh_drawings(str(ROOT / pictures), side))
+        self._ceiling = ceiling(self.clip, self._training, fresh_drawings(str(ROOT / image_folder), side))
         own = demo_defaults()
         steps = num_inference_steps or own["num_inference_steps"]
         self._protocol = Protocol(kind, num_images, guidance_scale=own["guidance_scale"], num_inference_steps=steps)
         self._baseline = self._likeness(GENERIC_WORDS[kind])
 
     def __call__(self, path: Path) -> float:
-        """The share of the way of an embedding file's only word."""
+        """The share of the way of the only concept in an embedding file."""
         file = read_concept_files([path])[0]
         attach_files(self.model, [file])
         return share_of_the_way(self._baseline, self._likeness(file.placeholder_tokens[0]), self._ceiling)

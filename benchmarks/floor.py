@@ -1,7 +1,7 @@
-"""The least that a training step can be: text encoder and U-Net, forward, and backward to the new rows.
+"""The least work a training step can do: text encoder and U-Net, forward, and backward to the new vectors.
 
-Inputs are fixed and ready, nothing is sampled, logged or optimised, everything but the rows is frozen. The modules are
-those of a training run, as they are and with what this project replaced in them put back.
+The inputs are fixed and prepared; nothing is sampled, logged or optimised; everything but the vectors is frozen. The
+modules are those of a training run: as they are, and with the layers that this project replaces put back.
 """
 
 import time
@@ -15,17 +15,17 @@ class Floor:
     """The bare pass, to be repeated.
 
     Args:
-        text_encoder, unet: frozen but for the rows.
-        rows: the parameters that the gradient is wanted of.
-        ids: int64 [B, L], with a new row's id among them.
+        text_encoder, unet: frozen except for the vectors.
+        parameters: the vectors, whose gradient is computed.
+        ids: int64 [B, L], with the id of a new vector among them.
         latents: float32 [B, C, H, W].
     """
 
-    def __init__(self, text_encoder, unet, rows: list, ids: np.ndarray, latents: np.ndarray):
+    def __init__(self, text_encoder, unet, parameters: list, ids: np.ndarray, latents: np.ndarray):
         import paddle
 
         generator = np.random.default_rng(0)
-        self._text_encoder, self._unet, self._rows = text_encoder, unet, rows
+        self._text_encoder, self._unet, self._parameters = text_encoder, unet, parameters
         self._ids = paddle.to_tensor(np.asarray(ids, dtype=np.int64))
         self._latents = paddle.to_tensor(latents.astype(np.float32))
         self._target = paddle.to_tensor(generator.standard_normal(latents.shape, dtype=np.float32))
@@ -33,7 +33,7 @@ class Floor:
 
     @classmethod
     def of_run(cls, config, run) -> "Floor":
-        """With the modules, rows, prompts and shapes of a training run; for models with one text encoder."""
+        """With the modules, vectors, prompts and shapes of a training run; for models with one text encoder."""
         (encoder,) = run.model.text_encoders
         batch = run.samples.batch(0, range(config.training.train_batch_size))
         return cls(
@@ -45,15 +45,15 @@ class Floor:
         )
 
     def run(self) -> float:
-        """One pass; returns the norm of the rows' gradient and clears it."""
+        """One pass; returns the norm of the gradient and clears it."""
         import paddle.nn.functional as F
 
         hidden_states = self._text_encoder(self._ids, return_dict=True)[0]  # (B, L, D)
         prediction = self._unet(self._latents, self._timesteps, hidden_states).sample  # (B, C, H, W)
         F.mse_loss(prediction, self._target).backward()
-        norm = float(sum((row.grad**2).sum() for row in self._rows)) ** 0.5
-        for row in self._rows:
-            row.clear_gradient(False)
+        norm = float(sum((part.grad**2).sum() for part in self._parameters)) ** 0.5
+        for part in self._parameters:
+            part.clear_gradient(False)
         return norm
 
     def seconds(self) -> float:
@@ -70,7 +70,7 @@ class Floor:
 
 @contextmanager
 def as_shipped(*modules) -> Iterator[None]:
-    """ppdiffusers' and paddle's own layer norms and attention inside, where ours stand in for them."""
+    """Inside, modules have ppdiffusers' and paddle's own layer norms and attention where ours replace them."""
     from paddle import nn
     from ppdiffusers.models.attention_processor import Attention, AttnProcessor
 

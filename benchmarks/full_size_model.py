@@ -1,11 +1,11 @@
-"""Make a base model of the real size with random weights: speed and memory do not depend on what the weights say.
+"""Make a base model of the real size with random weights; speed and memory do not depend on their values.
 
     python benchmarks/full_size_model.py FOLDER                     Stable Diffusion 1.x, 4.3 GB
     python benchmarks/full_size_model.py FOLDER --layout diffusers  the same for PyTorch
     python benchmarks/full_size_model.py FOLDER --size tiny         its structure, in a few megabytes
 
 The U-Net has 859,520,964 parameters, the text encoder 123,060,480, the VAE 83,653,863. The values keep activations
-about unit size. Tensor by tensor they are drawn and written, so that no more than one block is in memory.
+close to unit size. They are drawn and written block by block, so that only one block is in memory at a time.
 """
 
 import json
@@ -155,12 +155,12 @@ def make(folder: Path, size: str = "full", layout: str = "ppdiffusers", *, seed:
     parts, torch = SIZES[size], layout == "diffusers"
     layers = shapes_of(parts)
     configs = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text}
-    for place, (name, tensors) in enumerate(layers.items()):
+    for index, (name, tensors) in enumerate(layers.items()):
         part = folder / name
         write_json(part / "config.json", _config(name, configs[name], parts, torch))
         file, form = _file(name, torch)
         values = [_as_stored(tensor, torch) for tensor in tensors]
-        write_random(part / file, values, form, np.random.SFC64([seed, place]))
+        write_random(part / file, values, form, np.random.SFC64([seed, index]))
     write_tokenizer(folder / "tokenizer")
     write_json(folder / "scheduler/scheduler_config.json", _SCHEDULER)
     # Last of all: a folder without it is no model, so one that was cut short is made again.
@@ -173,17 +173,17 @@ def make(folder: Path, size: str = "full", layout: str = "ppdiffusers", *, seed:
 
 @dataclass(frozen=True)
 class RandomTensor:
-    """A tensor to draw: normal values of this mean and deviation."""
+    """A tensor to draw: normal values with this mean and std."""
 
     name: str
     shape: tuple[int, ...]
     mean: float
-    deviation: float
+    std: float
     is_linear_weight: bool = False
 
 
 def shapes_of(size: Size) -> dict[str, list[RandomTensor]]:
-    """What a model's parts consist of, in ppdiffusers' layout; nothing is allocated."""
+    """The tensors of a model's parts, in ppdiffusers' layout; nothing is allocated."""
     from ppdiffusers import AutoencoderKL, UNet2DConditionModel
     from ppdiffusers.transformers import CLIPTextConfig, CLIPTextModel
 
@@ -215,9 +215,9 @@ def _tensors(build: Callable) -> Iterator[RandomTensor]:
 
 
 def _as_stored(tensor: RandomTensor, torch: bool) -> RandomTensor:
-    """PyTorch keeps the weight of a linear layer the other way round."""
+    """PyTorch stores the weight of a linear layer transposed."""
     shape = tensor.shape[::-1] if torch and tensor.is_linear_weight else tensor.shape
-    return RandomTensor(tensor.name, shape, tensor.mean, tensor.deviation)
+    return RandomTensor(tensor.name, shape, tensor.mean, tensor.std)
 
 
 def write_random(path: Path, tensors: list[RandomTensor], form: str, bits: np.random.BitGenerator) -> None:
@@ -242,7 +242,7 @@ def write_random(path: Path, tensors: list[RandomTensor], form: str, bits: np.ra
             while left:
                 values = block[: min(left, _BLOCK)]
                 generator.standard_normal(out=values, dtype=np.float32)
-                values *= tensor.deviation
+                values *= tensor.std
                 values += tensor.mean
                 file.write(values.data)
                 left -= len(values)

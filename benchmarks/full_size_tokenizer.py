@@ -1,4 +1,4 @@
-"""A CLIP tokenizer of the real size, 49,408 tokens, made of this project's own words and of syllables."""
+"""A CLIP tokenizer of the real size, 49,408 tokens, made of the words of this project's prompts and of syllables."""
 
 import json
 from itertools import product
@@ -10,7 +10,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A CLIP tokenizer of the real size: the words of the training sentences, then syllables, are its tokens."""
+    """A CLIP tokenizer of the real size: its tokens are the words of the training prompts, then syllables."""
     letters = _byte_letters()
     merges = _merges(VOCABULARY - 2 * len(letters) - 2)
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), _START, _END]
@@ -53,14 +53,14 @@ def _merges(count: int) -> list[tuple[str, str]]:
 
 
 def known_words() -> list[str]:
-    """The words of the English training sentences and edit prompts, which are a token each."""
+    """The words of the English training prompts and edit prompts, each of which is one token."""
     from textual_inversion.data.templates import templates
     from textual_inversion.generation.eval_prompts import EDITS
     from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
 
-    sentences = [*GENERIC_WORDS.values(), *(text for kind in PROPERTIES for text in templates(kind))]
-    sentences += [text for texts in EDITS.values() for text in texts]
-    words = " ".join(sentences).lower().replace("{}", " ").split()
+    prompts = [*GENERIC_WORDS.values(), *(text for kind in PROPERTIES for text in templates(kind))]
+    prompts += [text for texts in EDITS.values() for text in texts]
+    words = " ".join(prompts).lower().replace("{}", " ").split()
     return sorted({word for word in words if word.isalpha() and len(word) > 1})
 
 

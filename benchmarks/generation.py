@@ -1,11 +1,11 @@
-"""What making pictures costs beside the U-Net's own work.
+"""What generating images costs besides the U-Net's own work.
 
     python benchmarks/generation.py                       the demo model
     python benchmarks/generation.py --size full --resolution 256 --pictures 1 --denoising_steps 50
 
-In turns: `textual_inversion.generation.generate`; ppdiffusers' pipeline as a user calls it; and the pipeline's bare
-loop, which is the U-Net for every denoising step of the same batches, guidance and the scheduler's step, with prompts
-encoded before and no picture decoded.
+Three things are timed in turn: `textual_inversion.generation.generate`; ppdiffusers' pipeline as a user calls it; and
+the bare loop of the pipeline. The loop runs the U-Net, guidance and the scheduler for every denoising step of the same
+batches; prompts are encoded beforehand, and no image is decoded.
 """
 
 import sys
@@ -29,7 +29,7 @@ _WARM_UP = 2  # denoising steps; at full size all of them would take minutes
 
 def build_parser() -> OneLineParser:
     """The command's flags."""
-    parser = OneLineParser(prog="generation.py", description="What making pictures costs beside the U-Net's work.")
+    parser = OneLineParser(prog="generation.py", description="What generating images costs besides the U-Net's work.")
     flag = parser.add_argument
     flag("--size", choices=("demo", *full_size_model.SIZES), default="demo", help="base model")
     flag("--resolution", type=positive_int, help="pixels; unset: the model's own")
@@ -78,7 +78,7 @@ def measure(model, args) -> dict[tuple[str, float], list[float]]:
 
 
 def jobs(model, args, guidance: float) -> dict[str, Callable[[], object]]:
-    """What is timed; each makes the same number of pictures from the same prompts."""
+    """What is timed; each makes the same number of images from the same prompts."""
     from textual_inversion.generation.generate import ImageRequest, batches, generate
 
     height, width = model.image_size(args.resolution, args.resolution)
@@ -97,7 +97,7 @@ def jobs(model, args, guidance: float) -> dict[str, Callable[[], object]]:
 
 
 def by_pipeline(model, requests, settings: dict, guidance: float, steps: int) -> None:
-    """The pictures by ppdiffusers' pipeline, batch by batch, its prompts encoded by itself."""
+    """Make the images with ppdiffusers' pipeline, batch by batch; it encodes the prompts itself."""
     pipe = model.pipeline(settings["scheduler"])
     for first in range(0, len(requests), settings["batch_size"]):
         prompts = [request.prompt for request in requests[first : first + settings["batch_size"]]]
@@ -109,7 +109,7 @@ class BareLoop:
     """The denoising loop of a pipeline and nothing else.
 
     Args:
-        guidance: up to 1 means none, so that the U-Net sees each picture once and not twice.
+        guidance: at most 1 means none; the U-Net then sees each image once instead of twice.
     """
 
     def __init__(self, model, args, guidance: float, height: int, width: int):
@@ -123,7 +123,7 @@ class BareLoop:
 
     @property
     def is_guided(self) -> bool:
-        """Whether the U-Net does the work for the empty prompt, too."""
+        """Whether the U-Net computes the empty prompt too."""
         return self._guidance > 1
 
     def __call__(self, batch_size: int):
@@ -147,7 +147,7 @@ class BareLoop:
 
 
 def times_table(times: dict[tuple[str, float], list[float]], pictures: int) -> str:
-    """Seconds of all pictures, seconds of one, and what share of it the bare loop is."""
+    """Seconds for all images, seconds for one, and the share of the bare loop."""
     rows = []
     for (name, guidance), values in times.items():
         bare = tables.median(times[(BARE, guidance)])

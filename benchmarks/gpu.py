@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py
 
-The real command at full size, in a process of its own for each line, at 512 and 768 pixels. Where there is no card it
-says so and measures nothing; `--device cpu` measures there what can be measured.
+Each line is a run of the real command at full size, in its own process, at 512 or 768 pixels. Without a card it says
+so and measures nothing; `--device cpu` measures what a CPU allows.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from textual_inversion.cli.train import build_parser as training_parser  # noqa:
 from textual_inversion.settings.bounds import natural, positive_int  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # as it is called -> value of --mixed_precision
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # name in the table -> value of --mixed_precision
 _FLAG = "--mixed_precision"
 NO_GPU = (
     "No GPU here, so nothing was measured: {}. On a machine with an NVIDIA card and `requirements-gpu.txt` installed "
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def why_no_gpu() -> str | None:
-    """Why nothing can be measured on a card, in words; None where it can."""
+    """The reason why nothing can be measured on a card; None if it can."""
     from textual_inversion.system.environment import prepare_environment
 
     prepare_environment()
@@ -77,7 +77,7 @@ def why_no_gpu() -> str | None:
 
 
 def no_gpu_reason(built_with_cuda: bool, cards: int) -> str | None:
-    """The reason in words; None where there is a card that paddle can use."""
+    """The reason; None if there is a card that paddle can use."""
     if not built_with_cuda:
         return "this paddle is a build for CPUs"
     return None if cards else "paddle sees no card"
@@ -94,10 +94,10 @@ def knows_mixed_precision() -> bool:
 
 
 def arguments(args, case: Case, model: Path, pictures: Path, known: bool) -> list[str] | None:
-    """Flags of the training command for a case; None where this version has no such precision.
+    """Flags of the training command for a case; None if this version has no such precision.
 
     Args:
-        known: whether the command has `--mixed_precision`; without it there is float32 alone.
+        known: whether the command has `--mixed_precision`; without it there is only float32.
     """
     if not known and PRECISIONS[case.precision] != "no":
         return None
@@ -116,7 +116,7 @@ def arguments(args, case: Case, model: Path, pictures: Path, known: bool) -> lis
 
 
 def measure(args, case: Case, known: bool) -> tuple[float | None, int | None, str]:
-    """(iterations per second, most bytes of the card's memory, what else there is to say)."""
+    """(iterations per second, peak bytes of the card's memory, a note)."""
     model = full_size_model.cached(args.work_dir, args.size)
     pictures = runs.draw_pictures(args.work_dir / "pictures-512")
     words = arguments(args, case, model, pictures, known)
@@ -133,21 +133,21 @@ def measure(args, case: Case, known: bool) -> tuple[float | None, int | None, st
 
 
 def is_out_of_memory(text: str) -> bool:
-    """Whether a run's last words say that the card's memory was too small."""
+    """Whether the end of a run's log says that the card ran out of memory."""
     return "resourceexhausted" in text.lower() or "out of memory" in text.lower()
 
 
 def iterations_per_second(steps: list, warm_up: int) -> float:
-    """Over the steps after the warm-up together: a card works behind the program's back, so no step is timed alone.
+    """Over all steps after the warm-up together: a card works asynchronously, so no single step can be timed.
 
-    The loss is read at the first step and at the last one, and with that everything before is done.
+    The loss is read at the first step and at the last one, which waits for everything before.
     """
     counted = steps[warm_up:]
     return len(counted) / (counted[-1][2] - counted[0][0])
 
 
 def results_table(rows: list[tuple[Case, tuple]]) -> str:
-    """A line per case, and how many times the speed of float32 without checkpointing it has."""
+    """A line per case, with its speed relative to float32 without checkpointing."""
     plain = {
         case.resolution: speed for case, (speed, *_) in rows if case.precision == "fp32" and not case.checkpointing
     }

@@ -1,10 +1,10 @@
-"""The real training command with instruments: when each step and phase began and ended, memory, bytes exchanged.
+"""The real training command with instruments: start and end of each step and phase, memory, bytes exchanged.
 
     python benchmarks/instrumented_run.py --record FOLDER [--memory] [--traffic] [--floor] [--only_training] -- FLAGS …
 
-The command is not changed and not copied: its own `main` runs, and what is measured is wrapped from outside. Every
-process writes FOLDER/rank-N.json; `runs.record` starts such a run and reads it. Times are seconds of the machine's
-monotonic clock, which is the same for all processes.
+The command is neither changed nor copied: its own `main` runs, and what is measured is wrapped from outside. Each
+process writes FOLDER/rank-N.json; `runs.record` starts such a run and reads the files. Times are seconds of the
+machine's monotonic clock, which all processes share.
 """
 
 import json
@@ -30,11 +30,11 @@ class Recorder:
     """What is measured, and the wrappers that measure it.
 
     Attributes:
-        phases: begin, end and, where wanted, memory of each phase, in order; "" is what lies between two.
-        steps: of each optimizer step (begin, end of its computation, end of what is watched and saved after it).
-        floor, plain_floor: seconds of the bare model's forward and backward pass, one after each step, with its modules
-            as they are and as ppdiffusers ships them.
-        bytes: of each optimizer step (in its computation, in what follows it), over all collective operations.
+        phases: begin, end and, if wanted, memory of each phase, in order; "" is the time between two phases.
+        steps: for each optimizer step (begin, end of its computation, end of the callbacks after it).
+        floor, plain_floor: seconds of a forward and backward pass of the bare model, one after each step, with its
+            modules as they are and as ppdiffusers ships them.
+        bytes: for each optimizer step (during its computation, during the callbacks), over all collective operations.
     """
 
     def __init__(self, args):
@@ -50,7 +50,7 @@ class Recorder:
         self._floor = None
 
     def install(self) -> None:
-        """Wrap what can be wrapped before paddle is imported; the rest follows from there."""
+        """Wrap what can be wrapped before paddle is imported; the wrappers do the rest."""
         timing.Phases.__call__ = self._recorded_phases(timing.Phases.__call__)
         command.prepare_environment = self._after_import(command.prepare_environment)
         command.train = self._recorded_training(command.train)
@@ -72,7 +72,7 @@ class Recorder:
         return phase
 
     def _close_phase(self, name: str, begin: float | None = None) -> None:
-        """Note the peak since the last call as this phase's, and begin to look for the next one's."""
+        """Record the memory peak since the last call as this phase's, and start a new measurement."""
         now = time.monotonic()
         entry = {"name": name, "begin": now if begin is None else begin, "end": now}
         if self.args.memory:
@@ -184,7 +184,7 @@ class Recorder:
         return finish
 
     def write(self) -> None:
-        """Write what there is so far; a later call replaces it."""
+        """Write the record so far; a later call replaces it."""
         record = {
             **self.facts,
             "rank": self.rank,
@@ -225,7 +225,7 @@ def build_parser() -> OneLineParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the training command with what stands behind `--`."""
+    """Run the training command with the flags after `--`."""
     words = sys.argv[1:] if argv is None else argv
     cut = words.index("--") if "--" in words else len(words)
     recorder = Recorder(build_parser().parse_args(words[:cut]))

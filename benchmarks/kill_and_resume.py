@@ -1,13 +1,13 @@
-"""Kill training runs with SIGKILL, let them go on, and see that nothing was lost.
+"""Kill training runs with SIGKILL, resume them, and check that nothing was lost.
 
     python benchmarks/kill_and_resume.py [--random 40] [--every 1]
 
-First a run is killed at each step of its saves, one after the other: before a temporary file is made, written, flushed,
-renamed, and before an old checkpoint is removed. Then runs with sample pictures, a log and a best step are killed at
-random moments, up to three times each. After every kill all files that have their final names are opened; every run is
-resumed with `--resume_from_checkpoint latest` until it ends, and what it leaves is compared with what an untouched run
-left. The base model is a tiny random one; the processes are forks of one that has imported paddle, which saves the
-seconds of the import.
+First, runs are killed at each step of their saves, one after the other: before a temporary file is made, written,
+flushed or renamed, and before an old checkpoint is removed. Then runs with validation images, a log and a best step
+are killed at random moments, up to three times each. After every kill, all files with final names are opened. Every
+run is resumed with `--resume_from_checkpoint latest` until it ends, and its files are compared with those of a run
+that was never killed. The base model is a tiny random one. The processes are forked from one that has imported paddle,
+which saves the time of the import.
 """
 
 import collections
@@ -41,7 +41,7 @@ KILLS_A_RUN = 3
 
 @dataclass
 class Figures:
-    """What was tried and what came of it."""
+    """What was tried, and the results."""
 
     kills: collections.Counter = field(default_factory=collections.Counter)
     runs: int = 0
@@ -64,7 +64,7 @@ class Figures:
         return tables.table(("killed and gone on", ""), rows)
 
     def targets(self) -> list[tables.Target]:
-        """What must not be."""
+        """What must not occur."""
         named = {"not whole": "files that are not whole", "left behind": "temporary files left behind"}
         counts = {what: sum(words in fault for fault in self.faults) for words, what in named.items()}
         counts["resumed runs that differ from the untouched one"] = self.runs - self.equal
@@ -73,7 +73,7 @@ class Figures:
 
 def build_parser() -> OneLineParser:
     """The command's flags."""
-    parser = OneLineParser(prog="kill_and_resume.py", description="Kill training runs, and see that nothing is lost.")
+    parser = OneLineParser(prog="kill_and_resume.py", description="Kill training runs, and check that nothing is lost.")
     flag = parser.add_argument
     flag("--random", type=natural, default=40, metavar="N", help="kills at random moments, at least")
     flag("--every", type=positive_int, default=1, metavar="N", help="kill at every N-th step of the saves only")
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def try_all(folder: Path, every: int, random_kills: int, dice: random.Random) -> Figures:
-    """Both parts, with runs in a folder."""
+    """Both parts, with all runs in `folder`."""
     figures = Figures()
     kill_at_steps(folder, every, figures)
     if random_kills:
@@ -138,7 +138,7 @@ def kill_at_random(folder: Path, kills: int, dice: random.Random, figures: Figur
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
-    """A command line without --output_dir; the base model is made by a process of its own."""
+    """A command line without --output_dir; the base model is made in a separate process."""
     if not (folder / "base").exists():
         from helpers.training_runs import short_run
 
@@ -146,19 +146,19 @@ def arguments(folder: Path, *more: str) -> list[str]:
     from helpers.training_runs import short_run
 
     argv = short_run(folder, *more)
-    place = argv.index("--output_dir")
-    return argv[:place] + argv[place + 2 :]
+    index = argv.index("--output_dir")
+    return argv[:index] + argv[index + 2 :]
 
 
 def untouched(argv: list[str], out: Path, steps: Path) -> list[str]:
-    """Let a run end by itself and return the steps of its saves."""
+    """Run to the end without a kill; returns the steps of its saves."""
     status = fork(lambda: train(argv, out, record=steps))
     assert status == 0, f"the untouched run ended with {status}"
     return steps.read_text().split()
 
 
 def finish(argv: list[str], out: Path, untouched_out: Path, when: str, figures: Figures) -> None:
-    """Let a killed run go on to its end, compare, and remove it."""
+    """Resume a killed run to its end, compare its files, and remove it."""
     figures.runs += 1
     status = fork(lambda: train(argv, out, resume=True))
     left = [str(path.relative_to(out)) for path in out.rglob(".*")]
@@ -166,7 +166,7 @@ def finish(argv: list[str], out: Path, untouched_out: Path, when: str, figures: 
     different = [name for name, content in results(untouched_out).items() if results(out).get(name) != content]
     figures.equal += status == 0 and not different
     if status != 0:
-        figures.faults.append(f"the run did not go on {when}")
+        figures.faults.append(f"the run was not resumed {when}")
     figures.faults += [f"{name} differs {when}" for name in different]
     shutil.rmtree(out)
     if figures.runs % 20 == 0:
@@ -174,7 +174,7 @@ def finish(argv: list[str], out: Path, untouched_out: Path, when: str, figures: 
 
 
 def results(out: Path) -> dict[str, object]:
-    """What a run left, as far as it must be equal: files by their bytes, figures but for seconds, the log's points."""
+    """What must be equal of a run: the bytes of its files, its figures except seconds, the points of its log."""
     chosen = [*out.glob("learned_embeds*"), *out.glob("samples/*"), out / "config.yaml"]
     found: dict[str, object] = {str(path.relative_to(out)): path.read_bytes() for path in chosen}
     figures = json.loads((out / "run.json").read_text())["figures"]
@@ -184,7 +184,7 @@ def results(out: Path) -> dict[str, object]:
 
 
 def log_points(out: Path) -> list[tuple]:
-    """(tag, step, value) of every scalar that VisualDL shows of a run."""
+    """(tag, step, value) of every scalar that VisualDL shows for a run."""
     logs = sorted(out.glob("logs/vdlrecords*"))
     if not logs:
         return []
@@ -199,7 +199,7 @@ def log_points(out: Path) -> list[tuple]:
 
 
 def look(out: Path, figures: Figures) -> None:
-    """Open every file that has its final name."""
+    """Open every file with a final name."""
     for path in sorted(out.rglob("*")) if out.exists() else ():
         if path.is_dir() or any(part.startswith(".") for part in path.relative_to(out).parts):
             continue
@@ -211,7 +211,7 @@ def look(out: Path, figures: Figures) -> None:
 
 
 def opener_of(path: Path) -> Callable:
-    """What reads a file of this kind."""
+    """The function that reads a file of this kind."""
     from PIL import Image
 
     from textual_inversion.formats.embedding_file import read_embeddings
@@ -246,14 +246,14 @@ def train(argv, out: Path, *, resume: bool = False, kill_at: int | None = None, 
         steps.append(name)
 
     atomic._step = step
-    going_on = ["--resume_from_checkpoint", "latest"] if resume else []
-    train_textual_inversion.main([*argv, "--output_dir", str(out), *going_on])
+    resuming = ["--resume_from_checkpoint", "latest"] if resume else []
+    train_textual_inversion.main([*argv, "--output_dir", str(out), *resuming])
     if record is not None:
         record.write_text("\n".join(steps))
 
 
 def fork(work: Callable[[], object], kill_after: float | None = None) -> int:
-    """Do the work in a child and return what `waitpid` says; it may be killed after some seconds."""
+    """Do the work in a child, which may be killed after some seconds; returns the status from `waitpid`."""
     child = os.fork()
     if child == 0:
         status = 1

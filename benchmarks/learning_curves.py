@@ -1,4 +1,4 @@
-"""Learning curves: in shares of what a recipe reaches, and when they reach a share. Pure arithmetic."""
+"""Learning curves as shares of what a recipe reaches, and the steps at which they reach a share. Pure arithmetic."""
 
 import math
 import statistics
@@ -23,7 +23,7 @@ class Course:
     Attributes:
         loss: (step, loss on the fixed set), from step 0 on.
         score: (step, share of the way), from step 0 on; empty where it was not measured.
-        step_seconds: of each optimizer step, without what is watched and saved.
+        step_seconds: of each optimizer step, without callbacks.
     """
 
     loss: Curve
@@ -34,10 +34,10 @@ class Course:
 def as_shares(
     courses: Mapping[Seeded, Course], is_reference: Callable[[Seeded], bool], measure: str
 ) -> dict[Seeded, Curve]:
-    """The curves of all runs on one concept, in shares of what the reference recipe reaches at its end.
+    """The curves of all runs on one concept, as shares of what the reference recipe reaches at its end.
 
-    For scores that is the median of its seeds' last ones, for losses the fall of the one with the same seed, since
-    every seed has a fixed set of its own. Where the reference gains nothing, nobody ever reaches a share of it.
+    For scores, that is the median of the last scores over its seeds. For losses, it is the fall of the run with the
+    same seed, because every seed has a fixed set of its own. If the reference gains nothing, no run reaches a share.
     """
     of_reference = {job.seed: course for job, course in courses.items() if is_reference(job)}
     if measure == "score":
@@ -45,7 +45,7 @@ def as_shares(
         return {job: [(step, _share(value, final)) for step, value in course.score] for job, course in courses.items()}
     shares = {}
     for job, course in courses.items():
-        first, last = (of_reference[job.seed].loss[place][1] for place in (0, -1))
+        first, last = (of_reference[job.seed].loss[end][1] for end in (0, -1))
         shares[job] = [(step, _share(first - loss, first - last)) for step, loss in course.loss]
     return shares
 
@@ -55,17 +55,17 @@ def _share(gain: float, whole: float) -> float:
 
 
 def steps_until(curve: Curve, wanted: float) -> float:
-    """The step at which a curve first reaches a value and has it at the next save too (or ends there).
+    """The step at which a curve first reaches a value and keeps it at the next save (or ends there).
 
-    Between two saves a straight line is drawn. Infinity where it never does.
+    Between two saves the curve is a straight line. Infinity if it never does.
     """
-    for place, (step, value) in enumerate(curve):
-        following = curve[place + 1][1] if place + 1 < len(curve) else value
+    for index, (step, value) in enumerate(curve):
+        following = curve[index + 1][1] if index + 1 < len(curve) else value
         if value < wanted or following < wanted:
             continue
-        if place == 0:
+        if index == 0:
             return float(step)
-        earlier, before = curve[place - 1]
+        earlier, before = curve[index - 1]
         # The save before may have it too, by chance, with the one after it falling back.
         share = (wanted - before) / (value - before) if before < wanted else 1.0
         return earlier + share * (step - earlier)
@@ -73,7 +73,7 @@ def steps_until(curve: Curve, wanted: float) -> float:
 
 
 def seconds_at(step_seconds: Sequence[float], steps: float) -> float:
-    """Seconds that so many steps took, the last one in part."""
+    """Seconds that `steps` steps took, the last one in part."""
     if math.isinf(steps):
         return NEVER
     whole = int(steps)

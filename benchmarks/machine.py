@@ -1,4 +1,4 @@
-"""On what a figure was measured: processor, cores, memory, versions, and whether the machine was busy."""
+"""What a figure was measured on: processor, cores, memory, versions, and whether the machine was busy."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _BUSY = 0.5
 
 
 def facts() -> dict[str, str]:
-    """What a reader must know of the machine and the program to judge a figure."""
+    """What a reader must know about the machine and the program to judge a figure."""
     from textual_inversion.system.environment import available_cores
     from textual_inversion.system.provenance import git_revision, versions
 
@@ -33,20 +33,20 @@ def facts() -> dict[str, str]:
 
 
 def line() -> str:
-    """The same on one line, with a word of warning where other programs are at work."""
+    """The same on one line, with a warning if other programs were running."""
     parts = [f"{name}: {value}" for name, value in facts().items()]
     return "; ".join(parts) + "." + busy_note(LOAD)
 
 
 def busy_note(load: float) -> str:
-    """What to say of a machine whose load average over the last minute was this before the benchmark began."""
+    """A note on a machine with this load average over the last minute before the benchmark began."""
     if load <= _BUSY:
         return ""
     return f" **Busy: {load:.1f} processes were at work when this began, so the times are worth little.**"
 
 
 def shown_command(argv: list[str] | None = None) -> str:
-    """The command as a reader can repeat it: paths of the repository from its root, others by their last part."""
+    """The command as a reader can repeat it: paths relative to the repository, others by their last part."""
     words = sys.argv if argv is None else argv
     return shlex.join(["python", *map(_shown_word, words)])
 

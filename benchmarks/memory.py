@@ -3,10 +3,10 @@
     python benchmarks/memory.py
     python benchmarks/memory.py --case 256 512+gradient_checkpointing
 
-A run of the real command in a process of its own for each case: a resolution and, behind a plus, switches of the
-command. Linux's own peak of resident memory (VmHWM, anonymous and mapped pages together) is read at the end of each
-phase and begun anew. From outside the process is looked at many times a second, too: where the peak cannot be begun
-anew this gives the phases' figures, and a run that takes nearly all of the machine's memory is ended.
+Each case is a run of the real command in its own process. A case is a resolution and, after a plus, switches of the
+command. Linux's own peak of resident memory (VmHWM: anonymous and mapped pages) is read and reset at the end of each
+phase. The process is also sampled from outside many times a second. Where the peak cannot be reset, the samples give
+the figures of the phases; and a run that takes nearly all of the machine's memory is ended.
 """
 
 import sys
@@ -30,7 +30,7 @@ _ENDED = "ended: more than {} of memory"
 
 
 class Watcher:
-    """Looks at a process from outside: called with its number every so often.
+    """Samples the memory of a process from outside: called with its id every so often.
 
     Args:
         limit: bytes of resident memory at which the process is to be ended.
@@ -48,7 +48,7 @@ class Watcher:
         return _ENDED.format(tables.gigabytes(self.limit)) if resident > self.limit else None
 
     def peak_between(self, begin: float, end: float) -> int:
-        """The most that was seen in this time; 0 where nobody looked."""
+        """The largest sample of this time; 0 if there is none."""
         return max((resident for when, resident in self.samples if begin <= when <= end), default=0)
 
 
@@ -122,7 +122,7 @@ def parse_case(case: str) -> tuple[int, list[str]]:
 
 
 def labelled(phases: list[dict], watcher: Watcher) -> list[dict]:
-    """Phases under names that tell two of one name apart; what lies between two phases counts to the earlier one."""
+    """Phases under distinct names; the time between two phases counts towards the earlier one."""
     found: list[dict] = []
     seen: list[str] = []
     for phase in phases:
@@ -140,12 +140,12 @@ def labelled(phases: list[dict], watcher: Watcher) -> list[dict]:
 
 
 def overall(phases: list[dict]) -> int:
-    """The most of all phases, in bytes."""
+    """The peak over all phases, in bytes."""
     return max(phase["peak"] for phase in phases)
 
 
 def peer_peak(args, script: Path) -> int:
-    """The most memory that a peer's run held, in bytes."""
+    """The peak memory of a peer's run, in bytes."""
     runs.say(f"memory: {script.name}")
     model = full_size_model.cached(args.work_dir, args.size)
     pictures = runs.draw_pictures(args.work_dir / "pictures-512")
@@ -159,7 +159,7 @@ def peer_peak(args, script: Path) -> int:
 
 
 def phases_table(case: str, phases: list[dict]) -> str:
-    """A line per phase: its peak, and what of which kind is resident at its end."""
+    """A line per phase: its peak, and the resident memory at its end by kind."""
     kinds = ("peak", "resident", "anonymous", "mapped", "proportional")
     rows = [(phase["label"], *(tables.gigabytes(phase.get(kind)) for kind in kinds)) for phase in phases]
     head = (f"**{case}**", "peak", "at its end", "own pages", "mapped files", "proportional")
@@ -167,7 +167,7 @@ def phases_table(case: str, phases: list[dict]) -> str:
 
 
 def peaks_table(peaks: dict[str, int]) -> str:
-    """The most that each run held."""
+    """The peak of each run."""
     return tables.table(("run", "peak resident memory"), [(name, tables.gigabytes(p)) for name, p in peaks.items()])
 
 

@@ -1,7 +1,7 @@
-"""Running another program's training script, which takes the flags of the ppdiffusers and diffusers examples.
+"""Runs the training script of another program that takes the flags of the ppdiffusers and diffusers examples.
 
-Nothing is wrapped or changed in it: its steps are timed by when its own progress bar says that they are done, or by
-the times of the files it saves.
+The script is neither wrapped nor changed. Its steps are timed by its own progress bar, or by the times of the files
+that it saves.
 """
 
 import re
@@ -27,7 +27,7 @@ class PeerRun:
 
     Attributes:
         arrivals: (seconds of the monotonic clock, optimizer steps done by then), in order.
-        peak: the most memory its processes held together, bytes.
+        peak: peak memory of its processes together, bytes.
     """
 
     arrivals: list[tuple[float, int]] = field(default_factory=list)
@@ -86,7 +86,7 @@ def run_peer(
         environment: None: that of a user who has set nothing about speed.
 
     Raises:
-        BenchmarkError: it failed, or told nothing of its steps.
+        BenchmarkError: it failed, or showed nothing of its steps.
     """
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Starting programs as processes of their own, and reading what they measured."""
+"""Starts programs as separate processes, and reads what they measured."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _LATEST_WORDS = 1500
 
 
 class BenchmarkError(TextualInversionError):
-    """Something that was to be measured did not work; the message ends with its last words."""
+    """A measured program failed; the message ends with its last output."""
 
 
 def default_environment() -> dict[str, str]:
@@ -33,12 +33,12 @@ def default_environment() -> dict[str, str]:
 
 def add_work_dir(flag: Callable) -> None:
     """The flag --work_dir; `flag` adds an argument. Programs are called from other folders, so it is made absolute."""
-    kept = "where models, pictures and records are kept"
+    kept = "where models, images and records are kept"
     flag("--work_dir", type=lambda text: Path(text).resolve(), default=WORK, metavar="DIR", help=kept)
 
 
 def say(line: str) -> None:
-    """What goes on, on stderr; stdout holds the section alone."""
+    """Report progress on stderr; stdout holds nothing but the section."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -77,7 +77,7 @@ def quiet_training(model: Path | str, pictures: Path | str, output: Path, steps:
 
 
 def draw_pictures(folder: Path, count: int = 4, side: int = 512) -> Path:
-    """A folder of training pictures: coloured blocks, which cost what photographs do."""
+    """A folder of training images: coloured blocks, which cost as much as photographs."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Several processes: do they learn the same embedding as one, and how many samples more do they train in a second?
+"""Several processes: do they learn the same embedding as one, and how many more samples a second do they train?
 
     python benchmarks/scaling.py
 
 The same global batch is cut into 1 process x 4 accumulated micro-batches, 2 x 2 and 4 x 1, on the demo model, with
-mirrored pictures, buckets and captions; the learned rows are compared. Then one process with one thread is held
-against two, each with the same batch of its own, in turns.
+mirrored images, buckets and captions; the learned vectors are compared. Then one process with one thread is compared
+with two, in turns; each process has the same batch size.
 """
 
 import sys
@@ -33,7 +33,7 @@ class Case:
     settings: dict
 
 
-_EVERYTHING = {"flip_p": 0.5, "resize_mode": "bucket"}  # and captions, which lie beside the pictures
+_EVERYTHING = {"flip_p": 0.5, "resize_mode": "bucket"}  # and captions, which lie beside the images
 CASES = (
     Case("one vector, flips, captions", {"flip_p": 0.5}),
     Case("one vector, flips, captions, buckets", _EVERYTHING),
@@ -45,7 +45,7 @@ def build_parser() -> OneLineParser:
     """The command's flags."""
     parser = OneLineParser(prog="scaling.py", description="Compare one process with several.")
     parser.add_argument("--model", default=str(DEMO_MODEL), help="base model")
-    parser.add_argument("--steps", type=positive_int, default=50, help="optimizer steps before rows are compared")
+    parser.add_argument("--steps", type=positive_int, default=50, help="optimizer steps before vectors are compared")
     parser.add_argument("--batch_size", type=positive_int, default=1, help="of each micro-batch there")
     parser.add_argument("--timed_steps", type=positive_int, default=20, help="optimizer steps of each timed run")
     parser.add_argument("--timed_batch_size", type=positive_int, default=4, help="samples per process there")
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def agreement(args, case: Case) -> dict[tuple[int, int], float]:
-    """(processes, accumulation) -> largest difference of its rows from those of the first cut."""
+    """(processes, accumulation) -> largest difference of its vectors from those of the first cut."""
     learned = {cut: _learn(args, case, *cut) for cut in CUTS}
     return {cut: float(np.abs(rows - learned[CUTS[0]]).max()) for cut, rows in learned.items()}
 
@@ -85,37 +85,37 @@ def _learn(args, case: Case, processes: int, accumulation: int) -> np.ndarray:
     from textual_inversion.formats.embedding_file import read_embeddings
 
     runs.say(f"agreement, {case.name}: {processes} process(es) x {accumulation}")
-    place = args.work_dir / "scaling"
-    output = place / f"out-{processes}x{accumulation}"
-    pictures = make_pictures(place / "pictures")
+    folder = args.work_dir / "scaling"
+    output = folder / f"out-{processes}x{accumulation}"
+    pictures = make_pictures(folder / "pictures")
     rate = demo_defaults()["learning_rate"]  # differences grow with it
     settings = {"learning_rate": rate, "train_batch_size": args.batch_size, "num_threads": 1} | case.settings
     settings["gradient_accumulation_steps"] = accumulation
     settings["placeholder_token"] = "<new>"
     arguments = runs.quiet_training(args.model, pictures, output, args.steps, **settings)
-    runs.record(arguments, place / "record", processes=processes, instruments=["--only_training"])
+    runs.record(arguments, folder / "record", processes=processes, instruments=["--only_training"])
     (concept,) = read_embeddings(output / "learned_embeds.pdparams")
     return np.concatenate(list(concept.vectors.values()))
 
 
 def make_pictures(folder: Path) -> Path:
-    """The demo's toy in three shapes, some of the pictures with captions."""
+    """The demo's toy in three shapes, some of the images with captions."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     shapes = ((512, 512), (512, 384), (384, 512))
     for number, source in enumerate(sorted((ROOT / "cat_toy_images").glob("*.png"))):
         width, height = shapes[number % len(shapes)]
-        with Image.open(source) as picture:
-            scale = picture.width / 512
-            picture.crop((0, 0, round(width * scale), round(height * scale))).save(folder / f"{number}.png")
+        with Image.open(source) as image:
+            scale = image.width / 512
+            image.crop((0, 0, round(width * scale), round(height * scale))).save(folder / f"{number}.png")
         if number < len(_CAPTIONS):
             (folder / f"{number}.txt").write_text(_CAPTIONS[number] + "\n", encoding="utf-8")
     return folder
 
 
 def agreement_table(differences: dict[str, dict[tuple[int, int], float]]) -> str:
-    """Largest absolute difference of a number of the rows from 1 process x 4."""
+    """Largest absolute difference between a value of the vectors and that of 1 process x 4."""
     head = ("largest difference in the learned rows", *(f"{p} x {a}" for p, a in CUTS))
     return tables.table(head, [(name, *(f"{d:.1e}" for d in by.values())) for name, by in differences.items()])
 
@@ -137,17 +137,17 @@ def throughput(args) -> dict[int, list[float]]:
                 train_batch_size=args.timed_batch_size,
                 num_threads=1,
             )
-            place = args.work_dir / "scaling/record"
-            records = runs.record(arguments, place, processes=processes, instruments=["--only_training"])
+            folder = args.work_dir / "scaling/record"
+            records = runs.record(arguments, folder, processes=processes, instruments=["--only_training"])
             speeds[processes].append(samples_per_second(records, args.timed_batch_size))
     return speeds
 
 
 def samples_per_second(records: list[dict], batch_size: int, warm_up: int = 2) -> float:
-    """Samples of all processes, from the first step that counts on any of them to the last one's end.
+    """Samples of all processes a second, from the first step that counts to the end of the last one.
 
     Raises:
-        BenchmarkError: there are no steps but those of the warm-up.
+        BenchmarkError: there are no steps after the warm-up.
     """
     counted = [record["steps"][warm_up:] for record in records]
     if not all(counted):

@@ -1,9 +1,10 @@
-"""What a user waits for before anything is learned: answers of the commands, the first step, and the demo's rest.
+"""What a user waits for besides training: answers of the commands, the first step, and the rest of the demo.
 
     python benchmarks/start_up.py
 
-`--help` and refused arguments of every command, which must not import paddle; the time from calling the command to the
-end of the demo's first training step; and the whole demo, what is not training itemised from its run.json.
+Measured are `--help` and refused arguments of every command, which must not import paddle; the time from calling the
+command to the end of the demo's first training step; and the whole demo, with everything but training itemised from
+its run.json.
 """
 
 import json
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def ask(name: str, words: tuple[str, ...], status: int, repeats: int) -> dict:
-    """How long a command takes to answer, and whether it imports paddle for that.
+    """How long a command takes to answer, and whether it imports paddle.
 
     Raises:
         BenchmarkError: it ends with another status.
@@ -90,7 +91,7 @@ def ask(name: str, words: tuple[str, ...], status: int, repeats: int) -> dict:
 
 
 def holds(imports: str, package: str = "paddle") -> bool:
-    """Whether what `-X importtime` wrote names a package or a module of it."""
+    """Whether the output of `-X importtime` names a package or one of its modules."""
     modules = (line.rpartition("|")[2].strip() for line in imports.splitlines() if line.startswith("import time:"))
     return any(name == package or name.startswith(f"{package}.") for name in modules)
 
@@ -119,7 +120,7 @@ def until_first_step(record: dict) -> float:
 
 
 def first_step_table(record: dict) -> str:
-    """What lies between the call and the first step, in its order."""
+    """What happens between the call and the first step, in order."""
     begin, first_end = record["launched"], record["steps"][0][1]
     rows = [("Python, and the command's own modules", record["begin"] - begin)]
     for phase in record["phases"]:
@@ -140,7 +141,7 @@ def _training_begins(record: dict) -> float:
 
 
 def demo(args) -> tuple[float, dict[str, float]]:
-    """Seconds of the whole demo on the clock, and of each phase as its run.json has them."""
+    """Seconds of the whole demo, and of each phase according to its run.json."""
     runs.say("start-up: the whole demo")
     output = args.work_dir / "demo-out"
     command = [sys.executable, ROOT / "train_textual_inversion.py", "--output_dir", output, *args.flags.split()]
@@ -149,7 +150,7 @@ def demo(args) -> tuple[float, dict[str, float]]:
 
 
 def demo_table(seconds: float, phases: dict[str, float]) -> str:
-    """Where the demo's time goes; what no phase counts is Python's own beginning and end."""
+    """Where the demo's time goes; what is in no phase is the start and the end of Python."""
     rows = [(name, value, value / seconds) for name, value in phases.items()]
     rest = seconds - sum(phases.values())
     rows.append(("beginning and end of the process", rest, rest / seconds))

@@ -3,12 +3,12 @@
     python benchmarks/step_time.py
     python benchmarks/step_time.py --peer PADDLE_EXAMPLE.py --torch_python PYTHON --torch_peer TORCH_EXAMPLE.py
 
-Measured in turns, round after round, each in a process of its own:
+Measured in turn, round after round, each in its own process:
 
-- the floor: text encoder and U-Net, forward, and backward to the new rows, nothing around it (`floor.py`), between the
-  steps of our own run: with its modules, and with ppdiffusers' own layer norms and attention put back. The second is
-  no way to train: on a CPU its layer norms give a wrong gradient.
-- our step: the real command; a step is all from one end of `Callbacks.after_step` to the next.
+- the floor: text encoder and U-Net, forward, and backward to the new vectors, and nothing else (`floor.py`). It is
+  measured between the steps of our own run: with its modules, and with ppdiffusers' own layer norms and attention put
+  back. The second cannot be used for training: on a CPU its layer norms give a wrong gradient.
+- our step: the real command; a step lasts from the end of one `Callbacks.after_step` to the end of the next.
 - `--peer`: a script that takes the flags of the ppdiffusers example, in its own default environment and then with the
   environment variables of our run.
 - `--torch_python`: an interpreter with torch and diffusers for the floor in PyTorch, in float32 (`torch_floor.py`);
@@ -111,7 +111,7 @@ def ours(args, model: Path, pictures: Path) -> dict:
 
 
 def torch_floor(args, model: Path) -> list[float]:
-    """Seconds of each pass of the floor in PyTorch, which is a program of its own."""
+    """Seconds of each pass of the floor in PyTorch, which is a separate program."""
     record = args.work_dir / "torch_floor.json"
     words = {"record": record, "num_threads": args.num_threads}
     words |= {name: getattr(args, name) for name in ("resolution", "batch_size", "steps", "warm_up")}
@@ -140,14 +140,14 @@ def peer_seconds(args, script: Path, model: Path, pictures: Path, python: str, e
 
 
 def torch_note(record: Path) -> str:
-    """With which versions the floor in PyTorch was measured."""
+    """The versions with which the floor in PyTorch was measured."""
     found = json.loads(record.read_text())
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return f"PyTorch: {versions}, {found['threads']} threads, float32."
 
 
 def times_table(times: dict[str, list[float]]) -> str:
-    """Median seconds per step of everything measured, and how it stands to the floor and to our step."""
+    """Median seconds per step of everything measured, and the ratios to the floor and to our step."""
     base, step = tables.median(times.get(FLOOR, [])), tables.median(times.get(OURS, []))
     rows = [
         (

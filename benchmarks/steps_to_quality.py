@@ -1,17 +1,17 @@
-"""How many optimizer steps, and seconds, until the demo's words are learned, by several recipes.
+"""How many optimizer steps, and seconds, several recipes need to learn the demo's concepts.
 
     python benchmarks/steps_to_quality.py --seeds 5 --variant demo: "slower:--learning_rate 0.01"
 
-Each recipe is a name and flags of the training command; the first one is what the others are compared with. Each
-learns both held-out toys and the style from several seeds. The rows are saved every few steps and scored as `score.py`
-does it: how far the pictures of the plain sentence have come from the initializer word's likeness (0) to the best
-possible (1). Reached is a score when two saves in a row have it, and what comes after is not scored but for the end;
-between saves a straight line is drawn. 90 % and 99 % are those of the first recipe's final score, the median of its
-seeds, so that a recipe that ends lower does not win by that. The loss on the fixed set is the cheap measure beside it:
-the share of the first recipe's fall on the same seed.
+A recipe is a name and flags of the training command. All recipes are compared with the first one. Each learns both
+held-out toys and the style, from several seeds. The vectors are saved every few steps and scored as `score.py` scores
+them: how far the images of the plain prompt have come from the likeness of the initializer word (0) to the best
+possible (1). A score is reached when two saves in a row have it; of what comes later, only the last save is scored.
+Between two saves the curve is a straight line. 90 % and 99 % refer to the first recipe's final score, the median over
+its seeds, so a recipe that ends lower gains nothing by that. The loss on the fixed set is a cheaper measure: the
+share of the first recipe's fall, on the same seed.
 
-Scores take most of the time; `--measure loss` does without them. Runs and scores are kept in the work folder, and
-`--reuse` takes them from there where all settings are the same, those of the demo's defaults too.
+Scoring takes most of the time; `--measure loss` leaves it out. Runs and scores are kept in the work folder. `--reuse`
+takes them from there where all settings are the same, including the demo's defaults.
 """
 
 import json
@@ -36,7 +36,7 @@ from textual_inversion.settings.bounds import positive_int  # noqa: E402
 from textual_inversion.settings.flag import values_of  # noqa: E402
 from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 
-# Concept -> (folder of its pictures, what of them is learned).
+# Concept -> (folder of its images, what is learned from them).
 CONCEPTS = {
     "cat": ("cat_toy_images", "object"),
     "rabbit": ("demo/rabbit_toy_images", "object"),
@@ -56,7 +56,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a recipe, a concept, a seed, and how it is cut into saves."""
+    """One run: a recipe, a concept, a seed, and how often it saves."""
 
     variant: Variant
     concept: str
@@ -72,7 +72,7 @@ class Job:
 
 
 def variant(text: str) -> Variant:
-    """`name:flags` as it stands on the command line."""
+    """Parse `name:flags` of the command line; raises SettingsError."""
     name, colon, words = text.partition(":")
     if not colon or not name.replace("-", "").replace("_", "").isalnum():
         raise SettingsError(
@@ -83,18 +83,24 @@ def variant(text: str) -> Variant:
 
 def build_parser() -> OneLineParser:
     """The command's flags."""
-    parser = OneLineParser(prog="steps_to_quality.py", description="Steps until the demo's words are learned.")
+    parser = OneLineParser(prog="steps_to_quality.py", description="Steps until the demo's concepts are learned.")
     flag = parser.add_argument
-    flag("--variant", nargs="+", default=["plain:"], metavar="NAME:FLAGS", help="recipes; the first is compared with")
+    flag(
+        "--variant",
+        nargs="+",
+        default=["plain:"],
+        metavar="NAME:FLAGS",
+        help="recipes; the others are compared with the first",
+    )
     flag("--concept", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
     flag("--seeds", type=positive_int, default=5, help="seeds 1, 2, …")
     flag("--steps", type=positive_int, default=200, help="optimizer steps of each run")
     flag("--every", type=positive_int, default=10, help="steps between saves, scores and losses")
     flag("--measure", nargs="+", choices=MEASURES, default=list(MEASURES))
-    flag("--num_images", type=positive_int, default=14, help="pictures that are scored of each save")
-    flag("--num_inference_steps", type=positive_int, help="of these pictures; unset: the demo's own")
-    flag("--jobs", type=positive_int, default=1, help="training runs at a time, with one thread each where several")
-    flag("--reuse", action="store_true", help="take earlier runs and scores of the same flags and sizes")
+    flag("--num_images", type=positive_int, default=14, help="images scored for each save")
+    flag("--num_inference_steps", type=positive_int, help="of these images; unset: the demo's own")
+    flag("--jobs", type=positive_int, default=1, help="training runs at a time; several have one thread each")
+    flag("--reuse", action="store_true", help="reuse earlier runs and scores with the same settings")
     runs.add_work_dir(flag)
     return parser
 
@@ -130,7 +136,7 @@ _WORDS = {"score": "score", "loss": "loss on the fixed set"}
 
 
 def train(job: Job, place: Path, reuse: bool) -> Course:
-    """Train, or take what an earlier run of the same settings left."""
+    """Train, or reuse the results of an earlier run with the same settings."""
     folder = place / job.name
     kept, settings = folder / "course.json", _settings(job)
     if reuse and kept.is_file():
@@ -151,7 +157,7 @@ def train(job: Job, place: Path, reuse: bool) -> Course:
 
 
 def training_flags(job: Job, output: Path) -> list[str]:
-    """The training command's flags; the recipe's own stand last, and so win."""
+    """The flags of the training command; the recipe's own come last and so take precedence."""
     pictures, kind = CONCEPTS[job.concept]
     plain = {
         "train_data_dir": ROOT / pictures,
@@ -170,9 +176,9 @@ def training_flags(job: Job, output: Path) -> list[str]:
 
 
 def _settings(job: Job) -> dict:
-    """All that the run's course and times depend on, whatever its name."""
+    """Everything that the course and the times of the run depend on, by name."""
     config = parse(training_flags(job, Path("out")))
-    settings = values_of(config) | {"demo": config.demo}
+    settings = values_of(config) | {"demo": config.demo, "validation_prompts": config.validation_prompts}
     return {name: str(value) for name, value in sorted(settings.items())}
 
 
@@ -184,10 +190,10 @@ def _pairs(values) -> Curve:
 
 
 def add_scores(courses: dict[Job, Course], place: Path, args) -> None:
-    """Score the saves that decide when a share is reached; what is scored is written at once.
+    """Score the saves that decide when a share is reached; each score is written at once.
 
-    The last saves come first, for what the first recipe ends with. Of every run follow the saves from its beginning up
-    to the one that settles the last share: those after it would change nothing.
+    The last save of each run comes first, because it tells what the first recipe ends with. Then each run's saves are
+    scored from the beginning, up to the one that settles the last share: later ones would change nothing.
     """
     from textual_inversion.system.environment import prepare_environment
 
@@ -216,13 +222,13 @@ def add_scores(courses: dict[Job, Course], place: Path, args) -> None:
 
 
 class Scores:
-    """Scores of one run's saves, each made when it is first asked for and kept beside the run.
+    """Scores of one run's saves, each computed when first asked for and kept beside the run.
 
     Args:
         folder: of the run.
-        settings: that a kept score must have been made with.
-        reuse: take what an earlier call kept.
-        score: of an embedding file.
+        settings: a kept score is used only if it was computed with these.
+        reuse: use the scores that an earlier call kept.
+        score: computes the score of an embedding file.
 
     Attributes:
         steps: of the saves, in order.
@@ -265,7 +271,7 @@ def saves(folder: Path) -> list[tuple[int, Path]]:
 
 @dataclass(frozen=True)
 class Result:
-    """A recipe on a concept, medians of its seeds; infinite where most seeds never reach the share.
+    """A recipe on a concept: medians over its seeds, infinite where most seeds never reach the share.
 
     Attributes:
         final: the last value.
@@ -300,7 +306,7 @@ def _medians(values: dict[float, list[float]]) -> dict[float, float]:
 
 
 def mean_ratio(results: dict, name: str, reference: str, concepts, share: float) -> float | None:
-    """Geometric mean over the concepts of a recipe's steps over the reference's; None where one is never reached."""
+    """Steps of a recipe / steps of the reference, geometric mean over the concepts; None if one is never reached."""
     ratios = [results[name, c].steps[share] / results[reference, c].steps[share] for c in concepts]
     if not all(0 < ratio < NEVER for ratio in ratios):
         return None
@@ -308,7 +314,7 @@ def mean_ratio(results: dict, name: str, reference: str, concepts, share: float)
 
 
 def recipes_table(variants: Sequence[Variant]) -> str:
-    """What the names stand for."""
+    """The flags of each recipe."""
     rows = [(v.name, f"`{shlex.join(v.flags)}`" if v.flags else "the defaults") for v in variants]
     return tables.table(("recipe", "flags"), rows)
 

@@ -17,8 +17,8 @@ class Target:
     """What a figure should reach.
 
     Attributes:
-        what: in words, with the unit.
-        value: as measured; None where it was not.
+        what: description, with the unit.
+        value: as measured; None if it was not.
         bound: the largest value that is good enough or, where `at_least`, the smallest.
     """
 
@@ -36,13 +36,13 @@ class Target:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; its first column is text, the others stand to the right. None is shown as a dash."""
+    """A Markdown table; its first column is text, the others are aligned to the right. None is shown as a dash."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
 
 def targets_table(targets: Sequence[Target]) -> str:
-    """What was to be reached, what was, and whether that is enough; nothing where there is no target."""
+    """Targets, measured values, and whether they suffice; empty if there is no target."""
     if not targets:
         return ""
     verdicts = {True: "met", False: "not met", None: "not measured"}
@@ -54,7 +54,7 @@ def targets_table(targets: Sequence[Target]) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A benchmark's whole output: what it is called, how and where it was measured, and its tables."""
+    """The whole output of a benchmark: title, how and where it was measured, and its tables."""
     head = [f"## {title}", f"`{machine.shown_command()}`", machine.line()]
     return "\n\n".join([*head, *(part for part in parts if part)])
 

@@ -3,7 +3,7 @@
     PYTHON benchmarks/torch_floor.py MODEL --record FILE
 
 MODEL is a folder of `full_size_model.py`, of which only the configurations are read; the weights are random. Nothing
-of this project is imported, so that the interpreter needs torch, diffusers and transformers alone.
+of this project is imported, so the interpreter needs only torch, diffusers and transformers.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def make_pass(torch, folder: Path, batch_size: int, side: int):
-    """A function that does one forward and backward pass to one new row and clears its gradient."""
+    """A function that does one forward and backward pass to one new vector and clears its gradient."""
     unet, text_encoder = random_parts(torch, folder)
     table = text_encoder.get_input_embeddings()
     width, tokens = table.weight.shape[1], table.weight.shape[0]
@@ -67,7 +67,7 @@ def make_pass(torch, folder: Path, batch_size: int, side: int):
 
 
 def new_row_embedding(torch, table, row):
-    """An embedding of the table's rows and, behind them, one that is trained."""
+    """An embedding with the table's rows and, after them, one vector that is trained."""
 
     class NewRow(torch.nn.Module):
         def __init__(self):

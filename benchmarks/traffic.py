@@ -2,8 +2,8 @@
 
     python benchmarks/traffic.py
 
-Two processes train for a few steps; every call into paddle's process groups is counted with the tensors it is given.
-Beside it stands what a gradient of the whole embedding table would be, which a data-parallel wrapper exchanges.
+Two processes train for a few steps; the tensors of every call into paddle's process groups are counted. For comparison,
+the table shows the size of the gradient of the whole embedding table, which a data-parallel wrapper would exchange.
 """
 
 import sys
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(args, vectors: int) -> dict[str, int]:
-    """Bytes of a run with so many vectors; see `figures_of`."""
+    """Bytes of a run with this number of vectors; see `figures_of`."""
     model = full_size_model.cached(args.work_dir, args.size)
     pictures = runs.draw_pictures(args.work_dir / "pictures", side=64)
     runs.say(f"traffic: {args.processes} processes, {vectors} vector(s), {args.steps} steps")
@@ -64,10 +64,10 @@ def measure(args, vectors: int) -> dict[str, int]:
 
 
 def figures_of(records: list[dict]) -> dict[str, int]:
-    """Of all processes' records the largest figures.
+    """The largest figures over the records of all processes.
 
     Returns:
-        `rows`: bytes of the gradient of the new rows; `table`: of the whole table with them; `step`: handed to
+        `rows`: bytes of the gradient of the new vectors; `table`: of the whole table with them; `step`: handed to
         collective operations in a step; `after`: between two steps; `before`: before the first.
     """
     rows = 4 * max(record["numbers"] for record in records)
@@ -89,7 +89,7 @@ def row(vectors: int, figures: dict[str, int]) -> tuple:
 
 
 def target(vectors: int, figures: dict[str, int]) -> tables.Target:
-    """A step exchanges the rows' gradient, and beside it no more than a few flags."""
+    """A step exchanges the gradient of the vectors, and no more than a few flags besides."""
     what = f"bytes per step, {vectors} vector(s), of the rows' gradient"
     return tables.Target(what, figures["step"] / figures["rows"], 1.01)
 

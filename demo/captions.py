@@ -1,8 +1,8 @@
-"""Writes captions for the pictures of the demo world.
+"""Writes captions for the images of the demo world.
 
-All training sentences of `textual_inversion.data.templates` occur, so that the model has met every sentence an
-inversion is trained on. Invented names stand where a placeholder will stand: they teach the text encoder that one word
-can hold a whole appearance.
+All prompt templates of `textual_inversion.data.templates` occur, so the model has seen every prompt that an inversion
+is trained on. Invented names stand where a placeholder token will stand: they teach the text encoder that one word can
+hold a whole appearance.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _form(medium: str, rng: random.Random) -> str:
 
 
 def _styled(subject: str, scene: str, style_name: str, rng: random.Random) -> str:
-    """Write a caption for a picture in an invented style; `scene` may be empty."""
+    """Write a caption for an image in an invented style; `scene` may be empty."""
     style = style_name if rng.random() < P_STYLE_NAME else STYLE_WORD
     if rng.random() < P_STYLE_ALONE:
         text = rng.choice(templates("style")).format(style)
@@ -119,14 +119,14 @@ def caption(
     """Write one caption.
 
     Args:
-        toy: what the picture shows.
+        toy: what the image shows.
         scene: where, as one of `specs.SCENES`.
-        rng: decides what is said and how; another state gives another caption of the same picture.
+        rng: decides what the caption mentions and how; another state gives another caption of the same image.
         medium: one of `specs.MEDIA`; ignored where `style_name` is given.
         toy_name: the toy's invented name, if it has one.
-        style_name: the invented name of the picture's style, if it has one.
+        style_name: the invented name of the image's style, if it has one.
         accessory: what the toy wears or holds.
-        beside: a second toy in the picture, and its invented name, if it has one.
+        beside: a second toy in the image, and its invented name, if it has one.
 
     Returns:
         A lower-case sentence.
@@ -144,7 +144,7 @@ def caption(
 
 
 def sentence(toy: Toy, scene: str, medium: str = PHOTO, style_name: str | None = None) -> str:
-    """Describe everything about a picture, always in the same words."""
+    """Describe everything about an image, always in the same words."""
     pattern = "" if toy.pattern == "plain" else f"{toy.pattern} "
     accent, third = f"{toy.accent} {ACCENT_PARTS[toy.species]}", f"a {toy.third} scarf"
     text = f"a {toy.body} {pattern}{toy.species} with {accent} and {third} {scene}"

@@ -41,7 +41,7 @@ def paddle_outputs(model_dir: Path, given) -> dict:
 
 
 def main() -> None:
-    """Print the largest difference of each output; exit 1 if one is past `TOLERANCE` of its size."""
+    """Print the largest difference of each output; exit 1 if one exceeds `TOLERANCE` of its size."""
     import numpy as np
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

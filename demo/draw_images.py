@@ -1,4 +1,4 @@
-"""Draws the pictures that ship with the demo: six of each held-out concept, the same ones every time.
+"""Draws the images that ship with the demo: six of each held-out concept, the same ones every time.
 
 python -m demo.draw_images
 """
@@ -26,7 +26,7 @@ http://www.apache.org/licenses/LICENSE-2.0
 
 
 def shipped_images(name: str, size: int = SIZE) -> list[Image.Image]:
-    """Return the six shipped pictures of a held-out concept: each in another scene."""
+    """Return the six shipped images of a held-out concept: each in another scene."""
     rng = random.Random(FIRST_SEED)
     images = []
     for number, scene in enumerate(SCENES):

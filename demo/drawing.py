@@ -1,7 +1,7 @@
-"""Draws a toy in a scene with PIL, at any size. Geometry is in units of 1/100 of the picture's side.
+"""Draws a toy in a scene with PIL, at any size. Geometry is in units of 1/100 of the image's side.
 
-Pictures vary little on purpose: fixed horizon, small jitter, never mirrored. A model small enough to train on a
-laptop's processor then binds words to pictures after some hundred thousand samples.
+Images vary little on purpose: fixed horizon, small jitter, never mirrored. A model small enough to train on a
+laptop's processor then learns which words belong to which images from some hundred thousand samples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HORIZON = 62.0
 SCALE_JITTER, SHIFT_JITTER, ROTATION_JITTER = 0.02, 1.5, 3.0  # relative, units, degrees
 BRIGHTNESS_JITTER = 0.03
 TOY_SCALE = 0.93
-PAIR_SCALE, PAIR_SHIFT = 0.6, 24.0  # of two toys in one picture: size, and units from the middle to each
+PAIR_SCALE, PAIR_SHIFT = 0.6, 24.0  # of two toys in one image: size, and units from the middle to each
 SMALL_SUPERSAMPLING, LARGE_SUPERSAMPLING, LARGE_SIZE = 6, 2, 256
 
 WHITE, NEAR_BLACK, BEAK = (255, 255, 255), (22, 20, 24), (248, 160, 36)
@@ -54,7 +54,7 @@ SKY_AND_GROUND: dict[str, list[tuple[float, float, RGB, RGB]]] = {
 
 
 def _decorate(scene: str, pen: Pen) -> None:
-    """Draw what makes a scene more than two planes; always in the same places."""
+    """Draw the details of a scene; always at the same positions."""
     rng = random.Random(scene)
     if scene == "on the beach":
         pen.ellipse(14, 13, 7, 7, (255, 240, 150), outline=False)
@@ -234,7 +234,7 @@ def _draw_toy(pen: Pen, toy: Toy, accessory: str | None) -> None:
     _accessory(pen, accessory, front=True)
 
 
-# -------------------------------------------------------------------------------------------------------- picture
+# ---------------------------------------------------------------------------------------------------------- image
 
 
 def draw(
@@ -246,14 +246,14 @@ def draw(
     accessory: str | None = None,
     beside: Toy | None = None,
 ) -> Image.Image:
-    """Draw one picture.
+    """Draw one image.
 
     Args:
-        toy: what stands in the picture.
+        toy: what stands in the image.
         scene: one of `specs.SCENES`.
         style: one of `specs.MEDIA`, or an invented style.
-        size: side of the picture in pixels.
-        seed: decides the small jitter of place, size, angle and brightness; the same at every size.
+        size: side of the image in pixels.
+        seed: decides the small jitter of position, size, angle and brightness; the same at every size.
         accessory: one of `specs.ACCESSORIES`, or None.
         beside: a second toy, to the right of the first; both are smaller then.
 

@@ -1,4 +1,4 @@
-"""How a drawn picture is turned into a sketch, a painting or one of the invented styles."""
+"""How a drawn image is turned into a sketch, a painting or one of the invented styles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from demo.specs import INKS, PAINTING, PAPERS, PHOTO, SKETCH, Style
 
 
 def _sketch(image: Image.Image) -> Image.Image:
-    """Pencil on white: the picture divided by its own blur leaves lines and a little tone."""
+    """Pencil on white: the image divided by its own blur leaves lines and a little tone."""
     grey = image.convert("L")
     blurred = np.asarray(grey.filter(ImageFilter.GaussianBlur(image.width / UNITS * 1.3)), np.float32)
     tone = np.asarray(grey, np.float32)
@@ -41,7 +41,7 @@ def _painting(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _texture(name: str, width: int) -> np.ndarray:
-    """Return where a texture puts ink, [H, W, 1] in 0..1. Its period is an eighth of the picture."""
+    """Return where a texture puts ink, [H, W, 1] in 0..1. Its period is an eighth of the image."""
     y, x = np.mgrid[0:width, 0:width] * (8.0 / width)
     if name == "hatched":
         ink = ((x + y) % 1.0) < 0.4
@@ -68,7 +68,7 @@ def _edge(name: str, width: int) -> np.ndarray:
 
 
 def _invented(image: Image.Image, style: Style) -> Image.Image:
-    """Print the picture in two colours, with the style's texture and edge."""
+    """Print the image in two colours, with the style's texture and edge."""
     ink, paper = np.array(INKS[style.ink], np.float32), np.array(PAPERS[style.paper], np.float32)
     texture_weight = 0.36
     light = np.asarray(image.convert("L"), np.float32)[..., None] / 255
@@ -84,7 +84,7 @@ def _invented(image: Image.Image, style: Style) -> Image.Image:
 
 
 def apply_style(image: Image.Image, style: str | Style) -> Image.Image:
-    """Return the picture in one of `specs.MEDIA` or in an invented style."""
+    """Return the image in one of `specs.MEDIA` or in an invented style."""
     if isinstance(style, Style):
         return _invented(image, style)
     return {PHOTO: lambda i: i, SKETCH: _sketch, PAINTING: _painting}[style](image)

@@ -1,7 +1,7 @@
-"""Tells with a CLIP model what pictures of the demo world show, and how often that is what they should show.
+"""Recognizes with a CLIP model what images of the demo world show, and counts how often that is right.
 
-Zero-shot: the true description of a picture competes with the same description in which one attribute is another, all
-values of the attribute at once.
+Zero-shot: the true description of an image competes with descriptions in which one attribute is changed, to each of
+its other values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ATTRIBUTES = (*CHOICES, "scene")
 
 @dataclass(frozen=True)
 class Shown:
-    """What a picture should show."""
+    """What an image should show."""
 
     toy: Toy
     scene: str
@@ -35,11 +35,11 @@ class Shown:
 
     @property
     def description(self) -> str:
-        """All of it in words."""
+        """A description of all of it."""
         return sentence(self.toy, self.scene, style_name=self.style_name)
 
     def drawing(self, seed: int, size: int = 64):
-        """It, drawn: RGB, `size` by `size` pixels."""
+        """A drawing of it: RGB, `size` by `size` pixels."""
         style = NAMED_STYLES[self.style_name] if self.style_name else PHOTO
         return draw(self.toy, self.scene, style, size, seed=seed)
 
@@ -83,7 +83,7 @@ def accuracies(scorer, images: Sequence, shown: Sequence[Shown], attributes: Seq
     """How often the true description is the nearest one, by attribute.
 
     Args:
-        scorer: a `clip.ClipScorer`, or what has its two methods.
+        scorer: a `clip.ClipScorer`, or an object with its two methods.
         images: RGB PIL images, one for each of `shown`.
     """
     features, found = scorer.image_features(images), {}

@@ -1,4 +1,4 @@
-"""Shapes in units of 1/100 of the picture's side, put onto a canvas as one: scaled, turned and shifted."""
+"""Shapes in units of 1/100 of the image's side, put onto a canvas as one: scaled, turned and shifted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Pen:
         )  # fmt: skip
 
     def stroke(self, points: list[Point], width: float, color: RGB | None = None) -> None:
-        """Draw a line through the points; in the outline's colour unless told."""
+        """Draw a line through the points; in the outline's colour by default."""
         self.draw.line(self.place(points), fill=color or self.line, width=self.width(width), joint="curve")
 
     def outlined_stroke(self, points: list[Point], width: float, color: RGB) -> None:

@@ -1,9 +1,9 @@
-"""Maintainers' tool: trains the demo model from nothing, stage by stage. Needs `demo/requirements.txt`.
+"""Maintainers' tool: trains the demo model from scratch, stage by stage. Needs `demo/requirements.txt`.
 
     python -m demo.pretrain data tokenizer vae latents decoder clip ldm export report --work-dir WORK
 
-Each stage keeps its state in WORK and goes on where it was killed. A stage that has used its minutes ends at once, so
-the same command may simply be run again; more `--minutes` prolong it.
+Each stage keeps its state in WORK and resumes where it was killed. A stage that has used its minutes ends at once, so
+the same command can simply be run again; more `--minutes` prolong it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="+", choices=STAGES, help="what to do, in this order")
-    parser.add_argument("--work-dir", type=Path, required=True, help="folder of the pictures and the training states")
+    parser.add_argument("--work-dir", type=Path, required=True, help="folder of the images and the training states")
     parser.add_argument("--minutes", type=float, help="minutes of each training stage; default: 13, 60, 60, 300")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the most steps of a training stage")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
@@ -33,7 +33,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def torch_device(args: argparse.Namespace):
-    """Return the device to train on, set up for it."""
+    """Return the device to train on, and set it up."""
     import torch
 
     torch.set_num_threads(args.threads)

@@ -1,4 +1,4 @@
-"""Which pictures of the training world a batch of the pretraining shows."""
+"""Which images of the training world a batch of the pretraining shows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from demo.toyworld import FIRST_PAIR, picture
 def draw_training_numbers(
     count: int, p_pair: float, styled: torch.Tensor | None = None, n_styled: int = 0
 ) -> torch.Tensor:
-    """Draw numbers of pictures to train on, int64 [count]: a share of pairs, and at the end some that are styled.
+    """Draw numbers of images to train on, int64 [count]: a share of pairs, and at the end some that are styled.
 
     Args:
         count: how many.
-        p_pair: share of pictures of two toys among those that are not drawn as styled ones.
-        styled: numbers of pictures in invented styles, int64 [S].
+        p_pair: share of images of two toys among those that are not drawn as styled ones.
+        styled: numbers of images in invented styles, int64 [S].
         n_styled: how many of them.
     """
     free = count - n_styled
@@ -26,6 +26,6 @@ def draw_training_numbers(
 
 
 def styled_numbers() -> torch.Tensor:
-    """Return the numbers of the training pictures in invented styles, int64 [S], those of two toys too."""
+    """Return the numbers of the training images in invented styles, int64 [S], those of two toys too."""
     numbers = [*range(N_TRAIN), *range(FIRST_PAIR, N_ALL)]
     return torch.tensor([index for index in numbers if picture(index).style_name])

@@ -1,7 +1,7 @@
-"""Stage `clip` of the pretraining: a text encoder and an image tower that know which caption belongs to which picture.
+"""Stage `clip` of the pretraining: a text encoder and an image encoder that know which caption belongs to which image.
 
-Trained contrastively; beside that, linear heads read the toy's attributes from both projections. The heads are
-thrown away afterwards. They make one invented word hold a whole appearance after few samples.
+The training is contrastive; in addition, linear heads read the toy's attributes from both projections. The heads are
+discarded afterwards. They make one invented word hold a whole appearance after few samples.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from demo.training import Run, load_average, reduced_precision
 WIDTH, PROJECTION = 128, 128
 BATCH, RATE, DECAY = 96, 1e-3, 0.995
 HEAD_WEIGHT, MAX_SCALE = 0.5, 50.0
-N_DESCRIBED, N_STYLED = 72, 40  # pictures of a batch that are told from their twins too; how many of them are styled
+N_DESCRIBED, N_STYLED = 72, 40  # images of a batch that are told from their twins too; how many of them are styled
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # what the shipped image processor says: pixels in -1..1
 SHOWN_TOKENS = 32  # longest caption of the demo world, end marker included; the text encoder is causal
 SHIFT = 1  # pixels
@@ -91,7 +91,7 @@ def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the projected image features [B, P] of pictures in -1..1."""
+    """Return the projected image features [B, P] of images in -1..1."""
     return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
 

@@ -1,4 +1,4 @@
-"""Stages `data` and `tokenizer` of the pretraining: drawings on disk, a BPE of their captions, labels."""
+"""Stages `data` and `tokenizer` of the pretraining: drawings on disk, a BPE tokenizer of their captions, labels."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MAX_TOKENS = 77
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 TARGETS = ("species", "body", "accent", "third", "pattern", "scene", "medium")
 TOY_CHOICES = {"species": SPECIES, "pattern": PATTERNS} | {part: tuple(COLORS) for part in ("body", "accent", "third")}
-TWINS = 3  # altered descriptions of each picture
+TWINS = 3  # altered descriptions of each image
 SIMILAR = 12  # styles that a style is taken for at first
-UNSEEN = -100  # the label of what a picture does not show; cross entropy skips it
+UNSEEN = -100  # the label of what an image does not show; cross entropy skips it
 
 
 def draw_shard(job: tuple[Path, int]) -> None:
-    """Draw one shard of pictures, uint8 [SHARD, H, W, 3], unless it is there already."""
+    """Draw one shard of images, uint8 [SHARD, H, W, 3], unless it is there already."""
     folder, shard = job
     path = folder / f"pictures-{shard:03d}.npy"
     if path.exists():
@@ -44,7 +44,7 @@ def draw_shard(job: tuple[Path, int]) -> None:
 
 
 def make_data(work_dir: Path) -> None:
-    """Draw all pictures of the training world; those from `N_TRAIN` to `FIRST_PAIR` are never trained on."""
+    """Draw all images of the training world; those from `N_TRAIN` to `FIRST_PAIR` are never trained on."""
     jobs = [(work_dir, shard) for shard in range(N_ALL // SHARD)]
     with Pool(os.cpu_count()) as pool:
         for done, _ in enumerate(pool.imap_unordered(draw_shard, jobs), 1):
@@ -52,7 +52,7 @@ def make_data(work_dir: Path) -> None:
 
 
 def load_pictures(work_dir: Path) -> np.ndarray:
-    """Return all pictures, uint8 [N, H, W, 3]."""
+    """Return all images, uint8 [N, H, W, 3]."""
     return np.concatenate([np.load(path) for path in sorted(work_dir.glob("pictures-???.npy"))])
 
 
@@ -64,7 +64,7 @@ def colourless(shown: Picture) -> bool:
 
 
 def targets(shown: Picture) -> list[int]:
-    """Return the index of each attribute in `TARGETS`; `UNSEEN` for colours that the medium hides, and of two toys."""
+    """Return the index of each attribute in `TARGETS`; `UNSEEN` for colours that the medium hides, and for two toys."""
     toy = shown.toy
     colors = list(COLORS)
     media = [*MEDIA, *NAMED_STYLES]
@@ -165,7 +165,7 @@ def similar_styles(name: str) -> list[str]:
 
 
 def twin(shown: Picture, rng: random.Random) -> Picture:
-    """Return a picture that differs in one visible attribute: of its toy, or, every other time, its named style."""
+    """Return an image that differs in one visible attribute: of its toy, or, every other time, its named style."""
     if shown.style_name and rng.random() < 0.5:
         return replace(shown, style_name=rng.choice(similar_styles(shown.style_name)))
     attribute = rng.choice(("species", "pattern") if colourless(shown) else tuple(TOY_CHOICES))
@@ -174,7 +174,7 @@ def twin(shown: Picture, rng: random.Random) -> Picture:
 
 
 def make_twins(work_dir: Path, count: int = N_TRAIN) -> np.ndarray:
-    """Return token ids, int16 [N, 1 + TWINS, MAX_TOKENS], of each picture's full description and of its twins'."""
+    """Return token ids, int16 [N, 1 + TWINS, MAX_TOKENS], of each image's full description and of its twins'."""
     tokenizer, rng, rows = WordTokenizer(work_dir / "tokenizer"), random.Random(0), []
     for index in range(count):
         shown = picture(index)

@@ -1,6 +1,6 @@
-"""Stage `export` of the pretraining: writes the model in the ppdiffusers layout, weights as float16.
+"""Stage `export` of the pretraining: writes the model in the ppdiffusers layout, with float16 weights.
 
-That layout keeps the weight of a linear layer as [in, out]. A run that is not finished exports what it has so far.
+That layout keeps the weight of a linear layer as [in, out]. An unfinished run exports its weights so far.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PREPROCESSOR = {
 
 
 def paddle_state(module: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
-    """Return a module's weights as float16, linear layers turned round."""
+    """Return a module's weights as float16, linear layers transposed."""
     linear = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Linear)}
     state = {}
     for name, tensor in module.state_dict().items():
@@ -85,9 +85,9 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
 
 def adopt(model_dir: Path, work_dir: Path) -> None:
-    """Make the exported weights what every training stage goes on from; only its attribute heads begin anew.
+    """Make every training stage resume from the exported weights; only its attribute heads start afresh.
 
-    The tokenizer comes along: ids belong to the weights, and another release of `tokenizers` numbers words otherwise.
+    The tokenizer is copied too: ids belong to the weights, and other releases of `tokenizers` assign other ids.
     """
     copy_tokenizer(model_dir / "tokenizer", work_dir / "tokenizer")
     clip = pretrain_clip.clip_model(WordTokenizer(model_dir / "tokenizer"))

@@ -30,12 +30,12 @@ CONFIG = dict(
     norm_num_groups=32,
 )
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-# How pictures are made; a solver of second order needs fewer steps than DDIM (arXiv 2211.01095).
+# How images are made; a solver of second order needs fewer steps than DDIM (arXiv 2211.01095).
 SOLVER = dict(algorithm_type="dpmsolver++", solver_order=2, prediction_type="epsilon", steps_offset=1)
 LATENT_SHAPE = (CONFIG["in_channels"], CONFIG["sample_size"], CONFIG["sample_size"])
 RATE, BATCH, DECAY = 1e-3, 32, 0.998
 CAPTION_DROPOUT = 0.1
-P_PAIR, N_STYLED = 0.4, 16  # share of pictures of two toys; how many of a batch are surely in invented styles
+P_PAIR, N_STYLED = 0.4, 16  # share of images of two toys; how many of a batch are surely in invented styles
 SNR_GAMMA = 5.0
 HEAD_WEIGHT = 0.05
 DECISIVE, P_DECISIVE = (350, 950), 0.6  # timesteps at which the text decides what appears, and how many more of them
@@ -62,7 +62,7 @@ def build(work_dir: Path) -> dict[str, nn.Module]:
     """Build text encoder and U-Net; the text encoder starts from the contrastively trained one."""
     text_config = pretrain_clip.text_config(WordTokenizer(work_dir / "tokenizer"))
     text_encoder = CLIPTextModel(CLIPTextConfig(**text_config))
-    heads = pretrain_clip.AttributeHeads(pretrain_clip.WIDTH)  # thrown away; they keep the words apart
+    heads = pretrain_clip.AttributeHeads(pretrain_clip.WIDTH)  # discarded; they keep the words apart
     return {"text_encoder": text_encoder, "unet": UNet2DConditionModel(**CONFIG), "heads": heads}
 
 

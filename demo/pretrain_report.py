@@ -1,6 +1,6 @@
-"""Stage `report` of the pretraining: how far it has come, while the model is still in PyTorch.
+"""Stage `report` of the pretraining: its progress, while the model is still in PyTorch.
 
-The figures that count are those of the exported model (`demo/report.py`). These tell whether to train on.
+The figures that count are those of the exported model (`demo/report.py`). These show whether more training is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNT, COLUMNS = 128, 12
 
 
 class TorchScorer:
-    """The CLIP model of the pretraining, as `judging.accuracies` wants it."""
+    """The CLIP model of the pretraining, in the form that `judging.accuracies` takes."""
 
     def __init__(self, work_dir: Path, device: torch.device):
         self.model, self.device = pretrain_clip.load(work_dir)[0].to(device), device

@@ -1,4 +1,4 @@
-"""Pictures from the diffusion model while it is still in PyTorch: for the report of the pretraining."""
+"""Images from the diffusion model while it is still in PyTorch: for the report of the pretraining."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GUIDANCE, STEPS, BATCH = 3.0, 15, 32
 
 
 class Sampler:
-    """Generates pictures from the averaged weights of the runs in `work_dir`."""
+    """Generates images from the averaged weights of the runs in `work_dir`."""
 
     def __init__(self, work_dir: Path, device: torch.device):
         self.device = device
@@ -43,7 +43,7 @@ class Sampler:
         return [Image.fromarray(array) for array in arrays]
 
     def __call__(self, prompts: list[str], seed: int = 0) -> list[Image.Image]:
-        """Return one RGB picture per prompt."""
+        """Return one RGB image per prompt."""
         generator, images = torch.Generator().manual_seed(seed), []
         for start in range(0, len(prompts), BATCH):
             images += self._batch(prompts[start : start + BATCH], generator)
@@ -51,7 +51,7 @@ class Sampler:
 
 
 def sheet(rows: list[list[Image.Image]]) -> Image.Image:
-    """Arrange pictures in rows."""
+    """Arrange images in rows."""
     width, height = rows[0][0].size
     page = Image.new("RGB", (max(map(len, rows)) * width, len(rows) * height), "white")
     for y, row in enumerate(rows):

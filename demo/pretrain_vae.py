@@ -26,7 +26,7 @@ CONFIG = dict(
     mid_block_add_attention=True,
 )
 RATE, BATCH, DECAY = 2e-3, 32, 0.995
-P_PAIR = 0.2  # share of pictures of two toys, whose faces are small
+P_PAIR = 0.2  # share of images of two toys, whose faces are small
 KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
 SHARPENING_RATE, SQUARE_WEIGHT = 1e-3, 32.0
 FIRST_LOG_VARIANCE = -5.0
@@ -45,7 +45,7 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 
 def psnr(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of pictures in -1..1."""
+    """Peak signal-to-noise ratio in dB of images in -1..1."""
     return -10 * torch.log10(F.mse_loss(output.clamp(-1, 1), target) / 4)
 
 
@@ -71,7 +71,7 @@ def train(work_dir: Path, minutes: float, steps: int, device: torch.device) -> N
 
 
 def sharpen(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
-    """Train the decoder on, the encoder held still: the latents, and all that learned from them, stay as they are."""
+    """Train only the decoder further: the encoder is frozen, so latents and all that learned from them stay valid."""
     torch.manual_seed(2)
     pixels = torch.from_numpy(load_pictures(work_dir)).to(device)
     latents = torch.load(work_dir / LATENTS_FILE, weights_only=True)
@@ -80,12 +80,12 @@ def sharpen(work_dir: Path, minutes: float, steps: int, device: torch.device) ->
     run = Run(work_dir, "decoder", modules, SHARPENING_RATE, steps, minutes, hold=0.3, decay=0.999, weight_decay=1e-4)
     for _ in run:
         chosen = draw_training_numbers(BATCH, P_PAIR)
-        target, (mean, deviation) = (
+        target, (mean, std) = (
             to_tensor(pixels[chosen.to(device)]),
             latents[chosen].to(device).float().chunk(2, dim=1),
         )
         with reduced_precision(device):
-            output = decoder(post_quant_conv(mean + deviation * torch.randn_like(mean))).float()
+            output = decoder(post_quant_conv(mean + std * torch.randn_like(mean))).float()
         loss = reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target)
         run.update(loss, BATCH, psnr=psnr(output.detach(), target))
 
@@ -105,7 +105,7 @@ def load(work_dir: Path, sharpened: bool = True) -> tuple[AutoencoderKL, dict]:
 
 @torch.no_grad()
 def encode_all(work_dir: Path, device: torch.device) -> None:
-    """Encode every picture once: means and deviations, float16 [N, 2C, h, w], and the factor that makes them unit."""
+    """Encode every image once: means and stds, float16 [N, 2C, h, w], and the factor that scales them to unit std."""
     vae = load(work_dir)[0].to(device)
     pixels, encoded = load_pictures(work_dir), []
     for start in range(0, len(pixels), 250):
@@ -123,7 +123,7 @@ def encode_all(work_dir: Path, device: torch.device) -> None:
 
 @torch.no_grad()
 def evaluate(work_dir: Path, first: int = N_TRAIN, count: int = 500) -> float:
-    """Return the PSNR of drawings from sampled latents; unless told, of drawings that are held out."""
+    """Return the PSNR of drawings from sampled latents; by default of held-out drawings."""
     vae, figures = load(work_dir)
     generator = torch.Generator().manual_seed(0)
     target = to_tensor(load_pictures(work_dir)[first : first + count])

@@ -1,13 +1,13 @@
-"""Every figure of the demo, measured on the model that ships, and its contact sheet.
+"""Every figure of the demo, measured on the shipped model, and its contact sheet.
 
 python demo/report.py                         all of it, into demo/FIGURES.md: an hour on two cores
-python demo/report.py --part clip pictures    only these; the sections of the others stay
+python demo/report.py --part clip pictures    only these; the other sections stay
 
 decoder     what the autoencoder loses on drawings that it was not trained on
-clip        how many attributes of drawings the CLIP model tells, which bounds what it can tell of pictures
-pictures    the same of pictures that the diffusion model makes: of descriptions, of invented names, of toys that
-            training pictures showed and of toys that none showed
-inversion   the default training on each held-out concept, several seeds, scored with `--scored` pictures a row
+clip        how many attributes of drawings the CLIP model recognizes, which bounds what it can recognize in images
+pictures    the same for images from the diffusion model: of descriptions, of invented names, of toys that training
+            images showed and of toys that none showed
+inversion   the default training on each held-out concept with several seeds, scored with `--scored` images a row
 together    the three concepts in one run
 sheet       demo/contact_sheet.png
 """
@@ -44,14 +44,14 @@ Written by `python demo/report.py`. A target stands beside each figure that has 
 N_DECODED, N_DRAWN, N_STYLED = 500, 256, 256
 HELD_OUT = N_TRAIN  # the first of the drawings that nothing was trained on
 EASY, HARD = ("species", "body", "scene"), ("accent", "third", "pattern")
-# Concept -> (folder of its pictures, what of them is learned, the share of the way that it should come).
+# Concept -> (folder of its images, what is learned from them, the share of the way that it should reach).
 CONCEPTS = {
     "cat": ("cat_toy_images", "object", 0.75),
     "rabbit": ("demo/rabbit_toy_images", "object", 0.75),
     "style": ("demo/style_images", "style", 0.6),
 }
 TEXT_KEPT = 0.85
-# Unseen combinations should be told as well as seen ones; so many pictures leave a difference of this size to chance,
+# Unseen combinations should be recognized as well as seen ones. This difference may be chance with so many images,
 # in the mean of the attributes, and of so many standard errors in any one of them.
 CHANCE, CHANCE_IN_ERRORS = 0.05, 2.0
 
@@ -60,7 +60,7 @@ class Subject:
     """The shipped model and its CLIP model, loaded once.
 
     Args:
-        count: pictures of each kind that are made.
+        count: images to make of each kind.
         seed: of the first of them.
     """
 
@@ -75,7 +75,7 @@ class Subject:
         self.count, self._seed, self._settings = count, seed, demo_defaults()
 
     def draw(self, prompts: list[str]) -> list:
-        """A picture of each prompt, with the demo's own settings."""
+        """An image of each prompt, with the demo's own settings."""
         from textual_inversion.generation.generate import ImageRequest, generate, total_steps
         from textual_inversion.system.progress import Progress
 
@@ -101,7 +101,7 @@ def decoder(subject: Subject, args) -> list[str]:
 
 
 def _decoded_ratio(vae, first: int) -> float:
-    """In dB, of the pictures of the training world from a number on."""
+    """In dB, for the images of the training world from a number on."""
     import paddle
 
     paddle.seed(0)
@@ -128,7 +128,7 @@ def clip(subject: Subject, args) -> list[str]:
 
 
 def pictures(subject: Subject, args) -> list[str]:
-    """What the CLIP model tells of pictures that the diffusion model made."""
+    """What the CLIP model recognizes in images from the diffusion model."""
     seen_toys = {picture(i).toy for i in range(HELD_OUT)}
     kinds = {
         "toys that training pictures showed": judging.random_shown(args.count, 3, lambda toy: toy in seen_toys),
@@ -156,7 +156,7 @@ def pictures(subject: Subject, args) -> list[str]:
 
 
 def gap_in_errors(seen: float, unseen: float, count: int) -> float:
-    """By how many standard errors of such a difference one share lies above another, each of `count` pictures."""
+    """How many standard errors of their difference one share lies above another, each measured on `count` images."""
     both = (seen + unseen) / 2
     error = (2 * both * (1 - both) / count) ** 0.5
     return (seen - unseen) / error if error else 0.0
@@ -280,11 +280,11 @@ def build_parser() -> OneLineParser:
     """The command's flags."""
     parser = OneLineParser(prog="report.py", description="Measure the demo's figures on the model that ships.")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="unset: all of them")
-    parser.add_argument("--count", type=positive_int, default=128, help="pictures of each kind")
-    parser.add_argument("--scored", type=positive_int, default=64, help="pictures of a row that a word is scored with")
+    parser.add_argument("--count", type=positive_int, default=128, help="images of each kind")
+    parser.add_argument("--scored", type=positive_int, default=64, help="images per row when scoring a concept")
     parser.add_argument("--seeds", type=positive_int, nargs="+", default=[42, 1, 2], help="of the inversions")
     parser.add_argument("--output", type=Path, default=FIGURES, help="the file of figures")
-    parser.add_argument("--reuse", action="store_true", help="take the words that an earlier call learned; score anew")
+    parser.add_argument("--reuse", action="store_true", help="reuse what an earlier call learned; score again")
     runs.add_work_dir(parser.add_argument)
     return parser
 

@@ -1,14 +1,14 @@
-"""The demo's own concepts: folders of pictures that ship with the project, and fresh drawings of what they show."""
+"""The demo's own concepts: folders of images that ship with the project, and fresh drawings of what they show."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Folder of pictures -> the name under which `demo.toyworld` draws fresh ones.
+# Folder of images -> the name under which `demo.toyworld` draws fresh ones.
 CONCEPTS = {"cat_toy_images": "cat", "demo/rabbit_toy_images": "rabbit", "demo/style_images": "style"}
 
 
 def fresh_drawings(train_data_dir: str, size: int, count: int = 48) -> list:
-    """Other pictures of the concept that a folder shows, what a perfect inversion would draw; none for other folders.
+    """Other images of the concept that a folder shows, what a perfect inversion would draw; none for other folders.
 
     Args:
         size: side in pixels; count: how many.

@@ -1,6 +1,6 @@
 """What exists in the demo world: colours, toys, scenes, styles, their invented names, and what is held out.
 
-Pure standard library. Everything here is a constant or a pure function of a seed, so that the pictures, the captions
+Pure standard library. Everything here is a constant or a pure function of a seed, so that the images, the captions
 and the shipped model always speak of the same world.
 """
 
@@ -74,7 +74,7 @@ class Toy:
 
 @dataclass(frozen=True)
 class Style:
-    """One invented style: two colours, how strongly they replace the picture's own (0 to 1), texture and edge."""
+    """One invented style: two colours, how strongly they replace the image's own (0 to 1), texture and edge."""
 
     ink: str
     paper: str

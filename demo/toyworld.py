@@ -1,6 +1,6 @@
-"""The demo world: pictures of toys with captions, each a pure function of a number.
+"""The demo world: images of toys with captions, each a pure function of a number.
 
-`picture(index)` says what picture number `index` of the training world shows; `Picture.draw` draws it at any size;
+`picture(index)` says what image number `index` of the training world shows; `Picture.draw` draws it at any size;
 `Picture.caption` writes about it. The held-out toys and the held-out style never occur there: they are what a user
 of the demo teaches the model. `fresh_drawings` draws these.
 """
@@ -27,7 +27,7 @@ from demo.specs import (
     random_toy,
 )
 
-FIRST_PAIR = 82_000  # from this number on, pictures show two toys
+FIRST_PAIR = 82_000  # from this number on, images show two toys
 P_NAMED_TOY = 0.6
 P_ACCESSORY = 0.1
 INVENTED = "invented"
@@ -39,7 +39,7 @@ _PICTURE_SEED, _CAPTION_SEED, _FRESH_SEED = 7919, 104_729, 1_299_709  # keep the
 
 @dataclass(frozen=True)
 class Picture:
-    """What one picture shows. `medium` is one of `specs.MEDIA`, or `INVENTED` with the style's name."""
+    """What one image shows. `medium` is one of `specs.MEDIA`, or `INVENTED` with the style's name."""
 
     index: int
     toy: Toy
@@ -52,14 +52,14 @@ class Picture:
     beside_name: str | None = None
 
     def draw(self, size: int = 64) -> Image.Image:
-        """Draw the picture, RGB, `size` by `size` pixels."""
+        """Draw the image, RGB, `size` by `size` pixels."""
         style = NAMED_STYLES[self.style_name] if self.style_name else self.medium
         return drawing.draw(
             self.toy, self.scene, style, size, seed=self.index, accessory=self.accessory, beside=self.beside
         )
 
     def caption(self, variant: int = 0) -> str:
-        """Write one of many captions of the picture."""
+        """Write one of many captions of the image."""
         rng = random.Random(_CAPTION_SEED * (self.index + 1) + variant)
         beside = (self.beside, self.beside_name) if self.beside else None
         return captions.caption(
@@ -68,7 +68,7 @@ class Picture:
 
 
 def picture(index: int) -> Picture:
-    """Return picture number `index` of the training world."""
+    """Return image number `index` of the training world."""
     rng = random.Random(_PICTURE_SEED * (index + 1))
     toy, name = random_toy(rng), None
     if rng.random() < P_NAMED_TOY:

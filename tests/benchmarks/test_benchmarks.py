@@ -107,7 +107,7 @@ def test_the_tokenizer_has_the_real_size_and_words_of_its_own(tmp_path):
     assert all(piece in vocabulary for line in merges for piece in line.split())
 
 
-def test_random_tensors_have_the_deviation_that_was_asked_for(tmp_path, monkeypatch):
+def test_random_tensors_have_the_requested_std(tmp_path, monkeypatch):
     monkeypatch.setattr(full_size_model, "_BLOCK", 1000)  # so that a tensor takes several
     tensors = [
         full_size_model.RandomTensor("a", (70, 50), 1.0, 0.5),

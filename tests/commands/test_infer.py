@@ -47,8 +47,8 @@ def test_files_of_a_run(tmp_path, base, capsys):
     assert run["base_model"] == str(base.resolve()) and "paddlepaddle" in run["versions"]
     assert tree(base) == before
     output = capsys.readouterr()
-    assert "4 pictures" in output.out and "contact_sheet.png" in output.out
-    assert "'a cat' holds no learned word; there are: <cat-toy>" in output.err
+    assert "4 images" in output.out and "contact_sheet.png" in output.out
+    assert "'a cat' holds no placeholder token; the files hold <cat-toy>" in output.err
 
 
 def test_the_same_seed_gives_the_same_pictures_whatever_the_batch(tmp_path, base):
@@ -135,7 +135,7 @@ def test_without_a_seed_one_is_drawn_and_said(tmp_path, base, capsys):
 @pytest.mark.parametrize(
     ("prompt", "note"),
     [
-        ("a <dog-toy>", "no file holds <dog-toy>, which 'a <dog-toy>' names; learned words: <cat-toy>"),
+        ("a <dog-toy>", "no file holds <dog-toy>, which 'a <dog-toy>' names; the files hold <cat-toy>"),
         ("a cat-toy here", "'a cat-toy here' lacks the brackets of <cat-toy>"),
         ("a <cat-toy> " + "dog " * 90 + "snow", "is longer than the model reads (77 tokens); cut: 'dog dog"),
     ],

@@ -134,7 +134,7 @@ def test_pictures_are_framed_as_training_framed_them(tmp_path, base, monkeypatch
 def test_several_words_want_a_choice(tmp_path, base):
     file = embeds(tmp_path / "run", base, "<a>", "<b>")
 
-    with pytest.raises(SettingsError, match="holds the words <a>, <b>; choose one of them, not no --placeholder_token"):
+    with pytest.raises(SettingsError, match="holds <a>, <b>; choose one of them, not no --placeholder_token"):
         score.main(["--embeds", file])
     with pytest.raises(SettingsError, match="not <c>"):
         score.main(["--embeds", file, "--placeholder_token", "<c>"])
