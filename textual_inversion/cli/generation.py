@@ -5,14 +5,16 @@ from typing import Any, TypeVar
 
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.settings import shared
-from textual_inversion.settings.flag import changed, filled, values_of
+from textual_inversion.settings.flag import all_flags, changed, filled, flags_of, values_of
 from textual_inversion.settings.generation import InferConfig, ScoreConfig
+from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
 # Sampling settings that neither the command line nor the demo's defaults give.
+_REUSED = {name for name, flag in all_flags(TrainConfig).items() if flag.is_reused}
 _DEFAULTS = {"guidance_scale": shared.GUIDANCE_SCALE, "num_inference_steps": shared.NUM_INFERENCE_STEPS}
 
 
@@ -54,8 +56,10 @@ def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -
     if config.base_model.pretrained_model_name_or_path is not None:
         return config
     recorded = next((one["settings"] for one in records if isinstance(one.get("settings"), dict)), {})
-    names = ("tokenizer_name", "revision", "variant", "cache_dir")
-    return changed(config, **{n: recorded.get(n) for n in names if getattr(config.base_model, n) is None})
+    names = [
+        name for name in flags_of(config.base_model) if name in _REUSED and getattr(config.base_model, name) is None
+    ]
+    return changed(config, **{name: recorded.get(name) for name in names})
 
 
 def with_defaults(config: Config, *, is_demo: bool, **defaults: Any) -> Config:

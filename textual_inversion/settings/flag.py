@@ -27,11 +27,13 @@ class Flag:
         metavar: the name of the value in `--help`.
         nargs: "+" for several values, "?" for an optional value.
         const: the value where `nargs` is "?" and none is given.
-        decides_course: the value decides what a run learns, so a resumed run must not change it.
+        decides_result: the value decides what a run learns, so a resumed run must not change it.
         same_everywhere: all processes of a run must have the same value.
         repeatable: written to the configuration that repeats a run.
         per_concept: takes one value, or one for each concept.
         is_secret: never recorded.
+        recorded_portably: run.json holds the path in a form that is true in another clone and working directory.
+        is_reused: `infer.py` and `score.py` take the value from the run.json beside an embedding.
         is_inside_output: a path relative to the output folder.
     """
 
@@ -41,11 +43,13 @@ class Flag:
     metavar: str | None = None
     nargs: str | None = None
     const: Any = None
-    decides_course: bool = True
+    decides_result: bool = True
     same_everywhere: bool = True
     repeatable: bool = True
     per_concept: bool = False
     is_secret: bool = False
+    recorded_portably: bool = False
+    is_reused: bool = False
     is_inside_output: bool = False
 
     @property

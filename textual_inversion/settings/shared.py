@@ -14,11 +14,11 @@ inference_steps = number(int, 1, 1000)
 GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 7.5, 50
 
 # Flags of one machine: they change results by rounding at most, and may differ between processes.
-ONE_MACHINE = dict(decides_course=False, same_everywhere=False)
+ONE_MACHINE = dict(decides_result=False, same_everywhere=False)
 # Flags that name a file or folder: the contents are compared instead.
-CONTENTS_COMPARED = dict(decides_course=False, same_everywhere=False)
+CONTENTS_COMPARED = dict(decides_result=False, same_everywhere=False)
 # Flags of what is observed during training: they do not change what is learned.
-ONLY_WATCHED = dict(decides_course=False)
+ONLY_WATCHED = dict(decides_result=False)
 
 
 def variant(text: str) -> str:
@@ -43,6 +43,7 @@ def revision_flag() -> str | None:
         None,
         "branch, tag or commit of the base model's repository on Hugging Face",
         metavar="NAME",
+        is_reused=True,
         **CONTENTS_COMPARED,
     )
 
@@ -54,13 +55,15 @@ def variant_flag() -> str | None:
         "weights to prefer, such as fp16; used in the precision of --mixed_precision all the same",
         type=variant,
         metavar="NAME",
+        is_reused=True,
         **CONTENTS_COMPARED,
     )
 
 
 def cache_dir_flag() -> str | None:
     """--cache_dir."""
-    return flag(None, "where downloads are kept; unset: the hubs' own folders", metavar="DIR", **CONTENTS_COMPARED)
+    text = "where downloads are kept; unset: the hubs' own folders"
+    return flag(None, text, metavar="DIR", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
 
 
 def device_flag() -> str | None:

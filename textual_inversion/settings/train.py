@@ -42,7 +42,7 @@ from textual_inversion.system.paths import from_root
 
 _decay_rate = number(float, 0.0, 0.9999999)
 # Flags of the upload: they do not change what is learned, may differ between processes, and are not repeated.
-_UPLOAD = dict(decides_course=False, same_everywhere=False, repeatable=False)
+_UPLOAD = dict(decides_result=False, same_everywhere=False, repeatable=False)
 
 # Two lines a flag.
 # fmt: off
@@ -54,13 +54,14 @@ class BaseModelSettings:
 
     pretrained_model_name_or_path: str = flag(
         from_root("demo/model"), "a folder or repository id, in the ppdiffusers or the diffusers layout",
-        metavar="MODEL", **CONTENTS_COMPARED)
+        metavar="MODEL", recorded_portably=True, **CONTENTS_COMPARED)
     tokenizer_name: str | None = flag(
-        None, "a tokenizer other than the base model's", metavar="MODEL", **CONTENTS_COMPARED)
+        None, "a tokenizer other than the base model's",
+        metavar="MODEL", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
     revision: str | None = shared.revision_flag()
     variant: str | None = shared.variant_flag()
     cache_dir: str | None = shared.cache_dir_flag()
-    language: str = flag("en", "language of the training prompts", choices=LANGUAGES)
+    language: str = flag("en", "language of the training prompts", choices=LANGUAGES, is_reused=True)
 
 
 @group("concepts")
@@ -69,7 +70,7 @@ class ConceptSettings:
 
     train_data_dir: tuple[str, ...] = flag(
         (from_root("cat_toy_images"),), "folder of training images",
-        nargs="+", metavar="DIR", per_concept=True, **CONTENTS_COMPARED)
+        nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
     placeholder_token: tuple[str, ...] = flag(
         ("<cat-toy>",), "what stands for the concept in prompts, one per concept", nargs="+", metavar="WORD")
     initializer_token: tuple[str, ...] | None = flag(
@@ -83,7 +84,7 @@ class ConceptSettings:
         (1,), "embedding vectors of the concept; auto: one per token of the initializer",
         nargs="+", type=vector_count, metavar="N", per_concept=True)
     repeats: int = flag(
-        100, "times each image is seen in an epoch", type=positive_int, metavar="N", decides_course=False)
+        100, "times each image is seen in an epoch", type=positive_int, metavar="N", decides_result=False)
 
 
 @group("prompts")
@@ -93,11 +94,11 @@ class PromptSettings:
     template_file: tuple[str, ...] | None = flag(
         None, "your own prompt templates, one a line, {} where the placeholder token goes",
         nargs="+", metavar="FILE", per_concept=True, **CONTENTS_COMPARED)
-    no_captions: bool = flag(False, "ignore .txt captions beside the images", decides_course=False)
+    no_captions: bool = flag(False, "ignore .txt captions beside the images", decides_result=False)
     append_file_name_to_text: bool = flag(
-        False, "put the words of the file name after the prompt", decides_course=False)
+        False, "put the words of the file name after the prompt", decides_result=False)
     file_name_split_char: str = flag(
-        "_", "what separates words in file names", metavar="C", decides_course=False)
+        "_", "what separates words in file names", metavar="C", decides_result=False)
     vector_shuffle: bool = flag(False, "put a concept's vectors in random order in every sample")
     token_dropout: float = flag(
         0.0, "probability that a vector is left out of a sample; one always stays",
@@ -112,23 +113,25 @@ class ImageSettings:
     """How the images are resized, and which parts of them are learned."""
 
     resolution: int | None = flag(
-        None, "side of the training images; unset: the model's own", type=side, metavar="PIXELS", decides_course=False)
+        None, "side of the training images; unset: the model's own", type=side, metavar="PIXELS", decides_result=False)
     height: int | None = flag(
-        None, "height, where it is not --resolution", type=side, metavar="PIXELS", decides_course=False)
+        None, "height, where it is not --resolution",
+        type=side, metavar="PIXELS", decides_result=False, is_reused=True)
     width: int | None = flag(
-        None, "width, where it is not --resolution", type=side, metavar="PIXELS", decides_course=False)
+        None, "width, where it is not --resolution",
+        type=side, metavar="PIXELS", decides_result=False, is_reused=True)
     resize_mode: str = flag(
         "squash", "how images of another shape are brought to the model's; bucket: to shapes near their own",
-        choices=RESIZE_MODES)
-    center_crop: bool = flag(False, "the same as --resize_mode center_crop", decides_course=False)
-    interpolation: str = flag("bilinear", "how images are resized", choices=INTERPOLATIONS)
+        choices=RESIZE_MODES, is_reused=True)
+    center_crop: bool = flag(False, "the same as --resize_mode center_crop", decides_result=False, is_reused=True)
+    interpolation: str = flag("bilinear", "how images are resized", choices=INTERPOLATIONS, is_reused=True)
     flip_p: float = flag(
         0.5, "share of mirrored images; 0 for text, faces, logos and whatever has a left and a right",
         type=share, metavar="P")
     mask_dir: tuple[str, ...] | None = flag(
         None, "folder of masks named like the images; only what is white in them is learned",
-        nargs="+", metavar="DIR", **CONTENTS_COMPARED)
-    alpha_mask: bool = flag(False, "learn only what is opaque in the images", decides_course=False)
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
+    alpha_mask: bool = flag(False, "learn only what is opaque in the images", decides_result=False)
     unmasked_weight: float = flag(0.0, "weight of what a mask leaves out", type=share, metavar="X")
     dataloader_num_workers: int = flag(
         0, "threads that read the images; 0: one after another", type=count(0, 256), metavar="N", **ONE_MACHINE)
@@ -141,14 +144,14 @@ class TrainingSettings:
     max_train_steps: int = flag(5000, "optimizer steps", type=positive_int, metavar="N")
     num_train_epochs: int = flag(
         100, "epochs; decides the steps when --max_train_steps is not given",
-        type=positive_int, metavar="N", decides_course=False, repeatable=False)
+        type=positive_int, metavar="N", decides_result=False, repeatable=False)
     train_batch_size: int = flag(
-        16, "samples per process and micro-batch", type=at_once, metavar="N", decides_course=False)
+        16, "samples per process and micro-batch", type=at_once, metavar="N", decides_result=False)
     gradient_accumulation_steps: int = flag(
-        1, "micro-batches per optimizer step", type=at_once, metavar="N", decides_course=False)
+        1, "micro-batches per optimizer step", type=at_once, metavar="N", decides_result=False)
     learning_rate: float = flag(1e-4, "peak learning rate", type=positive, metavar="RATE")
     scale_lr: bool = flag(
-        False, "multiply the learning rate by batch size x accumulation x processes", decides_course=False)
+        False, "multiply the learning rate by batch size x accumulation x processes", decides_result=False)
     lr_scheduler: str = flag("constant", "learning-rate schedule over optimizer steps", choices=SCHEDULES)
     lr_warmup_steps: int = flag(
         500, "optimizer steps of linear warm-up (all schedules but constant)", type=natural, metavar="N")
@@ -233,10 +236,10 @@ class ValidationSettings:
     eval_samples: int = flag(16, "samples in the fixed set", type=at_once, metavar="N")
     validation_prompt: tuple[str, ...] | None = flag(
         None, "prompts of the validation images", nargs="+", metavar="PROMPT",
-        decides_course=False, same_everywhere=False)
+        decides_result=False, same_everywhere=False)
     validation_prompts_file: str | None = flag(
         None, "a text file of further prompts, one a line, each with options: --seed --guidance --steps --negative",
-        metavar="FILE", decides_course=False, same_everywhere=False)
+        metavar="FILE", decides_result=False, same_everywhere=False)
     validation_epochs: int = flag(
         50, "epochs between validation images", type=positive_int, metavar="N", **ONLY_WATCHED)
     validation_steps: int | None = flag(
