@@ -164,7 +164,7 @@ class Saves:
     """Attempts to write into a run's output folder.
 
     Args:
-        folder: the output folder; where it is gone it is made anew.
+        folder: the output folder; if it is gone, it is created again.
         say: told about a save that failed and will be tried again; None: nobody is.
 
     Attributes:
@@ -180,7 +180,7 @@ class Saves:
         try:
             if not self._folder.is_dir():
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._tell(f"warning: the output folder {self._folder} was gone; it is made anew")
+                self._tell(f"warning: the output folder {self._folder} was gone; it is created again")
             write(*arguments, **options)
         except BrokenPipeError:
             raise  # of who reads our output, no file
