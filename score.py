@@ -96,14 +96,14 @@ def _protocol(concept: ScoredConcept, measuring: Measuring, sampling: ScoreSampl
     )
 
 
-def _framing(record: dict[str, Any], model):
+def _resizer(record: dict[str, Any], model):
     """How training saw the images, so that a squashed image is compared with a squashed one."""
-    from textual_inversion.data.resizing import Framing
+    from textual_inversion.data.resizing import Resizer
 
     settings = record.get("settings") or {}
     height, width = (settings.get(side) or model.resolution for side in ("height", "width"))
     mode = settings.get("resize_mode") or ("center_crop" if settings.get("center_crop") else "squash")
-    return Framing(mode, height, width, settings.get("interpolation", "bilinear"), model.side_factor)
+    return Resizer(mode, height, width, settings.get("interpolation", "bilinear"), model.side_factor)
 
 
 def _fresh_drawings(train_data_dir: str, size: int) -> list:
@@ -125,7 +125,7 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list
             scorer,
             word=concept.placeholder_token,
             initializer=concept.initializer_token,
-            training_images=_framing(file.run, model).views(images),
+            training_images=_resizer(file.run, model).resize_all(images),
             fresh_images=_fresh_drawings(concept.train_data_dir, model.resolution),
             protocol=protocol,
             progress=progress,

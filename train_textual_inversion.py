@@ -62,7 +62,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         context = start(config, stop, peers, held, phases)
 
         from textual_inversion.data.dataset import encode_images, read_images
-        from textual_inversion.training import assembly, course, finish, resume
+        from textual_inversion.training import assembly, fingerprint, finish, resume
         from textual_inversion.training.state import Run
         from textual_inversion.training.step_plan import plan_steps
 
@@ -72,7 +72,12 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     config, plan = plan_steps(config, len(read.images), context.ranks.world_size)
     config = assembly.with_seed(config, record, context)
     allow = {"allow_changes": config.saving.allow_changed_settings}
-    resume.compare(record, course.course_of_settings(config, plan) | course.course_of_data(read), context, **allow)
+    resume.compare(
+        record,
+        fingerprint.of_settings(config, plan) | fingerprint.of_data(read),
+        context,
+        **allow,
+    )
     resume.check_length(record, plan.steps)
     with phases("base model"):
         config, model = assembly.load_model(config, context)
@@ -81,9 +86,9 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         numbers = sum(int(parameter.size) for parameter in vectors.parameters)
         context.say(f"{numbers} trainable parameters, seed {config.training.seed}")
         size = (config.images.height, config.images.width)
-        own = course.course_of_model(model, learned, size, read.distinct_prompts)
+        own = fingerprint.of_model(model, learned, size, read.distinct_prompts)
         resume.compare(record, own, context, **allow)
-        record.course["--seed"] = config.training.seed
+        record.fingerprint["--seed"] = config.training.seed
     with phases("images"):
         keep_vae = assembly.keeps_vae(config)
         data = encode_images(read, model, config.images, size, keep_vae=keep_vae, say=context.say)
@@ -212,7 +217,7 @@ def train(config: TrainConfig, run: "Run") -> None:
             gradients.add_up()  # to the same bits, whichever ranks the micro-batches are on
             guard.spoil(loss_sum)  # a loss that is not finite shows in the gradient, which all ranks will see
             gradients.exchange(context.stop)
-            guard.step(run.vectors.parameters_of(samples.words_in(step)))  # or skips it
+            guard.step(run.vectors.parameters_of(samples.concepts_in(step)))  # or skips it
             average.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()

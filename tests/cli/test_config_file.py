@@ -73,18 +73,18 @@ def test_what_the_file_says_wins_over_the_demos_defaults(config):
         ("xyzzy: 1", "see python train_textual_inversion.py --help"),
         ("saving:\n  [a]: 3", "is not a setting"),
         ("config: other.yaml", "config is not a setting"),
-        ("seed: 1\nseed: 2", "line 2: seed stands there twice"),
+        ("seed: 1\nseed: 2", "line 2: seed is set twice"),
         ("lr_scheduler: step", "line 1: --lr_scheduler: invalid choice: 'step'"),
-        ("max_train_steps: 1.5", "line 1: --max_train_steps: '1.5' is no whole number"),
-        ("flip_p: no", "line 1: --flip_p: 'no' is no number"),
-        ("overview: 3", "line 1: --overview: is a switch, true or false, not 3"),
+        ("max_train_steps: 1.5", "line 1: --max_train_steps: '1.5' is not a whole number"),
+        ("flip_p: no", "line 1: --flip_p: 'no' is not a number"),
+        ("overview: 3", "line 1: --overview: must be true or false, not 3"),
         ("seed: [1, 2]", "line 1: seed takes one value, not a list"),
         ("validation_prompt: {a: b}", "line 1: validation_prompt takes plain values"),
         ("validation_prompt: [[a]]", "line 1: validation_prompt takes plain values"),
-        ("validation_prompt: [a, --seed=4]", "line 1: '--seed=4' would be taken for a flag"),
+        ("validation_prompt: [a, --seed=4]", "line 1: '--seed=4' would be read as a flag"),
         ("validation_prompt: [a, ~]", "line 1: an item of validation_prompt is empty"),
         ("validation_prompt: []", "line 1: an item of validation_prompt is empty"),
-        ("- a", "holds no settings"),
+        ("- a", "has no settings"),
         ("a: 'b", "this is not YAML"),
         ("a: \x07", "this is not YAML"),
     ],
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path, monkeypatch, words):
 def test_bytes_that_are_no_text_are_said(tmp_path):
     (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(SettingsError, match="no text in UTF-8"):
+    with pytest.raises(SettingsError, match="not UTF-8 text"):
         parsed(["--config", str(tmp_path / "run.yaml")])
 
 

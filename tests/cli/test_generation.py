@@ -33,7 +33,7 @@ def test_the_demos_own_defaults_and_the_command_line_win():
 
 def test_pixels():
     assert pixels("64") == 64
-    for text, message in (("20", "multiple of 8, not 20; try 16"), ("0", "at least 1"), ("x", "no whole number")):
+    for text, message in (("20", "multiple of 8, not 20; try 16"), ("0", "at least 1"), ("x", "not a whole number")):
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             pixels(text)
 

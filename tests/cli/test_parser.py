@@ -26,7 +26,7 @@ def tool():
         (["--step", "3"], "--step is not a flag of tool.py; did you mean --steps?"),
         (["--other"], "--other is not a flag of tool.py; see python tool.py --help"),
         (["--steps", "0"], "--steps: must be at least 1, not 0; see python tool.py --help"),
-        (["--steps", "x"], "--steps: 'x' is no whole number; see python tool.py --help"),
+        (["--steps", "x"], "--steps: 'x' is not a whole number; see python tool.py --help"),
         (["--share", "nan"], "--share: must be between 0.0 and 1.0, not nan; see python tool.py --help"),
         (["--steps"], "--steps: expected one argument; see python tool.py --help"),
     ],
@@ -62,5 +62,5 @@ def test_a_switch_can_be_switched_off_again(tool):
     assert tool.parse_args(["--fast"]).fast is True
     assert tool.parse_args(["--fast", "--fast", "false"]).fast is False
     assert tool.parse_args(["--fast=no", "--steps", "3"]).fast is False
-    with pytest.raises(SettingsError, match="--fast: is a switch, true or false, not fsle"):
+    with pytest.raises(SettingsError, match="--fast: must be true or false, not fsle"):
         tool.parse_args(["--fast", "fsle"])

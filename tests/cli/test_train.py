@@ -75,7 +75,7 @@ def test_the_scaled_learning_rate_is_that_of_the_documentation():
         (["--learning_rate", "nan"], "--learning_rate"),
         (["--learning_rate", "inf"], "--learning_rate"),
         (["--max_train_steps", "0"], "--max_train_steps: must be at least 1"),
-        (["--max_train_steps", "1.5"], "no whole number"),
+        (["--max_train_steps", "1.5"], "not a whole number"),
         (["--flip_p", "1.5"], "between 0.0 and 1.0"),
         (["--seed", "-1"], "--seed"),
         (["--adam_beta1", "1"], "--adam_beta1"),

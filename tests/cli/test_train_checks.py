@@ -17,8 +17,8 @@ REAL = ["--pretrained_model_name_or_path", "some/model"]
         (["--validation_steps", "5"], "without --validation_prompt"),
         (["--validation_epochs", "5"], "without --validation_prompt"),
         (["--clip_model", "x"], "without --keep_best"),
-        (["--clip_model", "x", "--keep_best"], "--clip_model judges validation images; say with --validation_prompt"),
-        (["--keep_best", "--eval_steps", "0"], "--keep_best has nothing to judge by"),
+        (["--clip_model", "x", "--keep_best"], "--clip_model judges validation images; add --validation_prompt"),
+        (["--keep_best", "--eval_steps", "0"], "--keep_best has no criterion"),
         (["--hub_model_id", "me/x"], "without --push_to_hub"),
         (["--hub_whole_pipeline"], "--hub_whole_pipeline needs --push_to_hub"),
         (["--hub_whole_pipeline", "--push_to_hub", "--only_save_embeds"], "leave --only_save_embeds out"),
@@ -35,7 +35,7 @@ def test_the_base_models_folder_is_no_place_for_results(tmp_path, inside):
     (tmp_path / "base").mkdir()
     argv = ["--pretrained_model_name_or_path", str(tmp_path / "base"), "--output_dir", str(tmp_path / "base" / inside)]
 
-    with pytest.raises(SettingsError, match="is never written"):
+    with pytest.raises(SettingsError, match="is never changed"):
         parsed(argv)
     assert not list((tmp_path / "base").iterdir())
 

@@ -157,7 +157,7 @@ def test_notes(tmp_path, base, capsys, prompt, note):
         ("--guidance_scale nan", "--guidance_scale"),
         ("--seed -1", "--seed"),
         ("--height 20", "--height: must be a multiple of 8, not 20; try 16"),
-        ("--width x", "--width: 'x' is no whole number"),
+        ("--width x", "--width: 'x' is not a whole number"),
         ("--batch_size 0", "--batch_size"),
         ("--num_cols 0", "--num_cols"),
         ("--num_threads 0", "--num_threads"),
@@ -188,7 +188,7 @@ def test_the_process_ends_with_one_line_and_status_2():
     done = subprocess.run([sys.executable, "infer.py", "--seed", "x"], cwd=ROOT, capture_output=True, text=True)
 
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "error: --seed: 'x' is no whole number; see python infer.py --help\n"
+    assert done.stderr == "error: --seed: 'x' is not a whole number; see python infer.py --help\n"
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path, base):

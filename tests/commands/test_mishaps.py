@@ -268,7 +268,7 @@ def test_an_output_folder_that_is_removed_is_made_anew_with_all_of_its_records(
     said = capsys.readouterr().err
     assert "cannot write" not in said
     # VisualDL, which writes in a thread of its own, may make its folder, and so this one, anew before.
-    assert reporter == "visualdl" or f"the output folder {out} was gone; it is made anew" in said
+    assert reporter == "visualdl" or f"the output folder {out} was gone; it is created again" in said
     names = {path.name for path in out.iterdir()}
     assert {*FINAL, "learned_embeds-steps-2.pdparams", "learned_embeds-steps-3.pdparams", "samples"} <= names
     assert (out / "samples" / "step-3.png").exists()

@@ -171,7 +171,7 @@ def test_training_goes_on_from_a_learned_embedding(tmp_path):
 
 def test_templates_of_a_users_own_are_taken(tmp_path):
     (tmp_path / "bad.txt").write_text("a statue\n")
-    with pytest.raises(SettingsError, match="must hold {} once"):
+    with pytest.raises(SettingsError, match="must contain {} once"):
         train_textual_inversion.main(short_run(tmp_path, "--template_file", str(tmp_path / "bad.txt")))
     assert not (tmp_path / "out" / "run.json").exists()
 

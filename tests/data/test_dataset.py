@@ -40,8 +40,8 @@ def test_every_way_of_framing_trains(tmp_path, capsys, mode, masked):
 
     assert np.isfinite(rows["<cat-toy>"]).all()
     said = capsys.readouterr().out
-    assert ("every sample anew" in said) == (mode == "random_crop")
-    assert ("pictures by bucket (width x height): 32x8: 1, 16x16: 2, 8x32: 1" in said) == (mode == "bucket")
+    assert ("the samples of every step" in said) == (mode == "random_crop")
+    assert ("images by bucket (width x height): 32x8: 1, 16x16: 2, 8x32: 1" in said) == (mode == "bucket")
 
 
 @pytest.mark.parametrize("mode", ["bucket", "random_crop"])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from textual_inversion.data.masks import Masks, alpha_masks, check_alpha, find_masks, masks_for, read_masks
-from textual_inversion.data.resizing import Framing
+from textual_inversion.data.resizing import Resizer
 from textual_inversion.system.errors import ImageError
 
 
@@ -33,7 +33,7 @@ def test_masks_have_their_images_names_whatever_the_ending(tmp_path):
     found = find_masks(tmp_path / "masks", pictures, notes.append)
 
     assert [path.name for path in found] == ["2.png", "10.bmp"]
-    assert len(notes) == 1 and notes[0].endswith("no picture for 3")
+    assert len(notes) == 1 and notes[0].endswith("no image for 3")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_is_transparent_in_a_mask_does_not_count_and_a_white_one_is_said(tm
 
     assert np.array_equal(np.asarray(first)[:, :10], np.full((20, 10), 255)) and not np.asarray(first)[:, 10:].any()
     assert second.getextrema() == (255, 255)
-    assert notes == [f"{paths[1]}: is white everywhere, all of its picture counts"]
+    assert notes == [f"{paths[1]}: is white everywhere, so the whole image is learned"]
 
 
 @pytest.mark.parametrize("source", ["folder", "alpha"])
@@ -81,12 +81,12 @@ def test_a_mask_of_which_framing_leaves_nothing_is_named(tmp_path, source):
     picture.save(tmp_path / "1.png")
     paths = [tmp_path / "1.png"]
     made = alpha_masks(paths, silent) if source == "alpha" else read_masks(paths, [picture], silent)
-    crop = Framing("center_crop", 64, 64, "bicubic", 8)
+    crop = Resizer("center_crop", 64, 64, "bicubic", 8)
 
-    with pytest.raises(ImageError, match="1.png: is black in all that framing leaves of it"):
+    with pytest.raises(ImageError, match="1.png: is black in all that is left after cropping"):
         Masks(made, crop, [(64, 64)], [0], 8)
     assert Masks(made, crop, [(64, 64)], [0], 8, 0.5)
-    assert Masks(made, Framing("squash", 64, 64, "bicubic", 8), [(64, 64)], [0], 8)
+    assert Masks(made, Resizer("squash", 64, 64, "bicubic", 8), [(64, 64)], [0], 8)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_images_of_which_none_is_transparent_are_refused(tmp_path):
     one, other = alpha_masks([half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")], silent)
 
     check_alpha([one, other])
-    with pytest.raises(ImageError, match="--alpha_mask has nothing to go by"):
+    with pytest.raises(ImageError, match="--alpha_mask has no effect"):
         check_alpha([other, other])
 
 
@@ -150,8 +150,8 @@ def left_white(width, height, white):
 
 
 def test_weights_are_averages_over_each_latents_pixels_and_follow_flips():
-    framing = Framing("squash", 8, 8, "nearest")
-    masks = Masks([left_white(8, 8, 3), left_white(8, 8, 8)], framing, [(8, 8)], [0, 0], factor=2)
+    resizer = Resizer("squash", 8, 8, "nearest")
+    masks = Masks([left_white(8, 8, 3), left_white(8, 8, 8)], resizer, [(8, 8)], [0, 0], factor=2)
 
     weights = masks.weights(batch([0, 0, 1], [False, True, True]))
 
@@ -162,14 +162,14 @@ def test_weights_are_averages_over_each_latents_pixels_and_follow_flips():
 
 
 def test_the_background_has_the_weight_that_is_asked_for():
-    masks = Masks([left_white(8, 8, 3)], Framing("squash", 8, 8, "nearest"), [(8, 8)], [0], 2, unmasked_weight=0.2)
+    masks = Masks([left_white(8, 8, 3)], Resizer("squash", 8, 8, "nearest"), [(8, 8)], [0], 2, unmasked_weight=0.2)
 
     np.testing.assert_allclose(masks.weights(batch([0], [False]))[0, 0, 0], [1, 0.6, 0.2, 0.2], atol=1e-6)
 
 
 def test_weights_follow_random_crops_as_images_do():
-    framing = Framing("random_crop", 8, 8, "nearest")
-    masks = Masks([left_white(16, 8, 6)], framing, [(8, 8)], [0], factor=2)
+    resizer = Resizer("random_crop", 8, 8, "nearest")
+    masks = Masks([left_white(16, 8, 6)], resizer, [(8, 8)], [0], factor=2)
 
     weights = masks.weights(batch([0] * 3, [False, False, True], [(0, 0), (0, 0.5), (0, 0.3)]))
 
@@ -177,8 +177,8 @@ def test_weights_follow_random_crops_as_images_do():
 
 
 def test_weights_have_their_buckets_shape():
-    framing, shapes = Framing("bucket", 16, 16, "nearest"), [(8, 24), (16, 16)]
-    masks = Masks([left_white(48, 16, 24), left_white(16, 16, 8)], framing, shapes, [0, 1], factor=4)
+    resizer, shapes = Resizer("bucket", 16, 16, "nearest"), [(8, 24), (16, 16)]
+    masks = Masks([left_white(48, 16, 24), left_white(16, 16, 8)], resizer, shapes, [0, 1], factor=4)
 
     wide, square = masks.weights(batch([0], [False], bucket=0)), masks.weights(batch([1], [True], bucket=1))
 

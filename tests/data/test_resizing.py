@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textual_inversion.data.resizing import Framing, bucket_shapes, cut, nearest_shape
+from textual_inversion.data.resizing import Resizer, bucket_shapes, cut, nearest_shape
 from textual_inversion.settings.choices import RESIZE_MODES
 
 
@@ -52,9 +52,9 @@ def test_width_and_height_are_treated_alike():
 def test_only_taken_buckets_are_numbered_and_other_modes_have_one():
     sizes = [(1000, 1000), (1920, 1080), (999, 1000), (1080, 1920)]
 
-    assert Framing("bucket", 512, 512).buckets(sizes) == ([(384, 640), (512, 512), (640, 384)], [1, 0, 1, 2])
+    assert Resizer("bucket", 512, 512).buckets(sizes) == ([(384, 640), (512, 512), (640, 384)], [1, 0, 1, 2])
     for mode in ("squash", "center_crop", "random_crop"):
-        assert Framing(mode, 512, 256).buckets(sizes) == ([(512, 256)], [0] * 4)
+        assert Resizer(mode, 512, 256).buckets(sizes) == ([(512, 256)], [0] * 4)
 
 
 def columns(width=96, height=32):
@@ -66,19 +66,19 @@ def columns(width=96, height=32):
 def test_views_and_material_by_mode():
     whole, middle = np.asarray(columns()), np.asarray(columns())[:, 32:64]
 
-    found = {mode: Framing(mode, 32, 32, "nearest") for mode in RESIZE_MODES if mode != "bucket"}
+    found = {mode: Resizer(mode, 32, 32, "nearest") for mode in RESIZE_MODES if mode != "bucket"}
 
-    assert found["squash"].view(columns(), (32, 32)).getpixel((31, 0))[0] > 180  # the right end is still there
+    assert found["squash"].resize(columns(), (32, 32)).getpixel((31, 0))[0] > 180  # the right end is still there
     for mode in ("center_crop", "random_crop"):
-        np.testing.assert_array_equal(np.asarray(found[mode].view(columns(), (32, 32))), middle)
-    np.testing.assert_array_equal(np.asarray(found["random_crop"].material(columns(), (32, 32))), whole)
-    assert found["center_crop"].material(columns(), (32, 32)).size == (32, 32)
+        np.testing.assert_array_equal(np.asarray(found[mode].resize(columns(), (32, 32))), middle)
+    np.testing.assert_array_equal(np.asarray(found["random_crop"].crop_source(columns(), (32, 32))), whole)
+    assert found["center_crop"].crop_source(columns(), (32, 32)).size == (32, 32)
 
 
 def test_a_bucket_loses_only_what_is_left_over():
-    view = Framing("bucket", 16, 16, "nearest").view(columns(40, 16), (8, 24))
+    view = Resizer("bucket", 16, 16, "nearest").resize(columns(40, 16), (8, 24))
 
-    views = Framing("bucket", 16, 16, "nearest").views([columns(96, 24), columns(32, 32)])
+    views = Resizer("bucket", 16, 16, "nearest").resize_all([columns(96, 24), columns(32, 32)])
 
     assert [found.size for found in views] == [(32, 8), (16, 16)]
     # 40x16 keeps 40x13 of its pixels, of which none is squashed.
@@ -88,7 +88,7 @@ def test_a_bucket_loses_only_what_is_left_over():
 
 @pytest.mark.parametrize("size", [(100, 40), (40, 100), (33, 31), (7, 50), (32, 32)])
 def test_material_for_random_crops_holds_the_shape_and_no_more_than_it_must(size):
-    material = Framing("random_crop", 32, 24).material(Image.new("RGB", size), (32, 24))
+    material = Resizer("random_crop", 32, 24).crop_source(Image.new("RGB", size), (32, 24))
 
     assert material.height >= 32 and material.width >= 24
     assert material.height == 32 or material.width == 24
@@ -110,9 +110,9 @@ def test_cuts_reach_every_place_alike_and_no_further():
 def test_what_happens_is_said_where_it_is_not_plain():
     lines = []
     for mode in RESIZE_MODES:
-        Framing(mode, 512, 512).say([(384, 640), (512, 512)], [1, 0, 1], lines.append)
+        Resizer(mode, 512, 512).report([(384, 640), (512, 512)], [1, 0, 1], lines.append)
 
     assert lines == [
-        "random crops cannot be kept: the VAE stays in memory and encodes every sample anew, at every step",
-        "pictures by bucket (width x height): 640x384: 1, 512x512: 2",
+        "random crops cannot be cached: the VAE stays in memory and encodes the samples of every step",
+        "images by bucket (width x height): 640x384: 1, 512x512: 2",
     ]

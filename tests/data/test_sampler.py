@@ -5,7 +5,8 @@ import zlib
 import numpy as np
 import pytest
 
-from textual_inversion.data.sampler import SampleStream, TrainingImage, generator
+from textual_inversion.data.random_streams import Purpose, generator
+from textual_inversion.data.sampler import SampleStream, TrainingImage
 
 TEMPLATES = ("a photo of a {}", "a picture of the {}", "the {}")
 ARRAYS = ("images", "flips", "crops", "posterior_noise", "noise", "perturbation", "offset_noise", "timesteps")
@@ -200,7 +201,7 @@ def test_the_concepts_of_a_step_are_those_of_its_samples():
         for step in range(20):
             shown = {s.images[i].concept for i in s.batch(step, range(s.global_batch)).images}
 
-            assert s.words_in(step) == shown
+            assert s.concepts_in(step) == shown
 
 
 def test_vectors_vary_by_sample_from_numbers_of_their_own():
@@ -216,9 +217,9 @@ def test_vectors_vary_by_sample_from_numbers_of_their_own():
 
 
 def test_purposes_have_streams_of_their_own():
-    draws = [generator(1, purpose).standard_normal() for purpose in range(8)]
+    draws = [generator(1, purpose).standard_normal() for purpose in Purpose]
 
-    assert len(set(draws)) == 8
+    assert len(set(draws)) == len(Purpose)
 
 
 def test_prompts_are_taken_as_they_are():

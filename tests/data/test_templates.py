@@ -49,9 +49,9 @@ def test_sentences_of_a_users_own_are_read_line_by_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"a statue\n", "line 1: 'a statue' must hold {} once"),
+        (b"a statue\n", "line 1: 'a statue' must contain {} once"),
         (b"a {}\nthe {} and {}\n", "line 2"),
-        (b"# nothing\n\n", "holds no sentence"),
+        (b"# nothing\n\n", "has no prompt template"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )

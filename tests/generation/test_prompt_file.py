@@ -59,7 +59,7 @@ def test_the_command_lines_prompts_come_first(tmp_path):
     ("text", "message"),
     [
         ("a\nb --steps 0", "line 2: --steps: must be between 1 and 1000, not 0"),
-        ("a --seed x", "line 1: --seed: 'x' is no whole number"),
+        ("a --seed x", "line 1: --seed: 'x' is not a whole number"),
         ("a --seed -1", "--seed: must be between 0"),
         ("a --guidance nan", "--guidance: must be between 0"),
         ("a --sede 1", "--sede is not an option of a prompt; did you mean --seed?"),

@@ -12,7 +12,7 @@ from textual_inversion.settings.flag import all_flags, changed, filled, flag, fl
 @group("how fast")
 class Speed:
     rate: float = flag(0.5, "peak learning rate", type=positive, metavar="RATE")
-    words: tuple[str, ...] = flag(("a",), "some words", nargs="+", per_concept=True, decides_course=False)
+    words: tuple[str, ...] = flag(("a",), "some words", nargs="+", per_concept=True, decides_result=False)
 
     @property
     def doubled(self) -> float:
@@ -53,9 +53,9 @@ def test_a_flag_knows_what_was_declared_and_counts_unless_it_says_otherwise():
     rate, words, folder = all_flags(Config).values()
 
     assert (rate.help, rate.type, rate.metavar) == ("peak learning rate", positive, "RATE")
-    assert rate.decides_course and rate.same_everywhere and rate.repeatable
+    assert rate.decides_result and rate.same_everywhere and rate.repeatable
     assert not (rate.per_concept or rate.is_secret or rate.is_inside_output)
-    assert words.per_concept and not words.decides_course
+    assert words.per_concept and not words.decides_result
     assert [one.is_path for one in (rate, words, folder)] == [False, False, True]
 
 

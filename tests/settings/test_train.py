@@ -39,10 +39,10 @@ def flags_where(is_so):
     return {name for name, flag in FLAGS.items() if is_so(flag)}
 
 
-def test_these_flags_do_not_decide_the_course_of_a_run_and_all_others_do():
+def test_these_flags_do_not_decide_the_result_of_a_run_and_all_others_do():
     free = NAMES_AND_PATHS | MACHINE | HOW_PROMPTS_AND_MASKS_COME | SAID_BY_OTHERS | VALIDATION_PROMPTS | ONLY_WATCHED
 
-    assert flags_where(lambda flag: not flag.decides_course) == free | UPLOAD
+    assert flags_where(lambda flag: not flag.decides_result) == free | UPLOAD
 
 
 def test_these_flags_may_differ_between_the_processes_of_a_run_and_no_others():
@@ -68,6 +68,20 @@ def test_these_flags_take_a_value_for_each_concept():
 
 def test_the_access_token_is_the_only_secret():
     assert flags_where(lambda flag: flag.is_secret) == {"hub_token"}
+
+
+def test_infer_and_score_take_these_values_from_the_record_beside_an_embedding():
+    where_from = {"tokenizer_name", "revision", "variant", "cache_dir", "train_data_dir", "language"}
+    framing = {"height", "width", "resize_mode", "center_crop", "interpolation"}
+
+    assert flags_where(lambda flag: flag.is_reused) == where_from | framing
+
+
+def test_these_paths_are_recorded_so_that_they_hold_in_another_clone():
+    portable = {"pretrained_model_name_or_path", "tokenizer_name", "cache_dir", "train_data_dir", "mask_dir"}
+
+    assert flags_where(lambda flag: flag.recorded_portably) == portable
+    assert all(FLAGS[name].is_path for name in portable)
 
 
 def test_these_values_are_paths_or_names_that_may_be_paths():

@@ -160,7 +160,7 @@ def test_a_folder_that_was_removed_is_made_anew(tmp_path):
     assert Saves(folder, said.append).attempt(save, folder, 1.0, 10)
 
     assert values(folder / "learned_embeds.pdparams") == 1.0
-    assert len(said) == 1 and "was gone; it is made anew" in said[0]
+    assert len(said) == 1 and "was gone; it is created again" in said[0]
 
 
 def test_a_folder_that_cannot_be_made_anew_is_a_failure_in_a_line(tmp_path):

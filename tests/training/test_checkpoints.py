@@ -106,7 +106,7 @@ def test_where_all_are_damaged_nothing_begins_anew_unasked(tmp_path):
         (checkpoints.save(tmp_path, state(step)) / "SHA256SUMS").write_text("nonsense")
     notes = []
 
-    with pytest.raises(CheckpointError, match="no checkpoint in .* remove them to begin anew"):
+    with pytest.raises(CheckpointError, match="no checkpoint in .* remove them to start over"):
         checkpoints.find("latest", tmp_path, notes.append)
 
     assert len(notes) == 2

@@ -1,18 +1,20 @@
-"""The command lines of `infer.py` and `score.py`, and how flags that were left out are settled."""
+"""The command lines of `infer.py` and `score.py`, and the values of flags that were left out."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.settings import shared
-from textual_inversion.settings.flag import changed, filled, values_of
+from textual_inversion.settings.flag import all_flags, changed, filled, flags_of, values_of
 from textual_inversion.settings.generation import InferConfig, ScoreConfig
+from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
-# What images are generated with where neither the command line nor the demo's defaults say.
+# Sampling settings that neither the command line nor the demo's defaults give.
+_REUSED = {name for name, flag in all_flags(TrainConfig).items() if flag.is_reused}
 _DEFAULTS = {"guidance_scale": shared.GUIDANCE_SCALE, "num_inference_steps": shared.NUM_INFERENCE_STEPS}
 
 
@@ -46,7 +48,7 @@ def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
 
 
 def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -> Config:
-    """Where the base model is not named, take it from where the run beside an embedding took it.
+    """Fill in the source of a base model that is not named, as recorded by the run that made the embedding.
 
     Args:
         records: contents of the run.json files beside the embeddings.
@@ -54,15 +56,17 @@ def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -
     if config.base_model.pretrained_model_name_or_path is not None:
         return config
     recorded = next((one["settings"] for one in records if isinstance(one.get("settings"), dict)), {})
-    names = ("tokenizer_name", "revision", "variant", "cache_dir")
-    return changed(config, **{n: recorded.get(n) for n in names if getattr(config.base_model, n) is None})
+    names = [
+        name for name in flags_of(config.base_model) if name in _REUSED and getattr(config.base_model, name) is None
+    ]
+    return changed(config, **{name: recorded.get(name) for name in names})
 
 
 def with_defaults(config: Config, *, is_demo: bool, **defaults: Any) -> Config:
-    """Fill in the sampling settings that are None: from the demo's defaults where its model is used.
+    """Fill in the sampling settings that are None, from the demo's defaults if its model is used.
 
     Args:
-        defaults: further settings with their value outside the demo.
+        defaults: further settings, with their values for other models.
     """
     chosen, values = _DEFAULTS | defaults, values_of(config)
     if is_demo:

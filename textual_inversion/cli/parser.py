@@ -1,4 +1,4 @@
-"""The commands' parser: made from the declared settings, with refusals that fit on one line.
+"""The parser of every command, made from the declared settings, with error messages of one line.
 
 Nothing here imports paddle, so `--help` and refused arguments answer at once.
 """
@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from textual_inversion.cli import config_file
 from textual_inversion.settings.bounds import truth
@@ -19,31 +19,33 @@ from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose refusals are `SettingsError`s, with a suggestion for a mistyped flag.
+    """An ArgumentParser that raises `SettingsError`s, and suggests the right name for a mistyped flag.
 
-    Where it has a flag --config, the file's settings count as if they stood before the words of the command line. A
-    switch (`store_true`) may be switched off again: `--overview false`.
+    If it has a flag --config, the settings of that file are read as if they came before the arguments of the command
+    line. A switch (`store_true`) can be switched off again: `--overview false`.
     """
 
-    def __init__(self, **settings):
+    def __init__(self, **settings: Any):
         settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
         self.register("action", "store_true", Switch)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace=None):
-        """Parse a command line, and before it the configuration file that it names."""
-        words = sys.argv[1:] if args is None else list(args)
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse a command line, and before it the configuration file that it names; raises SettingsError."""
+        arguments = sys.argv[1:] if args is None else list(args)
         if config_file.FLAG in self._option_string_actions:
-            words = config_file.with_files(words, self)
-        for word in words:
-            _check_letters(word)
-        parsed = super().parse_args(words, namespace)
+            arguments = config_file.with_files(arguments, self)
+        for argument in arguments:
+            _check_characters(argument)
+        parsed = super().parse_args(arguments, namespace)
         for action in self._actions:
             _check_path(action, getattr(parsed, action.dest, None))
         return parsed
 
-    def error(self, message: str):
-        """Raise instead of printing the usage and leaving."""
+    def error(self, message: str) -> NoReturn:
+        """Raise SettingsError instead of printing the usage and exiting."""
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
@@ -53,7 +55,7 @@ class OneLineParser(argparse.ArgumentParser):
         raise SettingsError(f"{message.removeprefix('argument ')}; see {how_to_call(self.prog)} --help")
 
     def explicit(self, argv: list[str] | None) -> set[str]:
-        """Names of the settings that stand on the command line itself or in the configuration that it names."""
+        """Names of the settings on the command line and in the configuration file that it names."""
         defaults = {action: action.default for action in self._actions}
         for action in self._actions:
             action.default = argparse.SUPPRESS
@@ -80,27 +82,27 @@ def parser_of(config: type, *, prog: str, description: str) -> OneLineParser:
 
 
 def _argument(flag: Flag, default: Any) -> dict[str, Any]:
-    """What argparse is told about a flag."""
+    """The arguments of `add_argument` for a flag."""
     if isinstance(default, bool):
         return {"action": "store_true", "help": flag.help, "default": default}
-    told = {name: getattr(flag, name) for name in ("type", "choices", "metavar", "nargs", "const")}
+    options = {name: getattr(flag, name) for name in ("type", "choices", "metavar", "nargs", "const")}
     default = list(default) if isinstance(default, tuple) else default
-    return {"help": flag.help, "default": default} | {name: v for name, v in told.items() if v is not None}
+    return {"help": flag.help, "default": default} | {name: v for name, v in options.items() if v is not None}
 
 
-def _check_letters(word: str) -> None:
-    """Refuse what neither a record nor a file system could take; raises SettingsError."""
-    if "\0" in word:
-        raise SettingsError(f"{word.partition(chr(0))[0]} is followed by a NUL character; take it out")
+def _check_characters(argument: str) -> None:
+    """Refuse characters that neither a record nor a file system takes; raises SettingsError."""
+    if "\0" in argument:
+        raise SettingsError(f"{argument.partition(chr(0))[0]} is followed by a NUL character; remove it")
     try:
-        word.encode("utf-8")
+        argument.encode("utf-8")
     except UnicodeEncodeError:
-        shown = word.encode("utf-8", "replace").decode("utf-8")
-        raise SettingsError(f"{shown} holds bytes that are not UTF-8; rename the file or folder") from None
+        shown = argument.encode("utf-8", "replace").decode("utf-8")
+        raise SettingsError(f"{shown} has bytes that are not UTF-8; rename the file or folder") from None
 
 
-def _check_path(action: argparse.Action, value) -> None:
-    """Refuse a path that cannot be one: empty, as an unset shell variable leaves it, or longer than any."""
+def _check_path(action: argparse.Action, value: Any) -> None:
+    """Refuse a path that is empty, as from an unset shell variable, or too long; raises SettingsError."""
     flag = getattr(action, "flag", None)
     if flag is None or not flag.is_path:
         return
@@ -114,18 +116,18 @@ def _check_path(action: argparse.Action, value) -> None:
 
 
 class Switch(argparse.Action):
-    """`--name` switches on; `--name false` switches off what a configuration file has switched on."""
+    """`--name` switches on, `--name false` off, even if a configuration file has switched on."""
 
     def __init__(self, option_strings, dest, default=False, help=None, **_):
         super().__init__(option_strings, dest, nargs="?", const=True, default=default, type=truth, help=help,
                          metavar="false")  # fmt: skip
 
     def __call__(self, parser, namespace, values, option_string=None):
-        """Store the value."""
+        """Store the value, as argparse asks for."""
         setattr(namespace, self.dest, values)
 
 
-def demo_defaults() -> dict:
+def demo_defaults() -> dict[str, Any]:
     """The demo's defaults (demo/defaults.yaml): flag name -> value."""
     import yaml
 

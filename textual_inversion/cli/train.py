@@ -1,4 +1,4 @@
-"""The command line of `train_textual_inversion.py`: from words to a `TrainConfig` in which everything is settled.
+"""The command line of `train_textual_inversion.py`: from arguments to a complete `TrainConfig`.
 
 A flag on the command line wins over one in a configuration file, and both win over the demo's defaults.
 """
@@ -21,16 +21,19 @@ PROGRAM = "train_textual_inversion.py"
 
 
 def build_parser() -> OneLineParser:
-    """The parser, with the defaults for real models."""
+    """The parser of `train_textual_inversion.py`, with the defaults for real models."""
     description = "Teach a frozen Stable Diffusion model a concept from images. Without arguments: the demo."
     return parser_of(TrainConfig, prog=PROGRAM, description=description)
 
 
 def parse(argv: list[str] | None = None) -> TrainConfig:
-    """Parse and settle a command line; `argv` without the program's name.
+    """The configuration for a command line.
+
+    Args:
+        argv: the arguments without the program's name; None: those of this process.
 
     Raises:
-        SettingsError: a flag is unknown, out of bounds, or does not go with another.
+        SettingsError: a flag is unknown or out of bounds, or two flags contradict each other.
     """
     parser = build_parser()
     values = vars(parser.parse_args(argv))
@@ -38,14 +41,14 @@ def parse(argv: list[str] | None = None) -> TrainConfig:
 
 
 def settled(values: dict[str, Any], given: set[str]) -> TrainConfig:
-    """The configuration that flags stand for, with whatever follows from them filled in.
+    """The complete configuration for the values of flags: whatever follows from them is filled in.
 
     Args:
-        values: name -> value; flags that are not named keep their defaults.
-        given: which of them the user chose.
+        values: name -> value; flags without a value keep their defaults.
+        given: names of the flags that the user gave.
 
     Raises:
-        SettingsError: they do not go together.
+        SettingsError: two flags contradict each other, or one would have no effect.
     """
     if not has_demo() and not {"pretrained_model_name_or_path", "train_data_dir"} <= given:
         raise SettingsError(
@@ -76,7 +79,7 @@ def _with_demo_defaults(config: TrainConfig) -> TrainConfig:
 
 
 def _with_concepts(config: TrainConfig) -> TrainConfig:
-    """Give every concept a value of each flag that is said per concept."""
+    """Give each concept its own value of every flag that is per concept."""
     tokens = config.concept.placeholder_token
     repeated = next((token for token in tokens if tokens.count(token) > 1), None)
     if repeated is not None:
@@ -100,7 +103,7 @@ def _with_concepts(config: TrainConfig) -> TrainConfig:
 
 
 def _one_each(name: str, values: tuple, count: int) -> tuple:
-    """The values of a flag that is said per concept: one given for all is repeated."""
+    """The values of a flag for each concept; a single value is repeated."""
     if len(values) not in (1, count):
         hint = " (put a phrase into quotes)" if name == "initializer_token" else ""
         raise SettingsError(
@@ -114,19 +117,19 @@ def _with_objective(config: TrainConfig) -> TrainConfig:
     if config.images.center_crop:
         config = changed(config, resize_mode="center_crop")
     if config.optimizer.optimizer != "adamw" and "adam_weight_decay" not in config.given:
-        # As an L2 term in a small gradient, AdamW's usual decay would outweigh it.
+        # As an L2 term, AdamW's usual decay would outweigh the small gradient.
         config = changed(config, adam_weight_decay=0.0)
     return config
 
 
 def _with_low_memory(config: TrainConfig) -> TrainConfig:
-    """Fill in what `--low_memory` chooses; whatever the user gave stays."""
+    """Fill in the settings of `--low_memory`, except those that the user gave."""
     if not config.machine.low_memory:
         return config
     values: dict[str, Any] = {"gradient_checkpointing": True}
     training = config.training
     if "train_batch_size" not in config.given:
         values["train_batch_size"] = 1
-        if "gradient_accumulation_steps" not in config.given:  # the global batch stays
+        if "gradient_accumulation_steps" not in config.given:  # the global batch stays the same
             values["gradient_accumulation_steps"] = training.gradient_accumulation_steps * training.train_batch_size
     return changed(config, **values)

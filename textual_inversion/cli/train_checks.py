@@ -1,4 +1,4 @@
-"""What the settings of `train_textual_inversion.py` must hold beyond each flag's own bounds, before anything slow."""
+"""Checks of the settings of `train_textual_inversion.py` that concern several flags, before anything slow."""
 
 import math
 import os
@@ -26,7 +26,7 @@ def check_effects(config: TrainConfig) -> None:
     """Refuse flags that contradict each other, or have no effect without another.
 
     Raises:
-        SettingsError: which, and the way out.
+        SettingsError: names the flags, and the way out.
     """
     _check_crop(config.images, config.given)
     _check_masks(config.images, config.concept, config.given)
@@ -38,10 +38,10 @@ def check_effects(config: TrainConfig) -> None:
 
 
 def check_together(config: TrainConfig) -> None:
-    """Refuse settings that are wrong by themselves, go badly together, or would have no effect.
+    """Refuse settings that contradict each other or have no effect, once all are filled in.
 
     Raises:
-        SettingsError: which, and the way out.
+        SettingsError: names the flags, and the way out.
     """
     validation, saving, hub = config.validation, config.saving, config.hub
     logging_dir = None if validation.report_to == "none" else validation.logging_dir
@@ -54,14 +54,14 @@ def check_together(config: TrainConfig) -> None:
         raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
     for flag in ("validation_epochs", "validation_steps"):
         if flag in config.given and not config.validation_prompts:
-            raise SettingsError(f"--{flag} has no effect without --validation_prompt; say what to draw")
+            raise SettingsError(f"--{flag} has no effect without --validation_prompt; add a prompt")
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
     _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
     _check_resume(saving, config.file.config, config.given)
 
 
 def check_precision(mixed_precision: str, device: str | None) -> None:
-    """Refuse half precision on a CPU that was asked for by name; raises SettingsError."""
+    """Refuse half precision with `--device cpu`; raises SettingsError."""
     if mixed_precision != "no" and device == "cpu":
         raise SettingsError(
             f"--mixed_precision {mixed_precision} does not go with --device cpu, which has no kernels for half "
@@ -77,7 +77,9 @@ def _check_effect(name: str, given: Container[str], has_effect: object, conditio
 def _check_crop(images: ImageSettings, given: Container[str]) -> None:
     both = "resize_mode" in given and "center_crop" in given
     if images.center_crop and (both or images.resize_mode not in ("squash", "center_crop")):
-        raise SettingsError(f"--center_crop and --resize_mode {images.resize_mode} are two ways; give one of them")
+        raise SettingsError(
+            f"--center_crop and --resize_mode {images.resize_mode} contradict each other; give one of them"
+        )
 
 
 def _check_masks(images: ImageSettings, concept: ConceptSettings, given: Container[str]) -> None:
@@ -126,11 +128,11 @@ def _check_hub(hub: HubSettings, saving: SavingSettings) -> None:
 
 
 def _check_repository_id(name: str) -> None:
-    """Refuse a repository id that the hub will not take, before hours of work and not after them."""
+    """Refuse an invalid repository id before hours of training, not after."""
     if not re.fullmatch(r"([\w.-]{1,96}/)?[\w.-]{1,96}", name, re.ASCII) or "--" in name or ".." in name:
         raise SettingsError(
-            f"{name!r} is no name for the hub; give one with --hub_model_id: letters, digits, - _ and . only, such as "
-            "my-cat or me/my-cat"
+            f"{name!r} is not a valid repository id; give one with --hub_model_id: letters, digits, - _ and . only, "
+            "such as my-cat or me/my-cat"
         )
 
 
@@ -141,13 +143,13 @@ def _check_resume(saving: SavingSettings, config_file: str | None, given: Contai
     if saving.resume_from_checkpoint == LATEST and config_file and "output_dir" not in given:
         raise SettingsError(
             "--resume_from_checkpoint latest looks into --output_dir, and --config chooses a new folder without it; "
-            "name the folder of the run that is to be resumed"
+            "name the folder of the run to resume"
         )
 
 
 def _check_keep_best(validation: ValidationSettings, *, has_prompts: bool) -> None:
     if validation.keep_best and not validation.eval_steps and not has_prompts:
-        raise SettingsError("--keep_best has nothing to judge by; add --validation_prompt, or leave out --eval_steps 0")
+        raise SettingsError("--keep_best has no criterion; add --validation_prompt, or leave out --eval_steps 0")
 
 
 def _check_clip_model(validation: ValidationSettings, concept: ConceptSettings, *, has_prompts: bool) -> None:
@@ -159,7 +161,7 @@ def _check_clip_model(validation: ValidationSettings, concept: ConceptSettings, 
             "--clip_model out"
         )
     if validation.keep_best and not has_prompts:
-        raise SettingsError("--clip_model judges validation images; say with --validation_prompt what to draw")
+        raise SettingsError("--clip_model judges validation images; add --validation_prompt")
 
 
 def _check_output_folder(output_dir: str, base_model: str, logging_dir: str | None) -> None:
@@ -167,10 +169,10 @@ def _check_output_folder(output_dir: str, base_model: str, logging_dir: str | No
     for model in (base, DEMO_MODEL.resolve()):
         if model.is_dir() and (output == model or model in output.parents):
             raise SettingsError(
-                f"--output_dir {output_dir} is inside the base model {model}, which is never written; choose another"
+                f"--output_dir {output_dir} is inside the base model {model}, which is never changed; choose another"
             )
     if (output / "model_index.json").exists() and not (output / "run.json").exists():
-        raise SettingsError(f"--output_dir {output_dir} holds another model; choose a folder of its own")
+        raise SettingsError(f"--output_dir {output_dir} has another model in it; choose another folder")
     _check_parents(output, f"--output_dir {output_dir}")
     if logging_dir is not None:
         _check_parents(output / logging_dir, f"--logging_dir {logging_dir}")
@@ -182,7 +184,7 @@ def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -
 
 
 def _check_parents(folder: Path, flag: str) -> None:
-    """Refuse a folder to be made where a file stands on the way to it."""
+    """Refuse a folder that cannot be made because one of its parents is a file."""
     found = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     if os.path.lexists(found) and not found.is_dir():
-        raise SettingsError(f"{flag} cannot be made: {found} is no folder; choose another")
+        raise SettingsError(f"{flag} cannot be made: {found} is not a folder; choose another")

@@ -1,4 +1,4 @@
-"""The prompts each training image is shown with: its own captions, or templates around the placeholder token."""
+"""The prompts of each training image: its own captions, or prompt templates filled with the placeholder token."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -31,14 +31,14 @@ class Captions:
     split_char: str = "_"
 
     def of(self, images: Sequence[Path], note: Callable[[str], None] = lambda line: None) -> list[tuple[str, ...]]:
-        """The prompts of each image, the placeholder token filled in.
+        """The prompts of each image, with the placeholder token filled in.
 
-        An image with a caption file is shown with its lines, and with nothing else. A caption that does not hold the
-        placeholder token gets it after a comma, whatever other placeholder tokens it holds.
+        The prompts of an image with a caption file are the lines of that file, and nothing else. A caption without the
+        placeholder token gets it appended after a comma, whatever other placeholder tokens it contains.
 
         Args:
             images: paths of the images.
-            note: told how many captions there are, and to how many the placeholder was added.
+            note: told how many captions there are, and to how many the placeholder token was added.
 
         Raises:
             SettingsError: a caption file cannot be read.
@@ -80,12 +80,15 @@ def prompts_of(
     language: str,
     note: Callable[[str], None],
 ) -> list[tuple[str, ...]]:
-    """The prompts of each image of a concept, as the settings ask for; see `Captions.of`.
+    """The prompts of each image of a concept, according to the settings; see `Captions.of`.
 
     Args:
         images: paths of the images.
         template_file: the user's own templates, or None.
-        language: of the other templates, one of `choices.LANGUAGES`.
+        language: of the built-in templates, one of `choices.LANGUAGES`.
+
+    Raises:
+        SettingsError: a caption file or the template file cannot be used.
     """
     captions = Captions(
         concept.placeholder_token,
@@ -98,7 +101,7 @@ def prompts_of(
 
 
 def read_captions(image: Path) -> tuple[str, ...]:
-    """The lines of the `.txt` file beside an image, empty ones left out; () where there is none.
+    """The lines of the `.txt` file beside an image, without empty ones; () if there is no such file.
 
     Raises:
         SettingsError: the file cannot be read.
@@ -112,12 +115,12 @@ def read_captions(image: Path) -> tuple[str, ...]:
         raise SettingsError(f"the caption {path} is not UTF-8 text; save it as UTF-8, or add --no_captions") from None
     except OSError as error:
         raise SettingsError(
-            f"the caption {path} cannot be read ({error.strerror}); mend it, or add --no_captions"
+            f"the caption {path} cannot be read ({error.strerror}); repair it, or add --no_captions"
         ) from None
 
 
 def file_words(image: Path, split_char: str) -> str:
     """The words of an image's file name: `on_a_beach.jpg` gives "on a beach"."""
-    stem = image.stem.encode("utf-8", "replace").decode("utf-8")  # a name may hold bytes that are not text
+    stem = image.stem.encode("utf-8", "replace").decode("utf-8")  # a name may contain bytes that are not text
     name = stem.replace(split_char, " ") if split_char else stem
     return re.sub(r"\s+", " ", name).strip()

@@ -1,4 +1,4 @@
-"""The training images of a run: read with prompts and masks, brought to a shape, and encoded once by the VAE."""
+"""The training images of a run: read with their prompts and masks, resized, and encoded once by the VAE."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from textual_inversion.data.captions import prompts_of
 from textual_inversion.data.images import find_images, load_image, to_array
 from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
 from textual_inversion.data.masks import Masks, check_alpha, masks_for
-from textual_inversion.data.resizing import Framing, Shape
+from textual_inversion.data.resizing import Resizer, Shape
 from textual_inversion.data.sampler import Batch, TrainingImage
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import ImageSettings, PromptSettings
@@ -24,12 +24,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ReadImages:
-    """Training images as they were read, before the base model decides their size.
+    """Training images as they were read; their size is decided later, by the base model.
 
     Attributes:
-        images: what each shows, and its prompts; in the order of the concepts.
+        images: the concept and the prompts of each image, in the order of the concepts.
         originals: RGB PIL images.
-        masks: PIL images of mode L; empty where nothing is masked.
+        masks: PIL images of mode L, one for each image; [] without masks.
     """
 
     images: tuple[TrainingImage, ...]
@@ -37,7 +37,7 @@ class ReadImages:
     masks: list[Image.Image]
 
     def of_concept(self, index: int) -> list[Image.Image]:
-        """The images of one concept, which is named by its index."""
+        """The original images of one concept, given by its index."""
         return [original for original, image in zip(self.originals, self.images, strict=True) if image.concept == index]
 
     @property
@@ -48,14 +48,14 @@ class ReadImages:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The finished training images.
+    """The training images in the form that training needs.
 
     Attributes:
-        images: what each shows, its prompts and its bucket.
+        images: the concept, the prompts and the bucket of each image.
         shapes: (height, width) in pixels, by bucket.
         pixels: float32 [3, H, W] in [-1, 1], one for each image.
         latents: gives the latents of a batch.
-        masks: which parts of the images count; None: all.
+        masks: which parts of the images are learned; None: all.
     """
 
     images: tuple[TrainingImage, ...]
@@ -71,22 +71,22 @@ class TrainingSet:
         return tuple(self.latents.shape_of(buckets.index(bucket)) for bucket in range(len(self.shapes)))
 
     def mask(self, batch: Batch) -> Any | None:
-        """float32 [B, 1, H, W], the weight of each latent position of a batch in the loss; None: all alike."""
+        """The weight of each latent position of a batch in the loss: float32 [B, 1, H, W]; None: all are equal."""
         return None if self.masks is None else to_device(self.masks.weights(batch))
 
     def pixels_of(self, concept: int) -> list[np.ndarray]:
-        """The pixels of one concept's images; the concept is named by its index."""
+        """The pixels of one concept's images; the concept is given by its index."""
         return [array for array, image in zip(self.pixels, self.images, strict=True) if image.concept == concept]
 
 
 def read_images(
-    concepts: Sequence[Concept], settings: ImageSettings, prompts: PromptSettings, language: str, say: Say
+    concepts: Sequence[Concept], settings: ImageSettings, prompt_settings: PromptSettings, language: str, say: Say
 ) -> ReadImages:
-    """Read every concept's images and masks, and make the prompts that go with them, before anything slow.
+    """Read the images and masks of every concept, and make their prompts.
 
     Args:
         language: of the prompt templates, one of `choices.LANGUAGES`.
-        say: told what was found, and what was passed over.
+        say: told what was found, and what was skipped.
 
     Raises:
         ImageError: a folder or an image cannot be used.
@@ -96,13 +96,13 @@ def read_images(
     for index, concept in enumerate(concepts):
         paths = find_images(concept.image_folder, note=say)
         with ThreadPoolExecutor(max_workers=max(1, settings.dataloader_num_workers)) as pool:
-            own = list(pool.map(lambda path: load_image(path, note=say), paths))
+            originals_of_concept = list(pool.map(lambda path: load_image(path, note=say), paths))
         folder = settings.mask_dir[index] if settings.mask_dir else None
-        masks += masks_for(own, paths, folder, alpha=settings.alpha_mask, note=say)
-        originals += own
-        template_file = prompts.template_file[index] if prompts.template_file else None
-        own_prompts = prompts_of(concept, paths, prompts, template_file, language, note=say)
-        images += [TrainingImage(index, texts) for texts in own_prompts]
+        masks += masks_for(originals_of_concept, paths, folder, alpha=settings.alpha_mask, note=say)
+        originals += originals_of_concept
+        template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
+        image_prompts = prompts_of(concept, paths, prompt_settings, template_file, language, note=say)
+        images += [TrainingImage(index, prompts) for prompts in image_prompts]
         say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
     if settings.alpha_mask:
         check_alpha(masks)
@@ -110,28 +110,29 @@ def read_images(
 
 
 def encode_images(
-    read: ReadImages, model, settings: ImageSettings, size: Shape, *, keep_vae: bool, say: Say
+    read: ReadImages, model: Any, settings: ImageSettings, size: Shape, *, keep_vae: bool, say: Say
 ) -> TrainingSet:
-    """Bring every training image to its shape, and let the VAE see it once.
+    """Resize every training image, and encode it once by the VAE.
 
     Args:
         model: a `base_model.BaseModel`.
         size: (height, width) in pixels.
-        keep_vae: whether the VAE is needed again soon; else it leaves memory.
+        keep_vae: whether the VAE is needed again soon; otherwise it is freed.
+        say: told the buckets, or what random crops cost.
     """
     height, width = size
-    framing = Framing(settings.resize_mode, height, width, settings.interpolation, model.side_factor)
-    shapes, buckets = framing.buckets([original.size for original in read.originals])
-    framing.say(shapes, buckets, say)
+    resizer = Resizer(settings.resize_mode, height, width, settings.interpolation, model.side_factor)
+    shapes, buckets = resizer.buckets([original.size for original in read.originals])
+    resizer.report(shapes, buckets, say)
     images = tuple(replace(image, bucket=bucket) for image, bucket in zip(read.images, buckets, strict=True))
-    framed = list(zip(read.originals, (shapes[bucket] for bucket in buckets), strict=True))
-    pixels = [to_array(framing.view(original, shape)) for original, shape in framed]
+    shaped = list(zip(read.originals, (shapes[bucket] for bucket in buckets), strict=True))
+    pixels = [to_array(resizer.resize(original, shape)) for original, shape in shaped]
     masks = None
     if read.masks:
-        masks = Masks(read.masks, framing, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
+        masks = Masks(read.masks, resizer, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
     if settings.resize_mode == "random_crop":
-        material = [to_array(framing.material(original, shape)) for original, shape in framed]
-        return TrainingSet(images, shapes, pixels, LiveLatents(model, material, shapes[0]), masks)
+        sources = [to_array(resizer.crop_source(original, shape)) for original, shape in shaped]
+        return TrainingSet(images, shapes, pixels, LiveLatents(model, sources, shapes[0]), masks)
     latents = encode_posteriors(model.vae, pixels, mirrored=settings.flip_p > 0)
     if not keep_vae:
         model.free_vae()

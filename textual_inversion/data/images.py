@@ -1,9 +1,9 @@
-"""Pictures from a user's folder: found in a fixed order, checked, made RGB, brought to the model's size.
+"""Images from a user's folder: found in a fixed order, checked, converted to RGB, resized to the model's size.
 
-What can be used is used, and said through `note`: a photo is turned as its EXIF orientation says, transparency is laid
-on white, CMYK, 16-bit, palette and wide-gamut pictures become sRGB, of an animation the first frame is taken. What
-cannot be used is an `ImageError` that names the file and the way out. A picture's size is read from its header, and
-refused there, before any of its pixels are decoded.
+An image that can be used is used, and `note` is told what was done to it: photos are rotated by their EXIF orientation,
+transparency is laid on white, CMYK, 16-bit, palette and wide-gamut images are converted to sRGB, and an animation gives
+its first frame. An image that cannot be used raises an `ImageError` that names the file and the way out. The size is
+read from the header, so a huge image is refused before any pixel is decoded.
 """
 
 import os
@@ -24,12 +24,12 @@ from textual_inversion.system.errors import ImageError, SettingsError
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
-    "linear": Image.Resampling.BILINEAR,  # another word for bilinear in the examples of this method
+    "linear": Image.Resampling.BILINEAR,  # what other examples of this method call bilinear
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-MIN_SIDE = 8  # pixels: below the factor of a VAE there is nothing to learn from
+MIN_SIDE = 8  # pixels; the VAE makes one latent of 8x8
 MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
 
 # Only these decoders run, whatever a file is called: Pillow would start Ghostscript for an EPS named .png.
@@ -38,7 +38,7 @@ _FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 _UNREADABLE_PHOTOS = (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd")
 _OPENING = threading.Lock()
 _EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+_UPRIGHT = {  # EXIF orientation -> the transposition that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -52,32 +52,32 @@ Note = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
-    """The `note` of a caller who does not want to know."""
+    """A `note` that drops what it is told."""
 
 
 # ------------------------------------------------------------------------------------------------------ the folder
 
 
 def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called: str = "image folder") -> list[Path]:
-    """The pictures that lie directly in `folder`, in natural order ("2.png" before "10.png").
+    """The images that lie directly in `folder`, in natural order ("2.png" before "10.png").
 
-    The order depends on the names alone: not on the file system, the locale or the way it composes accents. A picture
-    is known by its extension, in any case. Hidden files, subfolders and other files are passed over; what a user may
-    have meant as a picture (a broken link, a HEIC photo) is told to `note`.
+    The order depends on the names alone: not on the file system, the locale or how accents are encoded. Images are
+    recognized by their extension, upper or lower case. Hidden files, subfolders and other files are skipped. `note` is
+    told about those that the user may have meant as images: broken links, HEIC photos.
 
     Args:
-        called: what messages call the folder.
+        called: the name of the folder in messages.
 
     Raises:
-        ImageError: the folder is missing, is no folder, cannot be listed, or holds no picture.
+        ImageError: the folder is missing, is not a folder, cannot be listed, or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ImageError(f"{called} {folder} {_why_no_folder(folder)}; give a folder that holds the pictures")
+        raise ImageError(f"{called} {folder} {_why_no_folder(folder)}; give the folder that contains the images")
     try:
         names = sorted(os.listdir(folder), key=_natural)
     except OSError as error:
-        raise ImageError(f"{called} {folder} cannot be listed ({error.strerror}); allow reading it") from error
+        raise ImageError(f"{called} {folder} cannot be listed ({error.strerror}); change its permissions") from error
     names = [name for name in names if not name.startswith(".")]
     found = []
     for name in names:
@@ -85,21 +85,21 @@ def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called:
             continue
         if not os.path.isfile(folder / name):
             if os.path.islink(folder / name):
-                note(f"{folder / name}: passed over, the link leads to no file")
+                note(f"{folder / name}: skipped, the link leads to no file")
         elif name.lower().endswith(_UNREADABLE_PHOTOS):
-            note(f"{folder / name}: passed over; save it as JPEG or PNG to use it")
+            note(f"{folder / name}: skipped; save it as JPEG or PNG to use it")
         else:
             found.append(folder / name)
     if not found:
-        raise ImageError(f"{called} {folder} {_why_no_pictures(folder, names)}")
+        raise ImageError(f"{called} {folder} {_why_no_images(folder, names)}")
     return found
 
 
 def _natural(name: str) -> tuple:
-    """Sort key: runs of digits by value, letters without case; the name itself where two are alike."""
-    composed = unicodedata.normalize("NFC", name)  # macOS hands out decomposed names
+    """Sort key: digits by value, letters without case; two names that are alike in this are sorted as they are."""
+    composed = unicodedata.normalize("NFC", name)  # macOS returns decomposed names
     parts = re.split(r"([0-9]+)", composed.casefold())  # text, digits, text, …
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], composed, name
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], composed, name
 
 
 def _why_no_folder(folder: Path) -> str:
@@ -108,30 +108,30 @@ def _why_no_folder(folder: Path) -> str:
     return "is a link that leads nowhere" if folder.is_symlink() else "does not exist"
 
 
-def _why_no_pictures(folder: Path, names: list[str]) -> str:
-    way_out = f"put three to six pictures of the concept into it ({_FORMAT_NAMES})"
+def _why_no_images(folder: Path, names: list[str]) -> str:
+    way_out = f"put three to six images of the concept into it ({_FORMAT_NAMES})"
     if not names:
         return f"is empty; {way_out}"
     if any(name.lower().endswith(_UNREADABLE_PHOTOS) for name in names):
-        return f"holds only kinds of pictures that cannot be read, such as {names[0]}; save them as JPEG or PNG"
+        return f"has only images of kinds that cannot be read, such as {names[0]}; save them as JPEG or PNG"
     if any((folder / name).is_dir() for name in names):
-        return f"holds no pictures itself, and its subfolders are not searched; give one of them, or {way_out}"
-    return f"holds no pictures, only files such as {names[0]}; {way_out}"
+        return f"has no images of its own, and its subfolders are not searched; give one of them, or {way_out}"
+    return f"has no images, only files such as {names[0]}; {way_out}"
 
 
-# ----------------------------------------------------------------------------------------------------- one picture
+# ----------------------------------------------------------------------------------------------------- one image
 
 
 def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Image:
-    """Read one picture as upright 8-bit sRGB (PIL mode "RGB"); threads may do so side by side.
+    """Read one image as upright 8-bit sRGB (PIL mode "RGB"). Several threads may call this at once.
 
     Args:
-        path: the file; its content decides what it is, not its name.
-        note: is told, in one line that begins with the path, each thing that was done to the picture.
+        path: the file; its content decides its format, not its name.
+        note: told each change that was made to the image, in one line that starts with the path.
 
     Raises:
-        ImageError: unreadable, no picture of a known kind, damaged, under `MIN_SIDE` pixels on a side, over
-            `MAX_PIXELS` in all (known from the header, before decoding), or transparent everywhere.
+        ImageError: the file cannot be read, is not an image of a known format, is damaged, has a side under
+            `MIN_SIDE` pixels, has more than `MAX_PIXELS` pixels, or is transparent everywhere.
     """
     path = Path(path)
 
@@ -146,7 +146,7 @@ def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Imag
 
 
 def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
-    """How opaque a picture is, upright: mode "L", 255 where it hides what is behind it.
+    """The opacity of an image, upright: mode "L", 255 where it is opaque.
 
     Raises:
         ImageError: as `load_image`.
@@ -163,21 +163,21 @@ def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def _cannot_read(path: Path, error: OSError) -> str:
-    return f"{path}: cannot be read ({error.strerror or error}); check the name and the rights"
+    return f"{path}: cannot be read ({error.strerror or error}); check its name and permissions"
 
 
 def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
-    """The first frame, decoded and upright, in the mode that it was stored in."""
+    """The first frame, decoded and upright, in its stored mode."""
     image = _read_header(file, path)
     size = f"{image.width}x{image.height} pixels"
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(_too_large(path, size))
     if min(image.size) < MIN_SIDE:
-        raise ImageError(f"{path}: is only {size}; use pictures of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
+        raise ImageError(f"{path}: is only {size}; use images of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
     try:
         image.load()
         if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False):
-            say("holds several frames, the first one is used")
+            say("has several frames, the first one is used")
             image.seek(0)
             image.load()
     except Exception as error:
@@ -186,39 +186,39 @@ def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
 
 
 def _read_header(file: BinaryIO, path: Path) -> Image.Image:
-    # Pillow warns from 89 million pixels on; warning filters belong to all threads, so one at a time changes them.
+    # Pillow warns above 89 million pixels. All threads share the warning filters, so only one at a time changes them.
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return Image.open(file, formats=_FORMATS)
         except Image.DecompressionBombError as error:
             raise ImageError(_too_large(path, "far more pixels")) from error
-        except Exception as error:  # a decoder meets damaged data with nearly every exception there is
-            raise ImageError(f"{path}: {_why_no_picture(path)}") from error
+        except Exception as error:  # on damaged data, decoders raise almost any exception
+            raise ImageError(f"{path}: {_why_no_image(path)}") from error
 
 
 def _upright(image: Image.Image, say: Note) -> Image.Image:
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)  # a TIFF was turned, and its tag removed, by Pillow
-    except Exception:  # damaged EXIF says nothing about the pixels
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)  # Pillow has rotated TIFFs and removed their tag
+    except Exception:  # damaged EXIF does not mean damaged pixels
         return image
     if orientation not in _UPRIGHT:
         return image
-    say("turned upright as its EXIF orientation says")
+    say("turned upright by its EXIF orientation")
     return image.transpose(_UPRIGHT[orientation])
 
 
-def _why_no_picture(path: Path) -> str:
+def _why_no_image(path: Path) -> str:
     if path.stat().st_size == 0:
         return "is empty (0 bytes); copy it again or remove it"
     return (
-        f"is no picture that can be read, whatever its name says; save it as {_FORMAT_NAMES} (HEIC photos too) "
+        f"is not an image that can be read, whatever its name; save it as {_FORMAT_NAMES} (HEIC photos too), "
         "or remove it"
     )
 
 
 def _too_large(path: Path, size: str) -> str:
-    return f"{path}: has {size}, and {MAX_PIXELS // 1_000_000} million are the most that is read; make it smaller"
+    return f"{path}: has {size}, more than the limit of {MAX_PIXELS // 1_000_000} million; make it smaller"
 
 
 def _reason(error: Exception) -> str:
@@ -239,15 +239,15 @@ def _to_rgb(image: Image.Image, path: Path, say: Note) -> Image.Image:
         if image.mode == "CMYK":
             say("CMYK converted to RGB")
         return _to_srgb(image, profile, say) if image.mode in ("RGB", "CMYK") else image.convert("RGB")
-    except ValueError as error:  # a mode without a way to RGB, such as Lab
+    except ValueError as error:  # a mode that cannot become RGB, such as Lab
         raise ImageError(f"{path}: its colours ({image.mode}) cannot be converted; save it as RGB PNG") from error
 
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
-    """uint8 [H, W] of a picture with 16- or 32-bit values.
+    """uint8 [H, W] of an image with 16- or 32-bit values.
 
-    16-bit values have their fixed range. 32-bit ones do not say theirs: the first of 0…1, 0…255, 0…65535 that holds
-    them all is taken, else their own range.
+    16-bit values have a fixed range. 32-bit values do not record theirs: it is taken to be the first of 0…1, 0…255 and
+    0…65535 that contains them all, or else their own range.
     """
     values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
@@ -269,7 +269,7 @@ def _on_white(image: Image.Image, path: Path, say: Note) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, say: Note) -> Image.Image:
-    """Convert by the embedded ICC profile (a phone's wide-gamut photo keeps its colours); without one, plainly."""
+    """Convert to sRGB by the embedded ICC profile, if there is one, so that wide-gamut photos keep their colours."""
     if not profile:
         return image.convert("RGB")
     try:
@@ -278,25 +278,25 @@ def _to_srgb(image: Image.Image, profile: bytes | None, say: Note) -> Image.Imag
         if "srgb" in name.lower():
             return image.convert("RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ImportError):  # a damaged or unfitting profile, a Pillow without LittleCMS
+    except (ImageCms.PyCMSError, OSError, ImportError):  # a damaged or wrong profile, or Pillow without LittleCMS
         return image.convert("RGB")
     say(f"colours converted from {name or 'its profile'} to sRGB")
     return converted
 
 
-# --------------------------------------------------------------------------------------------- the model's own form
+# ----------------------------------------------------------------------------------------------- sizes and arrays
 
 
 def fit(
     image: Image.Image, height: int, width: int, *, center_crop: bool = False, interpolation: str = "bilinear"
 ) -> Image.Image:
-    """Bring a picture, or its mask, to `height` x `width` pixels.
+    """Resize an image, or its mask, to `height` x `width` pixels.
 
-    Without `center_crop` it is squashed to the target's shape; with it, the largest centred rectangle of that shape is
-    cut out first. When it is made much smaller every source pixel counts, except with "nearest".
+    Without `center_crop` the image is squashed to the target's shape. With it, the largest centred rectangle of that
+    shape is cut out first. Every source pixel counts, also when a large image becomes small, except with "nearest".
 
     Raises:
-        SettingsError: an interpolation that is not in `choices.INTERPOLATIONS`.
+        SettingsError: the interpolation is not in `choices.INTERPOLATIONS`.
     """
     if center_crop:
         image = image.crop(_centred(image.width, image.height, width / height))
@@ -304,10 +304,10 @@ def fit(
 
 
 def cover(image: Image.Image, height: int, width: int, *, interpolation: str = "bilinear") -> Image.Image:
-    """Resize a whole picture, its shape kept, to the least size that holds `height` x `width` pixels.
+    """Resize a whole image, with its aspect ratio kept, to the smallest size that covers `height` x `width` pixels.
 
     Raises:
-        SettingsError: an interpolation that is not in `choices.INTERPOLATIONS`.
+        SettingsError: the interpolation is not in `choices.INTERPOLATIONS`.
     """
     scale = max(height / image.height, width / image.width)
     size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
@@ -321,7 +321,7 @@ def _resampling(interpolation: str) -> Image.Resampling:
 
 
 def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
-    """The largest centred box of `aspect` (width / height), in whole pixels: left, top, right, bottom."""
+    """The largest centred box with this aspect ratio (width / height), in pixels: left, top, right, bottom."""
     box_width = max(1, min(width, round(height * aspect)))
     box_height = max(1, min(height, round(width / aspect)))
     left, top = (width - box_width) // 2, (height - box_height) // 2
@@ -329,13 +329,13 @@ def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """float32 [3, H, W] in [-1, 1] of an RGB picture."""
+    """float32 [3, H, W] in [-1, 1] of an RGB image."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)  # (H, W, 3) in [0, 255]
     return np.ascontiguousarray((pixels / 127.5 - 1.0).transpose(2, 0, 1))
 
 
 def from_array(array: np.ndarray) -> Image.Image:
-    """The RGB picture of [3, H, W] values in [-1, 1]; values outside are clipped, NaN becomes black."""
+    """The RGB image of [3, H, W] values in [-1, 1]; values outside are clipped, NaN becomes black."""
     if array.ndim != 3 or array.shape[0] != 3:
         raise ValueError(f"expected an array [3, H, W], got {list(array.shape)}")
     pixels = (np.nan_to_num(array.astype(np.float32), nan=-1.0) + 1.0) * 127.5

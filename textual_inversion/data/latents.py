@@ -1,36 +1,38 @@
-"""The VAE's view of the training images, computed once.
+"""The latents of the training images, whose posteriors are computed once.
 
-The VAE is frozen, so the posterior of an image never changes during a run: its mean and std are kept and each
-step draws from them (arXiv 2112.10752, section 3.1). At 256 pixels encoding an image anew costs over 40 % of a step.
-A random crop is another image every time, so only `LiveLatents` has it, at that cost.
+The VAE is frozen, so the posterior of an image never changes during a run. Its mean and std are cached, and each step
+draws from them (arXiv 2112.10752, section 3.1). At 256 pixels, encoding an image again would cost over 40 % of a step.
+A random crop is a different image every time, so its latents cannot be cached: `LiveLatents` encodes at every step.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import paddle
 
 from textual_inversion.data.resizing import Shape, cut
+from textual_inversion.data.sampler import Batch
 from textual_inversion.system.device import to_device
 
 
 class LatentCache:
-    """Posterior means and stds of n images, and of their mirror images where flips are on.
+    """Cached posteriors of n images, and of their mirror images where images are flipped.
 
     Args:
-        posteriors: (mean, std) of each image, float32 [1, C, H, W]; then, maybe, of each mirror image. Images
-            of one bucket have one shape.
+        posteriors: (mean, std) of each image, float32 [1, C, H, W]; then those of the mirror images, if any. Images
+            in one bucket have the same shape.
         num_images: n.
-        scaling_factor: the VAE's, which gives latents about unit variance.
+        scaling_factor: of the VAE; it gives the latents about unit variance.
     """
 
-    def __init__(self, posteriors: list[tuple], num_images: int, scaling_factor: float):
+    def __init__(self, posteriors: list[tuple[paddle.Tensor, paddle.Tensor]], num_images: int, scaling_factor: float):
         self.num_images = num_images
         self._scaling_factor = scaling_factor
         self._has_mirrored = len(posteriors) == 2 * num_images
         self._shapes = [tuple(mean.shape[1:]) for mean, _ in posteriors]
         self._stacked = {}  # shape -> (means, stds), each [n of this shape, C, H, W]
-        self._index = np.zeros(len(posteriors), dtype=np.int64)  # index of an image among those of its shape
+        self._index = np.zeros(len(posteriors), dtype=np.int64)  # position of an image among those of its shape
         for shape in set(self._shapes):
             alike = [i for i, other in enumerate(self._shapes) if other == shape]
             self._index[alike] = np.arange(len(alike))
@@ -40,14 +42,14 @@ class LatentCache:
         """(C, H, W) of an image's latents."""
         return self._shapes[image]
 
-    def sample(self, batch):
-        """Draw the latents of a `sampler.Batch`.
+    def sample(self, batch: Batch) -> paddle.Tensor:
+        """Draw the latents of a batch.
 
         Returns:
             float32 [B, C, H, W], scaled.
 
         Raises:
-            ValueError: a flip is asked for, but mirror images were not encoded.
+            ValueError: an image is flipped, but mirror images were not encoded.
         """
         if batch.flips.any() and not self._has_mirrored:
             raise ValueError("mirror images were not encoded")
@@ -58,16 +60,16 @@ class LatentCache:
 
 
 class LiveLatents:
-    """Latents of random crops, encoded when they are asked for: the same calls as a `LatentCache`, nothing kept.
+    """Latents of random crops, encoded at every call. It has the methods of a `LatentCache`, and caches nothing.
 
     Args:
-        model: a `models.BaseModel`, whose VAE is used.
-        material: what crops are cut from, float32 [3, H, W] in [-1, 1], each at least as large as the shape.
+        model: a `base_model.BaseModel`, whose VAE is used.
+        sources: what crops are cut from, float32 [3, H, W] in [-1, 1], each at least as large as the shape.
         shape: (height, width) of a crop in pixels.
     """
 
-    def __init__(self, model, material: list[np.ndarray], shape: Shape):
-        self._model, self._material, self._shape = model, material, shape
+    def __init__(self, model: Any, sources: list[np.ndarray], shape: Shape):
+        self._model, self._sources, self._shape = model, sources, shape
 
     def shape_of(self, image: int) -> tuple[int, int, int]:
         """(C, H, W) of an image's latents."""
@@ -75,10 +77,10 @@ class LiveLatents:
         return (config.latent_channels, self._shape[0] // factor, self._shape[1] // factor)
 
     @paddle.no_grad()
-    def sample(self, batch):
-        """Cut, encode and draw the latents of a `sampler.Batch`: float32 [B, C, H, W], scaled."""
+    def sample(self, batch: Batch) -> paddle.Tensor:
+        """Cut the crops of a batch, encode them and draw their latents: float32 [B, C, H, W], scaled."""
         crops = [
-            cut(self._material[image], crop, self._shape, flipped=bool(flip))
+            cut(self._sources[image], crop, self._shape, flipped=bool(flip))
             for image, crop, flip in zip(batch.images, batch.crops, batch.flips, strict=True)
         ]
         vae = self._model.vae
@@ -87,13 +89,13 @@ class LiveLatents:
 
 
 @paddle.no_grad()
-def encode_posteriors(vae, pixels: Iterable[np.ndarray], *, mirrored: bool) -> LatentCache:
+def encode_posteriors(vae: Any, pixels: Iterable[np.ndarray], *, mirrored: bool) -> LatentCache:
     """Encode images with a frozen VAE.
 
     Args:
         vae: an AutoencoderKL.
-        pixels: float32 arrays [3, height, width] in [-1, 1], read one at a time.
-        mirrored: encode the mirror images too; a VAE's view of a mirrored image is not its mirrored view.
+        pixels: float32 [3, height, width] in [-1, 1], read one at a time.
+        mirrored: encode the mirror images too. Mirroring the latents would not do: the VAE is not symmetric.
     """
     plain, flipped = [], []
     for array in pixels:
@@ -103,7 +105,7 @@ def encode_posteriors(vae, pixels: Iterable[np.ndarray], *, mirrored: bool) -> L
     return LatentCache(plain + flipped, len(plain), vae.config.scaling_factor)
 
 
-def _posterior(vae, pixels: np.ndarray):
+def _posterior(vae: Any, pixels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
     """(mean, std), float32 [B, C, H, W], of pixels [B, 3, height, width]."""
     dtype = next(iter(vae.parameters())).dtype
     distribution = vae.encode(to_device(np.ascontiguousarray(pixels)).astype(dtype)).latent_dist

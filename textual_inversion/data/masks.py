@@ -1,7 +1,7 @@
-"""Which parts of the training pictures count: masks from a folder or from the pictures' own transparency.
+"""Which parts of the training images are learned: masks from a folder, or from the images' own transparency.
 
-White counts, black does not, grey counts in between. A mask is framed, cropped and mirrored as its picture is, and
-averaged over the pixels of each latent.
+White is learned, black is not, and grey has a weight in between. A mask is resized, cropped and mirrored like its
+image, and averaged over the pixels of each latent.
 """
 
 import os
@@ -12,102 +12,105 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from textual_inversion.data.images import find_images, load_alpha, load_image
-from textual_inversion.data.resizing import Framing, Shape, cut
+from textual_inversion.data.resizing import Resizer, Shape, cut
+from textual_inversion.data.sampler import Batch
 from textual_inversion.system.errors import ImageError
 
-_SHAPE_TOLERANCE = 0.02  # sides of a smaller mask are rounded
+_SHAPE_TOLERANCE = 0.02  # a smaller mask has rounded sides
 _SOURCE = "source"
 
 
 def masks_for(
-    pictures: list[Image.Image],
+    images: list[Image.Image],
     paths: list[Path],
     folder: str | None,
     *,
     alpha: bool,
     note: Callable[[str], None],
 ) -> list[Image.Image]:
-    """The masks of one concept's pictures, mode "L" and as large as they; none where no source of masks is named.
+    """The masks of one concept's images: mode "L", each as large as its image; [] without a source of masks.
 
     Args:
-        pictures, paths: the pictures and their files.
-        folder: of the masks; None: there is none.
-        alpha: the pictures' own transparency is their mask.
+        images: the concept's images.
+        paths: their files.
+        folder: of mask files, or None.
+        alpha: without a folder, take the images' own transparency.
+        note: told about masks without an image, and about masks without effect.
 
     Raises:
         ImageError: a mask is missing or cannot be used.
     """
     if folder is not None:
-        return read_masks(find_masks(folder, paths, note), pictures, note)
+        return read_masks(find_masks(folder, paths, note), images, note)
     return alpha_masks(paths, note) if alpha else []
 
 
-def find_masks(folder: str | os.PathLike[str], pictures: list[Path], note: Callable[[str], None]) -> list[Path]:
-    """The mask of each picture: the file in `folder` with the same name but for its ending.
+def find_masks(folder: str | os.PathLike[str], images: list[Path], note: Callable[[str], None]) -> list[Path]:
+    """The mask file of each image: the file in `folder` that has the same name, apart from the extension.
 
     Raises:
-        ImageError: the folder is missing or holds no picture, lacks one's mask, or holds two for one.
+        ImageError: the folder is missing or has no images, or an image has no mask or several.
     """
     by_stem: dict[str, list[Path]] = {}
     for path in find_images(folder, note, called="mask folder"):
         by_stem.setdefault(path.stem, []).append(path)
-    for picture in pictures:
-        found = by_stem.get(picture.stem, [])
+    for image in images:
+        found = by_stem.get(image.stem, [])
         if not found:
-            raise ImageError(f"mask folder {folder} holds no mask for {picture}; add {picture.stem}.png, white counts")
+            raise ImageError(f"mask folder {folder} has no mask for {image}; add {image.stem}.png, white is learned")
         if len(found) > 1:
             names = " and ".join(path.name for path in found)
-            raise ImageError(f"mask folder {folder} holds {names} for {picture}; keep one of them")
-    unused = sorted(by_stem.keys() - {picture.stem for picture in pictures})
+            raise ImageError(f"mask folder {folder} has {names} for {image}; keep one of them")
+    unused = sorted(by_stem.keys() - {image.stem for image in images})
     if unused:
-        note(f"mask folder {folder}: no picture for {', '.join(unused)}")
-    return [by_stem[picture.stem][0] for picture in pictures]
+        note(f"mask folder {folder}: no image for {', '.join(unused)}")
+    return [by_stem[image.stem][0] for image in images]
 
 
-def read_masks(paths: list[Path], pictures: list[Image.Image], note: Callable[[str], None]) -> list[Image.Image]:
-    """The masks (mode "L") in the files `paths`, each as large as its picture; what is transparent in them is black.
+def read_masks(paths: list[Path], images: list[Image.Image], note: Callable[[str], None]) -> list[Image.Image]:
+    """Read mask files: mode "L", each as large as its image. Transparent parts of a mask count as black.
 
     Raises:
-        ImageError: a file cannot be read, has another shape than its picture, or is black everywhere.
+        ImageError: a file cannot be read, has another aspect ratio than its image, or is black everywhere.
     """
     masks = [ImageChops.multiply(load_image(path).convert("L"), load_alpha(path)) for path in paths]
     for path, mask in zip(paths, masks, strict=True):
         if _is_white(mask):
-            note(f"{path}: is white everywhere, all of its picture counts")
-    return [_as_large(mask, path, picture) for mask, path, picture in zip(masks, paths, pictures, strict=True)]
+            note(f"{path}: is white everywhere, so the whole image is learned")
+    return [_as_large(mask, path, image) for mask, path, image in zip(masks, paths, images, strict=True)]
 
 
-def _as_large(mask: Image.Image, path: Path, picture: Image.Image) -> Image.Image:
-    if abs(mask.width * picture.height / (mask.height * picture.width) - 1) > _SHAPE_TOLERANCE:
+def _as_large(mask: Image.Image, path: Path, image: Image.Image) -> Image.Image:
+    if abs(mask.width * image.height / (mask.height * image.width) - 1) > _SHAPE_TOLERANCE:
         raise ImageError(
-            f"{path}: is {mask.width}x{mask.height} pixels, its picture {picture.width}x{picture.height}; "
-            "a mask must have its picture's shape"
+            f"{path}: is {mask.width}x{mask.height} pixels, but its image {image.width}x{image.height}; "
+            "give the mask the shape of its image"
         )
     if mask.getextrema()[1] == 0:
-        raise ImageError(f"{path}: is black everywhere, nothing of its picture would be learned; white counts")
-    mask = mask.resize(picture.size, Image.Resampling.BILINEAR)
-    mask.info[_SOURCE] = path  # kept by whatever PIL does to the picture
+        raise ImageError(f"{path}: is black everywhere, so nothing of its image would be learned; white is learned")
+    mask = mask.resize(image.size, Image.Resampling.BILINEAR)
+    mask.info[_SOURCE] = path  # PIL keeps it in copies of the image
     return mask
 
 
 def alpha_masks(paths: list[Path], note: Callable[[str], None]) -> list[Image.Image]:
-    """The masks (mode "L") that the pictures' own transparency makes; an opaque picture counts in all its parts."""
+    """Masks (mode "L") from the images' own transparency; an opaque image is learned as a whole."""
     masks = [load_alpha(path) for path in paths]
     for path, mask in zip(paths, masks, strict=True):
         mask.info[_SOURCE] = path
         if _is_white(mask):
-            note(f"{path}: is not transparent anywhere, all of it counts")
+            note(f"{path}: is not transparent anywhere, so all of it is learned")
     return masks
 
 
 def check_alpha(masks: list[Image.Image]) -> None:
-    """See to it that the masks of all concepts' pictures hide something.
+    """Make sure that the masks of all concepts together hide something.
 
     Raises:
-        ImageError: no picture has any transparency.
+        ImageError: no image has a transparent pixel.
     """
     if all(map(_is_white, masks)):
-        raise ImageError("no training picture is transparent anywhere; --alpha_mask has nothing to go by, leave it out")
+        raise ImageError("--alpha_mask has no effect: no training image is transparent anywhere; leave it out")
 
 
 def _is_white(mask: Image.Image) -> bool:
@@ -115,40 +118,41 @@ def _is_white(mask: Image.Image) -> bool:
 
 
 class Masks:
-    """The weight of every place of every training picture.
+    """The weight of every position of every training image.
 
     Args:
-        masks: as large as the pictures, mode "L".
-        framing: what is done to the pictures.
-        shapes: (height, width) in pixels by bucket; numbers: the bucket of each picture.
-        factor: pixels per latent.
-        unmasked_weight: of what is black, in [0, 1].
+        masks: mode "L", each as large as its image.
+        resizer: what resizes the images.
+        shapes: (height, width) in pixels, by bucket.
+        buckets: the bucket of each image.
+        factor: pixels per latent, along each side.
+        unmasked_weight: weight of black parts, in [0, 1].
 
     Raises:
-        ImageError: only what is black of a mask is left after framing.
+        ImageError: the part of a mask that is left after cropping is black everywhere.
     """
 
     def __init__(
         self,
         masks: list[Image.Image],
-        framing: Framing,
+        resizer: Resizer,
         shapes: list[Shape],
-        numbers: list[int],
+        buckets: list[int],
         factor: int,
         unmasked_weight: float = 0.0,
     ):
         self._shapes, self._factor, self._unmasked = shapes, factor, unmasked_weight
-        framed = [framing.material(mask, shapes[number]) for mask, number in zip(masks, numbers, strict=True)]
-        self._arrays = [np.asarray(mask, dtype=np.float32) / 255 for mask in framed]  # (H, W) in [0, 1]
+        resized = [resizer.crop_source(mask, shapes[bucket]) for mask, bucket in zip(masks, buckets, strict=True)]
+        self._arrays = [np.asarray(mask, dtype=np.float32) / 255 for mask in resized]  # (H, W) in [0, 1]
         for mask, array in zip(masks, self._arrays, strict=True):
             if not array.any() and not unmasked_weight:
                 raise ImageError(
-                    f"{mask.info.get(_SOURCE, 'a mask')}: is black in all that framing leaves of it, nothing of the "
-                    "picture would be learned; take another --resize_mode, or --unmasked_weight above 0"
+                    f"{mask.info.get(_SOURCE, 'a mask')}: is black in all that is left after cropping, so nothing "
+                    "of its image would be learned; choose another --resize_mode, or --unmasked_weight above 0"
                 )
 
-    def weights(self, batch) -> np.ndarray:
-        """float32 [B, 1, H, W] in [0, 1], in latent resolution, for a `sampler.Batch`."""
+    def weights(self, batch: Batch) -> np.ndarray:
+        """The weights of a batch, in latent resolution: float32 [B, 1, H, W] in [0, 1]."""
         shape, f = self._shapes[batch.bucket], self._factor
         windows = [
             cut(self._arrays[image], crop, shape, flipped=bool(flip))

@@ -1,7 +1,7 @@
-"""How pictures of any shape are brought to the shapes that a model trains on: squashed, cropped, or in buckets.
+"""How images of any shape are resized to the shapes that a model trains on: squashed, cropped, or in buckets.
 
-An aspect-ratio bucket is a shape of about the target's area. A picture goes to the bucket whose shape is nearest to its
-own and loses only the little that is left over, where a crop to one common shape would cut off heads and feet.
+An aspect-ratio bucket is a shape with about the same area as the target. An image goes into the bucket whose shape is
+nearest to its own, and loses only a narrow margin. A crop to one common shape would cut off heads and feet.
 """
 
 import math
@@ -13,20 +13,21 @@ from PIL import Image
 
 from textual_inversion.data.images import cover, fit
 
-_LARGE_SIDE = 256  # pixels from which a picture's sides are multiples of _LARGE_MULTIPLE, as large models want them
+_LARGE_SIDE = 256  # pixels; targets of this side and more have buckets in multiples of _LARGE_MULTIPLE
 _LARGE_MULTIPLE = 64
-_LONGEST = 2.0  # a bucket's longer side is at most so many times the target's
-_LEAST_AREA = 0.8  # of the target's: smaller shapes waste the model's detail
+_LONGEST = 2.0  # the longer side of a bucket is at most this many times that of the target
+_LEAST_AREA = 0.8  # as a share of the target's; smaller shapes would waste detail
 
 Shape = tuple[int, int]
 
 
 def bucket_shapes(height: int, width: int, multiple: int) -> list[Shape]:
-    """All shapes (height, width) of about the target's area and not above it, sides multiples of `multiple`.
+    """All shapes (height, width) with about the target's area, and not more.
 
     Args:
-        height, width: the target, which is always one of them.
-        multiple: what the model's sides must be multiples of; large targets take multiples of 64.
+        height: of the target, in pixels. The target itself is always one of the shapes.
+        width: of the target, in pixels.
+        multiple: all sides are multiples of this; for large targets, of 64 too.
     """
     if min(height, width) >= _LARGE_SIDE:
         multiple = math.lcm(multiple, _LARGE_MULTIPLE)
@@ -40,20 +41,21 @@ def bucket_shapes(height: int, width: int, multiple: int) -> list[Shape]:
 
 
 def nearest_shape(size: tuple[int, int], shapes: list[Shape]) -> Shape:
-    """The shape whose aspect ratio is nearest to a picture's (width, height), by ratio of ratios; else the largest."""
+    """The shape whose aspect ratio is nearest to that of an image (width, height); of equals, the largest."""
     aspect = size[0] / size[1]
     return min(shapes, key=lambda shape: (round(abs(math.log(shape[1] / shape[0] / aspect)), 9), -shape[0] * shape[1]))
 
 
 @dataclass(frozen=True)
-class Framing:
-    """What is done to every picture.
+class Resizer:
+    """Resizes every training image in the same way.
 
     Attributes:
         mode: one of `choices.RESIZE_MODES`.
-        height, width: the target in pixels.
+        height: of the target, in pixels.
+        width: of the target, in pixels.
         interpolation: one of `choices.INTERPOLATIONS`.
-        multiple: what the model's sides must be multiples of.
+        multiple: the sides of buckets are multiples of this.
     """
 
     mode: str
@@ -63,7 +65,14 @@ class Framing:
     multiple: int = 8
 
     def buckets(self, sizes: list[tuple[int, int]]) -> tuple[list[Shape], list[int]]:
-        """The shapes (height, width) that pictures of these sizes (width, height) take, and the number of each's."""
+        """The buckets of images.
+
+        Args:
+            sizes: (width, height) of each image.
+
+        Returns:
+            the shape (height, width) of each bucket that is used, and the bucket of each image.
+        """
         if self.mode != "bucket":
             return [(self.height, self.width)], [0] * len(sizes)
         shapes = bucket_shapes(self.height, self.width, self.multiple)
@@ -71,35 +80,37 @@ class Framing:
         taken = sorted(set(chosen))
         return taken, [taken.index(shape) for shape in chosen]
 
-    def view(self, picture: Image.Image, shape: Shape) -> Image.Image:
-        """A picture, or its mask, in its bucket's shape; what a random crop would move over is cut in the middle."""
-        return fit(picture, *shape, center_crop=self.mode != "squash", interpolation=self.interpolation)
+    def resize(self, image: Image.Image, shape: Shape) -> Image.Image:
+        """An image, or its mask, in the shape of its bucket. With random crops this is the crop in the middle."""
+        return fit(image, *shape, center_crop=self.mode != "squash", interpolation=self.interpolation)
 
-    def views(self, pictures: list[Image.Image]) -> list[Image.Image]:
-        """All pictures as training sees them."""
-        shapes, numbers = self.buckets([picture.size for picture in pictures])
-        return [self.view(picture, shapes[number]) for picture, number in zip(pictures, numbers, strict=True)]
+    def resize_all(self, images: list[Image.Image]) -> list[Image.Image]:
+        """All images, each in the shape of its bucket."""
+        shapes, buckets = self.buckets([image.size for image in images])
+        return [self.resize(image, shapes[bucket]) for image, bucket in zip(images, buckets, strict=True)]
 
-    def material(self, picture: Image.Image, shape: Shape) -> Image.Image:
-        """What samples are cut from: the view or, for random crops, the picture as large as it must be for them."""
+    def crop_source(self, image: Image.Image, shape: Shape) -> Image.Image:
+        """What samples are cut from: the resized image or, for random crops, the smallest that covers the shape."""
         if self.mode == "random_crop":
-            return cover(picture, *shape, interpolation=self.interpolation)
-        return self.view(picture, shape)
+            return cover(image, *shape, interpolation=self.interpolation)
+        return self.resize(image, shape)
 
-    def say(self, shapes: list[Shape], numbers: list[int], say: Callable[[str], None]) -> None:
-        """Tell what happens to the pictures, where it is not the plain thing."""
+    def report(self, shapes: list[Shape], buckets: list[int], say: Callable[[str], None]) -> None:
+        """Tell `say` which buckets there are, or what random crops cost."""
         if self.mode == "bucket":
-            counts = [f"{w}x{h}: {numbers.count(number)}" for number, (h, w) in enumerate(shapes)]
-            say(f"pictures by bucket (width x height): {', '.join(counts)}")
+            counts = [f"{w}x{h}: {buckets.count(bucket)}" for bucket, (h, w) in enumerate(shapes)]
+            say(f"images by bucket (width x height): {', '.join(counts)}")
         if self.mode == "random_crop":
-            say("random crops cannot be kept: the VAE stays in memory and encodes every sample anew, at every step")
+            say("random crops cannot be cached: the VAE stays in memory and encodes the samples of every step")
 
 
 def cut(array: np.ndarray, share: np.ndarray, shape: Shape, *, flipped: bool) -> np.ndarray:
-    """The window of a shape (h, w) in an array [..., H, W], mirrored where that is asked for.
+    """A window [..., h, w] of an array [..., H, W].
 
     Args:
-        share: (down, right) in [0, 1): where the window lies, as shares of the room that it has to move in.
+        share: position of the window, (down, right) in [0, 1), as shares of the free room.
+        shape: (h, w).
+        flipped: mirror the window.
     """
     top, left = (int(s * (room + 1)) for s, room in zip(share, np.subtract(array.shape[-2:], shape), strict=True))
     window = array[..., top : top + shape[0], left : left + shape[1]]

@@ -1,8 +1,8 @@
-"""Training prompts: the sentences a placeholder stands in while its rows are learned.
+"""Prompt templates: the prompts that contain the placeholder token while its vectors are learned.
 
-Textual Inversion (arXiv 2208.01618, section 4) trains on neutral sentences around the placeholder, in the manner of
-CLIP's zero-shot prompts, so that the rows learn the concept and not one sentence. The sentences here are put together
-from short word lists; each has exactly one `{}` where the placeholder goes. A user's own sentences come from a file.
+Textual Inversion (arXiv 2208.01618, section 4) trains on many neutral prompts around the placeholder token, similar to
+CLIP's zero-shot prompts, so that the vectors learn the concept and not one prompt. The templates here are built from
+short word lists. Each has exactly one `{}`, for the placeholder token. Users can give their own templates in a file.
 """
 
 from pathlib import Path
@@ -159,17 +159,17 @@ _PLAIN = {
 
 
 def templates(learnable_property: str, language: str = "en") -> tuple[str, ...]:
-    """All training sentences for one kind of concept.
+    """All prompt templates for one kind of concept.
 
     Args:
-        learnable_property: one of `PROPERTIES`.
-        language: one of `LANGUAGES`; a bilingual model ("zh_en") is trained on both languages.
+        learnable_property: one of `choices.PROPERTIES`.
+        language: one of `choices.LANGUAGES`; a bilingual model ("zh_en") is trained on both languages.
 
     Returns:
-        Sentences with exactly one `{}` each.
+        Templates with exactly one `{}` each.
 
     Raises:
-        KeyError: for a property or language that is not listed.
+        KeyError: the property or the language is not listed.
     """
     if language == "zh_en":
         return _TEMPLATES[learnable_property, "zh"] + _TEMPLATES[learnable_property, "en"]
@@ -177,39 +177,41 @@ def templates(learnable_property: str, language: str = "en") -> tuple[str, ...]:
 
 
 def plain_template(learnable_property: str, language: str = "en") -> str:
-    """The one sentence that shows a concept by itself: what scores and overviews are generated from."""
+    """The template that shows a concept by itself, for scores and overviews."""
     return _PLAIN[learnable_property, "en" if language == "en" else "zh"]
 
 
 def generic_word(learnable_property: str, language: str = "en") -> str:
-    """A word of the language that stands for any concept of this kind."""
+    """A word of the language for any concept of this kind."""
     return (GENERIC_WORDS if language == "en" else _GENERIC_WORDS_ZH)[learnable_property]
 
 
 def read_templates(path: str | Path) -> tuple[str, ...]:
-    """Training sentences of a user's own: one a line, UTF-8; blank lines and lines that begin with `#` are skipped.
+    """A user's own prompt templates: UTF-8, one per line. Blank lines and lines that start with `#` are skipped.
 
-    The placeholder's place is `{}`, or `[name]` as in AUTOMATIC1111's files; `[filewords]` stands for the words of the
-    picture's file name.
+    `{}`, or `[name]` as in AUTOMATIC1111's files, marks the position of the placeholder token. `[filewords]` is
+    replaced by the words of the image's file name.
 
     Raises:
-        SettingsError: the file cannot be read, holds no sentence, or one without a place for the placeholder.
+        SettingsError: the file cannot be read, has no template, or has one without exactly one position for the token.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"--template_file {path} cannot be read ({reason}); give a text file") from None
-    sentences = []
+    found = []
     for number, line in enumerate(lines, 1):
-        sentence = line.strip().replace("[name]", "{}")
-        if not sentence or sentence.startswith("#"):
+        template = line.strip().replace("[name]", "{}")
+        if not template or template.startswith("#"):
             continue
-        if sentence.count("{}") != 1:
+        if template.count("{}") != 1:
             raise SettingsError(
-                f"--template_file {path}, line {number}: {sentence!r} must hold {{}} once, where the placeholder goes"
+                f"--template_file {path}, line {number}: {template!r} must contain {{}} once, for the placeholder token"
             )
-        sentences.append(sentence)
-    if not sentences:
-        raise SettingsError(f"--template_file {path} holds no sentence; write one a line, such as: a photo of a {{}}")
-    return tuple(sentences)
+        found.append(template)
+    if not found:
+        raise SettingsError(
+            f"--template_file {path} has no prompt template; write one per line, such as: a photo of a {{}}"
+        )
+    return tuple(found)

@@ -1,7 +1,7 @@
-"""Which of a concept's vectors stand in a training prompt: all of them, unless the user wants them varied.
+"""Which of a concept's vectors a training prompt contains: all of them, unless the user wants them varied.
 
-Three ways to keep several vectors from leaning on one another: in random order, some left out at random, brought in
-one after the other.
+Several vectors of one concept can come to depend on one another. Three ways prevent that: shuffling them, dropping some
+at random, and adding them one by one during the run.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ class VectorPlan:
     """Chooses the vectors of each training sample.
 
     Attributes:
-        num_vectors: placeholder -> number of its vectors (N).
-        shuffle: put them in random order.
-        dropout: probability, 0 to 1, that a vector is left out; one always stays.
-        progressive_steps: the first vector stands alone at the first step, and all N from this step on; 0: all at once.
+        num_vectors: placeholder token -> number of its vectors (N).
+        shuffle: put the vectors in random order.
+        dropout: probability, 0 to 1, that a vector is dropped; at least one stays.
+        progressive_steps: only the first vector is used at the first step, and all N from this step on; 0: all at once.
     """
 
     num_vectors: Mapping[str, int]
@@ -36,17 +36,17 @@ class VectorPlan:
         return wanted and max(self.num_vectors.values()) > 1
 
     def active(self, placeholder: str, step: int) -> int:
-        """How many of a placeholder's vectors are in use at optimizer step `step`, counted from 0."""
+        """How many vectors of a placeholder token are in use at optimizer step `step`, counted from 0."""
         count = self.num_vectors[placeholder]
         if step >= self.progressive_steps:
             return count
         return 1 + (count - 1) * step // self.progressive_steps
 
     def __call__(self, generator: np.random.Generator, step: int) -> dict[str, tuple[int, ...]]:
-        """Placeholder -> its vectors in one sample's prompt, counted from 0, in order.
+        """Placeholder token -> its vectors in the prompt of one sample, counted from 0, in order.
 
         Args:
-            generator: the sample's own source of random numbers.
+            generator: the sample's own random numbers.
             step: optimizer step, counted from 0.
         """
         chosen = {}
@@ -54,7 +54,7 @@ class VectorPlan:
             vectors = np.arange(self.active(placeholder, step))
             if self.dropout:
                 draws = generator.random(len(vectors))
-                # The largest draw stays even where all of them are below the threshold.
+                # The vector with the largest draw stays, even if all draws are below the threshold.
                 vectors = vectors[(draws >= self.dropout) | (draws == draws.max())]
             if self.shuffle:
                 vectors = generator.permutation(vectors)
@@ -63,14 +63,14 @@ class VectorPlan:
 
 
 def make_plan(settings: PromptSettings, num_vectors: Mapping[str, int], steps: int) -> VectorPlan:
-    """The plan that the settings ask for.
+    """The plan for the settings of a run.
 
     Args:
         num_vectors: placeholder token -> number of its vectors (N).
         steps: optimizer steps of the run.
 
     Raises:
-        SettingsError: no concept has vectors to vary, or some would never be brought in.
+        SettingsError: no concept has several vectors, or some vectors would never be used.
     """
     progressive = settings.progressive_vectors
     plan = VectorPlan(num_vectors, settings.vector_shuffle, settings.token_dropout, progressive)
@@ -81,7 +81,7 @@ def make_plan(settings: PromptSettings, num_vectors: Mapping[str, int], steps: i
         )
     if plan.varies and progressive >= steps:
         raise SettingsError(
-            f"--progressive_vectors {progressive} ends after the run's {steps} steps, so the last vectors would stay "
-            "as they start; give fewer steps, or no number for half of the run"
+            f"--progressive_vectors {progressive} ends after the run's {steps} steps, so the last vectors would never "
+            "be trained; give fewer steps, or no number for half of the run"
         )
     return plan

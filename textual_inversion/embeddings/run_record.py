@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from textual_inversion.settings.choices import INTERPOLATIONS, LANGUAGES, PROPERTIES, RESIZE_MODES
+from textual_inversion.settings.bounds import side
+from textual_inversion.settings.choices import PROPERTIES
+from textual_inversion.settings.flag import Flag, all_flags, values_of
+from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.paths import is_possible_path
 
 FILE_NAME = "run.json"
@@ -74,17 +77,23 @@ _RECORD = {
     "initializer_token": _is_name_or_names,
     "learnable_property": _is_property,
 }
-_SETTINGS = {
-    "tokenizer_name": is_name,
-    "revision": is_name,
-    "variant": is_name,
-    # A stranger's record may name only a folder that exists already.
-    "cache_dir": lambda value: is_name(value) and Path(value).is_dir(),
-    "train_data_dir": _is_name_or_names,
-    "height": _is_side,
-    "width": _is_side,
-    "resize_mode": _one_of(*RESIZE_MODES),
-    "interpolation": _one_of(*INTERPOLATIONS),
-    "center_crop": lambda value: isinstance(value, bool),
-    "language": _one_of(*LANGUAGES),
-}
+
+
+def _check_of(flag: Flag) -> _Check:
+    """Whether a recorded value is one that the flag could have."""
+    if flag.choices is not None:
+        return _one_of(*flag.choices)
+    if flag.type is side:
+        return _is_side
+    return _is_name_or_names if flag.nargs == "+" else is_name
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_REUSED = {name: flag for name, flag in all_flags(TrainConfig).items() if flag.is_reused}
+_SWITCHES = {name for name, value in values_of(TrainConfig()).items() if isinstance(value, bool)}
+_SETTINGS = {name: _is_switch if name in _SWITCHES else _check_of(flag) for name, flag in _REUSED.items()}
+# Something is written there, so a stranger's record may name only a folder that exists already.
+_SETTINGS["cache_dir"] = lambda value: is_name(value) and Path(value).is_dir()

@@ -1,4 +1,4 @@
 """Files of embeddings and weights, read and written without Paddle or PyTorch; all are treated as a stranger's.
 
-May import system and settings alone.
+Imports `system` only.
 """

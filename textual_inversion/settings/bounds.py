@@ -1,27 +1,31 @@
-"""Value ranges of settings, as argparse `type`s."""
+"""Value ranges of settings, as argparse `type`s. A value outside raises `argparse.ArgumentTypeError`."""
 
 import argparse
 import re
 from collections.abc import Callable
+from typing import Any
+
+Parse = Callable[[str], Any]
 
 
 def truth(text: str) -> bool:
-    """An argparse `type` for true and false, or the other words of YAML for them."""
+    """An argparse `type` for true and false; takes yes and no, on and off too, as YAML does."""
     if text.lower() in ("true", "yes", "on"):
         return True
     if text.lower() in ("false", "no", "off"):
         return False
-    raise argparse.ArgumentTypeError(f"is a switch, true or false, not {text}")
+    raise argparse.ArgumentTypeError(f"must be true or false, not {text}")
 
 
-def number(kind: type, low: float | None = None, high: float | None = None, *, above: float | None = None) -> Callable:
-    """An argparse `type` for an int or float in [low, high], or strictly above a value."""
+def number(kind: type, low: float | None = None, high: float | None = None, *, above: float | None = None) -> Parse:
+    """An argparse `type` for an int or float in [low, high], or for one greater than `above` and finite."""
 
-    def parse(text: str):
+    def parse(text: str) -> int | float:
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole number' if kind is int else 'number'}") from None
+            expected = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
         if value != value or (low is not None and value < low) or (high is not None and value > high):
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
             raise argparse.ArgumentTypeError(f"must be {bounds}, not {text}")
@@ -32,8 +36,8 @@ def number(kind: type, low: float | None = None, high: float | None = None, *, a
     return parse
 
 
-def count(low: int, most: int = 1_000_000_000) -> Callable:
-    """An argparse `type` for a whole number in [low, most]: nobody means more, and the machine would choke on it."""
+def count(low: int, most: int = 1_000_000_000) -> Parse:
+    """An argparse `type` for a whole number in [low, most]; a larger one is a mistake, or would fill the memory."""
     at_least = number(int, low)
 
     def parse(text: str) -> int:
@@ -47,7 +51,7 @@ def count(low: int, most: int = 1_000_000_000) -> Callable:
 
 positive_int = count(1)
 natural = count(0)
-at_once = count(1, 65_536)  # samples or pictures that are held in memory together
+at_once = count(1, 65_536)  # samples or images that are in memory at the same time
 side = count(1, 16_384)  # pixels
 threads = count(1, 1024)
 share = number(float, 0.0, 1.0)

@@ -1,19 +1,19 @@
-"""What settings may be: the values to choose from."""
+"""The allowed values of settings."""
 
 PROPERTIES = ("object", "style", "face")
 LANGUAGES = ("en", "zh", "zh_en")
-# What stands for a concept of which no more specific word is known.
+# A word for any concept of a kind, where no more specific one is known.
 GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person"}
 
 TRACKERS = ("visualdl", "tensorboard", "none")
 
-AUTO = "auto"  # of --initializer_token: the vocabulary word nearest to the images
+AUTO = "auto"  # value of --initializer_token: the vocabulary word nearest to the images
 
-LATEST = "latest"  # of --resume_from_checkpoint: the newest one in the output folder
+LATEST = "latest"  # value of --resume_from_checkpoint: the newest one in the output folder
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 POLYNOMIAL_END = 1e-7  # the learning rate at which ppdiffusers' polynomial schedule ends
-HALF_OF_THE_RUN = -1  # a number of steps that is known only later
+HALF_OF_THE_RUN = -1  # value of --progressive_vectors; replaced when the number of steps is known
 
 INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
 RESIZE_MODES = ("squash", "center_crop", "random_crop", "bucket")
@@ -24,7 +24,7 @@ PRECISIONS = ("no", "fp16", "bf16")
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
-# Names for --scheduler -> ppdiffusers classes.
+# Value of --scheduler -> ppdiffusers class.
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "ddpm": "DDPMScheduler",

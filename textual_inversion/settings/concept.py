@@ -10,10 +10,10 @@ class Concept:
     """One concept and its placeholder token.
 
     Attributes:
-        placeholder_token: what stands for the concept in prompts, e.g. `<cat-toy>`.
+        placeholder_token: the token that represents the concept in prompts, e.g. `<cat-toy>`.
         num_vectors: embedding vectors of the concept (N); None: one for each token of the initializer.
         initializer_token: a word or phrase of the base model's vocabulary that the vectors start from; None: random.
-        learnable_property: what of the images is learned, one of `choices.PROPERTIES`.
+        learnable_property: what is learned from the images, one of `choices.PROPERTIES`.
         image_folder: where its training images are.
         one_vector_per_token: each vector starts from one token of the initializer.
     """
@@ -27,5 +27,5 @@ class Concept:
 
     @property
     def tokens(self) -> list[str]:
-        """One token for each vector: `<cat-toy>`, `<cat-toy>_1`, …: the names that ppdiffusers' pipelines expand."""
+        """One token for each vector: `<cat-toy>`, `<cat-toy>_1`, …, the names that ppdiffusers' pipelines expand."""
         return token_names(self.placeholder_token, self.num_vectors)

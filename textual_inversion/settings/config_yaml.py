@@ -11,27 +11,27 @@ from textual_inversion.system.paths import how_to_call
 FILE_NAME, OTHER_NAME = "config.yaml", "config-of-run.yaml"
 _FIRST_WORDS = "# Repeats a run:"
 _WIDTH = 10**6  # no line is folded
-_SETTLED = {"seed", "max_train_steps"}  # what the run has drawn or counted
+_SETTLED = {"seed", "max_train_steps"}  # what the run itself has decided
 
 
 def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -> Path:
     """Write the configuration with which `--config` repeats a run, as `FILE_NAME`.
 
-    A file of that name that no run wrote is the user's own and stays as it is; `OTHER_NAME` is taken then.
+    An existing file of that name that no run wrote is the user's own: it is kept, and `OTHER_NAME` is used.
 
-    It holds what the user gave, the demo's defaults and what was drawn (the seed), with paths that hold in any working
-    directory. Whatever is at its default stands in comments. Flags that are not `repeatable` are left out: the output
-    folder, the upload, resuming.
+    The file has the flags that the user gave, the demo's defaults and the values that the run chose, such as the seed.
+    Its paths are valid in any working directory. Flags with their default value are written as comments. Flags that
+    are not `repeatable`, such as the output folder, the upload and resuming, are left out.
 
     Args:
-        program: the command that reads it.
-        processes: how many took part.
+        program: the command that the configuration is for.
+        processes: the number of processes in the run.
 
     Returns:
         The file.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     values, chosen = values_of(config), {*config.given, *config.demo_defaults, *_SETTLED}
     lines = [f"{_FIRST_WORDS} {how_to_call(program)} --config THIS_FILE"]
@@ -49,7 +49,7 @@ def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a run may write a file: there is none, or a run wrote it."""
+    """Whether a run may write the file: it does not exist, or a run wrote it."""
     try:
         return path.read_bytes().startswith(_FIRST_WORDS.encode())
     except FileNotFoundError:
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def _lasting(value: Any, flag: Flag) -> Any:
-    """A value, its paths made absolute where they exist: repository ids and folders still to come stay."""
+    """A value whose existing paths are absolute. Repository ids, and folders that do not exist yet, stay."""
     if isinstance(value, (list, tuple)):
         return [_lasting(item, flag) for item in value]
     if not flag.is_path or flag.is_inside_output or not isinstance(value, (str, Path)):

@@ -1,9 +1,9 @@
-"""A setting that is also a flag: declared once, as a dataclass field whose metadata says all that is known about it.
+"""A setting that is also a flag: declared once, as a dataclass field whose metadata holds all that is known about it.
 
     learning_rate: float = flag(1e-4, "peak learning rate", type=positive, metavar="RATE")
 
-The parser, the YAML configuration, the check of a resumed run, the check among processes and the records all read this
-metadata. Nothing else in the program keeps a list of flag names.
+The parser, the YAML configuration, the check of a resumed run, the check that processes agree, and the records all read
+this metadata. There is no other list of flags in the program.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _KEY = "flag"
-# What a flag's metavar says when its value is a path, or a name that may be one.
+# Metavars of flags whose value is a path, or a name that may be one.
 _PATH_METAVARS = ("DIR", "FILE", "MODEL")
 
 
@@ -22,17 +22,19 @@ class Flag:
 
     Attributes:
         help: one line for `--help`.
-        type: turns the text of the command line into a value, and raises `argparse.ArgumentTypeError` out of bounds.
-        choices: the allowed values; None: whatever `type` allows.
-        metavar: what stands for the value in `--help`.
-        nargs: "+" for several values, "?" for a value that may be left out.
+        type: converts the text of the command line into a value; raises `argparse.ArgumentTypeError` out of bounds.
+        choices: the allowed values; None: all that `type` allows.
+        metavar: the name of the value in `--help`.
+        nargs: "+" for several values, "?" for an optional value.
         const: the value where `nargs` is "?" and none is given.
-        decides_course: another value changes what a run learns, so a resumed run refuses it.
+        decides_result: the value decides what a run learns, so a resumed run must not change it.
         same_everywhere: all processes of a run must have the same value.
-        repeatable: belongs in the configuration that repeats a run.
+        repeatable: written to the configuration that repeats a run.
         per_concept: takes one value, or one for each concept.
         is_secret: never recorded.
-        is_inside_output: a path that counts from the output folder.
+        recorded_portably: run.json holds the path in a form that is true in another clone and working directory.
+        is_reused: `infer.py` and `score.py` take the value from the run.json beside an embedding.
+        is_inside_output: a path relative to the output folder.
     """
 
     help: str
@@ -41,11 +43,13 @@ class Flag:
     metavar: str | None = None
     nargs: str | None = None
     const: Any = None
-    decides_course: bool = True
+    decides_result: bool = True
     same_everywhere: bool = True
     repeatable: bool = True
     per_concept: bool = False
     is_secret: bool = False
+    recorded_portably: bool = False
+    is_reused: bool = False
     is_inside_output: bool = False
 
     @property
@@ -60,7 +64,7 @@ def flag(default: Any, help: str, **meaning: Any) -> Any:
 
 
 def group(title: str) -> Callable[[type], type]:
-    """A class decorator: the frozen dataclass of one group of flags, under the title that `--help` shows."""
+    """A class decorator that makes a frozen dataclass of one group of flags, with the title that `--help` shows."""
 
     def make(cls: type) -> type:
         made = dataclass(frozen=True)(cls)
@@ -71,12 +75,12 @@ def group(title: str) -> Callable[[type], type]:
 
 
 def flags_of(settings: Any) -> dict[str, Flag]:
-    """Name -> flag of one group, in the order of declaration; takes the class or an instance."""
+    """Name -> flag of one group, in the order of declaration. Takes the class or an instance."""
     return {one.name: one.metadata[_KEY] for one in dataclasses.fields(settings) if _KEY in one.metadata}
 
 
 def groups_of(config: Any) -> Iterator[tuple[str, type]]:
-    """(attribute, class) of each group of flags in a command's configuration; takes the class or an instance."""
+    """(attribute, class) of each group of flags in a command's configuration. Takes the class or an instance."""
     for one in dataclasses.fields(config):
         if isinstance(one.type, type) and hasattr(one.type, "title"):
             yield one.name, one.type
@@ -94,7 +98,7 @@ def values_of(config: Any) -> dict[str, Any]:
 
 
 def changed(config: Any, **values: Any) -> Any:
-    """A copy of a configuration in which some flags have other values; lists become tuples.
+    """A copy of a configuration with other values of some flags; lists become tuples.
 
     Raises:
         KeyError: there is no such flag.
@@ -111,7 +115,11 @@ def changed(config: Any, **values: Any) -> Any:
 
 
 def filled(config_class: type, values: dict[str, Any], **rest: Any) -> Any:
-    """A configuration from the values of its flags by name; flags that are not named keep their defaults."""
+    """A configuration made from name -> value of its flags; flags without a value keep their defaults.
+
+    Args:
+        rest: the attributes of the configuration that are not groups of flags.
+    """
     parts = {}
     for name, cls in groups_of(config_class):
         parts[name] = cls(**{key: _frozen(values[key]) for key in flags_of(cls) if key in values})

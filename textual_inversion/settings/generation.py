@@ -1,4 +1,4 @@
-"""The settings of `infer.py` and `score.py`: a group of flags each."""
+"""The settings of `infer.py` and `score.py`, in groups of flags."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ _BATCH = "images made together; does not change them"
 
 @group("base model")
 class BaseModelSettings:
-    """Which base model, and where it comes from."""
+    """Which base model is used, and where it comes from."""
 
     pretrained_model_name_or_path: str | None = flag(
         None, "folder or repository id; unset: the model that the embedding was learned on, else the demo's",
@@ -36,7 +36,7 @@ class BaseModelSettings:
 
 @group("machine")
 class MachineSettings:
-    """What the images are computed with."""
+    """The device and precision that images are computed with."""
 
     device: str | None = shared.device_flag()
     num_threads: int | None = shared.num_threads_flag("CPU threads; unset: all cores")
@@ -72,7 +72,7 @@ class ImagesToMake:
 
 @group("sampling")
 class InferSampling:
-    """How images are sampled; guidance and steps may take several values each."""
+    """How images are sampled. Guidance and steps may have several values each."""
 
     guidance_scale: tuple[float, ...] | None = flag(None, _GUIDANCE, nargs="+", type=shared.guidance, metavar="X")
     num_inference_steps: tuple[int, ...] | None = flag(

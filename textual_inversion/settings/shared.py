@@ -1,4 +1,4 @@
-"""Groups and bounds of flags that several commands have."""
+"""Flags, groups of flags and bounds that several commands share."""
 
 import argparse
 import re
@@ -13,18 +13,18 @@ guidance = number(float, 0.0, 1000.0)
 inference_steps = number(int, 1, 1000)
 GUIDANCE_SCALE, NUM_INFERENCE_STEPS = 7.5, 50
 
-# What belongs to one machine: it changes results by rounding at most, and may differ between processes.
-ONE_MACHINE = dict(decides_course=False, same_everywhere=False)
-# What names a place whose contents are compared.
-CONTENTS_COMPARED = dict(decides_course=False, same_everywhere=False)
-# What is looked at while training: it changes nothing that is learned.
-ONLY_WATCHED = dict(decides_course=False)
+# Flags of one machine: they change results by rounding at most, and may differ between processes.
+ONE_MACHINE = dict(decides_result=False, same_everywhere=False)
+# Flags that name a file or folder: the contents are compared instead.
+CONTENTS_COMPARED = dict(decides_result=False, same_everywhere=False)
+# Flags of what is observed during training: they do not change what is learned.
+ONLY_WATCHED = dict(decides_result=False)
 
 
 def variant(text: str) -> str:
     """An argparse `type` for the variant of weight files."""
     if not re.fullmatch(r"\w[\w-]*", text):
-        raise argparse.ArgumentTypeError(f"must be a word of file names such as fp16, not {text}")
+        raise argparse.ArgumentTypeError(f"must be part of a file name, such as fp16, not {text}")
     return text
 
 
@@ -36,13 +36,14 @@ def pixels(text: str) -> int:
     return value
 
 
-# The same flags in groups of several commands: (default, help, …) of each.
+# Flags that stand in a group of each command.
 def revision_flag() -> str | None:
     """--revision."""
     return flag(
         None,
         "branch, tag or commit of the base model's repository on Hugging Face",
         metavar="NAME",
+        is_reused=True,
         **CONTENTS_COMPARED,
     )
 
@@ -54,13 +55,15 @@ def variant_flag() -> str | None:
         "weights to prefer, such as fp16; used in the precision of --mixed_precision all the same",
         type=variant,
         metavar="NAME",
+        is_reused=True,
         **CONTENTS_COMPARED,
     )
 
 
 def cache_dir_flag() -> str | None:
     """--cache_dir."""
-    return flag(None, "where downloads are kept; unset: the hubs' own folders", metavar="DIR", **CONTENTS_COMPARED)
+    text = "where downloads are kept; unset: the hubs' own folders"
+    return flag(None, text, metavar="DIR", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
 
 
 def device_flag() -> str | None:
@@ -99,11 +102,11 @@ class ConfigFile:
 
 
 def source_of(base_model: Any, token: str | None) -> dict[str, str | None]:
-    """The arguments of `hub.resolve` and `load_base_model` that say which of a hub's files a base model is made of.
+    """The arguments of `hub.resolve` and `load_base_model` that choose the files of a base model on a hub.
 
     Args:
         base_model: the group "base model" of any command.
-        token: for repositories that ask who you are.
+        token: access token, for gated repositories.
     """
     names = ("revision", "variant", "cache_dir")
     return {name: getattr(base_model, name) for name in names} | {"token": token}

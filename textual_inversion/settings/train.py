@@ -1,7 +1,7 @@
-"""The settings of `train_textual_inversion.py`: a group of flags each, with their defaults for real base models.
+"""The settings of `train_textual_inversion.py`, in groups of flags, with the defaults for real base models.
 
-A flag keeps the default of the ppdiffusers documentation, or of PaddleMIX's example where that is silent. Both make
-sense for real models only. When the base model is the demo's, `demo/defaults.yaml` replaces the defaults that it names.
+Defaults are those of the ppdiffusers documentation, or those of PaddleMIX's example where it gives none. They make
+sense for real models only. With the demo's base model, `demo/defaults.yaml` replaces some of them.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.paths import from_root
 
 _decay_rate = number(float, 0.0, 0.9999999)
-# The upload: it changes nothing that is learned, may differ between machines, and is not repeated.
-_UPLOAD = dict(decides_course=False, same_everywhere=False, repeatable=False)
+# Flags of the upload: they do not change what is learned, may differ between processes, and are not repeated.
+_UPLOAD = dict(decides_result=False, same_everywhere=False, repeatable=False)
 
 # Two lines a flag.
 # fmt: off
@@ -50,26 +50,27 @@ _UPLOAD = dict(decides_course=False, same_everywhere=False, repeatable=False)
 
 @group("base model")
 class BaseModelSettings:
-    """Which frozen model learns, and which of its files."""
+    """Which frozen base model is used, and which of its files."""
 
     pretrained_model_name_or_path: str = flag(
         from_root("demo/model"), "a folder or repository id, in the ppdiffusers or the diffusers layout",
-        metavar="MODEL", **CONTENTS_COMPARED)
+        metavar="MODEL", recorded_portably=True, **CONTENTS_COMPARED)
     tokenizer_name: str | None = flag(
-        None, "a tokenizer other than the base model's", metavar="MODEL", **CONTENTS_COMPARED)
+        None, "a tokenizer other than the base model's",
+        metavar="MODEL", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
     revision: str | None = shared.revision_flag()
     variant: str | None = shared.variant_flag()
     cache_dir: str | None = shared.cache_dir_flag()
-    language: str = flag("en", "language of the training prompts", choices=LANGUAGES)
+    language: str = flag("en", "language of the training prompts", choices=LANGUAGES, is_reused=True)
 
 
 @group("concepts")
 class ConceptSettings:
-    """What is learned, from which images."""
+    """Which concepts are learned, and from which images."""
 
     train_data_dir: tuple[str, ...] = flag(
         (from_root("cat_toy_images"),), "folder of training images",
-        nargs="+", metavar="DIR", per_concept=True, **CONTENTS_COMPARED)
+        nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
     placeholder_token: tuple[str, ...] = flag(
         ("<cat-toy>",), "what stands for the concept in prompts, one per concept", nargs="+", metavar="WORD")
     initializer_token: tuple[str, ...] | None = flag(
@@ -83,21 +84,21 @@ class ConceptSettings:
         (1,), "embedding vectors of the concept; auto: one per token of the initializer",
         nargs="+", type=vector_count, metavar="N", per_concept=True)
     repeats: int = flag(
-        100, "times each image is seen in an epoch", type=positive_int, metavar="N", decides_course=False)
+        100, "times each image is seen in an epoch", type=positive_int, metavar="N", decides_result=False)
 
 
 @group("prompts")
 class PromptSettings:
-    """The prompts that the images are shown with."""
+    """The prompts of the training images."""
 
     template_file: tuple[str, ...] | None = flag(
         None, "your own prompt templates, one a line, {} where the placeholder token goes",
         nargs="+", metavar="FILE", per_concept=True, **CONTENTS_COMPARED)
-    no_captions: bool = flag(False, "ignore .txt captions beside the images", decides_course=False)
+    no_captions: bool = flag(False, "ignore .txt captions beside the images", decides_result=False)
     append_file_name_to_text: bool = flag(
-        False, "put the words of the file name after the prompt", decides_course=False)
+        False, "put the words of the file name after the prompt", decides_result=False)
     file_name_split_char: str = flag(
-        "_", "what separates words in file names", metavar="C", decides_course=False)
+        "_", "what separates words in file names", metavar="C", decides_result=False)
     vector_shuffle: bool = flag(False, "put a concept's vectors in random order in every sample")
     token_dropout: float = flag(
         0.0, "probability that a vector is left out of a sample; one always stays",
@@ -109,26 +110,28 @@ class PromptSettings:
 
 @group("images")
 class ImageSettings:
-    """How the images are brought to the model's size, and which part of them counts."""
+    """How the images are resized, and which parts of them are learned."""
 
     resolution: int | None = flag(
-        None, "side of the training images; unset: the model's own", type=side, metavar="PIXELS", decides_course=False)
+        None, "side of the training images; unset: the model's own", type=side, metavar="PIXELS", decides_result=False)
     height: int | None = flag(
-        None, "height, where it is not --resolution", type=side, metavar="PIXELS", decides_course=False)
+        None, "height, where it is not --resolution",
+        type=side, metavar="PIXELS", decides_result=False, is_reused=True)
     width: int | None = flag(
-        None, "width, where it is not --resolution", type=side, metavar="PIXELS", decides_course=False)
+        None, "width, where it is not --resolution",
+        type=side, metavar="PIXELS", decides_result=False, is_reused=True)
     resize_mode: str = flag(
         "squash", "how images of another shape are brought to the model's; bucket: to shapes near their own",
-        choices=RESIZE_MODES)
-    center_crop: bool = flag(False, "the same as --resize_mode center_crop", decides_course=False)
-    interpolation: str = flag("bilinear", "how images are resized", choices=INTERPOLATIONS)
+        choices=RESIZE_MODES, is_reused=True)
+    center_crop: bool = flag(False, "the same as --resize_mode center_crop", decides_result=False, is_reused=True)
+    interpolation: str = flag("bilinear", "how images are resized", choices=INTERPOLATIONS, is_reused=True)
     flip_p: float = flag(
         0.5, "share of mirrored images; 0 for text, faces, logos and whatever has a left and a right",
         type=share, metavar="P")
     mask_dir: tuple[str, ...] | None = flag(
         None, "folder of masks named like the images; only what is white in them is learned",
-        nargs="+", metavar="DIR", **CONTENTS_COMPARED)
-    alpha_mask: bool = flag(False, "learn only what is opaque in the images", decides_course=False)
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
+    alpha_mask: bool = flag(False, "learn only what is opaque in the images", decides_result=False)
     unmasked_weight: float = flag(0.0, "weight of what a mask leaves out", type=share, metavar="X")
     dataloader_num_workers: int = flag(
         0, "threads that read the images; 0: one after another", type=count(0, 256), metavar="N", **ONE_MACHINE)
@@ -136,19 +139,19 @@ class ImageSettings:
 
 @group("training")
 class TrainingSettings:
-    """How long, how much at a time, and how fast."""
+    """Number of steps, batch size and learning rate."""
 
     max_train_steps: int = flag(5000, "optimizer steps", type=positive_int, metavar="N")
     num_train_epochs: int = flag(
         100, "epochs; decides the steps when --max_train_steps is not given",
-        type=positive_int, metavar="N", decides_course=False, repeatable=False)
+        type=positive_int, metavar="N", decides_result=False, repeatable=False)
     train_batch_size: int = flag(
-        16, "samples per process and micro-batch", type=at_once, metavar="N", decides_course=False)
+        16, "samples per process and micro-batch", type=at_once, metavar="N", decides_result=False)
     gradient_accumulation_steps: int = flag(
-        1, "micro-batches per optimizer step", type=at_once, metavar="N", decides_course=False)
+        1, "micro-batches per optimizer step", type=at_once, metavar="N", decides_result=False)
     learning_rate: float = flag(1e-4, "peak learning rate", type=positive, metavar="RATE")
     scale_lr: bool = flag(
-        False, "multiply the learning rate by batch size x accumulation x processes", decides_course=False)
+        False, "multiply the learning rate by batch size x accumulation x processes", decides_result=False)
     lr_scheduler: str = flag("constant", "learning-rate schedule over optimizer steps", choices=SCHEDULES)
     lr_warmup_steps: int = flag(
         500, "optimizer steps of linear warm-up (all schedules but constant)", type=natural, metavar="N")
@@ -162,7 +165,7 @@ class TrainingSettings:
 
     @property
     def warmup_steps(self) -> int:
-        """Optimizer steps in which the learning rate rises: a constant schedule has none."""
+        """Optimizer steps during which the learning rate rises; 0 for a constant schedule."""
         return 0 if self.lr_scheduler == "constant" else self.lr_warmup_steps
 
 
@@ -229,14 +232,14 @@ class ValidationSettings:
 
     eval_steps: int = flag(
         100, "optimizer steps between losses on a fixed set; 0: never", type=natural, metavar="N", **ONLY_WATCHED)
-    # It decides nothing that is learned, but losses on two fixed sets cannot stand in one curve.
+    # It does not change what is learned, but losses on two different fixed sets do not belong in one curve.
     eval_samples: int = flag(16, "samples in the fixed set", type=at_once, metavar="N")
     validation_prompt: tuple[str, ...] | None = flag(
         None, "prompts of the validation images", nargs="+", metavar="PROMPT",
-        decides_course=False, same_everywhere=False)
+        decides_result=False, same_everywhere=False)
     validation_prompts_file: str | None = flag(
         None, "a text file of further prompts, one a line, each with options: --seed --guidance --steps --negative",
-        metavar="FILE", decides_course=False, same_everywhere=False)
+        metavar="FILE", decides_result=False, same_everywhere=False)
     validation_epochs: int = flag(
         50, "epochs between validation images", type=positive_int, metavar="N", **ONLY_WATCHED)
     validation_steps: int | None = flag(
@@ -286,7 +289,7 @@ class SavingSettings:
 
 @group("machine")
 class MachineSettings:
-    """What a run computes with: device, precision, memory."""
+    """The device, precision and memory of a run."""
 
     device: str | None = shared.device_flag()
     num_threads: int | None = shared.num_threads_flag("CPU threads of this process; unset: cores / processes")
@@ -304,7 +307,7 @@ class MachineSettings:
 
 @group("hub")
 class HubSettings:
-    """The upload, and who you are on the hub."""
+    """The upload to the Hugging Face hub, and the access token."""
 
     push_to_hub: bool = flag(
         False, "upload embeddings, records and images to the Hugging Face hub", **_UPLOAD)
@@ -324,11 +327,11 @@ class TrainConfig:
     """All settings of a training run.
 
     Attributes:
-        concepts: what each concept is given, in the order of `--placeholder_token`.
-        validation_prompts: of `--validation_prompt`, then of `--validation_prompts_file`.
+        concepts: the settings of each concept, in the order of `--placeholder_token`.
+        validation_prompts: those of `--validation_prompt`, then those of `--validation_prompts_file`.
         given: names of the flags that the user gave, on the command line or in a configuration file.
-        demo: the base model is the demo's.
-        demo_defaults: flags that `demo/defaults.yaml` has set.
+        demo: whether the base model is the demo's.
+        demo_defaults: name -> value of the flags that `demo/defaults.yaml` has set.
     """
 
     file: ConfigFile = ConfigFile()

@@ -1,19 +1,19 @@
-"""A prompt of validation images, with what it says for itself."""
+"""A prompt of validation images, with its own sampling settings."""
 
 from dataclasses import dataclass
 
-# A prompt without a seed of its own has this one for its first image: the same at every step, so that an image changes
+# Seed of the first image of a prompt without a seed of its own. It is the same at every step, so that an image changes
 # only because the vectors did.
 FIRST_SEED = 0
 
 
 @dataclass(frozen=True)
 class ValidationPrompt:
-    """A prompt and its own sampling settings; None where the flags of the command decide.
+    """A prompt and its own sampling settings; None means that the flags of the command apply.
 
     Attributes:
-        text: holds placeholder tokens, not yet expanded.
-        seed: of its first image; the next ones count up.
+        text: the prompt, with placeholder tokens that are not yet expanded.
+        seed: of the first image; the next images have the following seeds.
         guidance_scale: weight of classifier-free guidance.
         num_inference_steps: denoising steps.
         negative_prompt: what the images should not show.
@@ -32,7 +32,7 @@ class ValidationPrompt:
 
     @property
     def caption(self) -> str:
-        """The prompt with whatever it says for itself."""
+        """The prompt, followed by its own settings in parentheses."""
         own = {
             "seed": self.seed,
             "guidance": None if self.guidance_scale is None else f"{self.guidance_scale:g}",

@@ -132,13 +132,17 @@ def recorded_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
         "peak_learning_rate": plan.peak_learning_rate,
         "sample_prompts": [vars(prompt) for prompt in config.validation_prompts],
     }
-    for name in ("pretrained_model_name_or_path", "tokenizer_name", "cache_dir"):
-        settings[name] = None if settings[name] is None else portable(settings[name])
-    for name in ("train_data_dir", "mask_dir"):
-        settings[name] = None if settings[name] is None else [portable(folder) for folder in settings[name]]
+    settings |= {name: _portable(settings[name]) for name, flag in flags.items() if flag.recorded_portably}
     per_concept = ["placeholder_token", *(name for name, flag in flags.items() if flag.per_concept)]
     settings |= {name: _single(settings[name]) for name in per_concept}
     return dict(sorted(settings.items()))
+
+
+def _portable(value: Any) -> Any:
+    """A path, or several, as another machine can read them; None stays."""
+    if isinstance(value, tuple):
+        return [portable(path) for path in value]
+    return None if value is None else portable(value)
 
 
 def _finite(value: Any) -> Any:
@@ -160,7 +164,7 @@ class Saves:
     """Attempts to write into a run's output folder.
 
     Args:
-        folder: the output folder; where it is gone it is made anew.
+        folder: the output folder; if it is gone, it is created again.
         say: told about a save that failed and will be tried again; None: nobody is.
 
     Attributes:
@@ -176,7 +180,7 @@ class Saves:
         try:
             if not self._folder.is_dir():
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._tell(f"warning: the output folder {self._folder} was gone; it is made anew")
+                self._tell(f"warning: the output folder {self._folder} was gone; it is created again")
             write(*arguments, **options)
         except BrokenPipeError:
             raise  # of who reads our output, no file

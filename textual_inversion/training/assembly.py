@@ -6,7 +6,8 @@ These functions take all settings; what they call takes the parts that it needs.
 import importlib
 
 from textual_inversion.data.dataset import ReadImages, TrainingSet
-from textual_inversion.data.sampler import SampleStream, draw_seed
+from textual_inversion.data.random_streams import draw_seed
+from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.vector_augmentation import make_plan
 from textual_inversion.embeddings.files import read_initializer_embeds
 from textual_inversion.formats.learned_embedding import LearnedEmbedding

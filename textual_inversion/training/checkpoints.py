@@ -134,7 +134,7 @@ def latest(output: Path, note: Callable[[str], None]) -> Checkpoint | None:
             note(f"warning: {error}; it is passed over")
     if found:
         raise CheckpointError(
-            f"no checkpoint in {output} can be used; remove them to begin anew, or choose another --output_dir"
+            f"no checkpoint in {output} can be used; remove them to start over, or choose another --output_dir"
         )
     return None
 

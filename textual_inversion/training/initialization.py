@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from textual_inversion.data import sampler
 from textual_inversion.data.dataset import ReadImages
+from textual_inversion.data.random_streams import initial_vectors_generator
 from textual_inversion.embeddings.file_names import safe_name
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
 from textual_inversion.models.attach import attach_concepts
@@ -47,7 +47,7 @@ def add_concepts(
         WrongWidth: a learned embedding was made for a base model of another width.
     """
     concepts = settle(concepts, model, learned)
-    initial = initial_vectors(model, concepts, sampler.initial_vectors_generator(seed), learned)
+    initial = initial_vectors(model, concepts, initial_vectors_generator(seed), learned)
     counts = {concept.placeholder_token: concept.num_vectors for concept in concepts}
     vectors = ConceptVectors(concepts, attach_concepts(model, counts, initial), initial)
     check_prompts(model.text_encoders[0].encode_ids, concepts, read.images, note=say)

@@ -18,7 +18,7 @@ from textual_inversion.settings.train import SavingSettings
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.training import checkpoints, optimizer
 from textual_inversion.training.checkpoints import Checkpoint
-from textual_inversion.training.course import changes
+from textual_inversion.training.fingerprint import changes
 from textual_inversion.training.state import ConceptVectors, Record, RunContext
 
 # Prefixes of tensor names in a checkpoint.
@@ -59,22 +59,22 @@ def recorded_seed(record: Record) -> int | None:
     return None if record.resumed is None else record.resumed.facts["settings"]["--seed"]
 
 
-def compare(record: Record, course: dict[str, Any], context: RunContext, *, allow_changes: bool) -> None:
+def compare(record: Record, fingerprint: dict[str, Any], context: RunContext, *, allow_changes: bool) -> None:
     """Compare what decides this run with the other processes and with the checkpoint, and keep it for new checkpoints.
 
     Args:
-        course: from `course`, all of it or a part.
+        fingerprint: all of it or a part.
 
     Raises:
-        SettingsError: the course of the run would change and may not; or the processes differ.
+        SettingsError: the result of the run would change and may not; or the processes differ.
     """
     consistency.agree_on_data(
-        context.ranks.meeting_point, course
+        context.ranks.meeting_point, fingerprint
     )  # first: from then on all ranks find the same changes
-    record.course |= course
+    record.fingerprint |= fingerprint
     if record.resumed is None:
         return
-    changed = changes(record.resumed.facts["settings"], course)
+    changed = changes(record.resumed.facts["settings"], fingerprint)
     if changed and not allow_changes:
         raise SettingsError(
             f"{record.resumed.folder} is of a run with other settings: {'; '.join(changed)}; give the same ones, or "
@@ -178,7 +178,7 @@ def capture(
         "loss": loss,
         "learning_rate": learning_rate,
         "processes": processes,
-        "settings": record.course,
+        "settings": record.fingerprint,
         "figures": copy.deepcopy(record.figures),
         "resumed": record.history,
     }

@@ -48,13 +48,13 @@ class Record:
 
     Attributes:
         figures: name -> figure, for run.json and the last lines.
-        course: what decides the course of the run, for its checkpoints.
+        fingerprint: what decides the result of the run, for its checkpoints.
         history: after which steps the run was resumed, and what had changed then.
         resumed: the checkpoint that the run resumes, or None.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
-    course: dict[str, Any] = field(default_factory=dict)
+    fingerprint: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     resumed: Checkpoint | None = None
 

@@ -1,10 +1,10 @@
-"""What decides the course of a run, in a form that a checkpoint keeps and a resumed run is compared with.
+"""What decides the result of a run, in a form that a checkpoint keeps and a resumed run is compared with.
 
-Plain settings are compared by value: the flags whose declaration says `decides_course`. Whatever comes from files is
+Plain settings are compared by value: the flags whose declaration says `decides_result`. Whatever comes from files is
 compared by a hash of what was read: images as they were decoded, masks, prompts (captions, templates, file names),
 learned embeddings, the base model. So files may move and be renamed, and a change in them is found.
 
-Other flags may change: the course stays the same, bit for bit on a CPU; how the global batch is cut, the machine and
+Other flags may change: the result stays the same, bit for bit on a CPU; how the global batch is cut, the machine and
 memory change it by rounding only. The number of steps may change where the learning rate does not depend on it.
 """
 
@@ -27,19 +27,19 @@ _ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 _VALUES_A_TENSOR = 4096
 
 
-def course_of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
-    """The settings that decide the course of a run: "--NAME" -> JSON value.
+def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
+    """The settings that decide the result of a run: "--NAME" -> JSON value.
 
     The learning rate is the peak, and the global batch stands for batch size, accumulation and processes.
     """
     flags, values = all_flags(TrainConfig), values_of(config)
-    course = {f"--{name}": values[name] for name, flag in flags.items() if flag.decides_course}
-    course["the global batch"] = plan.global_batch
-    course["--learning_rate"] = plan.peak_learning_rate
-    return json.loads(json.dumps(course, default=str))
+    found = {f"--{name}": values[name] for name, flag in flags.items() if flag.decides_result}
+    found["the global batch"] = plan.global_batch
+    found["--learning_rate"] = plan.peak_learning_rate
+    return json.loads(json.dumps(found, default=str))
 
 
-def course_of_data(read: ReadImages) -> dict[str, str]:
+def of_data(read: ReadImages) -> dict[str, str]:
     """Hashes of what is learned from."""
     prompts = [[image.concept, *image.prompts] for image in read.images]
     return {
@@ -49,7 +49,7 @@ def course_of_data(read: ReadImages) -> dict[str, str]:
     }
 
 
-def course_of_model(
+def of_model(
     model: BaseModel, learned: Iterable[LearnedEmbedding], size: tuple[int, int], prompts: Sequence[str]
 ) -> dict[str, Any]:
     """What a base model with the concepts attached decides: its identity, and the size of the images.
@@ -97,9 +97,9 @@ def changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
     return found
 
 
-def _is_endless(course: dict[str, Any]) -> bool:
+def _is_endless(fingerprint: dict[str, Any]) -> bool:
     """Whether no step depends on how many there will be; the last ones may be averaged."""
-    return course.get("--lr_scheduler") in _ENDLESS_SCHEDULES and not course.get("--average_last_steps")
+    return fingerprint.get("--lr_scheduler") in _ENDLESS_SCHEDULES and not fingerprint.get("--average_last_steps")
 
 
 def _hash(pieces: Iterable[bytes]) -> str:

@@ -12,18 +12,19 @@ from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.train import TrainConfig
-from textual_inversion.training.course import changes, course_of_data, course_of_model, course_of_settings
+from textual_inversion.training import fingerprint
+from textual_inversion.training.fingerprint import changes
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]
 
 
 def settings(*flags):
     made = planned([*REAL, *flags])
-    return course_of_settings(made.whole, made.plan)
+    return fingerprint.of_settings(made.whole, made.plan)
 
 
 def test_every_flag_is_compared_that_is_declared_to_decide_the_course():
-    declared = {f"--{name}" for name, flag in all_flags(TrainConfig).items() if flag.decides_course}
+    declared = {f"--{name}" for name, flag in all_flags(TrainConfig).items() if flag.decides_result}
 
     assert settings().keys() == declared | {"the global batch"}
 
@@ -79,7 +80,7 @@ def colours(*values):
 
 def data(values=(1, 2), prompts=("a <w>", "the <w>"), concept=0, masks=()):
     images = tuple(TrainingImage(concept, (prompt,)) for prompt in prompts)
-    return course_of_data(ReadImages(images, colours(*values), list(masks)))
+    return fingerprint.of_data(ReadImages(images, colours(*values), list(masks)))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_data_counts_by_its_contents(changed, told):
 
 
 def of_model(folder, learned=(), prompts=("a photo",)):
-    return course_of_model(load_base_model(folder), learned, (16, 16), prompts)
+    return fingerprint.of_model(load_base_model(folder), learned, (16, 16), prompts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,0 +1,107 @@
+"""Which training image each sample shows.
+
+Concepts get equal shares of the samples, whatever their number of images. Within one bucket the concepts take turns,
+sample by sample, and each goes through its images in cycles. With several buckets a whole global batch comes from one
+bucket, which the seed and the step choose such that the shares stay equal in expectation.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from textual_inversion.data.random_streams import Purpose, generator, permutation
+
+# Multiples of this fraction, modulo 1, fill [0, 1) more evenly than independent draws do.
+_GOLDEN_SECTION = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class ImageOrder:
+    """The order of images in a run. Images are named by their index.
+
+    Attributes:
+        seed: 64-bit non-negative integer.
+        concepts: the concept of each image, counted from 0; every concept has at least one image.
+        buckets: the bucket of each image, counted from 0.
+        num_buckets: number of buckets; some may be without images.
+        global_batch: samples per optimizer step, over all processes and accumulation steps.
+    """
+
+    seed: int
+    concepts: tuple[int, ...]
+    buckets: tuple[int, ...]
+    num_buckets: int
+    global_batch: int
+
+    @property
+    def num_concepts(self) -> int:
+        """C, the number of concepts."""
+        return len(self._by_concept)
+
+    def image_of(self, step: int, index: int) -> int:
+        """The image of sample `index` in the global batch of a step."""
+        if self.num_buckets > 1:
+            return self._image_in_bucket(step, index)
+        turn, concept = divmod(step * self.global_batch + index, self.num_concepts)
+        images = self._by_concept[concept]
+        cycle, position = divmod(turn, len(images))
+        # Every cycle through a concept's images has an order of its own.
+        order = permutation(self.seed, Purpose.IMAGE_ORDER, len(images), step=cycle, index=concept)
+        return images[order[position]]
+
+    def image_in_turn(self, number: int) -> int:
+        """The image of sample `number` where concepts, and the images of each, simply take turns."""
+        turn, concept = divmod(number, self.num_concepts)
+        images = self._by_concept[concept]
+        return images[turn % len(images)]
+
+    def bucket_of(self, step: int) -> int:
+        """The bucket of all samples of a step. Over the steps, each bucket gets its share as evenly as possible."""
+        if self.num_buckets == 1:
+            return 0
+        start = generator(self.seed, Purpose.BUCKET).random()
+        return _part_at((start + step * _GOLDEN_SECTION) % 1.0, self._bucket_shares)
+
+    def concepts_in(self, step: int) -> set[int]:
+        """The concepts that the global batch of a step shows."""
+        if self.num_buckets > 1:
+            return {self.concepts[self.image_of(step, index)] for index in range(self.global_batch)}
+        first = step * self.global_batch
+        return {(first + turn) % self.num_concepts for turn in range(min(self.global_batch, self.num_concepts))}
+
+    def _image_in_bucket(self, step: int, index: int) -> int:
+        """Systematic sampling: evenly spaced points on the images' shares, all shifted by one random start."""
+        images = self._by_bucket[self.bucket_of(step)]
+        start = generator(self.seed, Purpose.BUCKET, step=step, index=1).random()
+        return images[_part_at((index + start) / self.global_batch, self._image_shares[images])]
+
+    @cached_property
+    def _by_concept(self) -> list[list[int]]:
+        return _grouped(self.concepts, 1 + max(self.concepts))
+
+    @cached_property
+    def _by_bucket(self) -> list[list[int]]:
+        return _grouped(self.buckets, self.num_buckets)
+
+    @cached_property
+    def _image_shares(self) -> np.ndarray:
+        """Share of each image in all samples: equal among concepts, and among a concept's images. float64 [images]."""
+        return np.array([1.0 / (self.num_concepts * len(self._by_concept[concept])) for concept in self.concepts])
+
+    @cached_property
+    def _bucket_shares(self) -> np.ndarray:
+        """Share of each bucket in all samples: float64 [buckets]."""
+        return np.bincount(self.buckets, weights=self._image_shares, minlength=self.num_buckets)
+
+
+def _grouped(groups: tuple[int, ...], count: int) -> list[list[int]]:
+    """The images of each group, from the group of each image."""
+    return [[image for image, own in enumerate(groups) if own == group] for group in range(count)]
+
+
+def _part_at(position: float, shares: np.ndarray) -> int:
+    """Index of the part that holds a position in [0, 1), where consecutive parts have the given shares of the whole."""
+    ends = np.cumsum(shares)
+    # The last end may round to less than the whole; a part without a share is never taken.
+    return min(int(np.searchsorted(ends, position * ends[-1], side="right")), int(np.flatnonzero(shares)[-1]))

@@ -1,0 +1,49 @@
+"""The noise of training samples, and which samples of a global batch form pairs with opposite noise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def standard_normal(g: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal noise: float32 of the given shape."""
+    return g.standard_normal(shape, dtype=np.float32)
+
+
+def sample_noise(g: np.random.Generator, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The noise of one sample, whose latents are of shape (C, H, W).
+
+    Returns:
+        posterior noise float32 [C, H, W], the noise to predict float32 [C, H, W], offset noise float32 [C, 1, 1]; all
+        standard normal. See `sampler.Batch`.
+    """
+    return standard_normal(g, shape), standard_normal(g, shape), standard_normal(g, (shape[0], 1, 1))
+
+
+@dataclass(frozen=True)
+class AntitheticPairs:
+    """Samples of a global batch in pairs that show the same concept: sample i and i + C, where C concepts take turns.
+
+    The two have opposite noise and the same timestep. What is odd in the noise then cancels from their mean gradient.
+    At two different timesteps the noise would have unequal weights and cancel only in part.
+
+    Attributes:
+        num_concepts: C.
+    """
+
+    num_concepts: int
+
+    def number_of(self, index: int) -> int:
+        """The number of a sample's pair, counted from 0."""
+        block, position = divmod(index, 2 * self.num_concepts)
+        return block * self.num_concepts + position % self.num_concepts
+
+    def first_of(self, index: int) -> int | None:
+        """The first sample of the pair whose second one is `index`; None: it is a first one itself."""
+        is_second = index % (2 * self.num_concepts) >= self.num_concepts
+        return index - self.num_concepts if is_second else None
+
+    def count(self, global_batch: int) -> int:
+        """The number of pairs in a global batch; a sample whose partner is missing counts as one."""
+        blocks, rest = divmod(global_batch, 2 * self.num_concepts)
+        return blocks * self.num_concepts + min(rest, self.num_concepts)
