@@ -66,7 +66,7 @@ def test_the_loss_is_judged_where_there_is_none(tmp_path, prompts, capsys):
     [
         ([*IMAGES, "--eval_steps", "0"], "--keep_best finds no CLIP model"),
         (["--validation_prompt", "a dog", "--clip_model", "x"], "none of their prompts holds a concept"),
-        ([*IMAGES, "--clip_model", "none"], "--clip_model none is not a folder and cannot be fetched"),
+        ([*IMAGES, "--clip_model", "none"], "--clip_model none is not a folder here, nor in the cache"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_training(tmp_path, more, message):

@@ -30,7 +30,7 @@ def test_callbacks_that_fail_to_begin_close_their_log_and_their_bar():
 
 def test_vectors_that_are_no_longer_finite_never_replace_good_ones(tmp_path):
     values = np.arange(12, dtype="float32").reshape(3, 4)
-    embedding = SimpleNamespace(rows=SimpleNamespace(numpy=lambda: values.copy()))
+    embedding = SimpleNamespace(vectors=SimpleNamespace(numpy=lambda: values.copy()))
     vectors = ConceptVectors([Concept("<a>", 2), Concept("<b>", 1)], {"text_encoder": embedding}, {})
     save = callbacks._saver(vectors, RunContext(Ranks(), tmp_path), SimpleNamespace(name="m"), seed=3)
     saves, latest = Saves(tmp_path), tmp_path / "learned_embeds.pdparams"

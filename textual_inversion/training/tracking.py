@@ -178,12 +178,39 @@ def _keep_records_before(log: Path, step: int) -> None:
 
 def _tensorboard(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
     try:
-        from tensorboardX import SummaryWriter
+        import tensorboardX  # noqa: F401
     except ImportError as error:
         raise SettingsError(_not_installed("tensorboard", "tensorboardX")) from error
-    # TensorBoard reads all files of a folder, in the order of their names. A new file can take back what earlier ones
-    # hold from a step on. Their names count in seconds; without a suffix, two runs could share one file.
-    return SummaryWriter(logdir=os.fspath(logdir), purge_step=resumed_at, filename_suffix=f".{time.time_ns()}")
+    return _TensorBoardWriter(os.fspath(logdir), resumed_at)
+
+
+class _TensorBoardWriter:
+    """A writer of tensorboardX whose `flush` returns only when everything is on the disk.
+
+    tensorboardX's own flush does not wait for the queue of its thread; closing does. So a flush closes the file, and
+    the next point begins another one: TensorBoard reads all files of a folder, in the order of their names.
+
+    Args:
+        resumed_at: the step from which the points of earlier files are replaced; None: none are.
+    """
+
+    def __init__(self, logdir: str, resumed_at: int | None):
+        self._logdir = logdir
+        self._writer = self._open(resumed_at)
+
+    def _open(self, resumed_at: int | None) -> Any:
+        from tensorboardX import SummaryWriter
+
+        # Names count in seconds; without a suffix, two files could be one.
+        return SummaryWriter(self._logdir, purge_step=resumed_at, filename_suffix=f".{time.time_ns()}")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def flush(self) -> None:
+        """Return when all points are written."""
+        self._writer.close()
+        self._writer = self._open(None)
 
 
 def _not_installed(reporter: str, package: str) -> str:
