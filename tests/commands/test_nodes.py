@@ -66,7 +66,7 @@ def test_a_killed_node_is_named_on_the_other_ones_console_and_the_run_goes_on_to
     (line,) = [line for line in nodes[0].logged().splitlines() if line.startswith("error:")]
     assert line in nodes[0].said() and "Traceback" not in nodes[0].said()
     assert line.startswith("error: rank 1 (") and f"in {nodes[1].log} there" in line
-    assert line.endswith(f"go on with the same command and --resume_from_checkpoint latest --output_dir {two}")
+    assert line.endswith(f"resume with the same command and --resume_from_checkpoint latest --output_dir {two}")
     assert sorted(path.name for path in two.glob("checkpoint-*")) == ["checkpoint-2"]
     early = rows_of(two / "learned_embeds-steps-2.pdparams")
     np.testing.assert_allclose(early, rows_of(whole / "learned_embeds-steps-2.pdparams"), atol=1e-5)

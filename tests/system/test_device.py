@@ -87,7 +87,7 @@ def test_no_number_is_read_in_the_loop_between_figures(tmp_path, monkeypatch, fa
         tmp_path, "--max_train_steps", "20", "--eval_steps", "0", "--only_save_embeds", *more, family=family
     )
     reads = []
-    usual = callbacks.Watch.after_step
+    usual = callbacks.Callbacks.after_step
 
     with reads_of_tensors(monkeypatch) as seen:
 
@@ -98,14 +98,14 @@ def test_no_number_is_read_in_the_loop_between_figures(tmp_path, monkeypatch, fa
             start[0] = len(seen)
 
         start = [0]
-        enter = callbacks.Watch.__enter__
+        enter = callbacks.Callbacks.__enter__
 
         def begin(self):
             start[0] = len(seen)
             return enter(self)
 
-        monkeypatch.setattr(callbacks.Watch, "after_step", after_step)
-        monkeypatch.setattr(callbacks.Watch, "__enter__", begin)
+        monkeypatch.setattr(callbacks.Callbacks, "after_step", after_step)
+        monkeypatch.setattr(callbacks.Callbacks, "__enter__", begin)
         main(argv)
 
     assert [step for step, _, _ in reads] == list(range(1, 21))

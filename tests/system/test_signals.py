@@ -203,7 +203,7 @@ def test_a_run_that_is_told_to_end_leaves_a_checkpoint_and_says_how_to_go_on(tmp
     (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
     step = checkpoint.name.partition("-")[2]
     assert last == (
-        f"stopped by {number.name} after step {step} of 5000; {checkpoint.name} is saved, go on with the same command "
+        f"stopped by {number.name} after step {step} of 5000; {checkpoint.name} is saved, resume with the same command "
         f"and --resume_from_checkpoint latest --output_dir {tmp_path / 'out'}"
     )
     assert not list((tmp_path / "out").glob(".*"))
