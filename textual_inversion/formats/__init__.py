@@ -1,4 +1,4 @@
 """Files of embeddings and weights, read and written without Paddle or PyTorch. No file is trusted.
 
-May import system only.
+Imports `system` only.
 """
