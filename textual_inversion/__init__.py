@@ -1,6 +1,6 @@
 """Textual Inversion on PaddlePaddle: teach a frozen Stable Diffusion model a concept from a few images.
 
-What is public stands in `textual_inversion.api` and can be imported from here; it is loaded when it is first used.
+Everything public is in `textual_inversion.api` and can be imported from here; it is loaded on first use.
 """
 
 from importlib import import_module

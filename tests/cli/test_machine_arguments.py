@@ -45,11 +45,13 @@ def test_without_low_memory_nothing_is_chosen():
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_on_a_cpu_that_was_asked_for_is_refused_at_once(precision):
-    with pytest.raises(SettingsError, match=f"--mixed_precision {precision} does not go with --device cpu.*leave one"):
+    with pytest.raises(
+        SettingsError, match=f"--mixed_precision {precision} cannot be combined with --device cpu.*leave"
+    ):
         settled("--mixed_precision", precision, "--device", "cpu")
 
 
 @pytest.mark.parametrize("other", ["--low_memory", "--gradient_checkpointing"])
 def test_a_compiled_step_does_not_recompute(other):
-    with pytest.raises(SettingsError, match=f"--compile and {other} do not go together"):
+    with pytest.raises(SettingsError, match=f"--compile and {other} cannot be combined"):
         settled("--compile", other)

@@ -121,7 +121,7 @@ def test_what_is_said_once_counts_for_every_concept():
     ("argv", "message"),
     [
         ([*TWO, "--num_vectors", "1", "2", "3"], "--num_vectors has 3 values and --placeholder_token 2"),
-        ([*REAL, "--initializer_token", "toy", "cat"], "put a phrase into quotes"),
+        ([*REAL, "--initializer_token", "toy", "cat"], "put a phrase in quotes"),
         ([*REAL, "--placeholder_token", "<a>", "<b>"], "--train_data_dir a folder for each"),
         ([*TWO[:-1], "--learnable_property", "object", "style", "face"], "--learnable_property has 3"),
         ([*REAL, "--placeholder_token", "<a>", "<a>", "--train_data_dir", "x", "y"], "<a> twice"),

@@ -284,7 +284,7 @@ TRAIN_ROWS = [
     ("--timestep_sampling even", "--timestep_sampling: invalid choice"),
     ("--average_last_steps 9", "is more than the 2 training steps"),
     ("--average_last_steps -1", "--average_last_steps"),
-    ("--compile --low_memory", "do not go together"),
+    ("--compile --low_memory", "cannot be combined"),
     ("--checkpointing_steps 0", "--checkpointing_steps"),
     ("--checkpoints_total_limit 0", "--checkpoints_total_limit"),
     ("--resume_from_checkpoint /nowhere/checkpoint-3", "/nowhere/checkpoint-3: there is no such folder", "say latest"),
@@ -412,7 +412,7 @@ TRAIN_ROWS = [
     (holding("unet/diffusion_paddle_model.safetensors", EMPTY), "lacks the tensor"),
     (holding("unet/diffusion_paddle_model.safetensors", b"version https://git-lfs"), "run `git lfs pull`"),
     (pickled(EVIL), "model_state.pdparams: asks for os.system, which could run any code"),
-    (pickled(entry(text("x"))), "no dictionary of weights; choose a file of weights, best a .safetensors"),
+    (pickled(entry(text("x"))), "not a dictionary of weights; choose a file of weights, preferably a .safetensors"),
 ]
 PROMPT = ["--prompt", "a <x>"]
 INFER_ROWS = [

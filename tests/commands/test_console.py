@@ -40,7 +40,7 @@ def test_each_command_answers(tmp_path):
         done = call(name, "--help", cwd=tmp_path)
         assert done.returncode == 0 and f"usage: {script}" in done.stdout
     done = call("paint")
-    assert (done.returncode, done.stderr) == (2, "error: 'paint' is no command; there are train, infer, score\n")
+    assert (done.returncode, done.stderr) == (2, "error: 'paint' is not a command; choose one of train, infer, score\n")
 
 
 @pytest.mark.slow

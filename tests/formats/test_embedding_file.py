@@ -121,5 +121,5 @@ def test_neither_paddle_nor_torch_is_imported():
 
 def test_a_file_that_is_no_weights_says_what_is_wanted(tmp_path):
     write_pdparams(tmp_path / "f", [concept_xl()])
-    with pytest.raises(NotAnEmbedding, match="no dictionary of weights; choose a file of weights"):
+    with pytest.raises(NotAnEmbedding, match="not a dictionary of weights; choose a file of weights"):
         read_pickled_tensors(tmp_path / "f")

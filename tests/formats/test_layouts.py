@@ -20,7 +20,7 @@ def test_output_vectors_of_onetrainer_are_named_as_left_out(tmp_path):
         ["text_encoder", "text_encoder_2"],
         "clip_g_out, clip_l_out",
     )
-    with pytest.raises(NotAnEmbedding, match="output vectors alone"):
+    with pytest.raises(NotAnEmbedding, match="only output vectors"):
         read_one(tmp_path, safetensors_bytes({"emp_params_out": VECTORS}, {}))
 
 

@@ -22,7 +22,7 @@ from textual_inversion.system.errors import EmbeddingFileError
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b'{"a": 1}', "is JSON"),
         (b"\x1f\x8b\x08", "gzip"),
-        (b"hello", "neither a pickle"),
+        (b"hello", "nor a pickle"),
         (pickle.dumps([1, 2]), "a list"),
         (pickle.dumps({"<t>": "text"}), "no tensor"),
     ],

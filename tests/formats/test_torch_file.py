@@ -50,7 +50,7 @@ def test_torch_weights_are_read(tmp_path, name):
 def test_a_damaged_archive_is_noticed(tmp_path):
     data = TORCH_FILES["diffusers_bin"]
     position = data.index(VECTORS.tobytes())
-    with pytest.raises(BrokenFile, match="check sum of its part .*/data/0 does not match"):
+    with pytest.raises(BrokenFile, match="checksum of its part .*/data/0 does not match"):
         read_one(tmp_path, data[:position] + b"\xff" + data[position + 1 :])
 
 

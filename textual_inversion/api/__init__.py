@@ -61,10 +61,10 @@ def load_base_model(name_or_path: str | Path, *, tokenizer: str | None = None, *
     Args:
         name_or_path: a folder, a single safetensors file, or a repository id.
         tokenizer: folder or repository id of a tokenizer other than the base model's.
-        source: `revision`, `variant`, `cache_dir` and `token`, where it comes from a hub.
+        source: `revision`, `variant`, `cache_dir` and `token`, for a model on a hub.
 
     Raises:
-        BaseModelError: it is not there, of an unknown kind, or a weight is missing.
+        BaseModelError: it is missing, incomplete or of an unknown kind.
     """
     prepare_environment()
     from textual_inversion.models.base_model import load_base_model as load
@@ -73,17 +73,17 @@ def load_base_model(name_or_path: str | Path, *, tokenizer: str | None = None, *
 
 
 def attach_embeddings(model: "BaseModel", *files: str | Path) -> list[str]:
-    """Give a base model the concepts of embedding files; what was attached before is replaced.
+    """Give a base model the concepts of embedding files, in place of those that were attached before.
 
     Args:
         files: embedding files, folders of runs, or repository ids.
 
     Returns:
-        The placeholder tokens, to be used in prompts.
+        The placeholder tokens, for use in prompts.
 
     Raises:
         EmbeddingFileError: a file cannot be used, or was made for a base model of another width.
-        ConceptError: a placeholder token is a token of the base model already.
+        ConceptError: a placeholder token is already a token of the base model.
     """
     from textual_inversion.embeddings.files import read_concept_files
     from textual_inversion.models.attach import attach_files
@@ -104,13 +104,13 @@ def generate(
     num_inference_steps: int = 50,
     **options: Any,
 ) -> list["Image.Image"]:
-    """Make images. An image depends on its prompt, seed and settings alone, not on the others beside it.
+    """Make images. Each depends only on its prompt, seed and settings, not on the others of the call.
 
     Several threads may call this at once, with one model or several.
 
     Args:
         prompts: one or several.
-        seed: of each prompt's first image; the next ones count up.
+        seed: of each prompt's first image; the next images have the following seeds.
         num_images: images per prompt.
         guidance_scale: weight of classifier-free guidance; at most 1 means none.
         options: `height` and `width` in pixels, `scheduler` (one of `choices.SCHEDULERS`), `batch_size`.
@@ -119,7 +119,7 @@ def generate(
         RGB images: all of the first prompt, then all of the second, …
 
     Raises:
-        SettingsError: a size that the model cannot make, or a scheduler that it cannot use.
+        SettingsError: the model cannot make images of this size, or cannot use this scheduler.
     """
     from textual_inversion.generation.generate import ImageRequest
     from textual_inversion.generation.generate import generate as draw
@@ -136,21 +136,21 @@ def train_config(**flags: Any) -> TrainConfig:
     """The settings of a training run, from flags of `train_textual_inversion.py` by name.
 
     Args:
-        flags: such as `train_data_dir="photos"`, `max_train_steps=500`; flags that take several values may be given a
-            list. What is left out has the command's default.
+        flags: such as `train_data_dir="photos"`, `max_train_steps=500`. Flags of several values take a list. Flags
+            that are not given have the command's defaults.
 
     Raises:
         SettingsError: there is no such flag, or its value is out of bounds.
     """
     known = all_flags(TrainConfig)
-    words = []
+    arguments = []
     for name, value in flags.items():
         if name not in known:
             raise SettingsError(f"{name} is not a flag of {commands.SCRIPTS['train']}")
         values = value if isinstance(value, (list, tuple)) else [value]
-        words += [f"--{name}", *map(str, values)] if len(values) > 1 else [f"--{name}={v}" for v in values]
+        arguments += [f"--{name}", *map(str, values)] if len(values) > 1 else [f"--{name}={v}" for v in values]
     parser = build_parser()
-    return settled(vars(parser.parse_args(words)), parser.explicit(words))
+    return settled(vars(parser.parse_args(arguments)), parser.explicit(arguments))
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class TrainedRun:
 
 
 def train(config: TrainConfig | None = None, **flags: Any) -> TrainedRun:
-    """Teach a base model concepts, in this process; the same as the command does, with the same files.
+    """Teach a base model concepts, in this process. Does what the command does, and writes the same files.
 
     Args:
         config: from `train_config`; None: made from `flags`.

@@ -23,7 +23,7 @@ from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import how_to_call
 
 FLAG = "--config"
-# Former titles of groups, which older files may have.
+# Former titles of groups, which older files may use.
 _EARLIER_TITLES = {"sentences", "watching"}
 _NULL = "tag:yaml.org,2002:null"
 
@@ -70,7 +70,7 @@ def _location(path: str | Path, node: Any) -> str:
 
 
 def _root(path: str | Path) -> Any:
-    """The node graph of the file, or None for an empty file. Scalars keep the text as written: `1e-4`, `no`."""
+    """The root node of the file, or None for an empty file. Its scalars keep their text as written: `1e-4`, `no`."""
     import yaml
 
     try:
@@ -145,7 +145,7 @@ def free_folder(config: str | Path) -> str | None:
     """The output folder of a run that repeats another one without `--output_dir`: beside the first, with a number.
 
     Returns:
-        for OUTPUT/config.yaml the first free one of OUTPUT-2, OUTPUT-3, …; None if no run wrote to OUTPUT.
+        For OUTPUT/config.yaml, the first free one of OUTPUT-2, OUTPUT-3, …; None if no run wrote to OUTPUT.
     """
     first = Path(config).expanduser().resolve().parent
     if not (first / "run.json").is_file():

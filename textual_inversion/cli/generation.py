@@ -13,8 +13,8 @@ from textual_inversion.system.paths import has_demo
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
-# Sampling settings that neither the command line nor the demo's defaults give.
 _REUSED = {name for name, flag in all_flags(TrainConfig).items() if flag.is_reused}
+# Sampling settings that neither the command line nor the demo's defaults give.
 _DEFAULTS = {"guidance_scale": shared.GUIDANCE_SCALE, "num_inference_steps": shared.NUM_INFERENCE_STEPS}
 
 
@@ -48,7 +48,7 @@ def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
 
 
 def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -> Config:
-    """Fill in the source of a base model that is not named, as recorded by the run that made the embedding.
+    """If no base model is named, fill in its source as recorded by the run that made the embedding.
 
     Args:
         records: contents of the run.json files beside the embeddings.
@@ -63,7 +63,7 @@ def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -
 
 
 def with_defaults(config: Config, *, is_demo: bool, **defaults: Any) -> Config:
-    """Fill in the sampling settings that are None, from the demo's defaults if its model is used.
+    """Fill in the sampling settings that are None. With the demo's model, its own defaults come first.
 
     Args:
         defaults: further settings, with their values for other models.
@@ -72,6 +72,6 @@ def with_defaults(config: Config, *, is_demo: bool, **defaults: Any) -> Config:
     if is_demo:
         chosen |= {name: value for name, value in demo_defaults().items() if name in chosen}
     missing = {name: value for name, value in chosen.items() if values[name] is None}
-    if isinstance(config, InferConfig):  # guidance and steps may take several values each
+    if isinstance(config, InferConfig):  # whose guidance and steps may have several values each
         missing |= {name: (missing[name],) for name in _DEFAULTS if name in missing}
     return changed(config, **missing)

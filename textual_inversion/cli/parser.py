@@ -19,10 +19,10 @@ from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser that raises `SettingsError`s, and suggests the right name for a mistyped flag.
+    """An ArgumentParser that raises SettingsError, and suggests the right name for a mistyped flag.
 
-    If it has a flag --config, the settings of that file are read as if they came before the arguments of the command
-    line. A switch (`store_true`) can be switched off again: `--overview false`.
+    If it has a flag --config, the settings of that file are read as if they came before the other arguments.
+    A switch (`store_true`) can be switched off again: `--overview false`.
     """
 
     def __init__(self, **settings: Any):
@@ -33,7 +33,7 @@ class OneLineParser(argparse.ArgumentParser):
     def parse_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """Parse a command line, and before it the configuration file that it names; raises SettingsError."""
+        """Parse the configuration file that a command line names, then the command line; raises SettingsError."""
         arguments = sys.argv[1:] if args is None else list(args)
         if config_file.FLAG in self._option_string_actions:
             arguments = config_file.with_files(arguments, self)
@@ -116,14 +116,22 @@ def _check_path(action: argparse.Action, value: Any) -> None:
 
 
 class Switch(argparse.Action):
-    """`--name` switches on, `--name false` off, even if a configuration file has switched on."""
+    """`--name` switches on; `--name false` switches off, even what a configuration file has switched on."""
 
-    def __init__(self, option_strings, dest, default=False, help=None, **_):
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, default: bool = False, help: str | None = None, **_: Any
+    ):
         super().__init__(option_strings, dest, nargs="?", const=True, default=default, type=truth, help=help,
                          metavar="false")  # fmt: skip
 
-    def __call__(self, parser, namespace, values, option_string=None):
-        """Store the value, as argparse asks for."""
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value."""
         setattr(namespace, self.dest, values)
 
 

@@ -41,7 +41,7 @@ def parse(argv: list[str] | None = None) -> TrainConfig:
 
 
 def settled(values: dict[str, Any], given: set[str]) -> TrainConfig:
-    """The complete configuration for the values of flags: whatever follows from them is filled in.
+    """The complete configuration for some values of flags, with everything filled in that follows from them.
 
     Args:
         values: name -> value; flags without a value keep their defaults.
@@ -63,7 +63,7 @@ def settled(values: dict[str, Any], given: set[str]) -> TrainConfig:
         config = _with_demo_defaults(config)
     config = _with_concepts(config)
     check_effects(config)
-    config = _with_objective(config)
+    config = _with_implied(config)
     config = _with_low_memory(config)
     config = changed(config, checkpointing_steps=config.saving.checkpointing_steps or config.saving.save_steps)
     check_together(config)
@@ -105,7 +105,7 @@ def _with_concepts(config: TrainConfig) -> TrainConfig:
 def _one_each(name: str, values: tuple, count: int) -> tuple:
     """The values of a flag for each concept; a single value is repeated."""
     if len(values) not in (1, count):
-        hint = " (put a phrase into quotes)" if name == "initializer_token" else ""
+        hint = " (put a phrase in quotes)" if name == "initializer_token" else ""
         raise SettingsError(
             f"--{name} has {len(values)} values and --placeholder_token {count}; give one for all, or one per "
             f"concept in the same order{hint}"
@@ -113,7 +113,8 @@ def _one_each(name: str, values: tuple, count: int) -> tuple:
     return values * count if len(values) == 1 else values
 
 
-def _with_objective(config: TrainConfig) -> TrainConfig:
+def _with_implied(config: TrainConfig) -> TrainConfig:
+    """Fill in the settings that another setting implies."""
     if config.images.center_crop:
         config = changed(config, resize_mode="center_crop")
     if config.optimizer.optimizer != "adamw" and "adam_weight_decay" not in config.given:
@@ -130,6 +131,6 @@ def _with_low_memory(config: TrainConfig) -> TrainConfig:
     training = config.training
     if "train_batch_size" not in config.given:
         values["train_batch_size"] = 1
-        if "gradient_accumulation_steps" not in config.given:  # the global batch stays the same
+        if "gradient_accumulation_steps" not in config.given:  # so that the global batch stays the same
             values["gradient_accumulation_steps"] = training.gradient_accumulation_steps * training.train_batch_size
     return changed(config, **values)

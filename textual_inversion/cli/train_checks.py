@@ -1,4 +1,4 @@
-"""Checks of the settings of `train_textual_inversion.py` that concern several flags, before anything slow."""
+"""Checks of `train_textual_inversion.py` that concern several flags, made before anything slow begins."""
 
 import math
 import os
@@ -64,7 +64,7 @@ def check_precision(mixed_precision: str, device: str | None) -> None:
     """Refuse half precision with `--device cpu`; raises SettingsError."""
     if mixed_precision != "no" and device == "cpu":
         raise SettingsError(
-            f"--mixed_precision {mixed_precision} does not go with --device cpu, which has no kernels for half "
+            f"--mixed_precision {mixed_precision} cannot be combined with --device cpu, which has no kernels for half "
             "precision; leave one of the two out"
         )
 
@@ -115,7 +115,7 @@ def _check_machine(machine: MachineSettings) -> None:
     check_precision(machine.mixed_precision, machine.device)
     if machine.compile and (machine.gradient_checkpointing or machine.low_memory):
         other = "--low_memory" if machine.low_memory else "--gradient_checkpointing"
-        raise SettingsError(f"--compile and {other} do not go together: a compiled step keeps its own activations")
+        raise SettingsError(f"--compile and {other} cannot be combined: a compiled step keeps its own activations")
 
 
 def _check_hub(hub: HubSettings, saving: SavingSettings) -> None:

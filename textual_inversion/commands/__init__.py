@@ -1,7 +1,7 @@
 """`textual-inversion train|infer|score`: the commands of this project, found in a checkout or in an installed package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
-this file. Nothing here imports them by name, and only `api` may import this package.
+this file. Nothing here imports them by name. Only api may import this package.
 """
 
 import importlib.util
@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from textual_inversion.system.paths import ROOT
+from textual_inversion.system.paths import ROOT, SCRIPTS
 
-SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py"}
 _USAGE = """usage: textual-inversion {train,infer,score} [flags]
 
   train   teach a frozen Stable Diffusion model a concept from images
@@ -24,7 +23,7 @@ Each command has its own --help.
 
 
 def load(command: str) -> ModuleType:
-    """The module of a command, one of `SCRIPTS`; it is run once and kept."""
+    """The module of a command, one of `SCRIPTS`. It is executed on the first call, then kept in `sys.modules`."""
     script = SCRIPTS[command]
     name = Path(script).stem
     module = sys.modules.get(name)
@@ -42,15 +41,15 @@ def load(command: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command that the first word names with the words behind it, and leave the process with its status."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    if not words or words[0] in ("-h", "--help"):
+    """Run the command that the first argument names with the other arguments, and exit with its status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE, end="")
         sys.exit(0)
-    if words[0] not in SCRIPTS:
-        print(f"error: {words[0]!r} is no command; there are {', '.join(SCRIPTS)}", file=sys.stderr)
+    if arguments[0] not in SCRIPTS:
+        print(f"error: {arguments[0]!r} is not a command; choose one of {', '.join(SCRIPTS)}", file=sys.stderr)
         sys.exit(2)
     from textual_inversion.system.errors import run_command
 
-    module = load(words[0])
-    run_command(lambda: module.main(words[1:]))
+    module = load(arguments[0])
+    run_command(lambda: module.main(arguments[1:]))

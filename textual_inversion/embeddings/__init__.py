@@ -1,4 +1,4 @@
-"""Learned embeddings as they lie on disk: where to find them, and what is recorded about them.
+"""Learned embeddings on disk: where to find them, and what is recorded about them.
 
-May import system, settings, formats and hub.
+May import system, formats, settings and hub.
 """

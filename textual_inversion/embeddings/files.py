@@ -22,7 +22,7 @@ class ConceptFile:
     Attributes:
         path: the file.
         concepts: the learned embeddings in it.
-        run: content of the run.json beside it; empty where there is none, or one about other concepts.
+        run: content of the run.json beside it; empty if there is none or it is about other concepts.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class ConceptFile:
         """The entry `key` of the run's record, else of the file's own metadata; None where neither has one.
 
         Args:
-            token: the placeholder token of the concept that is asked about, where the record has a value for each.
+            token: the placeholder token of the concept in question, for entries with a value for each concept.
         """
         value = self.run.get(key)
         if isinstance(value, list):
@@ -129,13 +129,13 @@ def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str
     """Folder or repository id of the base model that embedding files were learned on.
 
     Args:
-        named: the one that the user names, which wins over records.
+        named: the one that the user names, which overrides the records.
 
     Returns:
         The named one, else that of the run.json beside a file, else that of a file's metadata, else the demo's.
 
     Raises:
-        SettingsError: the files were learned on different models, or on one that does not exist any more.
+        SettingsError: the files were learned on different models, on one that no longer exists, or on an unknown one.
     """
     if named is not None:
         return named
@@ -159,7 +159,7 @@ def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str
 
 
 def _existing(name: str, source: Path) -> str:
-    """A recorded base model as it can be found now: a path may be relative to this repository, which may have moved."""
+    """Where a recorded base model is now: a path may be relative to this project, which may have moved."""
     for candidate in (Path(name), ROOT / name):
         if candidate.is_dir() or is_single_file(candidate):
             return str(candidate.resolve())

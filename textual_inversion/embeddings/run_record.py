@@ -1,7 +1,7 @@
-"""Read the `run.json` beside an embedding as what it is: a file from a stranger.
+"""Read the `run.json` beside an embedding without trusting it.
 
-The folder of an embedding is copied as a whole, so its record deserves no more trust than the embedding. An entry whose
-type is not the one that this program writes counts as missing; unknown entries stay and are never used.
+The folder of an embedding is copied as a whole, so its record deserves no more trust than the embedding. An entry with
+another type than this program writes counts as missing. Unknown entries stay, and are never used.
 """
 
 import json
@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from textual_inversion.settings.bounds import side
+from textual_inversion.settings.bounds import LONGEST_SIDE, side
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.flag import Flag, all_flags, values_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.paths import is_possible_path
 
 FILE_NAME = "run.json"
-MOST_BYTES = 16 << 20  # a run of a million steps measured every hundred keeps under one
-_LONGEST_SIDE = 16_384  # pixels
+MOST_BYTES = 16 << 20  # the record of a million steps, measured every hundred, stays below 1 MiB
 _Check = Callable[[Any], bool]
 
 
@@ -33,7 +32,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def valid_entries(record: Any) -> dict[str, Any]:
-    """A record without the entries that have another type than a run writes, or that could do harm."""
+    """A record without the entries that have a type no run writes, or that could do harm."""
     if not isinstance(record, dict):
         return {}
     settings = record.get("settings")
@@ -60,11 +59,11 @@ def _is_name_or_names(value: Any) -> bool:
 
 
 def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value <= _LONGEST_SIDE
+    return type(value) is int and 0 < value <= LONGEST_SIDE
 
 
 def _one_of(*values: str) -> _Check:
-    return lambda value: value in values if isinstance(value, str) else False
+    return lambda value: isinstance(value, str) and value in values
 
 
 def _is_property(value: Any) -> bool:
@@ -80,7 +79,7 @@ _RECORD = {
 
 
 def _check_of(flag: Flag) -> _Check:
-    """Whether a recorded value is one that the flag could have."""
+    """The check whether a recorded value is one that the flag could have."""
     if flag.choices is not None:
         return _one_of(*flag.choices)
     if flag.type is side:
@@ -95,5 +94,5 @@ def _is_switch(value: Any) -> bool:
 _REUSED = {name: flag for name, flag in all_flags(TrainConfig).items() if flag.is_reused}
 _SWITCHES = {name for name, value in values_of(TrainConfig()).items() if isinstance(value, bool)}
 _SETTINGS = {name: _is_switch if name in _SWITCHES else _check_of(flag) for name, flag in _REUSED.items()}
-# Something is written there, so a stranger's record may name only a folder that exists already.
+# Files are written there, so a stranger's record may name only a folder that already exists.
 _SETTINGS["cache_dir"] = lambda value: is_name(value) and Path(value).is_dir()

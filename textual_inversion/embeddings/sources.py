@@ -1,8 +1,8 @@
 """Find the file of a learned embedding that a user names: by a path, or by a repository id of the Hugging Face hub.
 
 A path that exists always wins. A repository such as `sd-concepts-library/cat-toy` is looked up in the cache on this
-machine, then one embedding file of it is fetched. It is read like any other, by the safe reader: the placeholder token
-of a concept in that library is the key inside its `learned_embeds.bin`.
+machine. If it is not there, one of its embedding files is fetched. It is read by the safe reader, like any other: the
+placeholder token of a concept in that library is the key inside its `learned_embeds.bin`.
 """
 
 from pathlib import Path
@@ -10,8 +10,8 @@ from pathlib import Path
 from textual_inversion.hub import hugging_face
 from textual_inversion.system.errors import EmbeddingFileError
 
-# The first that exists is taken. In a repository the one that names its base model comes first; in the folder of a run
-# the one that is written while training continues.
+# The first that exists is taken. In a repository, the file that names its base model comes first; in the folder of a
+# run, the file that is written throughout the training.
 NAMES = ("learned_embeds.safetensors", "learned_embeds.pdparams", "learned_embeds.bin")
 _NAMES_HERE = ("learned_embeds.pdparams", "learned_embeds.safetensors", "learned_embeds.bin")
 
@@ -23,7 +23,7 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
 
     Args:
         name_or_path: a file; a folder that holds one of `NAMES`, such as that of a run; or a repository id. Any other
-            path is returned as it is, for the reader to explain what is wrong with it.
+            path is returned unchanged, so that the reader can explain what is wrong with it.
         token: for private and gated repositories; None takes the one of an earlier login.
 
     Returns:
@@ -45,7 +45,7 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
 
 
 def _can_be_repository(name: str) -> bool:
-    """Whether a name that is no path here can be a repository id: not where it looks like a missing file."""
+    """Whether a name that is not a path here can be a repository id, instead of a missing file."""
     folder = name.partition("/")[0]
     return hugging_face.is_repository_id(name) and not name.endswith(_ENDINGS) and not Path(folder).is_dir()
 
@@ -65,5 +65,5 @@ def _fetched(repository: str, token: str | None) -> Path:
         return hugging_face.fetch(repository, [name], token=token) / name
     except hugging_face.HubError as error:
         raise EmbeddingFileError(
-            f"{repository} is no file or folder here and is not in the cache, and {error}; give a file instead"
+            f"{repository} is not a file or folder here, is not in the cache, and {error}; give a file instead"
         ) from error

@@ -1,4 +1,4 @@
-"""Files of embeddings and weights, read and written without Paddle or PyTorch; all are treated as a stranger's.
+"""Files of embeddings and weights, read and written without Paddle or PyTorch. No file is trusted.
 
 Imports `system` only.
 """

@@ -17,7 +17,7 @@ class Budget:
         self.remaining = 4 * file_size + (1 << 20)
 
     def spend(self, size: int) -> None:
-        """Take `size` bytes; raises BrokenFile where fewer remain."""
+        """Take `size` bytes; raises BrokenFile if fewer remain."""
         self.remaining -= size
         if self.remaining < 0:
             raise BrokenFile("declares far more values than it holds")
@@ -26,17 +26,17 @@ class Budget:
 def checked_shape(shape: Any) -> tuple[int, ...]:
     """`shape` as a tuple of at most MOST_DIMENSIONS sizes; raises BrokenFile."""
     if not isinstance(shape, (tuple, list)) or len(shape) > MOST_DIMENSIONS:
-        raise BrokenFile("declares a shape that is no short tuple")
+        raise BrokenFile("declares a shape that is not a tuple of a few sizes")
     if not all(type(size) is int and 0 <= size < 2**48 for size in shape):
-        raise BrokenFile("declares a shape that is not made of sizes")
+        raise BrokenFile("declares a shape with an invalid size")
     return tuple(shape)
 
 
 def view(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], *, by_columns: bool = False) -> np.ndarray:
-    """The bytes as an array, nothing copied; raises BrokenFile unless they are exactly as many as declared."""
+    """The bytes as an array, without a copy; raises BrokenFile unless there are exactly as many as declared."""
     declared = math.prod(shape) * dtype.itemsize
     if declared != len(data):
-        raise BrokenFile(f"declares an array of {declared} bytes where {len(data)} are there")
+        raise BrokenFile(f"declares an array of {declared} bytes but holds {len(data)}")
     array = np.frombuffer(data, dtype) if declared else np.empty(0, dtype)
     return array.reshape(shape, order="F" if by_columns else "C")
 

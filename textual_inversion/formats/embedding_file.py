@@ -1,4 +1,4 @@
-"""Reading and writing embedding files, safely: files come from strangers.
+"""Read and write embedding files. Files come from strangers, so reading is safe.
 
 The content of a file decides what it is, never its name. Nothing that a file names is imported or called, declared
 sizes are checked against the file before anything is allocated, and neither Paddle nor PyTorch is needed.
@@ -17,8 +17,8 @@ Errors, each one line with the file's name and the way out:
     ├── BrokenFile        cut short, damaged, declares more than it holds
     ├── WrongValues       not floating point, NaN or infinite, no vectors
     ├── WrongWidth        made for a base model of another width
-    ├── UnusableToken     the placeholder token is empty or holds blanks (a ConceptError too)
-    └── TokenTaken        the placeholder token is a token of the base model already (a ConceptError too)
+    ├── UnusableToken     the placeholder token is empty or holds blanks (also a ConceptError)
+    └── TokenTaken        the placeholder token is already a token of the base model (also a ConceptError)
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ __all__ = [
 
 MOST_EMBEDDING_BYTES = 64 << 20
 _CONTAINERS = ("state_dict", "model")  # under which training programs nest the weights
-_WAYS_OUT_FOR_WEIGHTS = {NotAnEmbedding: "choose a file of weights, best a .safetensors"}
+_WAYS_OUT_FOR_WEIGHTS = {NotAnEmbedding: "choose a file of weights, preferably a .safetensors"}
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> list[LearnedEmbedding]:
@@ -87,11 +87,11 @@ def read_embeddings(path: str | os.PathLike[str]) -> list[LearnedEmbedding]:
 
 
 def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The weights in a pickled state dictionary by name (safetensors are read too).
+    """The weights in a pickled state dictionary, by name; also reads safetensors.
 
     float32, float16, float64 and bfloat16 arrive as float32, integers and booleans as they are. float32 arrays are
     read-only views of the mapped file and may be unaligned: copy those that you keep. Replace such a file by renaming,
-    as `atomic` does; shortening it in place while it is mapped ends the process.
+    as `system.atomic` does: shortening it in place while it is mapped ends the process.
 
     Raises:
         UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile: see the tree above.
@@ -102,19 +102,20 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             if isinstance(content, dict) and isinstance(content.get(name), dict):
                 content = content[name]
         if not isinstance(content, dict):
-            raise NotAnEmbedding("holds no dictionary of weights")
+            raise NotAnEmbedding("does not hold a dictionary of weights")
         tensors = {str(name): array_of(value) for name, value in content.items()}
         missing = next((name for name, tensor in tensors.items() if tensor is None), None)
         if missing is not None or not tensors:
-            raise NotAnEmbedding(f"holds no tensor under {printable(repr(missing))}; it is no dictionary of weights")
+            name = "" if missing is None else f" under {printable(repr(missing))}"
+            raise NotAnEmbedding(f"holds no tensor{name}; it is not a dictionary of weights")
         return tensors
 
 
 def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding]) -> None:
     """Write learned embeddings so that `paddle.load(path)` gives one float32 tensor [1, D] per vector.
 
-    The keys are "<t>", "<t>_1", "<t>_2", …; those of Stable Diffusion XL stand in two such dictionaries under "clip_l"
-    and "clip_g". Equal input gives equal bytes.
+    The keys are "<t>", "<t>_1", "<t>_2", … For Stable Diffusion XL there are two such dictionaries, under "clip_l" and
+    "clip_g". Equal input gives equal bytes.
 
     Raises:
         OutputError: the file cannot be written, or the names of two concepts collide.
@@ -158,5 +159,5 @@ def _keys(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding], 
         arrays |= {name: np.asarray(vectors[index : index + 1], np.float32) for index, name in enumerate(names)}
         wanted |= {token: names} if names else {}
     if group_vectors(arrays) != wanted:
-        raise OutputError(f"cannot write {path}: one concept's name is another's with a number; write a file for each")
+        raise OutputError(f"cannot write {path}: one concept's name is another's with a number; write one file each")
     return arrays

@@ -1,4 +1,4 @@
-"""What can be wrong with a file from outside; `embedding_file` draws the tree of these errors."""
+"""What can be wrong with a file from a stranger; `formats.embedding_file` shows the tree of these errors."""
 
 import contextlib
 import os
@@ -20,43 +20,43 @@ class UnreadableFile(EmbeddingFileError):
 
 
 class NotAnEmbedding(EmbeddingFileError):
-    """A file of another kind, or one of a known kind that holds something else."""
+    """The file is of another kind, or of a known kind but with other contents."""
 
     way_out = "choose a .pdparams, .safetensors, .pt or .bin file of learned vectors"
 
 
 class RefusedFile(EmbeddingFileError):
-    """A pickle that asks for something beyond arrays and containers; the message names it."""
+    """The file is a pickle that asks for more than arrays and containers; the message names it."""
 
     way_out = "nothing in it was run; ask its author for a .safetensors file"
 
 
 class BrokenFile(EmbeddingFileError):
-    """A file that is cut short, damaged, or declares more than it holds."""
+    """The file is cut short, damaged, or declares more than it holds."""
 
     way_out = "download or copy it again"
 
 
 class WrongValues(EmbeddingFileError):
-    """Values of a type other than floating point, not finite, or of a shape that is no list of vectors."""
+    """The values are not floating point, not finite, or not a list of vectors."""
 
     way_out = "save it again as finite float32 vectors [N, D]"
 
 
 class WrongWidth(EmbeddingFileError):
-    """Vectors made for a base model with text encoders of another width."""
+    """The vectors were made for a base model with text encoders of another width."""
 
     way_out = "choose the base model that it was made for (--pretrained_model_name_or_path)"
 
 
 class UnusableToken(EmbeddingFileError, ConceptError):
-    """A placeholder token, from a file or a flag, that is empty, too long, or holds blanks or control characters."""
+    """A placeholder token, from a file or a flag, is empty, too long, or holds blanks or control characters."""
 
     way_out = "choose another, such as <cat-toy>"
 
 
 class TokenTaken(EmbeddingFileError, ConceptError):
-    """A placeholder token, from a file or a flag, that is a token of the base model already."""
+    """A placeholder token, from a file or a flag, is already a token of the base model."""
 
     way_out = "choose another, such as <cat-toy>"
 
@@ -77,12 +77,12 @@ def file_name(path: str | os.PathLike[str]) -> str:
 def naming(
     path: str | os.PathLike[str], ways_out: Mapping[type[EmbeddingFileError], str] | None = None
 ) -> Iterator[None]:
-    """Complete the errors of a reader to one line, `FILE: what is wrong; the way out`.
+    """Turn the errors of a reader into one line, `FILE: what is wrong; the way out`.
 
-    Whatever else a damaged file makes Python raise leaves here as BrokenFile, and OSError as UnreadableFile.
+    OSError becomes UnreadableFile. Whatever else a damaged file makes Python raise becomes BrokenFile.
 
     Args:
-        ways_out: to be told instead of an error's own way out, by the error's class.
+        ways_out: by the class of an error, the way out to name instead of its own.
     """
     try:
         yield
@@ -97,7 +97,7 @@ def naming(
 
 @contextlib.contextmanager
 def near(position: Callable[[], int]) -> Iterator[None]:
-    """Turn what a damaged pickle makes Python raise into a BrokenFile that says where."""
+    """Turn what a damaged pickle makes Python raise into a BrokenFile that names the position."""
     try:
         yield
     except _DAMAGE as error:

@@ -4,12 +4,12 @@
     clip_l [N, 768], clip_g [N, 1280]                                SDXL: kohya, OneTrainer, this project
     clip_l {TOKEN: [1, D], …}, clip_g {…}                            the same in this project's .pdparams
     emb_params [N, D]                                                kohya, InvokeAI
-    emp_params [N, D]                                                OneTrainer (so spelt)
+    emp_params [N, D]                                                OneTrainer (spelled so)
     TOKEN [1, D], TOKEN_1 [1, D], …                                  this project
     TOKEN [D] or [N, D]                                              diffusers, ppdiffusers
 
-OneTrainer's `…_out` vectors are added behind the text encoder and cannot stand in a prompt; they are named in the
-metadata under "left_out" where the file holds others too.
+OneTrainer's `…_out` vectors are added to the output of the text encoder and cannot be used in a prompt. They are left
+out, and the metadata names them under "left_out"; a file of nothing else is refused.
 """
 
 import re
@@ -31,7 +31,7 @@ _COUNTED = re.compile(r"(.+)_([1-9]\d{0,3})", re.DOTALL)
 
 
 def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[LearnedEmbedding]:
-    """The learned embeddings in the content of a file; `stem` names those that the file does not name.
+    """The learned embeddings in the content of a file; a concept that the file does not name is called `stem`.
 
     Raises:
         NotAnEmbedding: no known layout.
@@ -52,7 +52,7 @@ def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[Le
         metadata = {**metadata, "left_out": ", ".join(sorted(left_out))}
         if not content:
             raise NotAnEmbedding(
-                "holds output vectors alone, which act behind the text encoder and cannot stand in a prompt"
+                "holds only output vectors, which act after the text encoder and cannot be used in a prompt"
             )
     if set(content) & _OF_OTHER_MODELS:
         raise NotAnEmbedding("was made for a base model with a T5 or language-model encoder, not Stable Diffusion")
@@ -65,7 +65,7 @@ def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[Le
 
 
 def group_vectors(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names that are vectors of one concept, TOKEN, TOKEN_1, TOKEN_2, … without a gap, by TOKEN."""
+    """Group names by concept: TOKEN -> [TOKEN, TOKEN_1, TOKEN_2, …], as far as these go without a gap."""
     names = list(dict.fromkeys(names))
     known, groups = set(names), {}
     for name in names:
@@ -104,7 +104,7 @@ def _read_by_encoder(content: dict, metadata: Mapping[str, str], stem: str) -> l
         if isinstance(part, dict) and not set(part) & {*ENCODERS, "string_to_param"}
     }
     if len(by_encoder) != len(parts) or len({tuple(concepts) for concepts in by_encoder.values()}) != 1:
-        raise NotAnEmbedding("names other concepts for clip_l than for clip_g")
+        raise NotAnEmbedding("names different concepts for clip_l and for clip_g")
     return [
         _concept(token, {name: by_encoder[name][token].vectors["text_encoder"] for name in by_encoder}, metadata)
         for token in by_encoder["text_encoder"]
@@ -172,4 +172,4 @@ def _is_tensor(content: dict, name: str) -> bool:
 
 def _kind(value: Any) -> str:
     names = {dict: "a dictionary", list: "a list", tuple: "a tuple", str: "text", type(None): "nothing"}
-    return "one nameless tensor" if array_of(value) is not None else names.get(type(value), "something")
+    return "one tensor without a name" if array_of(value) is not None else names.get(type(value), "something")

@@ -23,8 +23,8 @@ class LearnedEmbedding:
     Attributes:
         placeholder_token: what stands for the concept in a prompt, "<cat-toy>".
         vectors: float32 [N, D] by text encoder: "text_encoder", and for Stable Diffusion XL "text_encoder_2".
-        metadata: base_model, steps, seed, … where the file holds them.
-        source: the file that they were read from, "" where they were made in memory.
+        metadata: base_model, steps, seed, …, as far as the file holds them.
+        source: the file that the vectors were read from; "" if they were made in memory.
     """
 
     placeholder_token: str
@@ -59,10 +59,10 @@ def check_width(embedding: LearnedEmbedding, widths: Mapping[str, int], base_mod
 def check_token(token: str, *, source: str = "") -> None:
     """Raise UnusableToken unless `token` can stand for a concept in prompts and in file names.
 
-    Whether a base model has such a token already is for `models.prompt_encoder.check_placeholder` to find out.
+    `models.prompt_encoder.check_placeholder` finds out whether a base model already has such a token.
 
     Args:
-        source: the file that it comes from, which the message then names.
+        source: the file that the token comes from, for the message; "" for a flag.
     """
     fault = None
     if not token:
@@ -82,7 +82,7 @@ def token_names(placeholder_token: str, num_vectors: int) -> list[str]:
 
 
 def from_source(source: str) -> str:
-    """The beginning of a message about what a file holds; "" where nothing comes from a file."""
+    """The beginning of a message about the contents of a file; "" if they come from no file."""
     return f"{file_name(source)}: " if source else ""
 
 

@@ -1,4 +1,4 @@
-"""The pickles of `paddle.save`: what is special about reading them, and how to write one without Paddle.
+"""Read the pickles of `paddle.save`, and write one, without Paddle.
 
 A state dictionary is saved as NumPy arrays by name, with a table of Paddle's own names under NAME_TABLE. Protocols 2
 and 3 split arrays of more than 1 GiB into slices, described under SLICE_TABLE.
@@ -20,7 +20,7 @@ SLICE_TABLE = "UnpackBigParamInfor@@"
 
 
 def read_pickle(data: memoryview) -> Any:
-    """The object in a pickle of arrays and containers, Paddle's tables resolved; raises EmbeddingFileError."""
+    """The object in a pickle of arrays and containers, with Paddle's tables resolved; raises EmbeddingFileError."""
     budget = Budget(len(data))
     value, _ = interpret(data, allowed_builders(budget))
     if isinstance(value, dict):
@@ -46,8 +46,8 @@ def _join_slices(value: dict, table: Any, budget: Budget) -> None:
 def pdparams_bytes(arrays: Mapping[str, np.ndarray | Mapping[str, np.ndarray]]) -> bytes:
     """A file from which `paddle.load` returns `arrays` as float32 tensors; the same bytes for equal input.
 
-    The opcodes are written one by one, because what `pickle.dumps` writes depends on which objects happen to be shared
-    and on NumPy's version. `numpy.core` is the name of the array builder that every NumPy since 1.0 can import.
+    The opcodes are written one by one, because the output of `pickle.dumps` depends on NumPy's version, and on which
+    objects happen to be shared. `numpy.core` is the name of the array builder that every NumPy since 1.0 can import.
     """
     return b"\x80\x04" + _dictionary(arrays, with_table=True) + b"."
 
@@ -57,7 +57,7 @@ def _dictionary(arrays: Mapping[str, Any], *, with_table: bool) -> bytes:
     for name, value in arrays.items():
         items += _text(name) + (_dictionary(value, with_table=False) if isinstance(value, Mapping) else _array(value))
     if with_table and not any(isinstance(value, Mapping) for value in arrays.values()):
-        # With the table paddle.load converts the arrays that it names; without it all arrays, at any depth.
+        # With the table, paddle.load converts the arrays that it names; without it, all arrays at any depth.
         items += _text(NAME_TABLE) + b"}(" + b"".join(_text(name) * 2 for name in arrays) + b"u"
     return b"}(" + items + b"u"
 

@@ -1,8 +1,8 @@
-"""The builders that a pickle of arrays may name: NumPy's, PyTorch's and a few containers, each replaced by ours.
+"""The builders that a pickle of arrays may name (NumPy's, PyTorch's and a few containers), each replaced by ours.
 
 `allowed_builders` maps the (module, name) that a file writes to our own function. Nothing of NumPy's unpickling code
-runs and PyTorch need not be installed. Arrays are views of the file's bytes; what has to be converted is charged to a
-`Budget`, so that a small file cannot ask for much memory by using the same bytes a thousand times.
+runs, and PyTorch need not be installed. Arrays are views of the file's bytes. Conversions are charged to a `Budget`, so
+that a small file cannot ask for much memory by using the same bytes a thousand times.
 """
 
 import math
@@ -31,7 +31,7 @@ class PickledDtype(Buildable):
     def set_state(self, state: Any) -> None:
         order = state[1] if isinstance(state, tuple) and 2 <= len(state) <= 9 else None
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise BrokenFile("declares an array type that is no plain number")
+            raise BrokenFile("declares an array type that is not a plain number")
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -48,7 +48,7 @@ class PickledArray(Buildable):
         self.fill(data, dtype, shape, bool(by_columns))
 
     def fill(self, data: Any, dtype: Any, shape: Any, by_columns: bool) -> None:
-        """Take the values as a file declares them; raises EmbeddingFileError where they are not valid."""
+        """Take the values as the file declares them; raises EmbeddingFileError if they are not valid."""
         if not isinstance(dtype, PickledDtype):
             raise BrokenFile("declares an array without a type")
         if isinstance(data, str):  # written by Python 2
@@ -68,7 +68,7 @@ class PickledArray(Buildable):
 
 
 class Storage:
-    """A flat block of values in a PyTorch file; in the plain form `data` comes after the pickle that names it."""
+    """A flat block of values in a PyTorch file; in the plain form, `data` follows the pickle that names it."""
 
     def __init__(self, kind: "StorageKind", length: int, budget: Budget, data: memoryview | None = None):
         self.kind, self.length, self.budget, self.data = kind, length, budget, data
@@ -82,7 +82,7 @@ class Storage:
 
 
 class PickledTensor:
-    """A `torch.Tensor` in a pickle: a window into a storage."""
+    """A `torch.Tensor` in a pickle: a view of a storage."""
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any):
         if not isinstance(storage, Storage):
@@ -92,7 +92,7 @@ class PickledTensor:
         self.as_float32: np.ndarray | None = None
 
     def to_numpy(self) -> np.ndarray:
-        """The tensor as float32 (integers and booleans as they are); raises BrokenFile if it leaves its storage."""
+        """The tensor as float32 (integers and booleans as they are); raises BrokenFile if it exceeds its storage."""
         if self.as_float32 is None:
             self.as_float32 = to_float32(self._window(), self.storage.budget, is_bfloat16=self.storage.kind.is_bfloat16)
         return self.as_float32
@@ -148,12 +148,12 @@ def storage_kind(marker: Any) -> StorageKind:
     """The kind that a storage's persistent id names; raises RefusedFile."""
     kind = _STORAGES.get(marker.name.removeprefix("torch.")) if isinstance(marker, Builder) else None
     if kind is None:
-        raise RefusedFile("asks for an object from outside the file that is no tensor storage")
+        raise RefusedFile("asks for an object from outside the file that is not a tensor storage")
     return kind
 
 
 def array_of(value: Any) -> np.ndarray | None:
-    """The NumPy array behind a pickled value, or None where it is no array or tensor.
+    """The NumPy array behind a pickled value, or None if it is not an array or tensor.
 
     Paddle writes a tensor inside a list or a deeper dictionary as the pair (name, array).
     """
@@ -165,7 +165,7 @@ def array_of(value: Any) -> np.ndarray | None:
 
 
 def allowed_builders(budget: Budget) -> Mapping[tuple[str, str], Builder]:
-    """Every name a pickle may ask for, bound to this file's budget."""
+    """The builder for every (module, name) that a pickle may ask for, bound to this file's budget."""
     functions: dict[str, Any] = {f"torch.{name}": _only_named for name in _STORAGES}
     for core in ("numpy.core", "numpy._core"):
         functions[f"{core}.multiarray._reconstruct"] = lambda *_: PickledArray(budget)

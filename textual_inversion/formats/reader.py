@@ -1,4 +1,4 @@
-"""Opening a file of tensors by what it holds, never by its name: safetensors, PyTorch's archive, a pickle."""
+"""Open a file of tensors by its content, never by its name: safetensors, PyTorch's archive, a pickle."""
 
 import mmap
 import os
@@ -20,7 +20,7 @@ def read_content(data: memoryview) -> tuple[Any, dict[str, str]]:
     """The object in a file (tensors as `pickled_arrays` builds them, or arrays) and its metadata.
 
     Raises:
-        EmbeddingFileError: a branch of it in `errors`, without the file's name.
+        EmbeddingFileError: one of its subclasses in `formats.errors`; `naming` adds the file's name to the message.
     """
     if len(data) == 0:
         raise BrokenFile("is empty")
@@ -35,7 +35,7 @@ def read_content(data: memoryview) -> tuple[Any, dict[str, str]]:
         raise NotAnEmbedding(described)
     if data[0] in _TEXT_PICKLE:
         return paddle_file.read_pickle(data), {}
-    raise NotAnEmbedding("is neither a pickle of Paddle or PyTorch nor safetensors")
+    raise NotAnEmbedding("is neither safetensors nor a pickle of Paddle or PyTorch")
 
 
 def read_whole(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
@@ -49,7 +49,7 @@ def read_whole(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
 
 
 def map_whole(path: str | os.PathLike[str]) -> memoryview:
-    """The bytes of a regular file, paged in as they are read; raises UnreadableFile."""
+    """The bytes of a regular file, mapped into memory; raises UnreadableFile."""
     descriptor = _open_regular(path)
     try:
         if os.fstat(descriptor).st_size == 0:
@@ -60,9 +60,9 @@ def map_whole(path: str | os.PathLike[str]) -> memoryview:
 
 
 def release_pages(array: np.ndarray) -> None:
-    """Release the pages of a mapped file that were read for an array; they come back when they are read again.
+    """Release the pages of a mapped file that were read for an array; a later access reads them again.
 
-    Pages of a mapped file count as memory of the process until then. Does nothing for an array that is no view of one.
+    Until then, they count as memory of the process. Does nothing for an array that is not a view of a mapped file.
     """
     base = array
     while isinstance(base, np.ndarray) and base.base is not None:
@@ -73,7 +73,7 @@ def release_pages(array: np.ndarray) -> None:
 
 
 def _open_regular(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a regular file. Opening a pipe would wait for its writer, hence the flag; a device has no end."""
+    """A descriptor of a regular file. O_NONBLOCK, because opening a pipe would wait for its writer."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Reading and writing safetensors: 8 bytes of header length, a JSON header, the values.
+"""Read and write safetensors: 8 bytes of header length, a JSON header, the values.
 
 Format: https://github.com/huggingface/safetensors (README, "Format"). Every size that the header declares is checked
 against the file before an array is made. The tensors must fill the file without gaps or overlaps, so what is read never
@@ -22,7 +22,7 @@ _CODES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "b1",
 }  # fmt: skip
-_ALIGNMENT = 8  # bytes, of the first value
+_ALIGNMENT = 8  # bytes; the offset of the first value is a multiple
 
 
 def is_safetensors(data: memoryview, size: int | None = None) -> bool:
@@ -47,19 +47,19 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         longest_header: the most bytes of header that are read.
 
     Attributes:
-        metadata: the texts that the file holds about itself.
+        metadata: the text entries under `__metadata__`.
 
     Raises:
         NotAnEmbedding: it is a file of another kind.
-        BrokenFile: its header is no JSON, or declares what the file does not hold.
-        WrongValues: for a tensor that is asked for, of a type that is not known (8-bit floats).
+        BrokenFile: its header is not JSON, or declares what the file does not hold.
+        WrongValues: when a tensor is read whose type is not known, such as 8-bit floats.
     """
 
     def __init__(self, size: int, read: Callable[[int, int], memoryview], longest_header: int = LONGEST_HEADER):
         beginning = read(0, min(size, 64))
         if not is_safetensors(beginning, size):
             described = other_kind(bytes(beginning))
-            raise NotAnEmbedding(described) if described else BrokenFile("is no safetensors file, or cut short")
+            raise NotAnEmbedding(described) if described else BrokenFile("is not a safetensors file, or is cut short")
         length = int.from_bytes(beginning[:8], "little")
         if length > longest_header:
             raise BrokenFile(f"has a header of {length} bytes; no embedding or model needs more than {longest_header}")
@@ -120,7 +120,7 @@ def write_tensors(
         file: open for writing.
         shapes: of all tensors, by name.
         read: gives the values of a tensor by its name. One is held at a time, never a second copy of a model.
-        metadata: texts that the file will hold about itself.
+        metadata: text entries to store under `__metadata__`.
     """
     header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}} if metadata else {}
     position = 0
@@ -132,7 +132,7 @@ def write_tensors(
     text += b" " * (-len(text) % _ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in sorted(shapes):
-        file.write(np.ascontiguousarray(read(name), "<f4").data)  # no name, which would keep it while the next is read
+        file.write(np.ascontiguousarray(read(name), "<f4").data)  # a variable would keep it while the next is read
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -155,7 +155,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name occurs twice")
     return table
 
 
@@ -168,7 +168,7 @@ def _metadata(value: Any) -> dict[str, str]:
 
 
 def _checked_entries(header: dict[str, Any], size: int) -> dict[str, dict[str, Any]]:
-    """The entries in the order of their values; raises BrokenFile unless these are `size` bytes, each named once."""
+    """The entries in the order of their values; raises BrokenFile unless these fill `size` bytes without overlap."""
     entries = dict(sorted(header.items(), key=lambda item: _offsets(item[1])))
     position = 0
     for name, entry in entries.items():
@@ -189,5 +189,5 @@ def _offsets(entry: Any) -> tuple[int, int]:
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int for offset in offsets):
         raise BrokenFile("has a header entry without offsets")
     if not 0 <= offsets[0] <= offsets[1]:
-        raise BrokenFile("has a header entry with offsets that run backwards")
+        raise BrokenFile("has a header entry with invalid offsets")
     return offsets[0], offsets[1]

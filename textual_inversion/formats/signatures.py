@@ -1,10 +1,10 @@
-"""What kind of file a stranger's file is, by its first bytes, where it is none that can be read here."""
+"""Recognise other kinds of files by their first bytes, so that messages can name them."""
 
 _KINDS = (
     (b"version https://git-lfs", "is a Git LFS pointer instead of the file itself; run `git lfs pull` in its folder"),
     (b"\x89PNG", "is an image"),
     (b"\xff\xd8\xff", "is an image"),
-    (b"RIFF", "is an image or a sound"),
+    (b"RIFF", "is an image or a sound file"),
     (b"<", "is a web page or XML, perhaps an error page saved by a download"),
     (b"{", "is JSON"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
@@ -12,5 +12,5 @@ _KINDS = (
 
 
 def other_kind(beginning: bytes) -> str | None:
-    """What a file that begins with these bytes is, to follow its name in a message; None where it is not known."""
+    """What a file that begins with these bytes is, as a phrase that follows its name in a message; None if unknown."""
     return next((described for signature, described in _KINDS if beginning.startswith(signature)), None)

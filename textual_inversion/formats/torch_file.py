@@ -1,11 +1,11 @@
-"""Reading what `torch.save` writes, the zip archive and the older plain form, without PyTorch.
+"""Read what `torch.save` writes, the zip archive and the older plain form, without PyTorch.
 
     archive    NAME/data.pkl with the objects, NAME/data/KEY with the values of one storage, NAME/byteorder
     plain      magic number, version, system, objects, storage keys: five pickles; then length and values per storage
 
-`zipfile` reads the directory of an archive, within bounds of ours. The entries themselves are views of the file, which
-`zipfile` would copy. They must be stored uncompressed (PyTorch never compresses) and may not overlap, so no entry can
-unfold, and nothing is ever unpacked to the disk, whatever names the entries bear.
+`zipfile` reads the directory of an archive, within our own bounds. The entries themselves are views of the file, which
+`zipfile` would copy. They must be uncompressed (PyTorch never compresses) and must not overlap, so none can expand.
+Nothing is ever unpacked to the disk, so the names of the entries do no harm.
 """
 
 import codecs
@@ -21,11 +21,11 @@ from textual_inversion.formats.unpickle import Builder, interpret
 
 PLAIN_MAGIC = 0x1950A86A20F9469CFC6C
 MOST_ENTRIES = 20_000
-# An entry of PyTorch's takes 60 to 100. `zipfile` makes an object of a kilobyte of each entry, and knows no bound.
+# PyTorch's entries take 60 to 100 bytes each. `zipfile` makes an object of a kilobyte for each, without any limit.
 MOST_DIRECTORY_BYTES = 100 * MOST_ENTRIES
-_LOCAL = struct.Struct("<4s5H3L2H")  # the header before the bytes of an entry
+_LOCAL = struct.Struct("<4s5H3L2H")  # the header that precedes the bytes of an entry
 _ENCRYPTED = 1
-codecs.lookup("cp437")  # of old archives' names; `zipfile` would import it while it reads a file from outside
+codecs.lookup("cp437")  # the encoding of names; imported here, so that reading a stranger's file imports nothing
 
 
 def is_archive(data: memoryview) -> bool:
@@ -38,7 +38,7 @@ def read_archive(data: memoryview) -> Any:
     entries = Archive(data)
     pickles = [name for name in entries.names if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
-        raise NotAnEmbedding("is a zip archive, but not one of PyTorch's (no data.pkl)")
+        raise NotAnEmbedding("is a zip archive, but not PyTorch's (it lacks data.pkl)")
     folder = pickles[0].removesuffix("data.pkl")
     budget = Budget(len(data))
     order = bytes(entries.read(folder + "byteorder")) if folder + "byteorder" in entries.names else b"little"
@@ -99,7 +99,7 @@ def _attach_values(data: memoryview, position: int, keys: Any, storages: dict[st
 def _storage_identity(identity: Any) -> tuple[Any, str, int]:
     """(kind, key, number of values) of a storage's persistent id; raises RefusedFile for any other."""
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-        raise RefusedFile("asks for an object from outside the file that is no tensor storage")
+        raise RefusedFile("asks for an object from outside the file that is not a tensor storage")
     _, marker, key, _device, length = identity[:5]
     if not isinstance(key, str) or type(length) is not int or not 0 <= length < 2**48:
         raise BrokenFile("names a storage without key or length")
@@ -110,7 +110,7 @@ class Archive:
     """The entries of a zip archive as views of its bytes.
 
     Attributes:
-        names: of all entries.
+        names: the names of all entries.
 
     Raises:
         NotAnEmbedding: there are more than MOST_ENTRIES.
@@ -131,13 +131,13 @@ class Archive:
         is_doubled = len(self._entries) != len(entries)
         if is_doubled or any(entry.file_size != entry.compress_size for entry in entries):
             raise BrokenFile("is a damaged zip archive")
-        # Entries over the same bytes would let a small file ask for any number of check sums.
+        # Entries over the same bytes would let a small file ask for any number of checksums.
         if sum(entry.file_size for entry in entries) > len(data):
             raise BrokenFile("is a zip archive whose parts overlap or reach beyond its end")
         self.names = list(self._entries)
 
     def read(self, name: str) -> memoryview:
-        """The bytes of an entry, its check sum verified; raises BrokenFile."""
+        """The bytes of an entry, after verifying its checksum; raises BrokenFile."""
         if name not in self._entries:
             raise BrokenFile(f"lacks its part {printable(name)}")
         offset, size = self._entries[name].header_offset, self._entries[name].file_size
@@ -149,7 +149,7 @@ class Archive:
             raise BrokenFile(f"is damaged or cut short at its part {printable(name)}")
         content = self._data[begin : begin + size]
         if zlib.crc32(content) != self._entries[name].CRC:
-            raise BrokenFile(f"is damaged: the check sum of its part {printable(name)} does not match")
+            raise BrokenFile(f"is damaged: the checksum of its part {printable(name)} does not match")
         return content
 
 
@@ -163,7 +163,7 @@ def _directory(data: memoryview) -> list[zipfile.ZipInfo]:
 
 
 class _BoundedFile:
-    """What `zipfile` needs of a file to read its directory, over bytes in memory; a longer directory is refused."""
+    """Bytes in memory as a file from which `zipfile` reads the directory; too long a directory is refused."""
 
     def __init__(self, data: memoryview):
         self._data, self._position = data, 0

@@ -1,7 +1,7 @@
-"""An interpreter of pickle's opcodes that builds containers and what its caller's builders build, nothing else.
+"""An interpreter of pickle's opcodes that builds containers, and what its caller's builders build, but nothing else.
 
 Python's own unpickler imports what a file names and then calls it. This one imports nothing and calls only the
-`Builder` functions that it is given: any other name ends the reading with `RefusedFile`. The file bounds the work:
+`Builder` functions that it is given: any other name raises `RefusedFile`. The work is bounded:
 
     steps       MOST_STEPS opcodes (a U-Net of 1700 tensors takes about 80,000)
     memory      what an opcode declares must be in the file; byte strings are views of it, never copies
@@ -38,7 +38,7 @@ class Buildable:
     """Base class of objects that a BUILD opcode may complete."""
 
     def set_state(self, state: Any) -> None:
-        """Take the state that the file holds for this object; raises EmbeddingFileError where it is not valid."""
+        """Take the state that the file holds for this object; raises EmbeddingFileError if it is not valid."""
         raise NotImplementedError
 
 
@@ -97,7 +97,7 @@ class _Machine:
                 return self.pop()
             operation = _OPERATIONS.get(code)
             if operation is None:
-                raise BrokenFile(f"byte {self.position - 1} (0x{code:02x}) is no pickle opcode")
+                raise BrokenFile(f"byte {self.position - 1} (0x{code:02x}) is not a pickle opcode")
             operation(self)
 
     def count(self, steps: int) -> None:
@@ -108,7 +108,7 @@ class _Machine:
     def take(self, size: int) -> memoryview:
         end = self.position + size
         if end > len(self.data):
-            raise BrokenFile(f"cut short: byte {self.position} announces {size} bytes, {len(self.data)} are there")
+            raise BrokenFile(f"cut short: byte {self.position} announces {size} bytes of a file of {len(self.data)}")
         self.position, begin = end, self.position
         return self.data[begin:end]
 
@@ -158,7 +158,7 @@ class _Machine:
 
     def find(self, module: Any, name: Any) -> Builder:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise RefusedFile("asks for a global whose name is no text")
+            raise RefusedFile("asks for a global whose name is not text")
         builder = self.builders.get((module, name))
         if builder is None:
             raise RefusedFile(f"asks for {printable(f'{module}.{name}')}, which could run any code")
@@ -166,7 +166,7 @@ class _Machine:
 
     def call(self, function: Any, args: Any) -> Any:
         if not isinstance(function, Builder) or not isinstance(args, tuple):
-            raise RefusedFile(f"calls a {type(function).__name__}, which is no builder of arrays or containers")
+            raise RefusedFile(f"calls a {type(function).__name__}, which builds neither arrays nor containers")
         self.count(sum(len(arg) for arg in args if isinstance(arg, (list, tuple, dict))))
         return function.build(*args)
 

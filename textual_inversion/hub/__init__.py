@@ -1,4 +1,4 @@
-"""Reaching model hubs: what is cached on this machine, downloads, and errors in one phrase.
+"""Access to model hubs: what is cached on this machine, downloads, and errors in one phrase.
 
-May import system and settings alone; which files of a repository are wanted is for embeddings/ and models/ to say.
+May import system, formats and settings. Which files of a repository are needed is decided in embeddings and models.
 """

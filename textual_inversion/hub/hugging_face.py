@@ -1,7 +1,7 @@
-"""Repositories of the Hugging Face hub, or of the one that HF_ENDPOINT names: in the cache, fetched, explained.
+"""Repositories of the Hugging Face hub, or of the one that HF_ENDPOINT names: the cache, downloads, and errors.
 
 The client is huggingface_hub, imported where it is needed. It reads its environment variables when it is first
-imported, shows the progress of downloads itself, and keeps them where other programs find them.
+imported, shows the progress of downloads itself, and keeps them where other programs can find them.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SECONDS_TO_ANSWER = 5  # after which a hub counts as unreachable
-_LONGEST_MESSAGE = 200  # characters of what a hub answers
+_LONGEST_MESSAGE = 200  # characters of a hub's answer
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -30,7 +30,7 @@ def is_offline() -> bool:
 
 
 def cached(repository: str, *, revision: str | None = None, cache_dir: str | Path | None = None) -> Path | None:
-    """The folder of a repository in the cache, perhaps incomplete, from an earlier download of any program."""
+    """The cached folder of a repository, perhaps incomplete, or None. Any program may have downloaded it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import HFValidationError, LocalEntryNotFoundError
 
@@ -48,7 +48,7 @@ def files_of(repository: str, *, revision: str | None = None, token: str | None 
         token: for private and gated repositories; None takes the one of an earlier login.
 
     Raises:
-        HubError: the hub does not tell, or not within SECONDS_TO_ANSWER.
+        HubError: the hub refuses, or does not answer within SECONDS_TO_ANSWER.
     """
     from huggingface_hub import HfApi
 
@@ -65,7 +65,7 @@ def fetch(
     cache_dir: str | Path | None = None,
     token: str | None = None,
 ) -> Path:
-    """Download some files of a repository into the cache, unless they are there, and return its folder.
+    """Download some files of a repository into the cache, unless they are there already, and return the folder.
 
     Args:
         files: paths as `files_of` gives them.
@@ -76,7 +76,7 @@ def fetch(
     from huggingface_hub import snapshot_download
 
     with _explaining(repository, revision):
-        # By the branch's name and not by its commit: only then is the copy found again without a network.
+        # By the name of the branch, not by its commit: only then can the copy be found again without a network.
         folder = snapshot_download(
             repository, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=list(files)
         )
@@ -116,7 +116,7 @@ def explain(error: BaseException, repository: str = "", revision: str | None = N
         return f"the hub answered {error.response.status_code}" + (f": {message[:_LONGEST_MESSAGE]}" if message else "")
     if isinstance(error, hub.LocalTokenNotFoundError):
         return "there is no token and no earlier login"
-    if error.__cause__ is not None:  # as where one file of several could not be uploaded
+    if error.__cause__ is not None:  # such as when one file of several could not be uploaded
         return explain(error.__cause__, repository, revision)
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

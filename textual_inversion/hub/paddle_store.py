@@ -1,6 +1,6 @@
-"""The store of ppdiffusers' community models, where ppdiffusers itself looks, and its cache on this machine.
+"""The store of community models that ppdiffusers downloads from, and its cache on this machine.
 
-The store cannot list what it has: a file is there if it can be fetched.
+The store cannot list its files: a file exists if it can be fetched.
 """
 
 import os

@@ -1,4 +1,4 @@
 """What can be set: every flag with its meaning, allowed values and bounds, and the frozen settings of each command.
 
-Imports `system` and `formats` only, and never paddle: `--help` and refusals answer at once.
+May import system and formats, and never paddle, so that `--help` and refusals answer at once.
 """

@@ -9,7 +9,7 @@ Parse = Callable[[str], Any]
 
 
 def truth(text: str) -> bool:
-    """An argparse `type` for true and false; takes yes and no, on and off too, as YAML does."""
+    """An argparse `type` for true and false; accepts yes, no, on and off too, as YAML does."""
     if text.lower() in ("true", "yes", "on"):
         return True
     if text.lower() in ("false", "no", "off"):
@@ -37,7 +37,7 @@ def number(kind: type, low: float | None = None, high: float | None = None, *, a
 
 
 def count(low: int, most: int = 1_000_000_000) -> Parse:
-    """An argparse `type` for a whole number in [low, most]; a larger one is a mistake, or would fill the memory."""
+    """An argparse `type` for a whole number in [low, most]; a larger one is a mistake or would fill the memory."""
     at_least = number(int, low)
 
     def parse(text: str) -> int:
@@ -52,7 +52,8 @@ def count(low: int, most: int = 1_000_000_000) -> Parse:
 positive_int = count(1)
 natural = count(0)
 at_once = count(1, 65_536)  # samples or images that are in memory at the same time
-side = count(1, 16_384)  # pixels
+LONGEST_SIDE = 16_384  # pixels
+side = count(1, LONGEST_SIDE)
 threads = count(1, 1024)
 share = number(float, 0.0, 1.0)
 positive = number(float, above=0.0)

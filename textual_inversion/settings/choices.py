@@ -2,7 +2,7 @@
 
 PROPERTIES = ("object", "style", "face")
 LANGUAGES = ("en", "zh", "zh_en")
-# A word for any concept of a kind, where no more specific one is known.
+# The initializer for any concept with this property, where no more specific word is known.
 GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person"}
 
 TRACKERS = ("visualdl", "tensorboard", "none")

@@ -1,4 +1,4 @@
-"""The file with which a run can be repeated: `config.yaml`, a YAML file of flags without their dashes."""
+"""Write `config.yaml`, with which a run can be repeated: a YAML file of flags without their dashes."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ _SETTLED = {"seed", "max_train_steps"}  # what the run itself has decided
 def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -> Path:
     """Write the configuration with which `--config` repeats a run, as `FILE_NAME`.
 
-    An existing file of that name that no run wrote is the user's own: it is kept, and `OTHER_NAME` is used.
+    An existing file of that name that no run wrote is the user's own. It is kept, and `OTHER_NAME` is used.
 
     The file has the flags that the user gave, the demo's defaults and the values that the run chose, such as the seed.
     Its paths are valid in any working directory. Flags with their default value are written as comments. Flags that
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def _lasting(value: Any, flag: Flag) -> Any:
-    """A value whose existing paths are absolute. Repository ids, and folders that do not exist yet, stay."""
+    """A value with its existing paths made absolute. Other text, such as a repository id, is unchanged."""
     if isinstance(value, (list, tuple)):
         return [_lasting(item, flag) for item in value]
     if not flag.is_path or flag.is_inside_output or not isinstance(value, (str, Path)):

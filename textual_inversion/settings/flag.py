@@ -1,9 +1,9 @@
-"""A setting that is also a flag: declared once, as a dataclass field whose metadata holds all that is known about it.
+"""Settings that are also flags. Each is declared once, as a dataclass field whose metadata describes the flag.
 
     learning_rate: float = flag(1e-4, "peak learning rate", type=positive, metavar="RATE")
 
 The parser, the YAML configuration, the check of a resumed run, the check that processes agree, and the records all read
-this metadata. There is no other list of flags in the program.
+this metadata. The program has no other list of flags.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Flag:
         choices: the allowed values; None: all that `type` allows.
         metavar: the name of the value in `--help`.
         nargs: "+" for several values, "?" for an optional value.
-        const: the value where `nargs` is "?" and none is given.
+        const: the value of a flag that is given without one, where `nargs` is "?".
         decides_result: the value decides what a run learns, so a resumed run must not change it.
         same_everywhere: all processes of a run must have the same value.
         repeatable: written to the configuration that repeats a run.

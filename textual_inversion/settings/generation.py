@@ -15,7 +15,7 @@ _STEPS = "denoising steps, 1 to 1000; unset: 50, for the demo its own"
 _SCHEDULER = "how noise is removed; unset: the base model's own"
 _BATCH = "images made together; does not change them"
 
-# Two lines a flag.
+# One or two lines per flag.
 # fmt: off
 
 

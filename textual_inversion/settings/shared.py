@@ -36,9 +36,9 @@ def pixels(text: str) -> int:
     return value
 
 
-# Flags that stand in a group of each command.
+# Flags that each command has in one of its groups.
 def revision_flag() -> str | None:
-    """--revision."""
+    """The flag --revision."""
     return flag(
         None,
         "branch, tag or commit of the base model's repository on Hugging Face",
@@ -49,7 +49,7 @@ def revision_flag() -> str | None:
 
 
 def variant_flag() -> str | None:
-    """--variant."""
+    """The flag --variant."""
     return flag(
         None,
         "weights to prefer, such as fp16; used in the precision of --mixed_precision all the same",
@@ -61,30 +61,30 @@ def variant_flag() -> str | None:
 
 
 def cache_dir_flag() -> str | None:
-    """--cache_dir."""
+    """The flag --cache_dir."""
     text = "where downloads are kept; unset: the hubs' own folders"
     return flag(None, text, metavar="DIR", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
 
 
 def device_flag() -> str | None:
-    """--device."""
+    """The flag --device."""
     text = "cpu, gpu or gpu:N; unset: a GPU where there is one"
     return flag(None, text, type=device_name, metavar="NAME", **ONE_MACHINE)
 
 
 def num_threads_flag(text: str) -> int | None:
-    """--num_threads."""
+    """The flag --num_threads, with its help."""
     return flag(None, text, type=threads, metavar="N", **ONE_MACHINE)
 
 
 def mixed_precision_flag() -> str:
-    """--mixed_precision."""
+    """The flag --mixed_precision."""
     text = "what the U-Net and text encoders compute in; fp16 and bf16 need a GPU"
     return flag("no", text, choices=PRECISIONS)
 
 
 def allow_tf32_flag() -> bool:
-    """--allow_tf32."""
+    """The flag --allow_tf32."""
     return flag(False, "let a GPU round the factors of float32 products to 10 bits: faster")
 
 
@@ -102,7 +102,7 @@ class ConfigFile:
 
 
 def source_of(base_model: Any, token: str | None) -> dict[str, str | None]:
-    """The arguments of `hub.resolve` and `load_base_model` that choose the files of a base model on a hub.
+    """The arguments of `models.hub.resolve` and `models.base_model.load_base_model` that choose files on a hub.
 
     Args:
         base_model: the group "base model" of any command.

@@ -44,7 +44,7 @@ _decay_rate = number(float, 0.0, 0.9999999)
 # Flags of the upload: they do not change what is learned, may differ between processes, and are not repeated.
 _UPLOAD = dict(decides_result=False, same_everywhere=False, repeatable=False)
 
-# Two lines a flag.
+# One or two lines per flag.
 # fmt: off
 
 

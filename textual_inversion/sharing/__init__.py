@@ -1,4 +1,4 @@
-"""What others get of a run: a model card, copies without private paths, the upload to a hub.
+"""Sharing a run with others: a model card, copies without private paths, the upload to a hub.
 
-May import every package above it in the order of packages, down to distributed; not training, cli or a command.
+May import every package but training, cli, commands and api.
 """

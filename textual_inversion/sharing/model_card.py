@@ -18,7 +18,7 @@ from textual_inversion.system import atomic
 from textual_inversion.system.paths import portable
 
 FILE_NAME = "README.md"
-# Marks a card of ours, which a later run may replace; a README of the user stays.
+# Marks a card of ours, which a later run may replace; the user's own README stays.
 _MARK = "<!-- written by train_textual_inversion.py -->"
 # Embedding vectors follow the licence of the base model; where it is not known, "other".
 _LICENSES = (
@@ -35,15 +35,15 @@ _SETTINGS = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says of a run.
+    """The facts about a run that its card states.
 
     Attributes:
         base_model: its name, as the user gave it.
-        is_xl: the base model has two text encoders.
+        is_xl: whether the base model has two text encoders.
         concepts: what was learned.
         language: of the prompts, one of `choices.LANGUAGES`.
         figures: what the run measured.
-        has_validation_images: the run drew some.
+        has_validation_images: whether the run made any.
         training: batch size, steps and learning rate.
     """
 
@@ -60,10 +60,10 @@ def write(folder: Path, facts: CardFacts) -> bool:
     """Write the model card of a finished run.
 
     Returns:
-        False where there is a README.md that this program did not write, which stays as it is.
+        False if there is a README.md that this program did not write; that one stays as it is.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the card cannot be written.
     """
     path = folder / FILE_NAME
     if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
@@ -97,7 +97,7 @@ def front_matter(base_model: str, tokens: Sequence[str], *, is_xl: bool = False)
     """The metadata between two lines of dashes.
 
     Args:
-        base_model: named in it where it is a repository id and no folder.
+        base_model: named in the metadata if it is a repository id, not a folder.
         tokens: the placeholder tokens.
     """
     import yaml

@@ -1,8 +1,8 @@
-"""Make copies of a run's files that others may see: paths of this machine are cut to their last name.
+"""Make copies of a run's files that others may see: paths of this machine are shortened to their last part.
 
-The name of a home folder is a person's, and a path such as /home/ann/photos/of-my-child tells more. So of every
-absolute path in `run.json` and `config.yaml` only the last name stays, and the metadata of a `.safetensors` keeps its
-base model only where that is a repository id. All other files stay as they are, as a hard link where possible.
+The name of a home folder is a person's, and a path such as /home/ann/photos/of-my-child reveals even more. So every
+absolute path in `run.json` and `config.yaml` keeps only its last part, and the metadata of a `.safetensors` loses its
+local paths. All other files stay as they are, as hard links where possible.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from textual_inversion.formats.embedding_file import read_embeddings, write_safe
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
 
-# `key: value`, `- value`, in a comment or not; the value perhaps in quotes.
+# `key: value` or `- value`, perhaps in a comment, the value perhaps in quotes.
 _YAML_LINE = re.compile(r"""^(#?\s*(?:[\w ]+:|-)\s+)(['"]?)(.*?)(['"]?)$""")
 
 
@@ -50,7 +50,7 @@ def is_local_path(text: str) -> bool:
 
 
 def without_local_paths(value: Any) -> Any:
-    """A JSON value in which every absolute path is cut to its last name."""
+    """A JSON value in which every absolute path is shortened to its last part."""
     if isinstance(value, dict):
         return {key: without_local_paths(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,9 +1,9 @@
 """Upload the folder of a run to the Hugging Face hub, or to the one that HF_ENDPOINT names.
 
-The upload is small: the embeddings, how they were learned, and the images. The saved pipeline is gigabytes that anybody
-can make from the base model and the embeddings, so it is uploaded only on request. The files are collected in
-`.upload/` inside the folder of the run, where records name no folders of this machine any more (`redact`). The client
-is huggingface_hub, which makes one commit over HTTP and needs no git.
+The upload is small: the embeddings, how they were learned, and the images. The saved pipeline takes gigabytes, and
+anybody can make it from the base model and the embeddings, so it is uploaded only on request. The files are collected
+in `.upload/` inside the folder of the run, without paths of this machine (see `sharing.redact`). The client is
+huggingface_hub, which makes one commit over HTTP and needs no git.
 """
 
 import fnmatch
@@ -29,7 +29,7 @@ def check_login(token: str | None) -> None:
         token: access token; None takes the one of an earlier login.
 
     Raises:
-        OutputError: it does not, or cannot be reached.
+        OutputError: the hub does not accept it, or cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -72,7 +72,7 @@ def upload(folder: Path, repository: str | None, token: str | None, *, whole_pip
 
 
 def _collect(folder: Path, *, whole_pipeline: bool) -> Path:
-    """Collect what is uploaded in a new folder and return it; raises OutputError."""
+    """Collect the files to upload in a new folder and return it; raises OutputError."""
     patterns = ["*"] if whole_pipeline else SMALL_FILES
     with atomic.fill_folder(folder / _STAGE) as stage:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -1,4 +1,4 @@
-"""Atomic writes, so that nobody ever sees half a file: write beside the target, flush, rename.
+"""Atomic writes, so that nobody ever sees half a file: write a temporary file, flush it, rename it.
 
     write_bytes / write_text / write_json    one file
     replacing(path)                          any writer that takes a path (PIL, a pipeline, …)
@@ -24,7 +24,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from textual_inversion.system.errors import OutputError
 
@@ -51,12 +51,12 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_new(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that doesn't exist yet, under its own name: for the folders that `fill_folder` yields."""
+    """Write a new file directly, without a temporary one: for a folder that `fill_folder` yields."""
     with open(path, "xb", buffering=0) as file:
         _write_all(file, data)
 
 
-def _write_all(file, data: bytes) -> None:
+def _write_all(file: BinaryIO, data: bytes) -> None:
     rest = memoryview(data).cast("B")
     while rest:
         _step("write")
@@ -99,7 +99,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty temporary folder beside `folder`; on success it becomes `folder`, on failure it is removed.
 
-    A folder that exists already stays complete until the new one takes its name.
+    An existing folder stays complete until the new one replaces it.
 
     Raises:
         OutputError: the parent folder is missing or not writable, the target is a file, the disk is full, …
@@ -119,7 +119,7 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_folder(folder: str | os.PathLike[str]) -> None:
-    """Remove a folder so that nobody ever sees a part of it: it is renamed first. Raises OutputError."""
+    """Remove a folder. It is renamed first, so that nobody ever sees it half removed. Raises OutputError."""
     with _explained(folder):
         aside = _temporary_name(Path(folder))
         _step("rename")
@@ -131,7 +131,7 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     """Remove the temporary files of killed processes in `folder` (not below it); returns what was removed.
 
-    Files whose name contains the number of a running process are kept.
+    Files whose name contains the id of another running process are kept.
     """
     removed = []
     for entry in sorted(Path(folder).iterdir()) if os.path.isdir(folder) else []:
@@ -151,7 +151,7 @@ def _temporary_name(target: Path) -> Path:
 
 
 def _followed(path: Path) -> Path:
-    """The path, or the target of a symbolic link, so that the link survives and its target is replaced."""
+    """The path itself, or what it points to if it is a symbolic link, so that the link survives."""
     if not path.name:
         raise OutputError(f"cannot write {path}: a folder has that name; give the name of a file in it")
     if not path.is_symlink():
@@ -163,20 +163,21 @@ def _followed(path: Path) -> Path:
 
 
 def _refuse_special(target: Path) -> None:
-    """Refuse folders, devices and pipes; renaming onto a device or a pipe would remove it from the system."""
+    """Refuse folders, devices and pipes: renaming onto a device or a pipe would remove it from the system."""
     if target.is_dir():
         raise OutputError(f"cannot write {target}: a folder has that name; give the name of a file in it")
     if target.exists() and not target.is_file():
         raise OutputError(f"cannot write {target}: it is a device or a pipe; give the name of a regular file")
 
 
-def _is_another_process(number: int) -> bool:
+def _is_another_process(pid: int) -> bool:
+    """Whether a process other than this one runs under an id; on Windows, where nobody can ask, always True."""
     if _ON_WINDOWS:
-        return True  # there, os.kill ends a process, whatever the signal
-    if number == os.getpid():
-        return False  # after a restart in a container the same number is given again
+        return True  # os.kill would end the process there, whatever the signal
+    if pid == os.getpid():
+        return False  # a restarted container gives out the same ids again
     try:
-        os.kill(number, 0)
+        os.kill(pid, 0)
     except PermissionError:
         return True
     except (ProcessLookupError, OverflowError):
@@ -226,7 +227,7 @@ def _flush_tree(top: Path) -> None:
 
 
 def _put_folder(temporary: Path, target: Path) -> None:
-    """Give the finished folder its name, in one step with the removal of an old one if the system can swap names."""
+    """Give the finished folder its name. An old one is replaced in one step where the system can swap names."""
     if not target.exists():
         _step("rename")
         os.rename(temporary, target)
@@ -246,7 +247,7 @@ def _put_folder(temporary: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step (`renameat2` of Linux); False if the system or its file system cannot."""
+    """Swap two names in one step (`renameat2` of Linux); False if the system or the file system cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):

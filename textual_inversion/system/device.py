@@ -1,11 +1,12 @@
-"""Copies of arrays to the device that the processor doesn't wait for.
+"""Copy arrays to the device without making the CPU wait.
 
-A copy from ordinary memory to a GPU makes the processor wait until the GPU has worked off its queue. A copy from pinned
-memory is only put into the queue. The pinned memory must then stay unchanged until the GPU has read it, so it is kept
-until an event that follows the copy in the queue has completed.
+A copy from ordinary memory to a GPU makes the CPU wait until the GPU has finished everything in its queue. A copy from
+pinned memory is only queued. The pinned memory must stay unchanged until the GPU has read it. So it is kept until an
+event that follows the copy in the queue has completed.
 """
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 import paddle
@@ -29,15 +30,16 @@ def _is_on_gpu() -> bool:
     return paddle.framework._current_expected_place().is_gpu_place()
 
 
-def _pin(array):
+def _pin(array: np.ndarray) -> paddle.Tensor:
     return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())
 
 
-def _send(pinned):
+def _send(pinned: paddle.Tensor) -> paddle.Tensor:
     return pinned._copy_to(paddle.framework._current_expected_place(), False)
 
 
-def _mark():
+def _mark() -> Any:
+    """An event that completes when the GPU has reached this position in its queue."""
     event = paddle.device.cuda.Event()
     event.record()
     return event

@@ -1,8 +1,8 @@
 """The environment of the process: variables that must be set before `import paddle`, and the device afterwards.
 
-Two variables decide the speed on a CPU, and both are read when paddle is imported:
-`OMP_NUM_THREADS` (paddle sets it to 1 when nobody did), and `MKL_DEBUG_CPU_TYPE=5`, without which the MKL that
-paddle's wheels carry takes a slow path on AMD processors.
+Two variables decide the speed on a CPU, and both are read when paddle is imported: `OMP_NUM_THREADS`, which paddle sets
+to 1 if it is unset, and `MKL_DEBUG_CPU_TYPE=5`, without which the MKL in paddle's wheels takes a slow path on AMD
+processors.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from textual_inversion.system.errors import SettingsError
 
 _THREADS = "OMP_NUM_THREADS"
 _MKL = "MKL_DEBUG_CPU_TYPE"
-# NVIDIA's libraries obey it above all else; without it Paddle lets them use TF32 on every GPU that has it.
+# It overrides all other settings of NVIDIA's libraries. Without it, Paddle lets them use TF32 on every GPU that has it.
 _TF32 = "NVIDIA_TF32_OVERRIDE"
-# paddle writes OMP_NUM_THREADS=1 into its own environment, so what the launcher's children inherit was not chosen by
-# anybody. Under the launcher the variable counts only if it has another value.
+# paddle writes OMP_NUM_THREADS=1 into its own environment, so the launcher's children inherit a 1 that no user chose.
+# Under the launcher, the variable counts only if it has another value.
 _LAUNCHED = "PADDLE_LOCAL_SIZE"
 
 
 def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = False) -> str:
-    """Set the number of threads and the processor variables, then import paddle, which reads them only then.
+    """Set the variables for threads and processor, then import paddle, which reads them when it is imported.
 
     Variables that the user has set are kept; `num_threads` overrides them.
 
@@ -63,7 +63,7 @@ def _first_number(text: str | None) -> int | None:
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use, at least 1: the share of a container or a batch job, not the whole machine.
+    """Cores that this process may use, at least 1. In a container or a batch job that is its share of the machine.
 
     Args:
         root: the folder that contains /proc and /sys.
@@ -74,9 +74,9 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def _cpu_quota(root: Path) -> float | None:
-    """CPU time in cores that Linux control groups allow this process: the minimum of its group and the groups above.
+    """The cores that Linux control groups allow this process: the lowest quota of its group and the groups above it.
 
-    Version 2 keeps "QUOTA PERIOD" in `cpu.max`, version 1 both in files of their own
+    Version 2 keeps "QUOTA PERIOD" in `cpu.max`; version 1 keeps each in a file of its own
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
     """
     quotas = []
@@ -86,7 +86,7 @@ def _cpu_quota(root: Path) -> float | None:
             continue
         mounts = ("cgroup/cpu", "cgroup/cpu,cpuacct") if controllers else ("cgroup", "cgroup/unified")
         for mount in (root / "sys/fs" / mount for mount in mounts):
-            # Inside a container this is the path on the host, and the container's own group is mounted at the top.
+            # Inside a container, `path` is that on the host, and the container's own group is mounted at the top.
             folder = mount / path.lstrip("/")
             for group in [folder, *folder.parents]:
                 quotas += _quota_of(group)
@@ -96,10 +96,10 @@ def _cpu_quota(root: Path) -> float | None:
 
 
 def _quota_of(folder: Path) -> list[float]:
-    words = _read(folder / "cpu.max").split()
-    words = words or [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
-    if len(words) == 2 and all(word.isdigit() and int(word) > 0 for word in words):  # else "max", or -1: no limit
-        return [int(words[0]) / int(words[1])]
+    fields = _read(folder / "cpu.max").split()
+    fields = fields or [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
+    if len(fields) == 2 and all(field.isdigit() and int(field) > 0 for field in fields):  # else "max" or -1: no limit
+        return [int(fields[0]) / int(fields[1])]
     return []
 
 
@@ -142,7 +142,7 @@ def _is_amd_with_avx2() -> bool:
 
 
 def _import_paddle() -> None:
-    """Import paddle without its advice against the number of threads; print everything else that it prints."""
+    """Import paddle without its warning about the number of threads; pass on everything else that it prints."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):

@@ -1,4 +1,4 @@
-"""Errors that a user can solve, and how a command reports them.
+"""Errors that a user can fix, and how a command reports them.
 
     TextualInversionError
     ├── SettingsError        a flag, or a combination of flags
@@ -9,7 +9,7 @@
     ├── CheckpointError      a checkpoint that a run cannot resume from
     ├── OutputError          something that could not be written
     └── DivergenceError      training whose loss or gradient is no longer finite
-    Stopped                  not an error: a signal ended the run in good order
+    Stopped                  not an error: a signal ended the run in an orderly way
 
 Each message is one line that names the thing and the way out.
 """
@@ -24,7 +24,7 @@ from typing import NoReturn
 
 
 class TextualInversionError(Exception):
-    """A problem that the user can solve; the message is one line."""
+    """A problem that the user can fix; the message is one line."""
 
 
 class SettingsError(TextualInversionError):
@@ -60,7 +60,7 @@ class DivergenceError(TextualInversionError):
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end. Like KeyboardInterrupt it isn't an Exception, so that nobody swallows it.
+    """A signal asked the run to end. Like KeyboardInterrupt it is no Exception, so `except Exception` doesn't catch it.
 
     Attributes:
         status: the exit status, 128 + the signal's number, as in a shell.
@@ -78,19 +78,19 @@ _NO_MEMORY = (
 
 
 def one_line(error: object) -> str:
-    """A message on one line without control characters: names of files and tokens may contain anything."""
+    """A message on one line, without control characters, which names of files and tokens may contain."""
     line = " ".join(str(error).split())
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
 def _print_any_character() -> None:
-    """Print characters that the terminal's encoding lacks as escapes: folders may have Chinese names."""
+    """From now on, print characters that the terminal's encoding lacks as escapes: folders may have Chinese names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _tell(line: str) -> None:
+def _print_error(line: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be a file on a full disk
         print(line, file=sys.stderr)
 
@@ -98,26 +98,25 @@ def _tell(line: str) -> None:
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, and end the process with its exit status.
 
-    A `TextualInversionError` becomes one line `error: …` on stderr and status 2, and so does a lack of memory;
-    `Stopped` becomes its line and its status. Any other exception keeps its traceback, because it is a fault of the
-    program and not of the user.
+    A `TextualInversionError` becomes one line `error: …` on stderr and status 2, and so does a lack of memory.
+    `Stopped` becomes its message and its status. Any other exception is a bug, so it keeps its traceback.
     """
     _print_any_character()
     try:
         status = main() or 0
     except TextualInversionError as error:
-        _tell(f"error: {one_line(error)}")
+        _print_error(f"error: {one_line(error)}")
         status = 2
     except MemoryError:
-        _tell(f"error: {_NO_MEMORY}")
+        _print_error(f"error: {_NO_MEMORY}")
         status = 2
     except Stopped as stop:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher repeats it
         if str(stop):
-            _tell(str(stop))
+            _print_error(str(stop))
         status = stop.status
     except BrokenPipeError:
-        # The reader of our output is gone (`… | head`); stdout must not be flushed again at exit.
+        # The reader of our output has closed it (`… | head`); stdout must not be flushed again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     _drop_unwritable_output()

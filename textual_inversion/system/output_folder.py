@@ -1,4 +1,4 @@
-"""Making a folder for results."""
+"""Make a folder for results."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from textual_inversion.system.errors import OutputError
 
 
 def make_output_folder(path: str) -> Path:
-    """Create the output folder and prove that it can be written before any long work begins.
+    """Create the output folder, and check that it is writable before any long work begins.
 
     Raises:
-        OutputError: it cannot be made or written.
+        OutputError: it cannot be created or written to.
     """
     folder = Path(path)
     try:
@@ -19,5 +19,5 @@ def make_output_folder(path: str) -> Path:
         raise OutputError(f"--output_dir {path} cannot be made ({error.strerror}); choose another folder") from None
     with atomic.replacing(folder / ".writable"):
         pass
-    (folder / ".writable").unlink(missing_ok=True)  # another run may be looking at the same moment
+    (folder / ".writable").unlink(missing_ok=True)  # another run may check at the same moment
     return folder

@@ -1,4 +1,4 @@
-"""One run at a time writes into an output folder: a lock that the system takes back however its process ends."""
+"""One run at a time writes into an output folder: a lock that the system releases however its process ends."""
 
 import contextlib
 import errno
@@ -18,10 +18,10 @@ FILE_NAME = ".lock"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, a file that names the process and the machine that hold it.
+    """Hold a folder's lock: a file that names the process and the machine that hold it.
 
-    Temporary files that killed processes left in the folder are removed. Where the system or the file system has no
-    locks, nothing is held.
+    Temporary files that killed processes left behind in the folder are removed. Where the system or the file system has
+    no locks, nothing is held.
 
     Raises:
         OutputError: another running process writes into the folder.
@@ -35,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         if descriptor is not None:
             with contextlib.suppress(OSError):
-                (folder / FILE_NAME).unlink()  # before the lock goes: nobody else's file is removed
+                (folder / FILE_NAME).unlink()  # while it is still locked, so that no other run's file is removed
             os.close(descriptor)
 
 
@@ -45,7 +45,7 @@ def _acquire(path: Path) -> int | None:
     `filelock.FileLock` would keep the file open for writing for as long as it is held, and a disk on which a file is
     open for writing cannot be remounted read-only. So the file is opened here, for reading only.
     """
-    if os.name == "nt":  # there, a locked file cannot be read, so nobody could be told who holds it
+    if os.name == "nt":  # where nobody can read a locked file, so no message could name its holder
         return None
     access = os.O_RDONLY
     while True:
@@ -71,7 +71,7 @@ def _refuse(path: Path, descriptor: int) -> NoReturn:
     holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "one that is just starting"
     os.close(descriptor)
     raise OutputError(
-        f"another run ({holder}) is writing into {path.parent}; wait for its end or choose another --output_dir"
+        f"another run ({holder}) is writing into {path.parent}; wait until it ends or choose another --output_dir"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where this project's files are, and how a record names a path."""
+"""Where this project's files are, how a user calls its commands, and how a record names a path."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,8 @@ from pathlib import Path
 # demo nor the example images are.
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = ROOT / "demo" / "model"
-_CONSOLE_NAMES = {"train_textual_inversion.py": "train", "infer.py": "infer", "score.py": "score"}
+# Name of a command in an installed package -> its script at the top of a checkout.
+SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py"}
 _MAX_NAME, _MAX_PATH = 255, 4096  # bytes, of common file systems and of Linux
 
 
@@ -29,7 +30,7 @@ def from_root(path: str) -> str:
 
 def how_to_call(script: str) -> str:
     """How a user calls a command: `python infer.py` in a checkout, `textual-inversion infer` where it is installed."""
-    name = _CONSOLE_NAMES.get(script)
+    name = next((name for name, own in SCRIPTS.items() if own == script), None)
     return f"python {script}" if name is None or (ROOT / script).is_file() else f"textual-inversion {name}"
 
 
@@ -43,14 +44,14 @@ def is_possible_path(text: str) -> bool:
 def portable(path: str) -> str:
     """A path in the form that a record should hold.
 
-    Inside this project it is relative to the project's top, so that the record is true in another clone. Elsewhere it
-    is absolute, so that the record is true in another working directory. Text that is no path on this machine, such as
-    a repository id, is returned unchanged.
+    Inside this project it is relative to the project's top, so that the record is valid in another clone. Elsewhere it
+    is absolute, so that the record is valid in another working directory. Text that is not the path of anything here,
+    such as a repository id, is returned unchanged.
     """
     if not Path(path).exists():
         return path
-    whole = Path(path).resolve()
-    return whole.relative_to(ROOT).as_posix() if whole.is_relative_to(ROOT) else str(whole)
+    resolved = Path(path).resolve()
+    return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else str(resolved)
 
 
 def is_single_file(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Progress of a long loop: a bar on a terminal, elsewhere a plain line every few seconds; and lines beside it."""
+"""Progress of a long loop: a bar on a terminal, elsewhere a plain line every few seconds. Other lines go above it."""
 
 import contextlib
 import os
@@ -21,10 +21,10 @@ class Progress:
 
     Args:
         total: the last step.
-        description: the word before the step.
-        start: steps that an earlier run has already done; they do not count for the speed.
+        description: the label before the step.
+        start: steps that an earlier run has already done; they do not count towards the speed.
         stream: where to write; None: stderr.
-        enabled: False on all processes but rank 0: nothing is shown, not even by `write`.
+        enabled: False shows nothing, not even by `write`: for all processes but rank 0.
         clock: monotonic, in seconds.
     """
 
@@ -108,7 +108,7 @@ def print_line(line: str, stream: TextIO | None = None) -> None:
     If the output goes to a file on a full disk, the line is dropped: that is no reason to end a run.
 
     Raises:
-        BrokenPipeError: the reader of a pipe is gone.
+        BrokenPipeError: the reader of a pipe has closed it.
     """
     stream = sys.stdout if stream is None else stream
     try:
@@ -125,7 +125,7 @@ def _bars_cleared(stream: TextIO) -> Iterator[None]:
     """Clear the bars on the terminal of a stream, and draw them again afterwards."""
     with contextlib.ExitStack() as cleared:
         if _open_bars:
-            cleared.enter_context(_open_bars[0].external_write_mode(file=stream))  # it sees to all of them
+            cleared.enter_context(_open_bars[0].external_write_mode(file=stream))  # this clears all of them
         yield
 
 

@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 def git_revision(root: Path = ROOT) -> str | None:
     """The commit of a checkout of this project, with `-dirty` if tracked files were changed.
 
-    None for an installed package, and for a copy of the files inside another project's repository: its commit says
+    None for an installed package, and for a copy of the files inside another project's repository, whose commit says
     nothing about this program.
 
     Args:
@@ -37,11 +37,11 @@ def git_revision(root: Path = ROOT) -> str | None:
     return _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 
 
-def _git(root: Path, *words: str) -> str | None:
-    """What a git command prints, on one line; None if it fails or there is no git."""
+def _git(root: Path, *arguments: str) -> str | None:
+    """The output of a git command, stripped; None if it is empty, the command fails, or there is no git."""
     # Variables such as GIT_DIR, which git sets for its hooks, would lead to another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(root), *words]
+    command = ["git", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,9 +1,9 @@
-"""SIGTERM and SIGINT: a run that is told to end does so in good order.
+"""SIGTERM and SIGINT end a run in an orderly way.
 
 During a training step, a signal is only noted; the loop ends after the step and writes a checkpoint. Everywhere else
 (at the start, while images are drawn, at the end) nothing would be gained by waiting, so `Stopped` is raised at once. A
-second SIGINT ends the process immediately. Launchers repeat SIGTERM within a second, so its repeats count only after
-`GRACE` seconds, and then end the process immediately too.
+second SIGINT ends the process immediately, and so does a second SIGTERM, but only after `GRACE` seconds: launchers
+repeat SIGTERM within a second.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from textual_inversion.system.errors import Stopped
 
@@ -21,9 +22,9 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Keep both signals from this thread inside the block, and for good from threads that are started inside.
+    """Block both signals in this thread inside the block; threads that are started inside never receive them.
 
-    For native calls that take an interrupted wait for an error, as Paddle's key-value store does, and for threads that
+    For native calls that treat an interrupted wait as an error, as Paddle's key-value store does, and for threads that
     must leave signals to the main thread, which may hold them back.
     """
     if not hasattr(signal, "pthread_sigmask"):
@@ -65,7 +66,7 @@ class Signals:
             signal.signal(number, handler)
 
     def install(self) -> None:
-        """Install the handlers; again after code that may have replaced them."""
+        """Install the handlers. To be called again after code that may have replaced them."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _NUMBERS:
@@ -124,13 +125,13 @@ class Signals:
             self.wait_no_longer()
 
     def stopped(self) -> Stopped:
-        """The exception to raise, with its line."""
-        number = self.received if self.received is not None else signal.SIGTERM  # another process was told to end
+        """The exception to raise, with its message."""
+        number = self.received if self.received is not None else signal.SIGTERM  # else another process received one
         if self.advice is None:
             return Stopped(number)
         return Stopped(number, f"stopped by {signal.Signals(number).name} {self.advice}")
 
-    def _handle(self, number: int, _frame) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         now = self._clock()
         if number in self._first_at:
             if number == signal.SIGINT or now - self._first_at[number] > GRACE:
