@@ -79,7 +79,7 @@ def test_a_text_encoder_is_no_clip_model(tmp_path):
     folder = build_clip(tmp_path / "clip")
     (folder / "config.json").write_text(json.dumps({"model_type": "clip_text_model", "hidden_size": 32}))
 
-    with pytest.raises(BaseModelError, match="is no CLIP model"):
+    with pytest.raises(BaseModelError, match="is not a CLIP model"):
         ClipScorer(folder)
 
 
