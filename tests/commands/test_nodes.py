@@ -93,7 +93,9 @@ def test_a_node_with_another_version_of_the_program_or_other_flags_is_refused_on
     assert finish(nodes) == [2, 2], words_of(nodes)
     for node in nodes:
         (line,) = [line for line in node.logged().splitlines() if line.startswith("error:")]
-        assert "in textual_inversion/training/loss.py, --learning_rate (0.02, there 0.01)" in line and "rank 1" in line
+        assert (
+            "in textual_inversion/training/loss.py, --learning_rate (0.02 instead of 0.01)" in line and "rank 1" in line
+        )
         assert line in node.said() and "Traceback" not in node.logged()
     assert not list((tmp_path / "out").glob("*"))
 

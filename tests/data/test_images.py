@@ -125,7 +125,7 @@ def make_photos(folder):
         (make_missing, "does not exist"),
         (make_file, "not a folder"),
         (make_empty, "is empty"),
-        (make_loop, "leads nowhere"),
+        (make_loop, "is a broken link"),
         (make_texts, "notes.txt"),
         (make_subfolders, "subfolders"),
         (make_photos, "save them as JPEG or PNG"),

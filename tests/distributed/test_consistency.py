@@ -58,17 +58,17 @@ def test_equal_ranks_agree_time_and_again():
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--learning_rate", "0.02"], "--learning_rate (0.02, there 0.0001)"),
-        (["--train_batch_size", "3"], "--train_batch_size (3, there 16)"),
-        (["--gradient_accumulation_steps", "2"], "--gradient_accumulation_steps (2, there 1)"),
-        (["--seed", "1"], "--seed (1, there None)"),
-        (["--save_steps", "7"], "--save_steps (7, there 500)"),
-        (["--eval_steps", "7"], "--eval_steps (7, there 100)"),
-        (["--checkpointing_steps", "7"], "--checkpointing_steps (7, there 500)"),
-        (["--placeholder_token", "<dog>"], "--placeholder_token (<dog>, there <cat-toy>)"),
-        (["--resume_from_checkpoint", "latest"], "--resume_from_checkpoint (True, there False)"),
+        (["--learning_rate", "0.02"], "--learning_rate (0.02 instead of 0.0001)"),
+        (["--train_batch_size", "3"], "--train_batch_size (3 instead of 16)"),
+        (["--gradient_accumulation_steps", "2"], "--gradient_accumulation_steps (2 instead of 1)"),
+        (["--seed", "1"], "--seed (1 instead of None)"),
+        (["--save_steps", "7"], "--save_steps (7 instead of 500)"),
+        (["--eval_steps", "7"], "--eval_steps (7 instead of 100)"),
+        (["--checkpointing_steps", "7"], "--checkpointing_steps (7 instead of 500)"),
+        (["--placeholder_token", "<dog>"], "--placeholder_token (<dog> instead of <cat-toy>)"),
+        (["--resume_from_checkpoint", "latest"], "--resume_from_checkpoint (True instead of False)"),
         (["--validation_prompt", "a <cat-toy>"], "the validation prompts"),
-        (["--keep_best"], "--keep_best (True, there False)"),
+        (["--keep_best"], "--keep_best (True instead of False)"),
     ],
 )
 def test_every_rank_refuses_another_flag_by_its_name_and_both_values(flags, named, named_node):
@@ -143,8 +143,8 @@ def test_all_differences_of_all_ranks_are_told_at_once_and_not_without_end(named
     said = judgements(ours, two, theirs, theirs)
 
     assert len(set(said)) == 1
-    assert "rank 1 (node-a) in paddlepaddle (None, there 3.3.1); rank 2 (node-a), 3 (node-a) in " in said[0]
-    assert "paddlepaddle (3.2.0, there 3.3.1), --f0 (1, there 0)" in said[0] and "--f3" in said[0]
+    assert "rank 1 (node-a) in paddlepaddle (None instead of 3.3.1); rank 2 (node-a), 3 (node-a) in " in said[0]
+    assert "paddlepaddle (3.2.0 instead of 3.3.1), --f0 (1 instead of 0)" in said[0] and "--f3" in said[0]
     assert "5 more; " in said[0] and "--f4" not in said[0]
     assert said[0].endswith("install the same versions on every machine, and start every node with the same flags")
 
@@ -154,5 +154,5 @@ def test_data_is_named_without_its_hash(named_node):
 
     (said, _) = judgements({"data": ours}, {"data": {**ours, "the training images": "c" * 64, "--height": 256}})
 
-    assert "rank 1 (node-a) in --height (256, there 512), the training images; give every node the same" in said
+    assert "rank 1 (node-a) in --height (256 instead of 512), the training images; give every node the same" in said
     assert "aaa" not in said

@@ -88,7 +88,7 @@ def test_an_error_of_one_rank_ends_the_others_with_its_status_and_words(tmp_path
     assert found.pop(erring) == (2, "error: no such image\n")
     for status, said in found:
         assert status == 2 and said.count("\n") == 1
-        assert f"rank {erring} " in said and "ended with status 2 (no such image)" in said and "solve that" in said
+        assert f"rank {erring} " in said and "ended with status 2 (no such image)" in said and "fix that" in said
 
 
 def test_what_all_ranks_end_with_each_says_itself(tmp_path):

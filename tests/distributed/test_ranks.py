@@ -53,7 +53,7 @@ class OnGpu:
 
 def test_on_a_gpu_all_end_a_step_later_and_no_step_waits_for_its_own_answer():
     ranks = Ranks(0, 2)
-    assert [ranks._is_any_told(OnGpu(value)) for value in (0.0, 1.0, 1.0)] == [False, False, True]
+    assert [ranks._is_any_stopping(OnGpu(value)) for value in (0.0, 1.0, 1.0)] == [False, False, True]
 
 
 def test_alone_nothing_is_exchanged(monkeypatch):

@@ -79,7 +79,7 @@ def test_a_text_encoder_is_no_clip_model(tmp_path):
     folder = build_clip(tmp_path / "clip")
     (folder / "config.json").write_text(json.dumps({"model_type": "clip_text_model", "hidden_size": 32}))
 
-    with pytest.raises(BaseModelError, match="is no CLIP model"):
+    with pytest.raises(BaseModelError, match="is not a CLIP model"):
         ClipScorer(folder)
 
 
@@ -101,7 +101,7 @@ def test_the_base_models_own_clip_is_found(folder, tmp_path):
 def test_without_any_clip_the_flag_is_named(tmp_path):
     with pytest.raises(SettingsError, match="--clip_model"):
         find_clip(tmp_path)
-    with pytest.raises(SettingsError, match="--clip_model nobody/nothing is not a folder"):
+    with pytest.raises(SettingsError, match="--clip_model nobody/nothing is neither a folder"):
         find_clip(tmp_path, "nobody/nothing")
 
 

@@ -68,9 +68,9 @@ def test_the_command_lines_prompts_come_first(tmp_path):
         ("a --seed", "--seed lacks its value"),
         ("a --n", "--n lacks its value"),
         ("a --seed ''", "--seed lacks its value"),
-        ('a --n "blurry" , dark', "the quotation marks must hold all of"),
-        ("a --n 'blurry --dark, it's'", "the quotation marks must hold all of 'blurry"),
-        ("a --seed 1 --d 2", "--d says again"),
+        ('a --n "blurry" , dark', "the quotation marks must enclose all of"),
+        ("a --n 'blurry --dark, it's'", "the quotation marks must enclose all of 'blurry"),
+        ("a --seed 1 --d 2", "--d sets what another option has set already"),
         ("--seed 1", "no prompt before the options"),
         ("# nothing\n\n", "holds no prompt"),
     ],
@@ -86,5 +86,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(SettingsError, match="--validation_prompts_file .*none.txt cannot be read"):
         read_prompts(tmp_path / "none.txt")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfea")
-    with pytest.raises(SettingsError, match="no text in UTF-8"):
+    with pytest.raises(SettingsError, match="not UTF-8 text"):
         read_prompts(tmp_path / "bytes.txt")

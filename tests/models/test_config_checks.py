@@ -39,7 +39,7 @@ def test_what_cannot_be_is_refused_with_its_file(changes, words):
 
 
 def test_what_a_library_raises_becomes_one_line():
-    with pytest.raises(BaseModelError, match=r"no model can be built of base \(bad word\); one of its config"):
+    with pytest.raises(BaseModelError, match=r"no model can be built from base \(bad word\); one of its config"):
         with explained(Path("base")):
             raise ValueError("bad\n word")
     with pytest.raises(BaseModelError, match=r"\(AttributeError\)"):  # Python's words are for programmers

@@ -154,7 +154,7 @@ def test_times_and_sizes_are_not_rounded():
     layer.forward = lambda *inputs, **options: paddle.to_tensor(
         [float(inputs[1]), float(options["added"]["time_ids"].sum())]
     )
-    precision.take(layer, "bfloat16")
+    precision.cast_inputs(layer, "bfloat16")
 
     added = {"time_ids": paddle.to_tensor([[1001.0]]), "text_embeds": paddle.zeros([1, 2])}
     out = layer(paddle.zeros([1, 4, 8, 8]), paddle.to_tensor(999.0), added=added)

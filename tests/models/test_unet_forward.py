@@ -18,8 +18,8 @@ def loss_and_gradients(folder, *, compiled, sizes=((2, 8),), lowered=False):
     embeddings = attach_concepts(model, {"<cat-toy>": 2}, rows)
     if lowered:  # to a type that a processor has
         precision.cast(model.unet, "float64")
-        precision.take(model.unet, "float64")
-        precision.give_float32(model.unet)
+        precision.cast_inputs(model.unet, "float64")
+        precision.cast_outputs(model.unet)
     predict, seen = make_predictor(model, compiled=compiled), []
     for number, (batch, side) in enumerate(sizes):
         g = np.random.default_rng(number)

@@ -38,7 +38,7 @@ class Captions:
 
         Args:
             images: paths of the images.
-            note: told how many captions there are, and to how many the placeholder token was added.
+            note: called with the number of captions, and with the number that the placeholder token was added to.
 
         Raises:
             SettingsError: a caption file cannot be read.

@@ -1,11 +1,11 @@
-"""The training images of a run: read with their prompts and masks, resized, and encoded once by the VAE."""
+"""The training images of a run: read with their prompts and masks, resized, and encoded by the VAE."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+import paddle
 from PIL import Image
 
 from textual_inversion.data.captions import prompts_of
@@ -14,6 +14,7 @@ from textual_inversion.data.latents import LatentCache, LiveLatents, encode_post
 from textual_inversion.data.masks import Masks, check_alpha, masks_for
 from textual_inversion.data.resizing import Resizer, Shape
 from textual_inversion.data.sampler import Batch, TrainingImage
+from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import ImageSettings, PromptSettings
 from textual_inversion.system.device import to_device
@@ -70,7 +71,7 @@ class TrainingSet:
         buckets = [image.bucket for image in self.images]
         return tuple(self.latents.shape_of(buckets.index(bucket)) for bucket in range(len(self.shapes)))
 
-    def mask(self, batch: Batch) -> Any | None:
+    def mask(self, batch: Batch) -> paddle.Tensor | None:
         """The weight of each latent position of a batch in the loss: float32 [B, 1, H, W]; None: all are equal."""
         return None if self.masks is None else to_device(self.masks.weights(batch))
 
@@ -86,7 +87,7 @@ def read_images(
 
     Args:
         language: of the prompt templates, one of `choices.LANGUAGES`.
-        say: told what was found, and what was skipped.
+        say: called with a line about each thing that was found or skipped.
 
     Raises:
         ImageError: a folder or an image cannot be used.
@@ -110,15 +111,14 @@ def read_images(
 
 
 def encode_images(
-    read: ReadImages, model: Any, settings: ImageSettings, size: Shape, *, keep_vae: bool, say: Say
+    read: ReadImages, model: BaseModel, settings: ImageSettings, size: Shape, *, keep_vae: bool, say: Say
 ) -> TrainingSet:
-    """Resize every training image, and encode it once by the VAE.
+    """Resize every training image, and encode it once with the VAE, or at every step where it is cropped at random.
 
     Args:
-        model: a `base_model.BaseModel`.
         size: (height, width) in pixels.
         keep_vae: whether the VAE is needed again soon; otherwise it is freed.
-        say: told the buckets, or what random crops cost.
+        say: called with the buckets, or with the cost of random crops.
     """
     height, width = size
     resizer = Resizer(settings.resize_mode, height, width, settings.interpolation, model.side_factor)

@@ -36,7 +36,7 @@ class ImageOrder:
 
     @property
     def num_concepts(self) -> int:
-        """C, the number of concepts."""
+        """The number of concepts (C)."""
         return len(self._by_concept)
 
     def image_of(self, step: int, index: int) -> int:
@@ -86,7 +86,7 @@ class ImageOrder:
 
     @cached_property
     def _image_shares(self) -> np.ndarray:
-        """Share of each image in all samples: equal among concepts, and among a concept's images. float64 [images]."""
+        """Share of each image in all samples, float64 [images]: equal among concepts, and among a concept's images."""
         return np.array([1.0 / (self.num_concepts * len(self._by_concept[concept])) for concept in self.concepts])
 
     @cached_property

@@ -1,9 +1,9 @@
 """Images from a user's folder: found in a fixed order, checked, converted to RGB, resized to the model's size.
 
-An image that can be used is used, and `note` is told what was done to it: photos are rotated by their EXIF orientation,
-transparency is laid on white, CMYK, 16-bit, palette and wide-gamut images are converted to sRGB, and an animation gives
-its first frame. An image that cannot be used raises an `ImageError` that names the file and the way out. The size is
-read from the header, so a huge image is refused before any pixel is decoded.
+An image that can be used is used, and `note` is called with what was done to it: photos are rotated by their EXIF
+orientation, transparency is laid on white, CMYK, 16-bit, palette and wide-gamut images are converted to sRGB, and an
+animation gives its first frame. An image that cannot be used raises an `ImageError` that names the file and the way
+out. The size is read from the header, so a huge image is refused before any pixel is decoded.
 """
 
 import os
@@ -29,7 +29,7 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-MIN_SIDE = 8  # pixels; the VAE makes one latent of 8x8
+MIN_SIDE = 8  # pixels; the VAE encodes 8x8 pixels as one latent
 MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
 
 # Only these decoders run, whatever a file is called: Pillow would start Ghostscript for an EPS named .png.
@@ -52,7 +52,7 @@ Note = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
-    """A `note` that drops what it is told."""
+    """A `note` that does nothing."""
 
 
 # ------------------------------------------------------------------------------------------------------ the folder
@@ -63,7 +63,7 @@ def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called:
 
     The order depends on the names alone: not on the file system, the locale or how accents are encoded. Images are
     recognized by their extension, upper or lower case. Hidden files, subfolders and other files are skipped. `note` is
-    told about those that the user may have meant as images: broken links, HEIC photos.
+    called with those that the user may have meant as images: broken links, HEIC photos.
 
     Args:
         called: the name of the folder in messages.
@@ -85,7 +85,7 @@ def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called:
             continue
         if not os.path.isfile(folder / name):
             if os.path.islink(folder / name):
-                note(f"{folder / name}: skipped, the link leads to no file")
+                note(f"{folder / name}: skipped, the link is broken")
         elif name.lower().endswith(_UNREADABLE_PHOTOS):
             note(f"{folder / name}: skipped; save it as JPEG or PNG to use it")
         else:
@@ -96,7 +96,7 @@ def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called:
 
 
 def _natural(name: str) -> tuple:
-    """Sort key: digits by value, letters without case; two names that are alike in this are sorted as they are."""
+    """Sort key: digits by value, letters without case; names that are equal so far are compared as they are."""
     composed = unicodedata.normalize("NFC", name)  # macOS returns decomposed names
     parts = re.split(r"([0-9]+)", composed.casefold())  # text, digits, text, …
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], composed, name
@@ -105,7 +105,7 @@ def _natural(name: str) -> tuple:
 def _why_no_folder(folder: Path) -> str:
     if folder.exists():
         return "is a file, not a folder"
-    return "is a link that leads nowhere" if folder.is_symlink() else "does not exist"
+    return "is a broken link" if folder.is_symlink() else "does not exist"
 
 
 def _why_no_images(folder: Path, names: list[str]) -> str:
@@ -127,7 +127,7 @@ def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Imag
 
     Args:
         path: the file; its content decides its format, not its name.
-        note: told each change that was made to the image, in one line that starts with the path.
+        note: called with each change that was made to the image, in one line that starts with the path.
 
     Raises:
         ImageError: the file cannot be read, is not an image of a known format, is damaged, has a side under

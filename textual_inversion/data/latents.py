@@ -1,4 +1,4 @@
-"""The latents of the training images, whose posteriors are computed once.
+"""The latents of the training images, drawn from posteriors that are computed once.
 
 The VAE is frozen, so the posterior of an image never changes during a run. Its mean and std are cached, and each step
 draws from them (arXiv 2112.10752, section 3.1). At 256 pixels, encoding an image again would cost over 40 % of a step.
@@ -6,13 +6,14 @@ A random crop is a different image every time, so its latents cannot be cached: 
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import paddle
+from paddle import nn
 
 from textual_inversion.data.resizing import Shape, cut
 from textual_inversion.data.sampler import Batch
+from textual_inversion.models.base_model import BaseModel
 from textual_inversion.system.device import to_device
 
 
@@ -63,12 +64,12 @@ class LiveLatents:
     """Latents of random crops, encoded at every call. It has the methods of a `LatentCache`, and caches nothing.
 
     Args:
-        model: a `base_model.BaseModel`, whose VAE is used.
+        model: the base model, whose VAE is used.
         sources: what crops are cut from, float32 [3, H, W] in [-1, 1], each at least as large as the shape.
         shape: (height, width) of a crop in pixels.
     """
 
-    def __init__(self, model: Any, sources: list[np.ndarray], shape: Shape):
+    def __init__(self, model: BaseModel, sources: list[np.ndarray], shape: Shape):
         self._model, self._sources, self._shape = model, sources, shape
 
     def shape_of(self, image: int) -> tuple[int, int, int]:
@@ -89,7 +90,7 @@ class LiveLatents:
 
 
 @paddle.no_grad()
-def encode_posteriors(vae: Any, pixels: Iterable[np.ndarray], *, mirrored: bool) -> LatentCache:
+def encode_posteriors(vae: nn.Layer, pixels: Iterable[np.ndarray], *, mirrored: bool) -> LatentCache:
     """Encode images with a frozen VAE.
 
     Args:
@@ -105,7 +106,7 @@ def encode_posteriors(vae: Any, pixels: Iterable[np.ndarray], *, mirrored: bool)
     return LatentCache(plain + flipped, len(plain), vae.config.scaling_factor)
 
 
-def _posterior(vae: Any, pixels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
+def _posterior(vae: nn.Layer, pixels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
     """(mean, std), float32 [B, C, H, W], of pixels [B, 3, height, width]."""
     dtype = next(iter(vae.parameters())).dtype
     distribution = vae.encode(to_device(np.ascontiguousarray(pixels)).astype(dtype)).latent_dist

@@ -35,7 +35,7 @@ def masks_for(
         paths: their files.
         folder: of mask files, or None.
         alpha: without a folder, take the images' own transparency.
-        note: told about masks without an image, and about masks without effect.
+        note: called with masks that have no image, and with masks that have no effect.
 
     Raises:
         ImageError: a mask is missing or cannot be used.

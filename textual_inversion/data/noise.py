@@ -14,7 +14,7 @@ def sample_noise(g: np.random.Generator, shape: tuple[int, int, int]) -> tuple[n
     """The noise of one sample, whose latents are of shape (C, H, W).
 
     Returns:
-        posterior noise float32 [C, H, W], the noise to predict float32 [C, H, W], offset noise float32 [C, 1, 1]; all
+        Posterior noise float32 [C, H, W], the noise to predict float32 [C, H, W], offset noise float32 [C, 1, 1]; all
         standard normal. See `sampler.Batch`.
     """
     return standard_normal(g, shape), standard_normal(g, shape), standard_normal(g, (shape[0], 1, 1))
@@ -24,8 +24,8 @@ def sample_noise(g: np.random.Generator, shape: tuple[int, int, int]) -> tuple[n
 class AntitheticPairs:
     """Samples of a global batch in pairs that show the same concept: sample i and i + C, where C concepts take turns.
 
-    The two have opposite noise and the same timestep. What is odd in the noise then cancels from their mean gradient.
-    At two different timesteps the noise would have unequal weights and cancel only in part.
+    The two have opposite noise and the same timestep. Terms that are odd in the noise then cancel in their mean
+    gradient. At two different timesteps the noise would have unequal weights and cancel only in part.
 
     Attributes:
         num_concepts: C.

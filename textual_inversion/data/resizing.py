@@ -71,7 +71,7 @@ class Resizer:
             sizes: (width, height) of each image.
 
         Returns:
-            the shape (height, width) of each bucket that is used, and the bucket of each image.
+            The shape (height, width) of each bucket that is used, and the bucket of each image.
         """
         if self.mode != "bucket":
             return [(self.height, self.width)], [0] * len(sizes)
@@ -96,7 +96,7 @@ class Resizer:
         return self.resize(image, shape)
 
     def report(self, shapes: list[Shape], buckets: list[int], say: Callable[[str], None]) -> None:
-        """Tell `say` which buckets there are, or what random crops cost."""
+        """Report which buckets there are, or what random crops cost."""
         if self.mode == "bucket":
             counts = [f"{w}x{h}: {buckets.count(bucket)}" for bucket, (h, w) in enumerate(shapes)]
             say(f"images by bucket (width x height): {', '.join(counts)}")
@@ -108,7 +108,7 @@ def cut(array: np.ndarray, share: np.ndarray, shape: Shape, *, flipped: bool) ->
     """A window [..., h, w] of an array [..., H, W].
 
     Args:
-        share: position of the window, (down, right) in [0, 1), as shares of the free room.
+        share: position of the window, (down, right) in [0, 1), as fractions of the free space.
         shape: (h, w).
         flipped: mirror the window.
     """

@@ -1,7 +1,7 @@
 """Which image, flip, crop, prompt, timestep and noise each training sample gets.
 
-A sample is a pure function of (seed, optimizer step, index in the global batch, size of the global batch). It is put
-together here: `image_order` chooses its image, `timesteps` its timestep, `noise` its noise, `vector_augmentation` its
+A sample is a pure function of (seed, optimizer step, index in the global batch, size of the global batch). It is
+assembled here: `image_order` chooses its image, `timesteps` its timestep, `noise` its noise, `vector_augmentation` its
 vectors, and `random_streams` gives each of them its random numbers.
 """
 
@@ -42,7 +42,7 @@ class Batch:
     Attributes:
         images: int64 [B], indices into the training images, all of one bucket.
         flips: bool [B], whether the mirrored image is taken.
-        crops: float64 [B, 2] in [0, 1), position of a random crop: (down, right), as shares of the free room.
+        crops: float64 [B, 2] in [0, 1), position of a random crop: (down, right), as fractions of the free space.
         prompts: B prompts with placeholder tokens.
         vectors: per sample, placeholder token -> its vectors in the prompt, in order; a token that is not named has
             all its vectors. None: every token has all its vectors.

@@ -31,7 +31,7 @@ class VectorPlan:
 
     @property
     def varies(self) -> bool:
-        """Whether there is anything to choose."""
+        """Whether samples can differ in their vectors."""
         wanted = self.shuffle or self.dropout > 0 or self.progressive_steps > 0
         return wanted and max(self.num_vectors.values()) > 1
 

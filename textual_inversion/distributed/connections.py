@@ -3,11 +3,11 @@
 Rank 0 listens (`Hub`), every other rank holds one connection to it (`Spoke`), and a thread on each side waits for
 messages. Nothing is sent while all is well. When a process ends, however it ends, its system closes the connection.
 When a whole machine or the network falls silent, TCP keep-alive probes find out after `SILENCE` seconds. The systems
-answer those probes themselves, so a process that computes, swaps or is stopped in a debugger for an hour isn't taken
-for lost.
+answer those probes themselves, so a process that computes, swaps or is stopped in a debugger for an hour doesn't
+count as lost.
 
 A message is a JSON object on one line. Whoever connects first sends a greeting with the run and rank it belongs to;
-connections of other origin are closed.
+all other connections are closed.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Connection:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[Message] | None:
-        """Wait for bytes and return the messages that they complete; None when there will be no more."""
+        """Wait for bytes and return the messages that they complete; None when no more will come."""
         try:
             received = self._socket.recv(_MAX_MESSAGE)
             *lines, self._rest = (self._rest + received).split(b"\n")
@@ -128,7 +128,7 @@ class Hub:
     def _accept(self, selector: selectors.BaseSelector) -> None:
         try:
             selector.register(Connection(self._listener.accept()[0]), selectors.EVENT_READ)
-        except (OSError, ValueError):  # the caller has hung up already, or no more files can be opened
+        except (OSError, ValueError):  # the other end has closed already, or no more files can be opened
             time.sleep(_RETRY_SECONDS)
 
     def _read(self, connection: Connection) -> bool:

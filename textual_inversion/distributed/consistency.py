@@ -1,8 +1,8 @@
-"""Ranks that differ are found before they train: each rank's program, settings and data are compared with rank 0's.
+"""Find ranks that differ before they train: each rank's program, settings and data are compared with rank 0's.
 
 Every machine has its own copy of the program, its own packages, its own command line and its own data. Ranks average
 their gradients whatever those came from, so a difference would show only as a worse embedding, or as ranks that wait
-for one another at different points. Compared are, part by part:
+for one another at different points. The parts that are compared:
 
     the program    each of its source files, by a hash
     the packages   their versions, as far as results depend on them
@@ -67,8 +67,8 @@ def agree_on_data(meeting_point: MeetingPoint | None, settings: dict[str, Any]) 
     """Compare what this rank learns from with what rank 0 learns from. All ranks must call this.
 
     Args:
-        meeting_point: of the ranks; None for a process that is alone, which does nothing.
-        settings: JSON values by name; files by their hashes.
+        meeting_point: of the ranks; None for a process that is alone, which has nothing to compare.
+        settings: JSON values by name; for a file, its hash.
 
     Raises:
         SettingsError: the ranks differ; raised on every rank.
@@ -87,7 +87,7 @@ def agree(meeting_point: MeetingPoint, facts: dict[str, dict[str, Any]]) -> None
         SettingsError: the ranks differ; raised on every rank, with the same message.
     """
     everyone = meeting_point.exchange(facts)
-    found, ways_out = {}, set()  # what differs -> ranks; parts that do
+    found, ways_out = {}, set()  # differences -> the ranks that have them; the parts with differences
     for rank, (host, own) in enumerate(everyone):
         parts = {part: differences(part, everyone[0][1].get(part, {}), own.get(part, {})) for part in _WAYS_OUT}
         ways_out |= {part for part, names in parts.items() if names}
@@ -111,10 +111,10 @@ def differences(part: str, first: dict[str, Any], other: dict[str, Any]) -> list
     """
     found = []
     for name in sorted({*first, *other}):
-        there, here = first.get(name), other.get(name)
-        if there != here:
+        wanted, own = first.get(name), other.get(name)
+        if wanted != own:
             is_plain = part == _PACKAGES or name.startswith("--") or name == "the global batch"
-            found.append(f"{name} ({short(here)}, there {short(there)})" if is_plain else name)
+            found.append(f"{name} ({short(own)} instead of {short(wanted)})" if is_plain else name)
     return found
 
 

@@ -2,18 +2,18 @@
 
 Start-up agreement, the wait for a slow rank, and the moment before a collective operation all go through a
 `MeetingPoint`. The store has no time limit, unlike gloo, which gives up after 30 seconds. It doesn't matter in which
-order the ranks come. Each call on a `MeetingPoint` is one meeting, with a number of its own; all ranks make the same
+order the ranks arrive. Each call on a `MeetingPoint` is one meeting, with a number of its own; all ranks make the same
 calls in the same order, so equal numbers name the same meeting.
 
-    wait            return when all ranks have come
-    go_together     the same, unless a rank was told to end: then no rank proceeds
-    exchange        show the others what this rank has; see what differs
+    wait            return when all ranks have arrived
+    go_together     the same, unless a rank is stopping: then no rank proceeds
+    exchange        give all ranks the facts of this one, and get theirs
 
 The watch for lost ranks (`peers`) is separate on purpose. It must work before paddle is imported and the store
 exists, and after rank 0, whose process holds the store, is gone. A heartbeat in the store could not tell a process
 that is stopped or swapping from one that is dead either; the end of a connection can.
 
-A value that rank 0 hands out to all ranks before anything else, such as a secret, belongs into this class too.
+A value that rank 0 has to send to all ranks before anything else, such as a secret, belongs in this class too.
 """
 
 import json
@@ -41,16 +41,16 @@ class Store(Protocol):
 
 
 class MeetingPoint:
-    """This process's access to the place where all processes of the run meet.
+    """This process's access to the store through which all processes of the run meet.
 
-    Signals are held back during each question to the store, which would take an interrupted answer for a broken
-    connection. Between two questions they arrive.
+    Signals are blocked during each request to the store, which would take an interrupted answer for a broken
+    connection. Between two requests they arrive.
 
     Args:
         store: the launcher's key-value store.
         rank: of this process.
         world_size: processes of the run, fewer than 2 ** 20.
-        poll_seconds: pause between two questions.
+        poll_seconds: pause between two requests.
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, poll_seconds: float = _POLL_SECONDS):
@@ -68,34 +68,35 @@ class MeetingPoint:
         """Return when every rank has called this, however long one of them takes."""
         self._wait(self._next_name())
 
-    def go_together(self, is_told: Callable[[], bool]) -> bool:
+    def go_together(self, is_stopping: Callable[[], bool]) -> bool:
         """Wait for all ranks and return whether all of them proceed; if not, none does.
 
-        A rank that was told to end leaves, and it must not leave others behind that wait for it in native code: no
-        signal reaches them there, and a checkpoint that one of them should write is lost. So a rank that is at work,
-        or waits here, may leave. Once rank 0 has seen all others here and has closed the meeting, all proceed.
+        A rank that is stopping (it received a signal) leaves. It must not leave others behind that wait for it in
+        native code: no signal reaches them there, and a checkpoint that one of them should write would be lost. So a
+        rank may leave while it works or waits here. Once all others have arrived and rank 0 has closed the meeting,
+        all proceed.
 
         The ranks count in two keys of the store:
 
-            NAME            + 1 by each rank other than 0 that comes
-                            + LEFT by a rank that was told to end and leaves, if the meeting isn't closed yet
-                            + CLOSED by rank 0, when all have come, one has left, or rank 0 was told to end itself
+            NAME            + 1 by each rank other than 0 that arrives
+                            + LEFT by a stopping rank, which leaves unless the meeting is closed already
+                            + CLOSED by rank 0, when all have arrived, one has left, or rank 0 is stopping itself
             NAME/verdict    GO or OFF, by rank 0, after that
 
         Args:
-            is_told: whether this rank was told to end. Being told must not raise anything inside this call.
+            is_stopping: whether this rank has received a signal to stop; a signal must not raise inside this call.
         """
         name = self._next_name()
         if self._rank == 0:
-            while self._add(name, 0) < self._world_size - 1 and not is_told():
+            while self._add(name, 0) < self._world_size - 1 and not is_stopping():
                 self._pause()
-            goes = self._add(name, _CLOSED) == _CLOSED + self._world_size - 1 and not is_told()
+            goes = self._add(name, _CLOSED) == _CLOSED + self._world_size - 1 and not is_stopping()
             self._add(f"{name}/verdict", _GO if goes else _OFF)
             return goes
         self._add(name, 1)
         wants_to_leave = False
         while not (verdict := self._add(f"{name}/verdict", 0)):
-            if is_told() and not wants_to_leave:
+            if is_stopping() and not wants_to_leave:
                 wants_to_leave = True
                 if self._add(name, _LEFT) < _CLOSED:
                     return False
@@ -103,10 +104,10 @@ class MeetingPoint:
         return verdict == _GO
 
     def exchange(self, facts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        """Show all ranks the facts of this one, and see theirs where they differ.
+        """Give all ranks the facts of this one, and return those of all ranks if any differ.
 
-        An answer of the store takes a tenth of a second. So each rank asks for rank 0's facts, and for those of all
-        ranks only if anybody's differ. Rank 0, whose process holds the store, doesn't leave while another rank reads.
+        A request to the store takes a tenth of a second. So each rank asks for rank 0's facts, and for those of all
+        ranks only if some differ. Rank 0, whose process holds the store, doesn't leave while another rank reads.
 
         Args:
             facts: JSON values by name.
@@ -126,12 +127,12 @@ class MeetingPoint:
         everyone = [self._read(f"{name}/{rank}") for rank in range(self._world_size)]
         self._add(f"{name}/read", 1)
         if self._rank == 0:
-            self._wait(f"{name}/read", comes=0)
+            self._wait(f"{name}/read", adds=0)
         return [(host, json.loads(shown)) for host, shown in everyone]
 
-    def _wait(self, name: str, comes: int = 1) -> None:
-        """Return when the counter `name`, to which this rank adds `comes`, has reached the number of ranks."""
-        count = self._add(name, comes)
+    def _wait(self, name: str, adds: int = 1) -> None:
+        """Return when the counter `name`, to which this rank adds `adds`, has reached the number of ranks."""
+        count = self._add(name, adds)
         while count < self._world_size:
             self._pause()
             count = self._add(name, 0)

@@ -1,19 +1,19 @@
-"""No process of a run outlives another one that was lost, and each says which one it was.
+"""The watch for lost processes: if one is lost, all others end, and each names the one that was lost.
 
 A process that waits for another one, in a collective operation or for a slow rank 0, cannot see that the other is gone:
 gloo gives up after 30 seconds with a message about a socket, and a meeting (`meeting`) would last forever. So every
-rank holds a connection to rank 0 from the start (`connections`), which the watch needs for itself: it must work before
-the store of the meetings exists and after it is gone. What a rank learns from its connection:
+rank holds a connection to rank 0 from the start (`connections`). The watch needs connections of its own: it must work
+before the store of the meetings exists and after it is gone. What a rank learns from its connection:
 
     lost      a connection ended without a message: the process was killed or crashed, or its machine or the network
               failed. All others end at once, with one line that names the rank and with status `LOST_STATUS`.
-    ended     a rank says that it ends with an error or was told to end. In most cases the others reach the same end by
+    ended     a rank reports that it ends, by an error or a signal. In most cases the others reach the same end by
               themselves within moments, with their own message (all stop after the same step, refuse the same
               settings, …), so they get `_GRACE` seconds; a rank that is still running then ends with the same status.
     left      a rank is done. The others continue.
 
-A rank that is ended so leaves without any cleanup: every file is written beside its target and renamed (`atomic`).
-A process that is alone starts none of this.
+A rank that is ended in this way exits without any cleanup. That is safe: every file is written beside its target and
+renamed (`atomic`). A process that is alone starts none of this.
 """
 
 import atexit
@@ -42,10 +42,10 @@ class Peers:
     """The other processes of the run; a context manager that watches them.
 
     Args:
-        environment: where the launcher says which process this is; None: `os.environ`.
+        environment: the launcher's variables, which tell which process this is; None: `os.environ`.
 
     Attributes:
-        advice: what the user can do about a run that was ended so, the end of its line.
+        advice: what the user can do when the run was ended; the last part of the message.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None):
@@ -56,7 +56,7 @@ class Peers:
         self._link: Hub | Spoke | None = None
         self._obstacle = ""  # why there is no link
         self._changed = threading.Condition()  # of all that follows
-        self._about: dict[int, Message] = {}  # rank -> what it said of itself
+        self._about: dict[int, Message] = {}  # rank -> its message about itself
         self._ready: set[int] = set()
         self._ended: set[int] = set()
         self._has_started = self._is_leaving = False
@@ -80,7 +80,7 @@ class Peers:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
-        """Tell the others how this process ends. If another one's end is the reason, end with that instead."""
+        """Tell the others how this process ends. If it ends because of another one, end with the other's status."""
         if self._link is None:
             return
         status, reason = _status_and_reason(error)
@@ -91,7 +91,7 @@ class Peers:
                 _end(*self._ending)
             self._is_leaving = True
         if status:
-            self._wait(self._all_connected, _GRACE)  # otherwise they would never hear of it
+            self._wait(self._all_connected, _GRACE)  # else they would never learn of it
             atexit.register(leave, status)
         self._link.send({**_about(self._environment, self._rank), "status": status, "reason": reason})
         self._link.close()
@@ -177,10 +177,10 @@ class Peers:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process after flushing its output, without tearing anything down.
+    """Flush this process's output and end it, without tearing anything down.
 
-    The native threads of gloo and of the key-value store are torn down in an order that no rank controls. A rank that
-    lost a peer in that moment was seen to abort with all its work done; the launcher then calls the whole run failed.
+    The native threads of gloo and of the key-value store are torn down in an order that no rank controls. Ranks that
+    lost a peer at that moment have aborted with all their work done, and the launcher then calls the whole run failed.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -220,13 +220,13 @@ def _status_and_reason(error: BaseException | None) -> tuple[int, str]:
 
 
 def _is_fault(error: BaseException | None) -> bool:
-    """Whether an error is none that the user could solve: a fault of the program, or of an exchange between ranks."""
+    """Whether an error is a fault of the program or of an exchange between ranks, which no user can fix."""
     return isinstance(error, Exception) and not isinstance(error, (TextualInversionError, MemoryError))
 
 
 def _follows_from_another(error: BaseException | None, status: int) -> bool:
     """Whether this process's end only follows from that of another process, which ended with `status`."""
-    if isinstance(error, Stopped):  # by a launcher that has lost one of its own; or all were stopped
+    if isinstance(error, Stopped):  # by a launcher that lost one of its processes; or all were stopped
         return status < 128
     return _is_fault(error)
 
@@ -240,8 +240,8 @@ def _line(message: Message, advice: str) -> str:
     else:
         in_words = f" ({reason})" if reason else ""
         what = f"ended with status {status}{in_words}; its own error is on its node's console{log}"
-    solve = "solve that, and " if status in (1, 2) else ""
-    return f"error: rank {message['rank']} ({message['host']}) {what}; this process ends too; {solve}{advice}"
+    fix = "fix that, and " if status in (1, 2) else ""
+    return f"error: rank {message['rank']} ({message['host']}) {what}; this process ends too; {fix}{advice}"
 
 
 def _end(line: str, status: int) -> NoReturn:
@@ -249,5 +249,5 @@ def _end(line: str, status: int) -> NoReturn:
     text = f"{one_line(line)}\n".encode(errors="replace")
     writer = threading.Thread(target=os.write, args=(2, text), daemon=True)
     writer.start()
-    writer.join(_GRACE)  # the reader of our output may not be reading
+    writer.join(_GRACE)  # whoever reads the output may have stopped reading
     os._exit(status)

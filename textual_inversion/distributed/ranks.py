@@ -18,8 +18,8 @@ from textual_inversion.distributed.meeting import MeetingPoint
 from textual_inversion.distributed.peers import Peers
 from textual_inversion.system.signals import Signals
 
-# A process that connects before rank 0's key-value store listens sleeps for 3 seconds, deaf to signals and to its other
-# threads.
+# Seconds that rank 0 gets to open its key-value store. A process that connects too early sleeps for 3 seconds, and
+# neither signals nor its other threads run in that time.
 _HEAD_START = 0.2
 
 
@@ -38,41 +38,43 @@ class Ranks:
     world_size: int = 1
     peers: Peers = field(default_factory=Peers)
     meeting_point: MeetingPoint | None = None
-    _told_before: Any = None
+    _stopping_before: Any = None
 
     @property
     def is_main(self) -> bool:
         """Whether this is rank 0, which writes the files and the messages."""
         return self.rank == 0
 
-    def mean_gradients(self, parameters: list, stop: Signals | None = None, parts: int | None = None) -> None:
+    def mean_gradients(
+        self, parameters: list[paddle.Tensor], stop: Signals | None = None, parts: int | None = None
+    ) -> None:
         """Replace each parameter's gradient by its mean over the ranks: one all-reduce for all of them.
 
         A parameter that the loss did not depend on has no gradient on any rank, and none afterwards.
 
-        The buffer carries one more number: how many ranks were told to end. The result is the same everywhere, so all
+        The buffer carries one more number: how many ranks are stopping. The result is the same everywhere, so all
         ranks end after the same step, at no cost. With the key-value store every step would have to ask rank 0, and
         two ranks could ask before and after the answer changed.
 
         Args:
             parameters: float32 parameters.
-            stop: gets `agreed` set: whether any rank was told to end.
+            stop: its `agreed` is set: whether any rank has received a signal to stop.
             parts: what the sum over the ranks is divided by; None: the number of ranks.
         """
         parts = parts or self.world_size
-        is_told = stop is not None and stop.received is not None
+        is_stopping = stop is not None and stop.received is not None
         if self.world_size == 1:
             if stop is not None:
-                stop.agreed = is_told
+                stop.agreed = is_stopping
             if parts > 1:
                 for parameter in (p for p in parameters if p.grad is not None):
                     parameter.grad = parameter.grad / parts
             return
         parameters = [parameter for parameter in parameters if parameter.grad is not None]
-        flat = paddle.concat([*(p.grad.reshape([-1]) for p in parameters), paddle.full([1], float(is_told))])
+        flat = paddle.concat([*(p.grad.reshape([-1]) for p in parameters), paddle.full([1], float(is_stopping))])
         dist.all_reduce(flat)
         if stop is not None:
-            stop.agreed = self._is_any_told(flat[-1])
+            stop.agreed = self._is_any_stopping(flat[-1])
         flat = flat / parts
         start = 0
         for parameter in parameters:
@@ -80,10 +82,10 @@ class Ranks:
             parameter.grad.set_value(flat[start : start + size].reshape(parameter.shape))
             start += size
 
-    def _is_any_told(self, count: Any) -> bool:
-        """Whether any rank was told to end; on a GPU the answer of the step before, which nobody has to wait for."""
+    def _is_any_stopping(self, count: paddle.Tensor) -> bool:
+        """Whether any rank is stopping; on a GPU the answer of the step before, which takes no waiting."""
         if not count.place.is_cpu_place():
-            count, self._told_before = self._told_before, count
+            count, self._stopping_before = self._stopping_before, count
         return count is not None and float(count) > 0
 
     def broadcast(self, value: Any) -> Any:
@@ -98,8 +100,8 @@ class Ranks:
     def wait(self) -> None:
         """Return when every rank has called this, however long one of them takes.
 
-        gloo gives up after 30 seconds, less than rank 0 may need for images or a save. So the ranks meet first, without
-        a time limit, before they proceed to anything collective.
+        gloo gives up after 30 seconds, and rank 0 may need longer for images or a save. So the ranks first meet without
+        a time limit, and then proceed to the collective operation.
         """
         if self.world_size == 1:
             return
@@ -109,12 +111,12 @@ class Ranks:
     def meet(self, stop: Signals) -> None:
         """Return when every rank has called this and will proceed to a collective operation, however long one takes.
 
-        Unlike `wait`, this is for times at which a signal ends a run at once, such as while images are drawn: a rank
-        that leaves then leaves no other behind in native code. Call it inside `stop.noted()`, together with the
-        collective operation.
+        Unlike `wait`, this is for times at which a signal ends a run at once, such as while images are made: a rank
+        that leaves at such a time leaves no other behind in native code. Call it inside `stop.noted()`, together with
+        the collective operation.
 
         Raises:
-            Stopped: a rank was told to end; all of them raise it, and none proceeds.
+            Stopped: a rank is stopping; all of them raise it, and none proceeds.
         """
         if self.world_size == 1:
             return
@@ -132,7 +134,7 @@ class Ranks:
 
 
 def start(watch: Peers, facts: dict[str, dict[str, Any]]) -> Ranks:
-    """Join the other processes of `python -m paddle.distributed.launch`; without the launcher, a process alone.
+    """Join the other processes of `python -m paddle.distributed.launch`; without the launcher, this process is alone.
 
     Args:
         watch: the other processes, all of which have started.

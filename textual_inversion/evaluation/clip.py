@@ -1,7 +1,8 @@
 """CLIP features of images and texts (arXiv 2103.00020), with which scores are measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -49,7 +50,7 @@ class ClipScorer:
         self.name = name or str(folder)
         config = _clip_config(folder)
         tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), longest=config.text_config.max_position_embeddings)
-        # Some files say 2, which selects another way to find the end of a text; both find the same end.
+        # Some files say 2, which selects another way to find the end of a text. Both ways find the same end.
         config.text_config.eos_token_id = tokenizer.eos_token_id
         self._encode_ids = PromptEncoder(tokenizer)
         self._model = build_unset(lambda: CLIPModel(config))
@@ -69,7 +70,7 @@ class ClipScorer:
                 features stay the same, apart from rounding.
         """
 
-        def encode(chunk):
+        def encode(chunk: Sequence[str]) -> paddle.Tensor:
             ids = self._encode_ids(list(chunk))
             if trimmed:
                 ids = ids[:, : 1 + int(self._encode_ids.ends(list(chunk)).max())]
@@ -77,11 +78,11 @@ class ClipScorer:
 
         return self._features(texts, encode)
 
-    def _pixels(self, images) -> paddle.Tensor:
+    def _pixels(self, images: Sequence[Image.Image]) -> paddle.Tensor:
         arrays = self._preprocess(images=list(images), return_tensors="np")["pixel_values"]
         return paddle.to_tensor(np.asarray(arrays, dtype=np.float32))  # (B, 3, H, W)
 
-    def _features(self, items: Sequence, encode) -> np.ndarray:
+    def _features(self, items: Sequence, encode: Callable[[Sequence], paddle.Tensor]) -> np.ndarray:
         chunks = []
         with paddle.no_grad():
             for first in range(0, len(items), _BATCH):
@@ -130,42 +131,42 @@ def _fetched(repository: str) -> Path:
         return hugging_face.fetch(repository, [*small, *_weights_in(available)])
     except hugging_face.HubError as error:
         raise SettingsError(
-            f"--clip_model {repository} is not a folder here, nor in the cache, and {error}; give the folder of a "
+            f"--clip_model {repository} is neither a folder nor in the cache, and {error}; give the folder of a "
             "CLIP model"
         ) from error
 
 
 def _weights_in(names: Sequence[str]) -> list[str]:
-    """The file of weights to take among the files of a folder: the safe format first; [] where there is none."""
+    """The weights file to use among the files of a folder, safetensors first; [] where there is none."""
     return next(([name] for name in (ENCODER_FILES[0], ENCODER_FILES[-1]) if name in names), [])
 
 
-def _clip_config(folder: Path):
+def _clip_config(folder: Path) -> Any:
     from ppdiffusers.transformers import CLIPConfig
 
     if not (folder / "config.json").is_file():
-        raise BaseModelError(f"{folder} holds no config.json and is no CLIP model; give the folder of one")
+        raise BaseModelError(f"{folder} holds no config.json and is not a CLIP model; give the folder of one")
     stored = read_json(folder / "config.json")
     # Older files contain both parts twice; the second one counts.
     text = {**(stored.get("text_config") or {}), **(stored.get("text_config_dict") or {})}
     vision = {**(stored.get("vision_config") or {}), **(stored.get("vision_config_dict") or {})}
     if not text or not vision:
         raise BaseModelError(
-            f"{folder} is no CLIP model with a text and an image encoder; take one such as "
+            f"{folder} is not a CLIP model with a text and an image encoder; take one such as "
             "openai/clip-vit-large-patch14"
         )
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=stored.get("projection_dim", 512))
 
 
 def _tokenizer_folder(folder: Path) -> Path:
-    """A CLIP model beside a Stable Diffusion model's parts may share that model's tokenizer."""
+    """The folder with a CLIP model's tokenizer, which a CLIP model inside a base model's folder may share with it."""
     for candidate in (folder, folder / "tokenizer", folder.parent / "tokenizer"):
         if any((candidate / name).is_file() for name in ("vocab.json", "tokenizer.json")):
             return candidate
     return folder
 
 
-def _image_processor(folder: Path, image_size: int):
+def _image_processor(folder: Path, image_size: int) -> Any:
     from ppdiffusers.transformers import CLIPImageProcessor
 
     path = folder / "preprocessor_config.json"

@@ -8,9 +8,9 @@ without the placeholder ("a photo of a on the beach"). Can the concept still be 
 code this is the mean of the cosines; the cosine of the mean feature, the paper's wording, would grow with the number of
 images.
 
-Both mean little alone, since CLIP's cosines lie in a narrow range that differs between models. So the same is measured
-for the initializer word with the same seeds (baseline), and for images as similar to the training images as possible
-(ceiling): fresh images of the same thing where there are any, else the training images among themselves.
+Neither means much alone, since CLIP's cosines lie in a narrow range that differs between models. So the same is
+measured for the initializer word with the same seeds (baseline), and for images as similar to the training images as
+possible (ceiling): fresh images of the same thing where there are any, else the training images among themselves.
 
 The paper makes 64 images of each prompt. Here the edit prompts share `num_images`, unless `images_per_edit_prompt` sets
 the number for each.
@@ -66,7 +66,7 @@ class Protocol:
 
     @property
     def texts(self) -> list[str]:
-        """The texts to compare edited images with: always English, as CLIP models that can be loaded read English."""
+        """The texts to compare edited images with: always English, the language that the CLIP models read."""
         return [without_placeholder(template) for template in EDITS[self.learnable_property]]
 
     def requests(self, word: str) -> list[ImageRequest]:
@@ -122,7 +122,7 @@ def score(
         model: a base model with the concept's embedding vectors attached.
         word: the concept's placeholder token.
         training_images: RGB images.
-        initializer: word or phrase of the baseline; None takes "toy", "person" or "style" in the prompts' language.
+        initializer: word or phrase of the baseline; None: a generic word for its kind, in the prompts' language.
         fresh_images: other RGB images of the same concept, for the ceiling.
         progress: its total is `protocol.steps(2)`.
 
@@ -201,10 +201,10 @@ def report(
     """A score as a dictionary for JSON.
 
     Returns:
-        `baseline`, `concept` and `ceiling`, each with those of `word`, `image_similarity`, `text_similarity` and
-        `text_by_edit` that it has; `share_of_the_way`, the concept's image similarity on the way from baseline (0) to
-        ceiling (1); `text_ratio`, the concept's text similarity as a share of the baseline's. The last two are None
-        where they are not defined.
+        `baseline` and `concept`, each with `word`, `image_similarity`, `text_similarity` and `text_by_edit`;
+        `ceiling` with `image_similarity`; `share_of_the_way`, the concept's image similarity on the way from baseline
+        (0) to ceiling (1); `text_ratio`, the concept's text similarity as a share of the baseline's. The last two are
+        None where they are not defined.
     """
     share = None if ceiling is None else share_of_the_way(baseline.image, concept.image, ceiling)
     return {

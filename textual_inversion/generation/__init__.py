@@ -1,4 +1,4 @@
-"""Images of prompts: their noise, their files, sheets of them, and prompts to make them of.
+"""Generated images: their prompts, their noise, their files, and sheets of them.
 
 May import system, settings, formats, hub, embeddings, models and data.
 """

@@ -1,6 +1,6 @@
 """Prompt templates that edit a concept: an object or a face in new scenes and media, a style on new subjects.
 
-`infer.py` shows a concept with them, and scores measure with them how well a concept can still be edited (arXiv
+`infer.py` shows a concept with them, and `score.py` measures with them how well the concept can still be edited (arXiv
 2208.01618, section 5: background changes, style changes, compositions). Each template has exactly one `{}`. The Chinese
 templates are translations of the English ones, in the same order.
 """
@@ -84,7 +84,7 @@ def edits(kind: str, language: str = "en") -> tuple[str, ...]:
 
 
 def showcase(kinds: Mapping[str, str], plain: Mapping[str, str], language: str = "en") -> list[str]:
-    """Prompts that show concepts.
+    """Prompts that show what was learned of some concepts.
 
     Args:
         kinds: placeholder token -> one of `choices.PROPERTIES`.
@@ -98,11 +98,11 @@ def showcase(kinds: Mapping[str, str], plain: Mapping[str, str], language: str =
     for token, kind in kinds.items():
         shown = [edits(kind, language)[i] for i in _SHOWN[kind]]
         prompts += [template.format(token) for template in (plain[kind], *shown)]
-    things = [f"a {token}" if kind == "object" else token for token, kind in kinds.items() if kind != "style"]
     styles = [token for token, kind in kinds.items() if kind == "style"]
     if language != "en":
         things = [token for token, kind in kinds.items() if kind != "style"]
         return prompts + [f"一幅{style}风格的{thing}" for thing in things for style in styles]
+    things = [f"a {token}" if kind == "object" else token for token, kind in kinds.items() if kind != "style"]
     return prompts + [f"{thing} in the style of {style}" for thing in things for style in styles]
 
 

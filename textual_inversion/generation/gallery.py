@@ -1,4 +1,4 @@
-"""A folder of generated images: numbered files that say how they were made, and a manifest of all runs.
+"""A folder of generated images: numbered files that record how they were made, and a manifest of all runs.
 
 Images of an earlier run are never overwritten: the numbers continue. `contact_sheet.png` always shows the newest run,
 and every run adds an entry to `manifest.json`.
@@ -27,7 +27,7 @@ class Gallery:
 
     Args:
         folder: exists and can be written.
-        settings: what all images of the run have in common; the manifest has it together with `images`.
+        settings: what all images of the run have in common; they are written to the manifest beside `images`.
 
     Raises:
         OutputError: the folder has a manifest.json that this program did not write.
@@ -56,7 +56,7 @@ class Gallery:
         return path
 
     def finish(self, images: list[Image.Image], columns: int) -> None:
-        """Write the manifest and the contact sheet; of an interrupted run they show what was made.
+        """Write the manifest and the contact sheet; after an interruption, of the images made so far.
 
         Raises:
             OutputError: one of the files cannot be written.
@@ -88,12 +88,12 @@ def _earlier_runs(path: Path) -> list:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         runs = None
     if not isinstance(runs, list):
-        raise OutputError(f"{path} is not a list of images made by infer.py; choose another --output_dir")
+        raise OutputError(f"{path} was not written by infer.py; choose another --output_dir")
     return runs
 
 
 def _text_chunks(facts: dict[str, Any], embeds: list, size: tuple[int, int]) -> dict[str, str]:
-    """The text chunks of a PNG: each fact under its name, and all in the one text that other programs show."""
+    """The text chunks of a PNG: each fact under its own name, and the main ones in one text for other programs."""
     line = facts["prompt"]
     if facts.get("negative_prompt"):
         line += f"\nNegative prompt: {facts['negative_prompt']}"

@@ -22,8 +22,8 @@ from textual_inversion.system.progress import Progress
 
 # Prompts that go through the text encoder together.
 _PROMPT_BATCH = 16
-# Images with at least this many pixels are decoded one by one: at 512 x 512 the VAE's activations of one image alone
-# take gigabytes, and a batch is no faster.
+# Images with at least this many pixels are decoded one by one: at 512 x 512 the VAE's activations for a single
+# image take gigabytes, and a batch is no faster.
 _SLICED_PIXELS = 256 * 256
 
 # A prompt, and whether its placeholders stand for their initial vectors.
@@ -78,8 +78,8 @@ def generate_each(
 
     Args:
         model: a base model, with or without embedding vectors attached.
-        scheduler: a name of `choices.SCHEDULERS`; None takes the base model's own.
-        height, width: pixels; None takes the size the model was trained for.
+        scheduler: a key of `choices.SCHEDULERS`; None: the base model's own.
+        height, width: in pixels; None: the size that the model was trained for.
         batch_size: images made together. Only requests with equal steps and guidance share a batch.
         progress: its total is `total_steps(requests)`.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in

@@ -1,6 +1,6 @@
 """Sheets of images (contact sheets, the overview of a run, validation images over time), and PNG files with text.
 
-A sheet is composed of blocks (RGB images on the paper's colour), side by side and one below another. Small images are
+A sheet is composed of blocks (RGB images on the colour of paper), side by side and one below another. Small images are
 enlarged by a whole factor, so that an image of 64 pixels can be judged by eye.
 """
 
@@ -125,15 +125,15 @@ def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None
         height = max(head.height for head in heads)
         bottom = [_placed(head, (box[0] + 2, height), 0.0, 1.0) for head in heads]
         rows.append(_beside([Image.new("RGB", (margin[0], height), PAPER), *bottom], gap))
-    places, top = {}, 2 * gap + sum(row.height + gap for row in rows)
+    corners, top = {}, 2 * gap + sum(row.height + gap for row in rows)
     for cell, (step, images) in zip(_cells(steps, margin), frames, strict=True):
         tiles = [_tile(image, box) for image in images]
         first, pitch = 2 * gap + cell.width + gap, box[0] + 2 + gap
-        places[step] = [(first + i * pitch + 1, top + 1) for i in range(len(tiles))]
+        corners[step] = [(first + i * pitch + 1, top + 1) for i in range(len(tiles))]
         rows.append(_beside([cell, *tiles], gap))
         top += rows[-1].height + gap
     page = _page(_below(rows, gap), box, None)
-    page.info["frames"] = json.dumps({"size": box, "places": places})
+    page.info["frames"] = json.dumps({"size": box, "places": corners})
     return page
 
 
@@ -153,11 +153,11 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
         with Image.open(path) as sheet:
             layout = json.loads(sheet.text["frames"])
             (width, height) = layout["size"]
-            places = {int(step): corners for step, corners in layout["places"].items()}
+            corners = {int(step): of_row for step, of_row in layout["places"].items()}
             sheet.load()
         return [
-            (step, [sheet.crop((left, top, left + width, top + height)) for left, top in corners])
-            for step, corners in places.items()
+            (step, [sheet.crop((left, top, left + width, top + height)) for left, top in of_row])
+            for step, of_row in corners.items()
             if step < before
         ]
     except (OSError, AttributeError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -175,7 +175,7 @@ def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str
     """
     info = PngImagePlugin.PngInfo()
     for name, value in (text or {}).items():
-        value = value.encode("utf-8", "replace").decode("utf-8")  # a file name may hold half characters
+        value = value.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are not text
         info.add_text(name, value)  # Pillow writes UTF-8 where Latin-1 is not enough
     content = io.BytesIO()  # Pillow itself would not report a full disk
     image.save(content, format="PNG", pnginfo=info)

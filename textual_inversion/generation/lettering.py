@@ -51,7 +51,7 @@ def block(text: str, size: int, width: int, *, color: Color, background: Color) 
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: int) -> list[str]:
-    """Lines of at most `width` pixels, broken at blanks where there are any (Chinese has none), else anywhere.
+    """Lines of at most `width` pixels, broken at spaces where there are any (Chinese has none), else anywhere.
 
     Args:
         max_lines: further lines are cut, and the last one then ends in an ellipsis.
@@ -75,7 +75,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: int)
 
 
 def _pieces(text: str) -> list[str]:
-    """Words, each with the blank after it; every East Asian character is a piece of its own."""
+    """Words, each with the space after it; every East Asian character is a piece of its own."""
     pieces = [""]
     for character in " ".join(text.split()):
         wide = unicodedata.east_asian_width(character) in "WF"

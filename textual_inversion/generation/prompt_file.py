@@ -5,8 +5,7 @@
     a <cat-toy> on the beach --seed 3 --guidance 5 --steps 20 --negative "blurry, dark"
     a <cat-toy> in the snow --d 3 --l 5 --s 20 --n blurry, dark
 
-The second form of the options is that of kohya's trainers. What a line leaves open is settled by the flags of the
-command.
+The second form of the options is that of kohya's trainers. The command's flags supply whatever a line leaves out.
 """
 
 import argparse
@@ -14,6 +13,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from textual_inversion.settings.bounds import seed_number
 from textual_inversion.settings.shared import guidance, inference_steps
@@ -36,67 +36,69 @@ def validation_prompts(typed: Sequence[str] | None, file: str | None) -> list[Va
     """The prompts of --validation_prompt, then those of --validation_prompts_file.
 
     Raises:
-        SettingsError: the file cannot be read, or a line of it not understood.
+        SettingsError: the file cannot be read, or one of its lines is not a valid prompt.
     """
     return [ValidationPrompt(text) for text in typed or ()] + (read_prompts(file) if file else [])
 
 
 def read_prompts(path: str | Path) -> list[ValidationPrompt]:
-    """The prompts of a file, one a line.
+    """The prompts of a file, one per line.
 
     Raises:
-        SettingsError: it cannot be read, holds no prompt, or an option that does not exist or is out of range.
+        SettingsError: the file cannot be read or holds no prompt, or an option does not exist or is out of range.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise SettingsError(
-            f"--validation_prompts_file {path} cannot be read ({error.strerror}); name another"
+            f"--validation_prompts_file {path} cannot be read ({error.strerror}); give a readable file"
         ) from None
     except UnicodeDecodeError:
-        raise SettingsError(f"--validation_prompts_file {path} is no text in UTF-8; write one prompt a line") from None
+        raise SettingsError(f"--validation_prompts_file {path} is not UTF-8 text; write one prompt per line") from None
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     prompts = [_parsed(line, f"{path}, line {n}") for n, line in numbered if line and not line.startswith("#")]
     if not prompts:
-        raise SettingsError(f"--validation_prompts_file {path} holds no prompt; write one a line")
+        raise SettingsError(f"--validation_prompts_file {path} holds no prompt; write one per line")
     return prompts
 
 
-def _parsed(line: str, place: str) -> ValidationPrompt:
+def _parsed(line: str, location: str) -> ValidationPrompt:
     first = _OPTION.search(line)
     text = line[: first.start()].strip() if first else line
     if not text:
-        raise SettingsError(f"{place}: there is no prompt before the options; begin the line with one")
+        raise SettingsError(f"{location}: there is no prompt before the options; begin the line with one")
     settings = {}
     for name, value in _OPTION.findall(line[len(text) :]):
-        field = _field(name, place)
+        field = _field(name, location)
         if field in settings:
-            raise SettingsError(f"{place}: --{name} says again what another option says; keep one of them")
-        settings[field] = _value(field, name, value, place)
+            raise SettingsError(f"{location}: --{name} sets what another option has set already; keep one of them")
+        settings[field] = _value(field, name, value, location)
     return ValidationPrompt(text, **settings)
 
 
-def _field(name: str, place: str) -> str:
+def _field(name: str, location: str) -> str:
     if name in _OPTIONS:
         return _OPTIONS[name]
     if name in _SIZES:
-        raise SettingsError(f"{place}: --{name}: validation images have the size of the training images; leave it out")
+        raise SettingsError(
+            f"{location}: --{name}: validation images have the size of the training images; leave it out"
+        )
     near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.7)
     hint = f"did you mean --{near[0]}?" if near else "there are --seed, --guidance, --steps and --negative"
-    raise SettingsError(f"{place}: --{name} is not an option of a prompt; {hint}")
+    raise SettingsError(f"{location}: --{name} is not an option of a prompt; {hint}")
 
 
-def _value(field: str, name: str, text: str, place: str):
+def _value(field: str, name: str, text: str, location: str) -> Any:
     quoted = text[:1] in ("'", '"') and text[:1] == text[-1:] and len(text) > 1
     if text[:1] in ("'", '"') and not quoted:
         raise SettingsError(
-            f"{place}: --{name}: the quotation marks must hold all of {text}; move the second to its end"
+            f"{location}: --{name}: the quotation marks must enclose all of {text}; move the second one to its end"
         )
     text = text[1:-1] if quoted else text
     if not text and not (quoted and field == "negative_prompt"):
-        raise SettingsError(f"{place}: --{name} lacks its value")
+        raise SettingsError(f"{location}: --{name} lacks its value")
     kinds = {"seed": seed_number, "guidance_scale": guidance, "num_inference_steps": inference_steps}
     try:
         return kinds.get(field, str)(text)
     except argparse.ArgumentTypeError as error:
-        raise SettingsError(f"{place}: --{name}: {error}") from None
+        raise SettingsError(f"{location}: --{name}: {error}") from None

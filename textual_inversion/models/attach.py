@@ -1,4 +1,4 @@
-"""Give a base model learned concepts: embedding vectors beside its tables, and prompt encoders that know the tokens."""
+"""Give a base model learned concepts: embedding vectors beside its tables, and prompt encoders for their tokens."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeho
 def attach_concepts(
     model: BaseModel, num_vectors: Mapping[str, int], vectors: Mapping[str, np.ndarray]
 ) -> dict[str, ConceptEmbedding]:
-    """Put embedding vectors beside the table of each text encoder, and let its prompt encoder know the concepts.
+    """Give each text encoder the vectors of concepts, beside its table, and a prompt encoder that knows the concepts.
 
     Args:
         num_vectors: placeholder token -> number of its vectors, in the order of the vectors.
@@ -25,7 +25,7 @@ def attach_concepts(
     """
     embeddings = {}
     for encoder in model.text_encoders:
-        # A part per concept: what no sample of a step shows can then be left alone by the optimizer.
+        # One part for each concept, so that the optimizer can skip a concept that no sample of a step shows.
         parts = np.split(np.asarray(vectors[encoder.name]), np.cumsum(list(num_vectors.values()))[:-1])
         embeddings[encoder.name] = attach(encoder.layer, parts)
         encoder.encode_ids = PromptEncoder(encoder.tokenizer, dict(num_vectors), embeddings[encoder.name].first_id)
@@ -36,7 +36,7 @@ def attach_files(model: BaseModel, files: Sequence[ConceptFile]) -> None:
     """Give a base model the concepts of embedding files.
 
     Raises:
-        EmbeddingFileError: the vectors have another width than the model's, or a placeholder token cannot be used.
+        EmbeddingFileError: the width of the vectors is not the model's, or a placeholder token cannot be used.
         ConceptError: a placeholder token cannot be used with this model.
     """
     concepts = [concept for file in files for concept in file.concepts]

@@ -20,7 +20,7 @@ from textual_inversion.models.config_checks import check_blocks, explained
 from textual_inversion.models.families import FAMILIES, Family, PromptEmbedding, check_shapes, check_widths, read_index
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.layers.frozen_layer_norm import freeze
-from textual_inversion.models.precision import take
+from textual_inversion.models.precision import cast_inputs
 from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.models.text_encoders import TextEncoder, TextEncoderLocation, for_float32, load_text_encoder
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
@@ -28,7 +28,7 @@ from textual_inversion.models.weights import build_unset, load_weights
 from textual_inversion.system.errors import BaseModelError, SettingsError
 from textual_inversion.system.paths import is_single_file
 
-# The pipelines of ppdiffusers refuse images whose sides are not multiples of it.
+# The pipelines of ppdiffusers refuse images whose sides are not multiples of this.
 _PIPELINE_FACTOR = 8
 
 
@@ -43,6 +43,7 @@ class BaseModel:
         family: the properties of its kind of model.
         text_encoders: the text encoders with their tokenizers.
         unet: the UNet2DConditionModel.
+        vae_scale_factor: pixels per latent, along each side.
         variant: weights to prefer, such as "fp16".
         scheduler_config: contents of scheduler_config.json, with the class that the index names.
         noise_scheduler: the DDPMScheduler to train with.
@@ -51,7 +52,9 @@ class BaseModel:
 
     is_lowered = False
 
-    def __init__(self, name: str, folder: Path, index: dict[str, Any], *, tokenizer_folder: Path | None, variant):
+    def __init__(
+        self, name: str, folder: Path, index: dict[str, Any], *, tokenizer_folder: Path | None, variant: str | None
+    ):
         self.name, self.folder, self.index, self.variant = name, folder, index, variant
         # Pipelines take the class from the index; the file itself may name the original one, or none.
         self.scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json") | (
@@ -69,7 +72,7 @@ class BaseModel:
         self.unet, self.layout = self._load_unet()
         self.vae_scale_factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
         self._vae, self._vae_preparations, self._vae_lock = None, [], threading.Lock()
-        # Read now, so that a damaged file is reported before the text encoders have worked.
+        # Loaded now, so that a damaged file is reported before anything is computed.
         _ = self.vae, self.resolution
 
     @property
@@ -153,7 +156,7 @@ class BaseModel:
 
     @property
     def zeroes_empty_prompt(self) -> bool:
-        """Whether guidance without a negative prompt leads away from zeros, and not from the embedding of ""."""
+        """Whether guidance without a negative prompt leads away from zeros rather than from the embedding of ""."""
         default = self.family.settings.get("force_zeros_for_empty_prompt", False)
         return bool(self.index.get("force_zeros_for_empty_prompt", default))
 
@@ -174,11 +177,11 @@ class BaseModel:
             self.text_encoders, prompts, readings, image_size or (self.resolution, self.resolution)
         )
 
-    def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False):
-        """A new ppdiffusers pipeline with a scheduler of its own over the parts in memory, which are not copied.
+    def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False) -> Any:
+        """A new ppdiffusers pipeline: the parts in memory, which are not copied, with a new scheduler.
 
         Args:
-            scheduler: a name of `choices.SCHEDULERS`; None takes the base model's own.
+            scheduler: a key of `choices.SCHEDULERS`; None: the base model's own.
             with_safety_checker: load the base model's safety checker too, if it has one.
         """
         import ppdiffusers
@@ -191,13 +194,13 @@ class BaseModel:
             checker, extractor = self.load_safety_checker() if with_safety_checker else (None, None)
             parts |= {"safety_checker": checker, "feature_extractor": extractor}
             parts["requires_safety_checker"] = checker is not None
-        else:  # by default it adds a watermark to its images where the package for that is installed
+        else:  # by default this pipeline adds a watermark if the package for that is installed
             parts |= {"add_watermarker": False, "force_zeros_for_empty_prompt": self.zeroes_empty_prompt}
-        pipe = getattr(ppdiffusers, self.family.generator)(**parts)
+        pipe = getattr(ppdiffusers, self.family.pipeline_class)(**parts)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def load_safety_checker(self):
+    def load_safety_checker(self) -> tuple[nn.Layer | None, Any]:
         """The base model's safety checker and feature extractor; (None, None) where it has none."""
         layer = self.unset_safety_checker()
         if layer is None:
@@ -205,7 +208,7 @@ class BaseModel:
         from ppdiffusers.transformers import CLIPImageProcessor
 
         load_weights(layer, read_state(self.folder / "safety_checker", ENCODER_FILES, variant=self.variant))
-        take(layer, "float32")  # pipelines give it images in the text encoder's type
+        cast_inputs(layer, "float32")  # pipelines give it images in the text encoder's type
         extractor = read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
         return freeze(layer), CLIPImageProcessor.from_dict(sizes_written_out(extractor))
 
@@ -233,7 +236,7 @@ def load_base_model(
 
     Args:
         name_or_path: a folder, a single file, or a repository id.
-        tokenizer_name: folder or repository id of another tokenizer than the base model's own.
+        tokenizer_name: folder or repository id of a tokenizer to use instead of the base model's own.
         revision: branch, tag or commit of the repository.
         variant: look first for files of this variant, such as "fp16".
         cache_dir: where downloads are kept.
@@ -245,8 +248,9 @@ def load_base_model(
     """
     if tokenizer_name is None and is_single_file(Path(name_or_path).expanduser()):
         raise BaseModelError(
-            f"{name_or_path} holds no tokenizer, since such a file never does; give one with --tokenizer_name: a "
-            "folder with vocab.json and merges.txt, or a repository id such as openai/clip-vit-large-patch14"
+            f"{name_or_path} is a single-file checkpoint, which holds no tokenizer; give one with "
+            "--tokenizer_name: a folder with vocab.json and merges.txt, or a repository id such as "
+            "openai/clip-vit-large-patch14"
         )
     folder = resolve(name_or_path, revision=revision, variant=variant, cache_dir=cache_dir, token=token)
     index = read_index(folder)
@@ -258,11 +262,14 @@ def load_base_model(
 
 
 def _tokenizer_folder(folder: Path, name: str) -> Path:
-    """The tokenizer's folder in that of a whole model, or the folder itself, if it holds a tokenizer only."""
+    """The tokenizer's sub-folder in the folder of a whole model; else the folder itself."""
     return next((folder / part for part in (name, "tokenizer") if (folder / part).is_dir()), folder)
 
 
-def _load_diffusion_part(class_name: str, folder: Path, config: dict[str, Any], variant: str | None):
+def _load_diffusion_part(
+    class_name: str, folder: Path, config: dict[str, Any], variant: str | None
+) -> tuple[nn.Layer, str]:
+    """A frozen U-Net or VAE with the weights of a folder, and the layout of its file."""
     import ppdiffusers
 
     from textual_inversion.models.layers.attention import work_in_blocks

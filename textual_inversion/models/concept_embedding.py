@@ -13,7 +13,7 @@ class ConceptEmbedding(nn.Layer):
 
     Token ids below V read the table, and ids V to V+N-1 the trainable vectors. Ids V+N to V+2N-1 read the same vectors
     detached, so that they get no gradient. Ids V+2N to V+3N-1 read the initial values of the vectors, so that images
-    of before and after training can be made at any time. The table and the initial values are buffers, so no gradient,
+    from before training can be made at any time. The table and the initial values are buffers, so no gradient,
     optimizer state or weight decay can reach them: they are frozen by construction, not by copying old values back.
 
     Args:
@@ -24,7 +24,7 @@ class ConceptEmbedding(nn.Layer):
         parts: the float32 parameters [N_i, D].
 
     Raises:
-        ValueError: a part has another width than the table.
+        ValueError: the width of a part is not the table's.
     """
 
     def __init__(self, table: paddle.Tensor, parts: Sequence[np.ndarray]):
@@ -59,7 +59,7 @@ class ConceptEmbedding(nn.Layer):
 
 
 def attach(text_encoder: nn.Layer, vectors: np.ndarray | Sequence[np.ndarray]) -> ConceptEmbedding:
-    """Put trainable vectors beside a text encoder's table, in place of those attached before.
+    """Put trainable vectors beside a text encoder's table, and remove any attached before.
 
     Args:
         vectors: initial values, float [N, D], or one such array for each concept.

@@ -1,4 +1,4 @@
-"""Checks of the configurations of a base model's parts, which may come from strangers, and messages about bad ones."""
+"""Checks of the configurations of a base model's parts, which may come from anywhere, and messages about bad ones."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def check_sizes(config: dict[str, Any], folder: Path) -> None:
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, (int, float)) and not abs(number) <= most:
                 raise BaseModelError(
-                    f"{folder / 'config.json'} says {key} {number}, which no model has; fetch it again"
+                    f"{folder / 'config.json'} says {key} {number}, which no model has; download it again"
                 )
 
 
@@ -30,35 +30,34 @@ def check_blocks(config: dict[str, Any], folder: Path) -> None:
     if not isinstance(channels, list) or not channels or not all(type(c) is int and c > 0 for c in channels):
         channels = None
     if channels is None or (groups is not None and (type(groups) is not int or groups < 1)):
-        raise BaseModelError(f"{folder / 'config.json'} does not say how many channels its blocks have; fetch it again")
+        raise BaseModelError(
+            f"{folder / 'config.json'} does not say how many channels its blocks have; download it again"
+        )
     scaling = config.get("scaling_factor", 1)
     if not isinstance(scaling, (int, float)) or not scaling > 0:
-        raise BaseModelError(f"{folder / 'config.json'} says scaling_factor {scaling!r}; fetch it again")
+        raise BaseModelError(f"{folder / 'config.json'} says scaling_factor {scaling!r}; download it again")
     if groups and any(channel % groups for channel in channels):
         raise BaseModelError(
-            f"{folder / 'config.json'} divides {channels} channels into {groups} groups, which is not possible; fetch "
-            "it again"
+            f"{folder / 'config.json'} divides {channels} channels into {groups} groups, which is not possible; "
+            "download it again"
         )
 
 
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn what ppdiffusers' classes raise for a senseless configuration into a BaseModelError.
-
-    A damaged configuration makes them raise almost any exception.
-    """
+    """Turn what ppdiffusers' classes raise for a bad configuration, almost any exception, into a BaseModelError."""
     try:
         yield
     except (TextualInversionError, MemoryError):
         raise
     except Exception as error:
         raise BaseModelError(
-            f"no model can be built of {folder} ({_reason(error)}); one of its configurations is damaged or of another "
-            "version, fetch it again"
+            f"no model can be built from {folder} ({_reason(error)}); one of its configurations is damaged or of "
+            "another version, download it again"
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The message of an exception, if it was written for people; else its type."""
+    """The message of an exception that was written for users; else its type."""
     reason = one_line(error) if isinstance(error, (ValueError, NotImplementedError, OSError)) else type(error).__name__
     return reason if len(reason) <= _SHOWN else reason[: _SHOWN - 1] + "…"

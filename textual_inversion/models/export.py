@@ -2,7 +2,7 @@
 
 Only text encoders and tokenizers change, so only they are written. All other weights are hard links to the base model's
 files wherever ppdiffusers can load these, so that a concept of 4 kB does not cost a copy of 4 GB. Every file gets its
-name by renaming; none is opened for writing under its final name, which could be a second name of a base model's file.
+name by renaming; none is opened for writing under its final name, which could be a hard link to a base model's file.
 """
 
 import os
@@ -56,10 +56,10 @@ def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], outp
         ConceptError, EmbeddingFileError: a placeholder token is taken, or its vectors do not fit the base model.
     """
     output = Path(output_dir)
-    names = _new_tokens(model, embeddings)
+    tokens = _new_tokens(model, embeddings)
     _make_folder(output, model)
     for encoder in model.text_encoders:
-        _save_text_encoder(model, model.exact_text_encoder(encoder), names[encoder.name], embeddings, output)
+        _save_text_encoder(model, model.exact_text_encoder(encoder), tokens, embeddings, output)
     _save_diffusion_part(model, "unet", model.unet, output)
     _save_diffusion_part(model, model.family.vae, model.vae, output)
     _make_folder(output / "scheduler", model)
@@ -68,8 +68,8 @@ def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], outp
     _write_json(output / "model_index.json", _index(model, has_checker))
 
 
-def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> dict[str, list[str]]:
-    """Tower name -> the tokens of all vectors, in order."""
+def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> list[str]:
+    """The tokens of all vectors, in order."""
     tokens = [name for one in embeddings for name in token_names(one.placeholder_token, one.num_vectors)]
     twice = {token for token in tokens if tokens.count(token) > 1}
     if twice:
@@ -79,29 +79,31 @@ def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> dic
     for encoder in model.text_encoders:
         for token in tokens:
             check_placeholder(token, encoder.tokenizer)
-    return {encoder.name: tokens for encoder in model.text_encoders}
+    return tokens
 
 
 # --------------------------------------------------------------------------------------------------- text encoders
 
 
-def _save_text_encoder(model: BaseModel, encoder: TextEncoder, tokens: list[str], embeddings, output: Path) -> None:
+def _save_text_encoder(
+    model: BaseModel, encoder: TextEncoder, tokens: list[str], embeddings: Sequence[LearnedEmbedding], output: Path
+) -> None:
     folder = output / encoder.location.folder
     _make_folder(folder, model)
     _save_tokenizer(encoder, tokens, output / encoder.location.tokenizer, model)
-    rows = [np.asarray(one.vectors[encoder.name], np.float32) for one in embeddings]
-    table = _merged_table(encoder, rows)
+    vectors = [np.asarray(one.vectors[encoder.name], np.float32) for one in embeddings]
+    table = _merged_table(encoder, vectors)
     config = encoder.saved_config(encoder_config(model.folder / encoder.location.folder, encoder.kind), len(table))
     _write_json(folder / "config.json", config)
     _write_weights(folder / _ENCODER_FILE, encoder.weights_with(table), "np")
     _remove_others(folder, ENCODER_FILES, {_ENCODER_FILE})
 
 
-def _merged_table(encoder: TextEncoder, rows: list[np.ndarray]) -> np.ndarray:
+def _merged_table(encoder: TextEncoder, vectors: list[np.ndarray]) -> np.ndarray:
     """The embedding table, float32, with the new vectors at the ids that the tokenizer will give their tokens."""
     table = table_of(encoder.layer).numpy().astype(np.float32)  # (V, D)
     first = len(encoder.tokenizer)  # some tables have spare rows beyond the tokenizer's last token
-    new = np.concatenate([np.empty((0, table.shape[1]), np.float32), *rows])  # (N, D)
+    new = np.concatenate([np.empty((0, table.shape[1]), np.float32), *vectors])  # (N, D)
     merged = np.concatenate([table, np.zeros((max(0, first + len(new) - len(table)), table.shape[1]), np.float32)])
     merged[first : first + len(new)] = new
     return merged
@@ -183,7 +185,10 @@ def _save_safety_checker(model: BaseModel, output: Path) -> bool:
 
 
 def _is_checker_linkable(checker: nn.Layer, state: StoredState) -> bool:
-    """paddlenlp, which loads it, neither turns PyTorch's layout round nor reads files that say "pd" of themselves."""
+    """Whether paddlenlp, which loads the checker, reads these files as they are.
+
+    It does not transpose PyTorch's layout, and it refuses files whose metadata has the format "pd".
+    """
     if not state.is_pickle and state.metadata.get("format") != "np":
         return False
     return len(state.files) == 1 and _is_linkable(checker, state, {"F32"})
@@ -196,7 +201,7 @@ def _class_entry(layer: nn.Layer) -> dict[str, str]:
 
 
 def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the entries that say where and with what it was made."""
+    """A configuration without the entries that record where and with which version it was made."""
     return {key: value for key, value in config.items() if key == "_class_name" or not key.startswith("_")}
 
 
@@ -220,20 +225,20 @@ def _index(model: BaseModel, has_checker: bool) -> dict[str, Any]:
     return index
 
 
-# ------------------------------------------------------------------------------------------------- placing of files
+# ------------------------------------------------------------------------------------------------- writing of files
 
 
 def _make_folder(folder: Path, model: BaseModel) -> None:
-    """Make a folder of the output, unless it is or leads into the base model's folder."""
+    """Create an output folder; refuse the base model's own folder, and any inside it."""
     base, target = model.folder.resolve(), folder.resolve()
     if target == base or base in target.parents:
         raise OutputError(
-            f"{folder} is inside the base model {model.folder}, which stays as it is; choose another folder"
+            f"{folder} is inside the base model {model.folder}, which is never changed; choose another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+        raise OutputError(f"cannot create the folder {folder}: {error.strerror}; choose another one") from error
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -248,7 +253,7 @@ def _write_weights(path: Path, tensors: Mapping[str, Any], form: str) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a base model's file a second name, or copy it to where the file system does not allow that."""
+    """Hard-link a base model's file, or copy it where the file system does not allow that."""
     source = source.resolve()  # a cache's snapshot holds symbolic links
     _unlink_symbolic(target)
     if target.exists() and target.samefile(source):
@@ -262,7 +267,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _unlink_symbolic(path: Path) -> None:
-    """A symbolic link in the output is replaced and not followed: it could lead into a base model."""
+    """Remove a symbolic link, so that it is replaced and not followed: it could lead into a base model."""
     if path.is_symlink():
         path.unlink()
 

@@ -1,4 +1,4 @@
-"""Families of base models, as data: the parts of a pipeline class, and how its U-Net gets a prompt.
+"""Families of base models, as data: the parts of a pipeline class, and how prompts reach its U-Net.
 
 `FAMILIES` has one entry per pipeline class that can be trained; everything else is the same for all families.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.models.text_encoders import TextEncoder, TextEncoderLocation
 from textual_inversion.models.weight_files import read_json
 from textual_inversion.system.device import to_device
@@ -46,7 +47,7 @@ class Family:
         text_encoders: the locations of their text encoders.
         encode: (text encoders, prompts, readings, (height, width) in pixels) -> PromptEmbedding; `readings` as in
             `BaseModel.encode_prompts`.
-        generator: the pipeline class of ppdiffusers that generates images with their parts in memory.
+        pipeline_class: the class of ppdiffusers that generates images with their parts.
         vae: sub-folder of the AutoencoderKL.
         optional: further parts in model_index.json, which are `[None, None]` where the model lacks them.
         settings: further entries of model_index.json, with the pipeline's default values.
@@ -55,7 +56,7 @@ class Family:
 
     text_encoders: tuple[TextEncoderLocation, ...]
     encode: Callable[..., PromptEmbedding]
-    generator: str = "StableDiffusionPipeline"
+    pipeline_class: str = "StableDiffusionPipeline"
     vae: str = "vae"
     optional: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
     settings: dict[str, Any] = field(default_factory=dict)
@@ -68,12 +69,16 @@ class Family:
         return ("unet", self.vae, *text_encoders, "scheduler")
 
 
-def _last_states(text_encoders: Sequence[TextEncoder], prompts, readings, size) -> PromptEmbedding:
+def _last_states(
+    text_encoders: Sequence[TextEncoder], prompts: list[str], readings: Sequence[Reading] | None, size: tuple[int, int]
+) -> PromptEmbedding:
     """The encoder's first output, as in the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM."""
     return PromptEmbedding(text_encoders[0](prompts, readings)[0])
 
 
-def _two_penultimate_states(text_encoders: Sequence[TextEncoder], prompts, readings, size) -> PromptEmbedding:
+def _two_penultimate_states(
+    text_encoders: Sequence[TextEncoder], prompts: list[str], readings: Sequence[Reading] | None, size: tuple[int, int]
+) -> PromptEmbedding:
     """Stable Diffusion XL (arXiv 2307.01952, section 2): the penultimate states of both encoders, concatenated.
 
     Further inputs are the second encoder's projected state at the end of the text [B, P], and the sizes of section
@@ -98,7 +103,7 @@ _STABLE_DIFFUSION_XL = Family(
         TextEncoderLocation("text_encoder_2", "text_encoder_2", "tokenizer_2", ("CLIPTextModelWithProjection",)),
     ),
     encode=_two_penultimate_states,
-    generator="StableDiffusionXLPipeline",
+    pipeline_class="StableDiffusionXLPipeline",
     optional=("image_encoder", "feature_extractor"),
     settings={"force_zeros_for_empty_prompt": True},
     addition="text_time",
@@ -122,25 +127,29 @@ FAMILIES = {
     "LDMTextToImagePipeline": _LATENT_DIFFUSION,
 }
 
+_CONTROLLED = "another network controls its U-Net; take the text-to-image model that it was made from"
+_STAGES = "it makes images in stages of other kinds; take a text-to-image Stable Diffusion"
+_FROM_IMAGES = "its U-Net takes an image's embedding and not a prompt's; take a text-to-image Stable Diffusion"
+_TRANSFORMER = "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"
 # Parts of a pipeline's name -> why models of that kind cannot be trained. A message gives the first that fits.
 _REASONS = (
     ("Inpaint", "its U-Net also takes a mask and an image; take the text-to-image model that it was made from"),
-    ("ControlNet", "another network controls its U-Net; take the text-to-image model that it was made from"),
-    ("Adapter", "another network controls its U-Net; take the text-to-image model that it was made from"),
+    ("ControlNet", _CONTROLLED),
+    ("Adapter", _CONTROLLED),
     ("Pix2Pix", "its U-Net also takes an image; take the text-to-image model that it was made from"),
     ("Upscale", "its U-Net also takes an image; take a text-to-image model"),
     ("Depth2Img", "its U-Net also takes a depth map; take the text-to-image model that it was made from"),
-    ("UnCLIP", "its U-Net takes an image's embedding and not a prompt's; take a text-to-image Stable Diffusion"),
-    ("Kandinsky", "its U-Net takes an image's embedding and not a prompt's; take a text-to-image Stable Diffusion"),
-    ("Cascade", "it makes images in stages of other kinds; take a text-to-image Stable Diffusion"),
-    ("Wuerstchen", "it makes images in stages of other kinds; take a text-to-image Stable Diffusion"),
-    ("StableDiffusion3", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
-    ("Flux", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
-    ("PixArt", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
-    ("DiT", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
-    ("Sana", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
-    ("AuraFlow", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
-    ("UViT", "it has a transformer in place of the U-Net; take Stable Diffusion 1.x, 2.x or XL"),
+    ("UnCLIP", _FROM_IMAGES),
+    ("Kandinsky", _FROM_IMAGES),
+    ("Cascade", _STAGES),
+    ("Wuerstchen", _STAGES),
+    ("StableDiffusion3", _TRANSFORMER),
+    ("Flux", _TRANSFORMER),
+    ("PixArt", _TRANSFORMER),
+    ("DiT", _TRANSFORMER),
+    ("Sana", _TRANSFORMER),
+    ("AuraFlow", _TRANSFORMER),
+    ("UViT", _TRANSFORMER),
     ("IF", "it works on pixels and not on latents; take a text-to-image Stable Diffusion"),
     ("Video", "it makes videos; take a text-to-image Stable Diffusion"),
 )
@@ -157,7 +166,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     index = read_json(path)
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        reason = next((why for word, why in _REASONS if word in str(kind)), None)
+        reason = next((why for part, why in _REASONS if part in str(kind)), None)
         reason = reason or "take a text-to-image Stable Diffusion 1.x, 2.x or XL, AltDiffusion or latent diffusion"
         raise BaseModelError(f"{folder} is a model for {kind}, which cannot be trained: {reason}")
     _check_parts(index, FAMILIES[kind], path)

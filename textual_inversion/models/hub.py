@@ -1,7 +1,7 @@
 """Find the folder of a base model: a local one as it is, else from a cache on this machine, else from a hub.
 
 Two hubs are asked for a repository id such as `CompVis/stable-diffusion-v1-4`: the store of ppdiffusers' community
-models, then Hugging Face. Only the files that are used are fetched: of each part one set of weights.
+models, then Hugging Face. Only files that are used are fetched: one set of weights for each part.
 """
 
 import json
@@ -34,8 +34,8 @@ _SMALL_FILES = {
 }
 # Parts that training does without; all others that a model's index names are necessary.
 _DISPENSABLE = ("safety_checker", "feature_extractor", "image_encoder")
-# The store of ppdiffusers has names without an owner, too.
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+# In the store of ppdiffusers some ids have no owner.
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 # Fetches one file of a model, such as "unet/config.json", and returns its path; None where there is no such file.
 Fetch = Callable[[str], Path | None]
@@ -56,8 +56,8 @@ def resolve(
         name_or_path: a folder, a single-file checkpoint, or a repository id.
         revision: branch, tag or commit; only Hugging Face keeps these, so only it is asked then.
         variant: weights to prefer, such as "fp16".
-        cache_dir: where downloads are kept instead of the usual places.
-        token: for Hugging Face; None takes the one of an earlier login.
+        cache_dir: where downloads are kept, instead of the hubs' own folders.
+        token: for Hugging Face; None: the one of an earlier login.
         only_tokenizer: the files of a tokenizer are enough.
 
     Raises:
@@ -73,7 +73,7 @@ def resolve(
             f"{name} is a file; give the folder of a model in the ppdiffusers or diffusers layout, or a whole model as "
             "one .safetensors file"
         )
-    if not _HUB_NAME.fullmatch(name):
+    if not _REPOSITORY_ID.fullmatch(name):
         raise BaseModelError(f"there is no folder {name}; give the folder of a model or its repository id")
     is_complete = _holds_tokenizer if only_tokenizer else _holds_model
     for folder in _cached_folders(name, revision, cache_dir):
@@ -90,7 +90,7 @@ def _path_of(name: str) -> Path:
 
 
 def needed_files(available: Iterable[str], *, variant: str | None = None, only_tokenizer: bool = False) -> list[str]:
-    """The files of a repository that are used: of each part one set of weights.
+    """The files of a repository that are used, with one set of weights for each part.
 
     Args:
         available: paths such as "unet/diffusion_pytorch_model.safetensors".
@@ -116,7 +116,7 @@ def _in(part: str, names: Iterable[str]) -> list[str]:
 
 
 def _shards(part: str, index: str, available: set[str]) -> list[str]:
-    """The files of a part in several files, by the pattern of their names: the index itself is not fetched yet."""
+    """The files of a part that is stored in several, found by their names: the index is not fetched yet."""
     stem, *endings = index.split(".")  # "model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"
     ending = next(name for name in endings if name in ("safetensors", "bin", "pdparams"))
     variant = "".join(rf"\.{name}" for name in endings if name not in (ending, "index", "json"))
@@ -125,7 +125,7 @@ def _shards(part: str, index: str, available: set[str]) -> list[str]:
     return sorted(name for name in available if pattern.fullmatch(name))
 
 
-# ------------------------------------------------------------------------------------------- what is on this machine
+# ------------------------------------------------------------------------------------------- on this machine
 
 
 def _holds_tokenizer(folder: Path) -> bool:
@@ -133,7 +133,7 @@ def _holds_tokenizer(folder: Path) -> bool:
 
 
 def _holds_model(folder: Path) -> bool:
-    """Whether every necessary part is there; after an interrupted download some are missing."""
+    """Whether a folder holds every necessary part; after an interrupted download some are missing."""
     try:
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -207,7 +207,7 @@ def _is_part(entry: object) -> bool:
 
 
 def collect(fetch: Fetch, parts: Iterable[str], variant: str | None) -> None:
-    """Fetch the needed files of some parts from a store that cannot list what it has."""
+    """Fetch the needed files of some parts from a store that cannot list its files."""
     for part in parts:
         for file in _in(part, _SMALL_FILES.get(part, ())):
             fetch(file)

@@ -1,21 +1,23 @@
 """Ways to train in less memory."""
 
 import os
+from typing import Any
 
 import paddle
+from paddle import nn
 from paddle.distributed.fleet.utils import recompute
 
+from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.layers.attention import ROWS, work_in_blocks
 from textual_inversion.system.errors import SettingsError
 
 _EFFICIENT = "--enable_xformers_memory_efficient_attention"
 
 
-def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: bool) -> None:
-    """Switch on the ways to save memory that are asked for.
+def save_memory(model: BaseModel, *, gradient_checkpointing: bool, efficient_attention: bool) -> None:
+    """Switch on the requested ways to save memory.
 
     Args:
-        model: a `models.BaseModel`.
         gradient_checkpointing: keep few activations of U-Net and text encoders, and compute the others again in the
             backward pass (arXiv 1604.06174); loss and gradients stay the same.
         efficient_attention: attention that never holds the whole matrix of weights (arXiv 2112.05682).
@@ -42,11 +44,10 @@ def save_memory(model, *, gradient_checkpointing: bool, efficient_attention: boo
             ) from error
 
 
-def work_in_parts(model, *, has_efficient_attention: bool) -> str:
+def work_in_parts(model: BaseModel, *, has_efficient_attention: bool) -> str:
     """Let attention and VAE work part by part, for `--low_memory`.
 
     Args:
-        model: a `models.BaseModel`.
         has_efficient_attention: memory-efficient attention is switched on already.
 
     Returns:
@@ -56,7 +57,7 @@ def work_in_parts(model, *, has_efficient_attention: bool) -> str:
     if not has_efficient_attention:
         try:
             model.unet.enable_xformers_memory_efficient_attention()
-        except Exception:  # not available here; the others need no kernel of their own
+        except Exception:  # not available here; the other ways need no kernel of their own
             if paddle.device.get_device() == "cpu":
                 work_in_blocks(model.unet, keep=0)
                 how = f"in blocks of {ROWS} rows"
@@ -67,20 +68,20 @@ def work_in_parts(model, *, has_efficient_attention: bool) -> str:
     return f"attention {how}, VAE one image at a time, in tiles above its own image size"
 
 
-def _vae_in_parts(vae) -> None:
+def _vae_in_parts(vae: nn.Layer) -> None:
     vae.enable_slicing()
     vae.enable_tiling()
 
 
 def keeps_vae(*, random_crops: bool, draws: bool, low_memory: bool) -> bool:
-    """Whether the VAE stays in memory between the times at which it is used.
+    """Whether the VAE stays in memory between uses.
 
-    Random crops are encoded in every step. Validation images need it every so often; with `--low_memory` it is read
-    from its file each time, else it stays for them.
+    Random crops are encoded in every step. Validation images need it now and then: with `--low_memory` it is
+    read from its file each time, else it stays in memory for them.
 
     Args:
         random_crops: training images are cropped at random.
-        draws: validation images are drawn.
+        draws: validation images are made.
     """
     return random_crops or (draws and not low_memory)
 
@@ -92,11 +93,11 @@ def low_memory_line(train_batch_size: int, accumulation: int, in_parts: str, *, 
     return f"low memory: {chosen} --gradient_checkpointing; {in_parts}; {vae}; images are made one by one"
 
 
-def _recompute_in_backward(layer) -> None:
+def _recompute_in_backward(layer: nn.Layer) -> None:
     """Let a layer keep only its inputs where a gradient is needed, and run again in the backward pass."""
     forward = layer.forward
 
-    def run(*inputs, **options):
+    def run(*inputs: Any, **options: Any) -> Any:
         tensors = [value for value in (*inputs, *options.values()) if isinstance(value, paddle.Tensor)]
         if not paddle.is_grad_enabled() or all(tensor.stop_gradient for tensor in tensors):
             return forward(*inputs, **options)

@@ -4,12 +4,13 @@
     --mixed_precision   all layers of U-Net and text encoders
 
 Each lowered module takes float32 and returns float32: its inputs and outputs are cast. So nothing outside has to know,
-and loss and regularizers are computed in float32. The VAE stays in float32, because those of Stable Diffusion, above
-all of XL, overflow in float16, and it sees each image once. The embedding table also stays in float32, so that training
-leaves it byte-equal; only the vectors read from it are cast.
+and loss and regularizers are computed in float32. The VAE stays in float32: Stable Diffusion's VAEs, above all that of
+XL, overflow in float16, and each image is encoded only once. The embedding table also stays in float32, so that
+training leaves it byte-equal; only the vectors read from it are cast.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -39,7 +40,7 @@ def check_device(mixed_precision: str, device: str) -> None:
     """Refuse a precision that this device does not have.
 
     Args:
-        device: from `environment.select_device`.
+        device: what `environment.select_device` returned.
 
     Raises:
         SettingsError: the device is a CPU, or a GPU without bfloat16.
@@ -48,18 +49,18 @@ def check_device(mixed_precision: str, device: str) -> None:
         return
     if not device.startswith("gpu"):
         raise SettingsError(
-            f"--mixed_precision {mixed_precision} needs a GPU, and this run is on {device}, whose kernels know no half "
-            "precision; leave it out"
+            f"--mixed_precision {mixed_precision} needs a GPU, and this run is on {device}, which has no "
+            "half-precision kernels; leave it out"
         )
     if mixed_precision == "bf16" and not paddle.amp.is_bfloat16_supported():
-        raise SettingsError("--mixed_precision bf16: this card has no bfloat16 (it came with Ampere); take fp16")
+        raise SettingsError("--mixed_precision bf16: this GPU has no bfloat16 (Ampere and later ones do); take fp16")
 
 
-def lower(model, mixed_precision: str) -> None:
-    """Cast a model's frozen modules; to be called once, after vectors are attached.
+def lower(model: Any, mixed_precision: str) -> None:
+    """Cast a model's frozen modules. Call it once, after vectors are attached.
 
     Args:
-        model: a `models.BaseModel`.
+        model: a `base_model.BaseModel`.
         mixed_precision: one of `choices.PRECISIONS`.
     """
     if mixed_precision == "no":
@@ -68,21 +69,20 @@ def lower(model, mixed_precision: str) -> None:
     types = plan(mixed_precision, layers)
     for name, layer in layers.items():
         cast(layer, types[name])
-        take(layer, types[name])
-        give_float32(layer)
+        cast_inputs(layer, types[name])
+        cast_outputs(layer)
     for encoder in model.text_encoders:
-        for layer in (
-            encoder.transformer_layers
-        ):  # BERT and XLM-R make their attention mask in float32, whatever their weights are
-            take(layer, types[encoder.name])
+        # BERT and XLM-R make their attention mask in float32, whatever the type of their weights.
+        for layer in encoder.transformer_layers:
+            cast_inputs(layer, types[encoder.name])
     model.is_lowered = True
-    model.prepare_vae(take_its_own_type)
+    model.prepare_vae(cast_latents)
 
 
 def cast(layer: nn.Layer, dtype: str) -> None:
     """Cast all weights and floating buffers of a layer, except embedding vectors and the table beside them.
 
-    The output of a `ConceptEmbedding` is cast instead; through this cast the gradient comes back in float32.
+    The output of a `ConceptEmbedding` is cast instead. This cast returns the gradient in float32.
     """
     kept = set()
     for part in layer.sublayers(include_self=True):
@@ -91,34 +91,34 @@ def cast(layer: nn.Layer, dtype: str) -> None:
             part.register_forward_post_hook(lambda _layer, _inputs, output: _as(output, dtype))
     for part in layer.sublayers(include_self=True):
         if id(part) not in kept:
-            # Like nn.Layer.float16, which leaves integers as they are, but does nothing on a CPU.
+            # Like nn.Layer.float16, which leaves integers as they are, but which does nothing on a CPU.
             part._to_impl(dtype=dtype, floating_only=True, include_sublayers=False)
 
 
-def take(layer: nn.Layer, dtype: str) -> None:
-    """Cast the states and masks in a layer's inputs.
+def cast_inputs(layer: nn.Layer, dtype: str) -> None:
+    """Let a layer cast the states and masks in its inputs.
 
-    Times and sizes keep their type: bfloat16 has no 999.
+    Timesteps and sizes keep their type: bfloat16 cannot represent 999.
     """
 
-    def enter(_layer, inputs, options):
+    def enter(_layer: nn.Layer, inputs: tuple, options: dict) -> tuple[tuple, dict]:
         return _cast_all(inputs, dtype, least_dimensions=2), _cast_all(options, dtype, least_dimensions=2)
 
     layer.register_forward_pre_hook(enter, with_kwargs=True)
 
 
-def give_float32(layer: nn.Layer) -> None:
-    """Cast all outputs of a layer."""
+def cast_outputs(layer: nn.Layer) -> None:
+    """Let a layer cast its outputs to float32."""
     layer.register_forward_post_hook(lambda _layer, _inputs, output: _cast_all(output, "float32"))
 
 
-def take_its_own_type(vae: nn.Layer) -> None:
-    """Let a VAE decode latents of another type, as a pipeline may keep them."""
+def cast_latents(vae: nn.Layer) -> None:
+    """Let a VAE cast the latents that it decodes to its own type; a pipeline may keep them in another."""
     own = str(next(iter(vae.parameters())).dtype).rpartition(".")[2]
     vae.post_quant_conv.register_forward_pre_hook(lambda _layer, inputs: _cast_all(inputs, own))
 
 
-def _cast_all(value, dtype: str, least_dimensions: int = 0):
+def _cast_all(value: Any, dtype: str, least_dimensions: int = 0) -> Any:
     """A copy of a value, tuple, list, dictionary or model output with its floating tensors cast."""
     if isinstance(value, paddle.Tensor | paddle.pir.Value):  # the latter while a program is traced
         wanted = paddle.is_floating_point(value) and value.ndim >= least_dimensions
@@ -130,5 +130,5 @@ def _cast_all(value, dtype: str, least_dimensions: int = 0):
     return value
 
 
-def _as(tensor, dtype: str):
+def _as(tensor: paddle.Tensor, dtype: str) -> paddle.Tensor:
     return tensor if tensor.dtype == getattr(paddle, dtype) else tensor.astype(dtype)

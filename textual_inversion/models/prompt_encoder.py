@@ -1,6 +1,6 @@
-"""Concepts, and how prompts that hold their placeholder tokens become token ids.
+"""How prompts that hold placeholder tokens become token ids.
 
-A prompt is expanded in one place, `PromptEncoder`: it cuts a prompt at the placeholders, gives the text between them
+`PromptEncoder` alone expands prompts: it cuts a prompt at the placeholders, gives the text between them
 to the base model's own tokenizer, and puts the new token ids where the placeholders stood. The tokenizer itself never
 changes. So a placeholder that is a plain word (`det-logo`) is not found inside another word (`det-logos`), and nothing
 is expanded twice.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Reading:
 
 _PLAIN = Reading()
 
-# Characters of scripts without blanks between words, in which the end of a word cannot be seen.
+# Characters of scripts that put no spaces between words, so that the end of a word cannot be seen.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED += "\U00020000-\U0003ffff"
 _WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
@@ -57,10 +58,10 @@ class PromptEncoder:
 
     Attributes:
         max_length: tokens per prompt (L), start and end tokens included.
-        room: tokens without them.
+        room: tokens per prompt without start and end tokens.
     """
 
-    def __init__(self, tokenizer, num_vectors: dict[str, int] | None = None, first_id: int = 0):
+    def __init__(self, tokenizer: Any, num_vectors: dict[str, int] | None = None, first_id: int = 0):
         self._tokenizer = tokenizer
         self.max_length = int(min(tokenizer.model_max_length, 512))
         self.room = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
@@ -112,7 +113,7 @@ class PromptEncoder:
         return self._pattern.sub(lambda found: words.get(found[0], found[0]), prompt) if self._pattern else prompt
 
     def dropped(self, prompt: str) -> str:
-        """The end of a prompt that lies past `max_length`, which the model does not read; "" where all is read."""
+        """The end of a prompt, past `max_length`, which the model does not read; "" where it reads all."""
         ids = self.token_ids(prompt)[self.room :]
         words = [self._names[i] if i in self._names else self._tokenizer.convert_ids_to_tokens(i) for i in ids]
         return " ".join("".join(map(_readable, words)).split())
@@ -148,7 +149,7 @@ def _readable(token: str) -> str:
 def whole_words(words: Iterable[str]) -> re.Pattern | None:
     """A pattern, with one group, that finds any of the words where it is not part of a longer word.
 
-    Next to characters of scripts that are written without blanks a word is found as it stands: `一张det-logo的照片`.
+    Next to characters of scripts that are written without spaces, a word is found in any case: `一张det-logo的照片`.
     """
     if not words:
         return None
@@ -160,11 +161,11 @@ def whole_words(words: Iterable[str]) -> re.Pattern | None:
     return re.compile("(" + "|".join(alternatives) + ")")
 
 
-def check_placeholder(placeholder: str, tokenizer, *, source: str = "") -> None:
+def check_placeholder(placeholder: str, tokenizer: Any, *, source: str = "") -> None:
     """Refuse a placeholder token that is unusable, or that the tokenizer's vocabulary holds already.
 
     Args:
-        source: the file that it comes from, which messages then name.
+        source: the file that it comes from, for messages.
 
     Raises:
         UnusableToken, TokenTaken: both are ConceptErrors.
@@ -179,12 +180,14 @@ def check_placeholder(placeholder: str, tokenizer, *, source: str = "") -> None:
         )
 
 
-def check_prompts(encode_ids: PromptEncoder, concepts: Sequence[Concept], images, note: Callable[[str], None]) -> None:
+def check_prompts(
+    encode_ids: PromptEncoder, concepts: Sequence[Concept], images: Iterable[Any], note: Callable[[str], None]
+) -> None:
     """Check that every training prompt holds its image's placeholder, and report how many prompts are cut.
 
     Args:
         concepts: in the order of the indices in `images`.
-        images: `sampler.TrainingImage`s.
+        images: each a `data.sampler.TrainingImage`.
         note: called with the number of cut prompts, and the first of them as an example.
 
     Raises:
@@ -196,7 +199,7 @@ def check_prompts(encode_ids: PromptEncoder, concepts: Sequence[Concept], images
         ids, token = encode_ids.token_ids(prompt), concepts[index].placeholder_token
         if not set(encode_ids.token_ids(token)) <= set(ids):
             raise ConceptError(
-                f"the prompt {shorten(prompt, 60)!r} does not hold {token} as a word of its own; put blanks around it"
+                f"the prompt {shorten(prompt, 60)!r} does not hold {token} as a word of its own; put spaces around it"
             )
         if len(ids) <= encode_ids.room:
             continue

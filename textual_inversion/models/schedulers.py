@@ -7,7 +7,7 @@ from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
 # ppdiffusers 0.29's UniPC fails on Paddle 3 (it mixes float32 and float64 in a linear system), and its SDE solver needs
-# a further package; a base model that names one of them is sampled by the most similar other one.
+# a further package. For a base model that names one of them, the most similar other one is used.
 _INSTEAD_OF = {
     "UniPCMultistepScheduler": "DPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler": "DPMSolverMultistepScheduler",
@@ -18,11 +18,11 @@ _KNOWN_CLASSES = {*SCHEDULERS.values(), *_INSTEAD_OF, "DDIMParallelScheduler", "
 
 # Latents are not images in [-1, 1], so nothing is clipped; ppdiffusers' pipeline would set both, with a warning.
 _FORCED = {"clip_sample": False, "steps_offset": 1}
-# Entries of Stable Diffusion's schedulers that the base model's own one, of another class, does not have.
+# Entries that Stable Diffusion's schedulers have, for a base model whose own scheduler is of a class without them.
 _CUSTOMARY = {"skip_prk_steps": True, "set_alpha_to_one": False}
 
 
-def training_scheduler(config: dict[str, Any], source: object):
+def training_scheduler(config: dict[str, Any], source: object) -> Any:
     """The DDPM scheduler, whose `alphas_cumprod` float32 [T] and `config.prediction_type` training needs.
 
     Args:
@@ -45,7 +45,7 @@ def training_scheduler(config: dict[str, Any], source: object):
     return _build("DDPMScheduler", config, {"clip_sample": False})
 
 
-def sampling_scheduler(config: dict[str, Any], name: str | None = None):
+def sampling_scheduler(config: dict[str, Any], name: str | None = None) -> Any:
     """A new scheduler for generation: of the base model's own class, or of the class that `name` stands for.
 
     Raises:
@@ -62,7 +62,7 @@ def _customary(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in _CUSTOMARY.items() if key not in config}
 
 
-def _build(class_name: str, config: dict[str, Any], changes: dict[str, Any]):
+def _build(class_name: str, config: dict[str, Any], changes: dict[str, Any]) -> Any:
     """A scheduler from those entries of a configuration that its class has."""
     import ppdiffusers
 

@@ -35,11 +35,11 @@ class EncoderKind:
         config_name: the class of its configuration.
         model_type: its type in config.json.
         tokenizer: the class of its tokenizer.
-        end: the special token that ends a text.
+        end: the name of the special token that ends a text.
         module: the module of encoder and configuration.
         library: the name of that module in model_index.json.
         width: configuration -> width of its output.
-        unread_positions: number of position embeddings that no token has.
+        unread_positions: number of position embeddings that no token uses.
         idle: prefixes of the names of weights that no prompt embedding depends on. Some files omit them.
         unsaved: entries of config.json that are saved as null.
         per_row: prefixes of the names of weights whose last dimension is the number of rows of the embedding table.
@@ -230,7 +230,7 @@ def load_text_encoder(
 def _read_padding_as_stored(encoder: nn.Layer) -> None:
     """Let the padding token read its row of the table, as in PyTorch, where these encoders were trained.
 
-    ppdiffusers 0.29 sets `padding_idx` of BERT's embeddings only as information; Paddle 3 then reads zeros for it.
+    ppdiffusers 0.29 sets `padding_idx` of BERT's embeddings only as information, but Paddle 3 then reads zeros for it.
     """
     for layer in encoder.sublayers():
         if isinstance(layer, nn.Embedding) and getattr(layer, "_padding_idx", None) is not None:
@@ -240,7 +240,7 @@ def _read_padding_as_stored(encoder: nn.Layer) -> None:
 def _keep_causal_mask(encoder: nn.Layer) -> None:
     """Make CLIP's causal mask once for each batch size, and not in every call.
 
-    For each mask, ppdiffusers 0.29 reads a number from the device, for which the CPU has to wait.
+    To make a mask, ppdiffusers 0.29 reads a number from the device, and the CPU has to wait for it.
     """
     for layer in encoder.sublayers(include_self=True):
         if hasattr(layer, "_build_causal_attention_mask"):
@@ -248,13 +248,13 @@ def _keep_causal_mask(encoder: nn.Layer) -> None:
 
 
 def config_and_class(kind: EncoderKind) -> tuple[type, type]:
-    """The configuration's and the encoder's class."""
+    """The classes of the configuration and of the encoder."""
     module = importlib.import_module(kind.module)
     return getattr(module, kind.config_name), getattr(module, kind.class_name)
 
 
-def _end_of_text(kind: EncoderKind, tokenizer) -> dict[str, int]:
-    """The token at which CLIP pools. Some files say 2, with which it would pool at the largest id: a placeholder's."""
+def _end_of_text(kind: EncoderKind, tokenizer: Any) -> dict[str, int]:
+    """The token at which CLIP pools. Some files say 2; CLIP would then pool at the largest id, a placeholder's."""
     return {"eos_token_id": tokenizer.eos_token_id} if kind.tokenizer == "CLIPTokenizer" else {}
 
 
@@ -268,7 +268,7 @@ def encoder_config(folder: Path, kind: EncoderKind) -> dict[str, Any]:
 
 
 def for_float32(config: dict[str, Any]) -> dict[str, Any]:
-    """An encoder's configuration without the entries that describe the file and not the model."""
+    """An encoder's configuration in float32, without the entries that describe the file and not the model."""
     dropped = ("torch_dtype", "dtype", "_name_or_path", "transformers_version", "paddlenlp_version", "architectures")
     plain = {key: value for key, value in config.items() if key not in dropped}
     for part in ("text_config", "vision_config"):

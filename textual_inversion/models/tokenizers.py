@@ -7,7 +7,7 @@ these files. Special tokens, added tokens and the longest prompt are handled ali
 import importlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from textual_inversion.models.sentencepiece_file import sentencepiece_bytes
 from textual_inversion.system.errors import BaseModelError
 
 _ENDS = ("bos_token", "eos_token", "unk_token", "pad_token")
-_UNMERGED = 600  # words that are not a merge: 512 letters, the special tokens, and some added by a user
+_UNMERGED = 600  # vocabulary words that are not a merge: 512 letters, the special tokens, and some added by a user
 _SHORTEST = 8  # tokens of a prompt
 _MARKS = ("cls_token", "sep_token", "unk_token", "pad_token", "mask_token")
 
@@ -32,7 +32,7 @@ class TokenizerKind:
         rebuild: contents of a tokenizer.json -> contents of `files`; None for another kind of tokenizer.
         vocabulary: tokenizer -> contents of `files`, for saving.
         settings: names of further entries of tokenizer_config.json that decide how text is split.
-        spaced: special tokens that include the blank before them.
+        spaced: names of the special tokens that include the space before them.
     """
 
     class_name: str
@@ -44,11 +44,11 @@ class TokenizerKind:
     spaced: tuple[str, ...] = ()
 
 
-def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_folder: Path | None = None):
+def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_folder: Path | None = None) -> Any:
     """The tokenizer of a folder with its vocabulary files, or with tokenizer.json only.
 
     Args:
-        class_name: of `KINDS`.
+        class_name: a key of `KINDS`.
         longest: number of positions of the text encoder; `model_max_length` is at most this.
         settings_folder: a folder whose tokenizer_config.json, if there is one, takes precedence.
 
@@ -73,11 +73,11 @@ def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_fold
         tokenizer = _rebuilt(cls, kind, whole, folder / "tokenizer.json", settings)
     else:
         names = " and ".join(kind.files)
-        raise BaseModelError(f"{folder} lacks {names}, or tokenizer.json; fetch the tokenizer again")
+        raise BaseModelError(f"{folder} lacks {names}, or tokenizer.json; download the tokenizer again")
     if kind is _CLIP and len(tokenizer.encoder) - len(tokenizer.bpe_ranks) > _UNMERGED:
-        raise BaseModelError(f"{folder} has merges for only a part of its words; fetch {kind.files[1]} again")
+        raise BaseModelError(f"{folder} has merges for only a part of its words; download {kind.files[1]} again")
     if tokenizer.pad_token_id is None:
-        raise BaseModelError(f"{folder} lacks its special tokens in {kind.files[0]}; fetch the tokenizer again")
+        raise BaseModelError(f"{folder} lacks its special tokens in {kind.files[0]}; download the tokenizer again")
     _add_tokens(tokenizer, _added_tokens(folder, config, whole), folder)
     return tokenizer
 
@@ -88,12 +88,12 @@ def _longest(stored: Any, longest: int, folder: Path) -> int:
         return longest
     if not isinstance(stored, (int, float)) or stored < _SHORTEST:
         raise BaseModelError(
-            f"{folder} says model_max_length {stored!r}, which no model has; fetch the tokenizer again"
+            f"{folder} says model_max_length {stored!r}, which no model has; download the tokenizer again"
         )
     return int(min(stored, longest))
 
 
-def load_clip_tokenizer(folder: Path, *, longest: int):
+def load_clip_tokenizer(folder: Path, *, longest: int) -> Any:
     """`load_tokenizer` for a CLIPTokenizer."""
     return load_tokenizer("CLIPTokenizer", folder, longest=longest)
 
@@ -103,7 +103,7 @@ def holds_vocabulary(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", *(kind.files[0] for kind in KINDS.values())))
 
 
-def tokenizer_files(tokenizer, tokens: Sequence[str]) -> dict[str, Any]:
+def tokenizer_files(tokenizer: Any, tokens: Sequence[str]) -> dict[str, Any]:
     """All files of a tokenizer with some new tokens added, for ppdiffusers to load.
 
     Returns:
@@ -136,7 +136,7 @@ def _clip_from_json(whole: dict[str, Any]) -> Sequence[str] | None:
     return json.dumps(model["vocab"], ensure_ascii=False), _lines(["#version: 0.2", *pairs])
 
 
-def _clip_vocabulary(tokenizer) -> Sequence[str]:
+def _clip_vocabulary(tokenizer: Any) -> Sequence[str]:
     vocabulary = json.dumps(tokenizer.encoder, ensure_ascii=False)
     return vocabulary, _lines(["#version: 0.2", *(" ".join(pair) for pair in tokenizer.bpe_ranks)])
 
@@ -148,7 +148,7 @@ def _bert_from_json(whole: dict[str, Any]) -> Sequence[str] | None:
     return (_lines(sorted(model["vocab"], key=model["vocab"].get)),)
 
 
-def _bert_vocabulary(tokenizer) -> Sequence[str]:
+def _bert_vocabulary(tokenizer: Any) -> Sequence[str]:
     words = tokenizer.vocab.token_to_idx
     return (_lines(sorted(words, key=words.get)),)
 
@@ -160,11 +160,11 @@ def _roberta_from_json(whole: dict[str, Any]) -> Sequence[bytes] | None:
     return (sentencepiece_bytes(whole),)
 
 
-def _roberta_vocabulary(tokenizer) -> Sequence[bytes]:
+def _roberta_vocabulary(tokenizer: Any) -> Sequence[bytes]:
     return (tokenizer.sp_model.serialized_model_proto(),)
 
 
-def _lines(lines) -> str:
+def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
@@ -220,7 +220,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path} is not a readable JSON file; fetch it again") from error
+        raise BaseModelError(f"{path} is not a readable JSON file; download it again") from error
     return value if isinstance(value, dict) else {}
 
 
@@ -228,20 +228,20 @@ def _content(token: Any) -> str | None:
     return token.get("content") if isinstance(token, dict) else token
 
 
-def _built(cls, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]):
+def _built(cls: type, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]) -> Any:
     from paddlenlp.transformers.tokenizer_utils_base import AddedToken
 
     spaced = {name: AddedToken(settings[name], lstrip=True) for name in kind.spaced}
     try:
         tokenizer = cls(*map(str, files), **settings | spaced, verbose=False)
     except Exception as error:  # damaged files make these classes raise nearly everything
-        raise BaseModelError(f"{files[0]} is damaged; fetch the tokenizer again") from error
+        raise BaseModelError(f"{files[0]} is damaged; download the tokenizer again") from error
     tokenizer.init_kwargs = {**settings, **getattr(tokenizer, "init_kwargs", {})}
     return tokenizer
 
 
-def _rebuilt(cls, kind: TokenizerKind, whole: dict[str, Any], source: Path, settings: dict[str, Any]):
-    """Write the vocabulary of a tokenizer.json to a temporary folder, which is removed with the tokenizer."""
+def _rebuilt(cls: type, kind: TokenizerKind, whole: dict[str, Any], source: Path, settings: dict[str, Any]) -> Any:
+    """A tokenizer from a tokenizer.json. Its vocabulary files are in a temporary folder, which is removed with it."""
     contents = kind.rebuild(whole)
     if contents is None:
         name = kind.class_name.removesuffix("Tokenizer")
@@ -269,7 +269,7 @@ def _added_tokens(folder: Path, config: dict[str, Any], whole: dict[str, Any]) -
     return added | _read(folder / "added_tokens.json")
 
 
-def _add_tokens(tokenizer, added: dict[str, int], folder: Path) -> None:
+def _add_tokens(tokenizer: Any, added: dict[str, int], folder: Path) -> None:
     vocabulary = tokenizer.get_vocab()
     for token, number in sorted(added.items(), key=lambda item: item[1]):
         if vocabulary.get(token) == number:

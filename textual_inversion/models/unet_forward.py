@@ -7,13 +7,16 @@ between the operations. The results stay the same. Validation images are always 
 from collections.abc import Callable
 
 import paddle
+from paddle import Tensor, nn
+
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.families import PromptEmbedding
 
 
-def make_predictor(model, *, compiled: bool = False) -> Callable:
+def make_predictor(model: BaseModel, *, compiled: bool = False) -> Callable[[Tensor, Tensor, PromptEmbedding], Tensor]:
     """A function of (noisy latents [B, C, H, W], timesteps int64 [B], `families.PromptEmbedding`).
 
     Args:
-        model: a `base_model.BaseModel`.
         compiled: run the U-Net as one program.
 
     Returns:
@@ -25,17 +28,23 @@ def make_predictor(model, *, compiled: bool = False) -> Callable:
         )
     program = paddle.jit.to_static(_as_function(model.unet), full_graph=True)
 
-    def predict(latents, timesteps, prompts):
+    def predict(latents: Tensor, timesteps: Tensor, prompts: PromptEmbedding) -> Tensor:
         added = prompts.added.get("added_cond_kwargs", {})
         return program(latents, timesteps, prompts.hidden_states, added.get("text_embeds"), added.get("time_ids"))
 
     return predict
 
 
-def _as_function(unet):
+def _as_function(unet: nn.Layer) -> Callable:
     """The U-Net as a function of tensors only, which can be traced."""
 
-    def predict(latents, timesteps, hidden_states, text_embeds, time_ids):
+    def predict(
+        latents: Tensor,
+        timesteps: Tensor,
+        hidden_states: Tensor,
+        text_embeds: Tensor | None,
+        time_ids: Tensor | None,
+    ) -> Tensor:
         added = None if text_embeds is None else {"text_embeds": text_embeds, "time_ids": time_ids}
         return unet(latents, timesteps, hidden_states, added_cond_kwargs=added, return_dict=False)[0]
 

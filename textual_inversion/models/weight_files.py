@@ -1,4 +1,4 @@
-"""Files of a base model's weights: which one is read, what layout it declares, and its tensors one at a time.
+"""Files of a base model's weights: which one to read, the layout that it declares, and its tensors one at a time.
 
 `formats` reads and writes them: safetensors by their header, pickles by an allow-list that can build arrays only.
 """
@@ -27,7 +27,7 @@ DIFFUSION_FILES = (
 )
 ENCODER_FILES = ("model.safetensors", "model_state.pdparams", "pytorch_model.bin")
 
-# Where there is no full-precision file its half-precision copy serves as well, cast to float32.
+# Where there is no full-precision file, its half-precision copy is cast to float32.
 _VARIANTS = (None, "fp32", "fp16", "bf16")
 _LAYOUT_OF_METADATA = {"pd": PPDIFFUSERS, "np": PPDIFFUSERS, "pt": DIFFUSERS}
 _LONGEST_HEADER = 100 << 20  # bytes; the safetensors format's own limit
@@ -39,9 +39,9 @@ _WAYS_OUT = {
 
 
 class WeightFile(SafetensorsFile):
-    """The tensors of one safetensors file of a base model, each read from the disk when it is asked for.
+    """The tensors of one safetensors file of a base model, each read from the disk on access.
 
-    They have the precision of the file, except that bfloat16 arrives as float32.
+    Arrays have the data type of the file, except that bfloat16 becomes float32.
 
     Raises:
         BaseModelError: the file is cut short, of another kind, or holds a type that no model here has.
@@ -65,7 +65,7 @@ class WeightFile(SafetensorsFile):
 
 @contextlib.contextmanager
 def _as_base_model_error(path: Path) -> Iterator[None]:
-    """Raise what is wrong with a file of weights as a BaseModelError of one line that names the file."""
+    """Turn errors about a file of weights into a BaseModelError of one line that names the file."""
     try:
         with naming(path, _WAYS_OUT):
             yield
@@ -106,7 +106,7 @@ class StoredState(Mapping[str, np.ndarray]):
         return self._part_of[name][name]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape; not read from a safetensors file."""
+        """A tensor's shape; of a safetensors file only the header is read for it."""
         part = self._part_of[name]
         return part.shape(name) if isinstance(part, WeightFile) else part[name].shape
 
@@ -158,7 +158,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise BaseModelError(f"{path} is missing, so the base model is incomplete; {_AGAIN}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path} is no readable JSON file; {_AGAIN}") from error
+        raise BaseModelError(f"{path} is not a readable JSON file; {_AGAIN}") from error
     if not isinstance(value, dict):
         raise BaseModelError(f"{path} holds no JSON object; {_AGAIN}")
     return value

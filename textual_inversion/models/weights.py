@@ -9,7 +9,7 @@ There are two layouts: "ppdiffusers" stores the weight of a linear layer as [in,
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +68,8 @@ _OLD_LDMBERT_NAMES = (
 )
 
 
-def build_unset(build) -> nn.Layer:
-    """Call `build()`, which makes a layer, without initializing its weights, which are all set afterwards.
+def build_unset(build: Callable[[], nn.Layer]) -> nn.Layer:
+    """The layer that `build()` makes, its weights not initialized: `load_weights` sets them all afterwards.
 
     For a Stable Diffusion U-Net this saves 20 seconds and the memory of a second copy.
     """
@@ -115,7 +115,14 @@ def load_weights(
     return layout
 
 
-def _set_all(targets, state, stored_as: Mapping[str, str], linear: set[str], layout: str, source) -> None:
+def _set_all(
+    targets: Mapping[str, paddle.Tensor],
+    state: Mapping[str, np.ndarray],
+    stored_as: Mapping[str, str],
+    linear: set[str],
+    layout: str,
+    source: str | Path,
+) -> None:
     """Set every target to its stored tensor; those without one become zeros."""
     for name, target in targets.items():
         if name not in stored_as:
@@ -150,7 +157,7 @@ def is_as_ppdiffusers_loads_it(module: nn.Layer, state: StoredState, *, renames_
     return known and flat and len(state) == len(targets) and set(own_names.values()) == set(targets)
 
 
-def _numpy_type(target) -> str:
+def _numpy_type(target: paddle.Tensor) -> str:
     return str(target.dtype).rpartition(".")[2]
 
 
@@ -159,7 +166,7 @@ def _and_more(names: list[str]) -> str:
 
 
 def _stored_names(
-    targets: Mapping[str, object], state: Mapping[str, np.ndarray], source, idle: tuple[str, ...]
+    targets: Mapping[str, object], state: Mapping[str, np.ndarray], source: str | Path, idle: tuple[str, ...]
 ) -> dict[str, str]:
     """The model's tensor names -> the names under which `state` holds them."""
     stored_as: dict[str, str] = {}
@@ -169,15 +176,17 @@ def _stored_names(
         if own is None:
             surplus.append(name)
         elif own in stored_as:
-            raise BaseModelError(f"{source} holds {own} twice, as {stored_as[own]} and {name}; fetch the model again")
+            raise BaseModelError(
+                f"{source} holds {own} twice, as {stored_as[own]} and {name}; download the model again"
+            )
         else:
             stored_as[own] = name
     harmless = _HARMLESS_BEGINNINGS + idle
     surplus = [name for name in surplus if not name.endswith(_HARMLESS_ENDINGS) and not name.startswith(harmless)]
-    # A file of another model also lacks tensors, for which the caller has the better message.
+    # A file of another model also lacks tensors; the caller has a better message for that.
     if surplus and all(name in stored_as or name.startswith(idle) for name in targets):
         raise BaseModelError(
-            f"{source} holds the tensor {surplus[0]}{_and_more(surplus)}, for which its config.json has no place; "
+            f"{source} holds the tensor {surplus[0]}{_and_more(surplus)}, which its config.json does not provide for; "
             "file and config.json are of different models"
         )
     return stored_as
@@ -211,7 +220,7 @@ def _linear_weights(module: nn.Layer) -> set[str]:
     }
 
 
-def _oriented(array: np.ndarray, shape, is_linear_weight: bool, layout: str) -> np.ndarray:
+def _oriented(array: np.ndarray, shape: Sequence[int], is_linear_weight: bool, layout: str) -> np.ndarray:
     """A stored tensor in the model's shape, where only the layout differs."""
     if is_linear_weight and array.ndim == 4 and array.shape[2:] == (1, 1):
         return array[:, :, 0, 0].T  # a 1x1 convolution [out, in, 1, 1], in both layouts, serves as linear layer

@@ -85,7 +85,7 @@ def test_without_a_tokenizer_it_is_refused(tmp_path):
 def test_a_second_stable_diffusion_must_say_what_it_predicts(tmp_path):
     base, file = build_single_file(tmp_path, "sd2")
     file.with_suffix(".yaml").unlink()
-    with pytest.raises(BaseModelError, match="does not tell whether it predicts noise or v.*model.yaml"):
+    with pytest.raises(BaseModelError, match="does not say whether it predicts noise or v.*model.yaml"):
         unpack(file, tmp_path / "cache")
 
     save_file(load_file(file), file, metadata={"modelspec.prediction_type": "epsilon"})

@@ -6,23 +6,27 @@ few rows at a time are computed, which stay in the CPU's cache. A large matrix i
 which computes each block again (arXiv 2112.05682, arXiv 2205.14135).
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import paddle
 import paddle.nn.functional as F
+from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 from ppdiffusers.models.attention_processor import Attention, AttnProcessor
 
 ROWS = 128  # of a block: with 1024 columns half a megabyte
-_SMALL = 2**22  # numbers in all weights, below which one pass is as fast
+_SMALL = 2**22  # attention weights; with fewer, one pass is as fast
 _KEEP = 2**26  # bytes of weights that a layer may keep for the backward pass
 
 
-def attend(query, key, value, *, keep: int = _KEEP):
+def attend(query: Tensor, key: Tensor, value: Tensor, *, keep: int = _KEEP) -> Tensor:
     """softmax(query · keyᵀ) · value, head by head and block by block.
 
     Args:
         query: float32 [H, N, D], already scaled.
         key, value: float32 [H, M, D].
-        keep: weights of at most this many bytes are kept for the backward pass; larger ones are computed again.
+        keep: attention weights of at most this many bytes are kept for the backward pass; more are computed again.
 
     Returns:
         float32 [H, N, D]; gradients flow to all three.
@@ -38,7 +42,7 @@ class _Blockwise(PyLayer):
     K' = S'ᵀQ (arXiv 2205.14135, section B.2)."""
 
     @staticmethod
-    def forward(ctx, query, key, value, keeps):
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, keeps: bool) -> Tensor:
         ctx.weights = [] if keeps else None
         ctx.wanted = [not one.stop_gradient for one in (query, key, value)]
         result = _forward(query, key, value, ctx.weights)
@@ -46,23 +50,23 @@ class _Blockwise(PyLayer):
         return result
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, result = ctx.saved_tensor()
-        # One more column each takes rowsum(G ∘ O) away within the product GVᵀ.
+        # One more column in each factor subtracts rowsum(G ∘ O) within the product GVᵀ.
         taken = (gradient * result).sum(-1, keepdim=True)
         upstream = paddle.concat([gradient, -taken], axis=-1)  # (H, N, D + 1)
         wide_value = paddle.concat([value, paddle.ones([*value.shape[:-1], 1], value.dtype)], axis=-1)
         kept = iter(ctx.weights) if ctx.weights is not None else None
         found = [_head_backward(*one, kept) for one in zip(query, key, wide_value, gradient, upstream, strict=True)]
         ctx.weights = None
-        # Paddle wants None where no gradient is needed: for the query, if only the prompt leads to trainable vectors.
+        # Paddle wants None where no gradient is needed: for the query, if only the prompt depends on trainable vectors.
         return tuple(
             paddle.stack(own) if wanted else None
             for own, wanted in zip(zip(*found, strict=True), ctx.wanted, strict=True)
         )
 
 
-def _forward(query, key, value, kept: list | None):
+def _forward(query: Tensor, key: Tensor, value: Tensor, kept: list | None) -> Tensor:
     """The result; the blocks of weights are appended to `kept`, unless it is None."""
     heads = []
     for q, k, v in zip(query, key, value, strict=True):
@@ -76,7 +80,9 @@ def _forward(query, key, value, kept: list | None):
     return paddle.stack(heads)
 
 
-def _head_backward(query, key, wide_value, gradient, upstream, kept):
+def _head_backward(
+    query: Tensor, key: Tensor, wide_value: Tensor, gradient: Tensor, upstream: Tensor, kept: Iterator[Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of one head's query [N, D], key and value [M, D]."""
     to_query, to_key, to_value = [], paddle.zeros_like(key), paddle.zeros_like(key)
     for first in range(0, query.shape[0], ROWS):
@@ -101,7 +107,14 @@ class BlockwiseAttnProcessor(AttnProcessor):
         super().__init__()
         self.keep = keep
 
-    def __call__(self, attn: Attention, hidden_states, encoder_hidden_states=None, attention_mask=None, **options):
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **options: Any,
+    ) -> Tensor:
         """Attention of float [B, N, C] or [B, C, H, W] to itself or to float [B, M, E]; the shape stays."""
         states = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if attention_mask is not None or not _is_for_blocks(attn, hidden_states, states):
@@ -125,8 +138,8 @@ class BlockwiseAttnProcessor(AttnProcessor):
         return result / attn.rescale_output_factor
 
 
-def _is_for_blocks(attn: Attention, hidden_states, states) -> bool:
-    """Whether blocks are right for this layer and its input, and faster."""
+def _is_for_blocks(attn: Attention, hidden_states: Tensor, states: Tensor) -> bool:
+    """Whether blocks are valid for this layer and its input, and faster."""
     if not paddle.in_dynamic_mode() or not hidden_states.place.is_cpu_place() or hidden_states.dtype != paddle.float32:
         return False
     if attn.spatial_norm is not None or attn.norm_cross:
@@ -135,11 +148,11 @@ def _is_for_blocks(attn: Attention, hidden_states, states) -> bool:
     return hidden_states.shape[0] * attn.heads * rows * columns >= _SMALL
 
 
-def work_in_blocks(layer, keep: int = _KEEP) -> None:
-    """Let every attention layer in a module that has ppdiffusers' plain processor work in blocks.
+def work_in_blocks(layer: nn.Layer, keep: int = _KEEP) -> None:
+    """Let the attention layers of a module work in blocks, except those with a special processor.
 
     Args:
-        keep: bytes of weights that each of them may keep for the backward pass; 0: none.
+        keep: bytes of attention weights that each of them may keep for the backward pass; 0: none.
     """
     for part in layer.sublayers(include_self=True):
         if isinstance(part, Attention) and type(part.processor) in (AttnProcessor, BlockwiseAttnProcessor):

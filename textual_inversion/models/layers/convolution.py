@@ -1,13 +1,15 @@
 """Convolutions of frozen layers in blocks of rows on a CPU, where no gradient is needed: exact, and faster.
 
 Paddle multiplies a filter with a matrix that holds, for every position in an image, all numbers under the filter
-(Chellapilla et al., 2006). For a layer of the VAE with 256 channels at 256x256 pixels this matrix has 604 MB, which go
-through main memory. The matrix of a few rows stays in the CPU's cache.
+(Chellapilla et al., 2006). For a layer of the VAE with 256 channels at 256x256 pixels this matrix has 604 MB, all of
+which goes through main memory. The matrix of a few rows stays in the CPU's cache.
 """
+
+from typing import Any
 
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 from ppdiffusers.models.lora import LoRACompatibleConv
 
 MATRIX = 10_000_000  # bytes of a block's matrix; twice as much is slower again where the cache has 32 MB
@@ -16,7 +18,7 @@ MATRIX = 10_000_000  # bytes of a block's matrix; twice as much is slower again 
 class BlockwiseConv2D(nn.Conv2D):
     """A convolution that works in blocks of rows where that is faster."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Convolve float [B, C, H, W]."""
         rows = _rows_of_block(self, x)
         return nn.Conv2D.forward(self, x) if rows is None else _in_blocks(self, x, rows)
@@ -25,7 +27,7 @@ class BlockwiseConv2D(nn.Conv2D):
 class BlockwiseLoRAConv(LoRACompatibleConv):
     """The same for ppdiffusers' convolutions; one with a LoRA works as usual."""
 
-    def forward(self, hidden_states, scale=1.0):
+    def forward(self, hidden_states: Tensor, scale: float = 1.0) -> Tensor:
         """Convolve float [B, C, H, W]."""
         rows = _rows_of_block(self, hidden_states)
         if rows is None:  # not super(), with which paddle.jit.to_static would recurse forever
@@ -36,14 +38,14 @@ class BlockwiseLoRAConv(LoRACompatibleConv):
 _BLOCKWISE = {nn.Conv2D: BlockwiseConv2D, LoRACompatibleConv: BlockwiseLoRAConv}
 
 
-def convolve_in_blocks(layer) -> None:
+def convolve_in_blocks(layer: nn.Layer) -> None:
     """Let every plain convolution in a module work in blocks where that is faster."""
     for part in layer.sublayers(include_self=True):
         part.__class__ = _BLOCKWISE.get(type(part), type(part))
 
 
-def _rows_of_block(layer, hidden_states) -> int | None:
-    """Rows of the result to compute at once; None where blocks do not fit the layer or its input, or are not faster."""
+def _rows_of_block(layer: nn.Conv2D, hidden_states: Tensor) -> int | None:
+    """Rows of the result to compute at once; None where blocks are not valid for this input, or not faster."""
     if not paddle.in_dynamic_mode() or not hidden_states.place.is_cpu_place() or hidden_states.dtype != paddle.float32:
         return None
     if paddle.is_grad_enabled() and not (hidden_states.stop_gradient and layer.weight.stop_gradient):
@@ -62,7 +64,7 @@ def _rows_of_block(layer, hidden_states) -> int | None:
     return -(-results // blocks)
 
 
-def _in_blocks(layer, hidden_states, rows: int):
+def _in_blocks(layer: nn.Conv2D, hidden_states: Tensor, rows: int) -> Tensor:
     high, stride, (above, beside) = layer._kernel_size[0], _pair(layer._stride), _pair(layer._padding)
     height = hidden_states.shape[2]
     results = (height + 2 * above - high) // stride[0] + 1
@@ -76,7 +78,7 @@ def _in_blocks(layer, hidden_states, rows: int):
     return paddle.concat(blocks, axis=2)
 
 
-def _pair(value) -> tuple[int, int] | None:
+def _pair(value: Any) -> tuple[int, int] | None:
     """The two numbers of a setting for both directions; None for anything else, such as "same"."""
     if isinstance(value, int):
         return value, value

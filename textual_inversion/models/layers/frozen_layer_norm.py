@@ -4,20 +4,20 @@ import math
 
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 
 
 class FrozenLayerNorm(nn.LayerNorm):
     """A layer normalisation (arXiv 1607.06450) whose scale and shift are not trained.
 
-    On a CPU, Paddle 3.3's own layer computes a wrong gradient of its input when its scale has `stop_gradient`: it omits
-    the scale. It also takes forty times as long for the gradient as for the result. So the backward pass for a CPU is
-    written out here. Elsewhere the kernel gets an alias of the scale, as if it were trained, whose gradient is ignored.
-    A compiled program has no such aliases; there the scale is applied outside the kernel.
+    On a CPU, Paddle 3.3's own layer computes a wrong input gradient when its scale has `stop_gradient`: it omits the
+    scale. It also takes forty times as long for the gradient as for the result. So the backward pass for a CPU is
+    written out here. Elsewhere the kernel gets an alias of the scale that counts as trainable, and the gradient of the
+    alias is ignored. A compiled program has no such aliases; there the scale is applied outside the kernel.
     """
 
-    def forward(self, input):  # noqa: A002 - the name that nn.LayerNorm gives it
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.LayerNorm gives it
         """Normalise float [..., D]."""
         if input.stop_gradient or not paddle.is_grad_enabled():
             return super().forward(input)
@@ -42,22 +42,22 @@ class _LayerNorm(PyLayer):
     """
 
     @staticmethod
-    def forward(ctx, input, layer):  # noqa: A002
+    def forward(ctx, input: Tensor, layer: nn.LayerNorm) -> Tensor:  # noqa: A002
         ctx.save_for_backward(input)
         ctx.layer = layer
         return F.layer_norm(input, layer._normalized_shape, layer.weight, layer.bias, layer._epsilon)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, gradient: Tensor) -> Tensor:
         (whole,), layer = ctx.saved_tensor(), ctx.layer
         width = math.prod(layer._normalized_shape)
         x, g = whole.reshape([-1, width]), gradient.reshape([-1, width])  # (R, D)
         to_mean, over_row = paddle.full([width, 1], 1 / width, x.dtype), paddle.ones([1, width], x.dtype)
 
-        def row_means(values):  # (R, D) -> (R, 1)
+        def row_means(values: Tensor) -> Tensor:  # (R, D) -> (R, 1)
             return paddle.matmul(values, to_mean)
 
-        def spread(values):  # (R, 1) -> (R, D)
+        def spread(values: Tensor) -> Tensor:  # (R, 1) -> (R, D)
             return paddle.matmul(values, over_row)
 
         if layer.weight is not None:

@@ -1,7 +1,7 @@
 """Configurations of the parts of a single-file checkpoint, derived from the shapes of its weights.
 
 What shapes do not show is the same in all original models: 8 heads where the U-Net's attention begins with a
-convolution (Stable Diffusion 1), else 64 channels a head, as in all their text encoders; 32 groups in every group norm.
+convolution (Stable Diffusion 1), else 64 channels per head, as in all their text encoders; 32 groups per group norm.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Unpack a single-file checkpoint, as AUTOMATIC1111 keeps them, into a folder in the diffusers layout.
+"""Unpack a single-file checkpoint, as AUTOMATIC1111 uses, into a folder in the diffusers layout.
 
-The folder lies in a cache and is made once per file; the file itself is only read. Nothing is downloaded: the shapes of
+The folder is in a cache and is made once per file; the file itself is only read. Nothing is downloaded: the shapes of
 the weights give the configurations. Such a file holds no tokenizer, which must come from elsewhere.
 """
 
@@ -66,8 +66,8 @@ def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
         cache_dir: where the folder is kept; None for `~/.cache/textual_inversion`.
 
     Raises:
-        BaseModelError: the file is damaged, is no whole Stable Diffusion, cannot be trained, or does not tell what its
-            U-Net predicts.
+        BaseModelError: the file is damaged, is no whole Stable Diffusion model, cannot be trained, or does not say what
+            its U-Net predicts.
         OutputError: the folder cannot be written.
     """
     stat = path.stat()
@@ -116,7 +116,7 @@ def read_parts(path: Path, configuration: str = "") -> Parts:
     if not any(name.startswith(_UNET) for name in names):
         raise BaseModelError(
             f"{path} holds no whole Stable Diffusion model (none of its tensors is named {_UNET}…); LoRA, VAE and "
-            "embedding files are no base models, choose another file"
+            "embedding files are not base models, choose another file"
         )
     is_xl, is_second = (any(name.startswith(prefix) for name in names) for prefix in (_XL_OPEN_CLIP, _OPEN_CLIP))
     if not is_xl and not is_second and not any(name.startswith(_CLIP) for name in names):
@@ -145,14 +145,14 @@ def read_parts(path: Path, configuration: str = "") -> Parts:
 
 
 def _prediction(path: Path, file: WeightFile, configuration: str, *, wanted: bool) -> str:
-    """What the U-Net predicts: as the file or the .yaml beside it tells, else epsilon unless that is uncertain."""
+    """What the U-Net predicts: as the file or the .yaml beside it says, else epsilon unless that is uncertain."""
     declared = file.metadata.get("modelspec.prediction_type", "")
     if "v_pred" in file or declared.startswith("v") or re.search(r"parameterization:\s*[\"']?v\b", configuration):
         return "v_prediction"
     if wanted and not declared and not configuration:
         raise BaseModelError(
-            f"{path} is a Stable Diffusion 2 and does not tell whether it predicts noise or v; put the .yaml file that "
-            f"came with it beside it, as {path.with_suffix('.yaml').name}"
+            f"{path} is a Stable Diffusion 2 model and does not say whether it predicts noise or v; put the .yaml file "
+            f"that came with it beside it, as {path.with_suffix('.yaml').name}"
         )
     return "epsilon"
 
@@ -195,7 +195,7 @@ def _take_clip(parts: Parts, file: WeightFile, taken: set[str], prefix: str, par
 
 
 def _take_open_clip(parts: Parts, file: WeightFile, taken: set[str], prefix: str, part: str, *, whole: bool) -> None:
-    """An OpenCLIP encoder; Stable Diffusion 2 reads it before its last layer and never projects (`whole` False)."""
+    """Take an OpenCLIP encoder; Stable Diffusion 2 uses neither its last layer nor its projection (`whole` False)."""
     names = [name for name in file if name.startswith(prefix)]
     last = configs.count(names, re.escape(prefix) + r"transformer\.resblocks\.(\d+)\.") - 1
     weights: dict[str, Tensor] = {}

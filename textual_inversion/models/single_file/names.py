@@ -1,7 +1,7 @@
-"""Translate names of weights in single-file checkpoints, the original Stable Diffusion code's, to diffusers' names.
+"""Translate the names of weights in single-file checkpoints, which the original code gave them, to diffusers' names.
 
-Each function takes a name without the part's prefix and gives diffusers' name, or None for an unknown one. Loading the
-part proves that names and shapes are complete.
+Each function takes a name without the part's prefix and gives diffusers' name, or None for an unknown one. Loading a
+part checks that names and shapes are complete.
 """
 
 import re
