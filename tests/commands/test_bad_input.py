@@ -430,7 +430,7 @@ INFER_ROWS = [
     ("--batch_size 0", "--batch_size"),
     ("--num_cols 0", "--num_cols"),
     ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
-    ("--mixed_precision bf16 --device cpu", "whose kernels know no half precision"),
+    ("--mixed_precision bf16 --device cpu", "which has no half-precision kernels"),
     ("--scheduler magic", "invalid choice: 'magic'"),
     ("--prompts cat", "did you mean --prompt?"),
     (["--embeds", ""], "--embeds is empty"),

@@ -64,7 +64,7 @@ def settle(concepts: Sequence[Concept], model, learned: Sequence[LearnedEmbeddin
     """Concepts with the number of their vectors decided, all of them usable with a base model.
 
     Args:
-        model: a `models.BaseModel`.
+        model: a `base_model.BaseModel`.
         learned: embeddings to start from, see `matching`; they bring their own number of vectors.
 
     Raises:

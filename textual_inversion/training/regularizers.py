@@ -41,7 +41,7 @@ class Regularizer:
     """The weighted sum of the penalties; costs nothing where all weights are 0.
 
     Args:
-        model: a `models.BaseModel` with vectors attached.
+        model: a `base_model.BaseModel` with vectors attached.
         embeddings: text encoder name -> its ConceptEmbedding, as they are before training.
         initializers: placeholder -> phrase that takes its place for the hidden states.
         norm_weight, initial_weight, hidden_weight: weights of the penalties, at least 0.
