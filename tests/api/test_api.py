@@ -31,6 +31,7 @@ def world(tmp_path_factory):
     return root, run
 
 
+@pytest.mark.slow
 def test_training_through_the_api_is_the_commands_training(world, tmp_path):
     import train_textual_inversion
 
@@ -63,6 +64,7 @@ def test_an_embedding_file_is_read_attached_and_drawn_with(world):
     np.testing.assert_array_equal(embedding.vectors["text_encoder"], run.embeddings[0].vectors["text_encoder"])
 
 
+@pytest.mark.slow
 def test_two_models_in_one_process_draw_at_once_on_two_threads(world):
     root, run = world
     models = [ti.load_base_model(root / "base") for _ in range(2)]

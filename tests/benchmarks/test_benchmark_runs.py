@@ -76,6 +76,7 @@ def rows(printed: str) -> dict[str, list[str]]:
 # ------------------------------------------------------------------------------------------------------ instruments
 
 
+@pytest.mark.slow
 def test_a_recorded_run_holds_its_steps_phases_memory_and_floor(recorded):
     steps = np.array(recorded["steps"])
 
@@ -182,6 +183,7 @@ def test_memory_ends_a_run_that_takes_too_much(work, capsys):
     assert "ended" in rows(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_traffic_and_throughput_of_two_real_processes(work, every_run_is, capsys):
     pictures = runs.draw_pictures(work / "pictures", count=2, side=64)
     words = runs.quiet_training(
@@ -241,6 +243,7 @@ def test_start_up(recorded, every_run_is, monkeypatch, tmp_path, capsys):
         start_up.ask("infer.py", ("--help",), 2, 1)
 
 
+@pytest.mark.slow
 def test_generation(work, capsys):
     generation.main(
         [*TINY, "--pictures", "3", "--batch_size", "2", "--denoising_steps", "2", "--rounds", "1", "--num_threads", "1"]
@@ -272,6 +275,7 @@ def test_the_bare_loop_asks_the_unet_for_twice_the_work_where_there_is_guidance(
     assert seen == [6, 6, 3, 3]
 
 
+@pytest.mark.slow
 def test_steps_to_quality_trains_scores_and_takes_what_is_there(tmp_path, monkeypatch, capsys):
     words = ["--seeds", "1", "--steps", "2", "--every", "1", "--concept", "style", "--num_images", "1"]
     words += ["--num_inference_steps", "1", "--variant", "plain:--train_batch_size 1", "--work_dir", str(tmp_path)]
@@ -293,6 +297,7 @@ def test_steps_to_quality_trains_scores_and_takes_what_is_there(tmp_path, monkey
     assert [step for step, _ in kept["scores"]] == [1]
 
 
+@pytest.mark.slow
 def test_the_score_of_a_save_is_the_one_of_the_protocol():
     from benchmarks.concept_score import ConceptScorer
     from demo.shipped import fresh_drawings
@@ -320,6 +325,7 @@ def test_the_score_of_a_save_is_the_one_of_the_protocol():
     assert found == pytest.approx(whole["share_of_the_way"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_gpu_on_a_cpu(work, recorded, every_run_is, monkeypatch, capsys):
     asked = every_run_is(recorded | {"gpu_bytes": 5 * 10**9})
     monkeypatch.setattr(gpu, "knows_mixed_precision", lambda: True)
@@ -333,6 +339,7 @@ def test_gpu_on_a_cpu(work, recorded, every_run_is, monkeypatch, capsys):
     ] * 2
 
 
+@pytest.mark.slow
 def test_all_collects_what_the_parts_print(tmp_path, monkeypatch):
     monkeypatch.setattr(everything, "PARTS", {"gpu": (((),), (("--size", "tiny", "--device", "gpu"),))})
     output = tmp_path / "quick.md"

@@ -489,6 +489,7 @@ def words_of(given, world: World) -> list[str]:
     return words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_with_a_range_or_a_choice_has_a_row(command, world):
     parser = build_parser() if command == "train" else sys.modules[command].build_parser()
@@ -500,6 +501,7 @@ def test_every_flag_with_a_range_or_a_choice_has_a_row(command, world):
     assert len(ROWS) >= 150
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command, given, fragments", [(c, g, f) for c, g, *f in ROWS],
                          ids=[f"{c}: {f[0]}" for c, _, *f in ROWS])  # fmt: skip
 def test_a_refusal_is_one_line_and_changes_nothing(world, capsys, command, given, fragments):
@@ -518,6 +520,7 @@ def test_a_refusal_is_one_line_and_changes_nothing(world, capsys, command, given
 # ----------------------------------------------------------------------------------------------------- real processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "given", "fragment"),
     [
@@ -662,6 +665,7 @@ def test_a_caption_that_would_lose_the_word_is_refused_with_its_beginning(world,
     assert status == 2 and "which cuts off <cat-toy>; shorten it, or put <cat-toy> first" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_an_image_whose_name_is_no_text_can_be_used(world, capsys):
     folder = draw_pictures(world.folder("bytes"))
     try:

@@ -45,6 +45,7 @@ class Problem:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradient_on_the_rows_is_the_difference_quotient(tmp_path, family):
     problem = Problem(tmp_path, family)
@@ -72,6 +73,7 @@ def test_the_gradient_on_the_rows_is_the_difference_quotient(tmp_path, family):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_checkpointing_changes_no_gradient(tmp_path, family):
     from textual_inversion.models.memory import save_memory
@@ -87,6 +89,7 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path, family):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_is_the_formula_written_out(tmp_path, family):
     """Mean of |epsilon - model|^2 (arXiv 2006.11239, eq. 14), or of |v - model|^2 (arXiv 2202.00512, appendix D)."""

@@ -51,6 +51,7 @@ def test_files_of_a_run(tmp_path, base, capsys):
     assert "'a cat' holds no placeholder token; the files hold <cat-toy>" in output.err
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_images_whatever_the_batch(tmp_path, base):
     file = embeds(tmp_path / "run", base)
     for size in ("1", "4"):
@@ -63,6 +64,7 @@ def test_the_same_seed_gives_the_same_images_whatever_the_batch(tmp_path, base):
         assert np.abs(one - four).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "first"), [("object", "a photo of a <w>"), ("style", "a picture in the style of <w>")]
 )
@@ -208,6 +210,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path, base):
         infer.main(["--embeds", file, "--pretrained_model_name_or_path", str(tmp_path), *output])
 
 
+@pytest.mark.slow
 def test_without_arguments_the_demo_is_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -220,6 +223,7 @@ def test_without_arguments_the_demo_is_shown(tmp_path, monkeypatch):
         assert np.asarray(image).std() > 20
 
 
+@pytest.mark.slow
 def test_prompts_guidance_and_steps_are_scanned_as_a_grid(tmp_path, base):
     file = embeds(tmp_path / "run", base)
 

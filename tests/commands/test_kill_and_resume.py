@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from helpers.paths import ROOT
 
 
+@pytest.mark.slow
 def test_killed_runs_lose_nothing():
     command = [sys.executable, str(ROOT / "benchmarks" / "kill_and_resume.py"), "--every", "24", "--random", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580)

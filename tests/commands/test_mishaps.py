@@ -49,6 +49,7 @@ def spoiled_steps(monkeypatch):
 # ----------------------------------------------------------------------------------------------------------- numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_step_without_a_finite_loss_is_skipped_and_counted(tmp_path, capsys, spoiled_steps, factor):
     spoiled_steps[3] = factor
@@ -114,6 +115,8 @@ run_command(train_textual_inversion.main)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_all_ranks_skip_and_stop_when_one_of_them_has_no_finite_loss(tmp_path):
     script = tmp_path / "spoiled.py"
     script.write_text(SPOIL_RANK_1.format(root=str(ROOT)))
@@ -148,6 +151,7 @@ def test_a_word_that_its_captions_leave_out_is_put_into_them_and_learns(tmp_path
     assert "warning" not in said.out + said.err
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_moves_nothing_is_told_after_ten_steps(tmp_path, capsys):
     train_textual_inversion.main(
         short_run(tmp_path, *SMALL, "--learning_rate", "1e-30", "--max_train_steps", "11", "--adam_weight_decay", "0")
@@ -158,6 +162,7 @@ def test_a_learning_rate_that_moves_nothing_is_told_after_ten_steps(tmp_path, ca
     assert said.count("has not moved") == 1
 
 
+@pytest.mark.slow
 def test_a_warm_up_is_not_taken_for_a_word_that_rests(tmp_path, capsys):
     train_textual_inversion.main(
         short_run(tmp_path, *SMALL, "--lr_scheduler", "linear", "--lr_warmup_steps", "11", "--max_train_steps", "12")
@@ -166,6 +171,7 @@ def test_a_warm_up_is_not_taken_for_a_word_that_rests(tmp_path, capsys):
     assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_text_encoder_that_gets_no_gradient_is_named(tmp_path, capsys, monkeypatch):
     from textual_inversion.models.text_encoders import TextEncoder
 
@@ -241,6 +247,7 @@ def while_training(monkeypatch):
     return calls.append
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while_costs_only_what_was_due_meanwhile(tmp_path, capsys, disk, while_training):
     while_training(lambda step: setattr(disk, "fails", lambda _: step == 2))
     train_textual_inversion.main(short_run(tmp_path, *SHOWN))
@@ -257,6 +264,7 @@ def test_a_disk_that_is_full_for_a_while_costs_only_what_was_due_meanwhile(tmp_p
     assert temporary_files(out) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reporter", ["visualdl", "none"])
 def test_an_output_folder_that_is_removed_is_made_anew_with_all_of_its_records(
     tmp_path, capsys, while_training, reporter
@@ -274,6 +282,7 @@ def test_an_output_folder_that_is_removed_is_made_anew_with_all_of_its_records(
     assert (out / "samples" / "step-3.png").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_last_save_keeps_the_rows_elsewhere_and_ends_with_an_error(
     tmp_path, capsys, monkeypatch, disk, while_training
 ):
@@ -328,6 +337,7 @@ def may_mount() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_real_disk_of_a_megabyte_takes_nothing_with_it_when_it_is_full():
     if not may_mount():
         pytest.skip("this system lets nobody mount a disk here")

@@ -112,6 +112,7 @@ def forbid(monkeypatch):
         monkeypatch.setattr(module, name, refuse)
 
 
+@pytest.mark.slow
 def test_a_pickled_base_model_passes_no_unpickler_in_any_command(tmp_path, monkeypatch):
     base = build_model(tmp_path / "base", safety_checker=True)
     build_clip(base / "clip")

@@ -4,6 +4,7 @@ import shutil
 import time
 
 import numpy as np
+import pytest
 
 import train_textual_inversion
 from helpers.node_runs import finish, start_nodes, words_of
@@ -49,6 +50,8 @@ def rows_of(path):
     return read_embeddings(path)[0].vectors["text_encoder"]
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_a_killed_node_is_named_on_the_other_ones_console_and_the_run_resumes_to_the_same_vectors(tmp_path):
     whole, two = tmp_path / "whole", tmp_path / "two"
     argv = short_run(tmp_path, *SETTINGS, "--output_dir", str(two))
@@ -80,6 +83,8 @@ def test_a_killed_node_is_named_on_the_other_ones_console_and_the_run_resumes_to
     np.testing.assert_allclose(learned, rows_of(whole / "learned_embeds.pdparams"), atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_a_node_with_another_version_of_the_program_or_other_flags_is_refused_on_both(tmp_path):
     argv, copy = short_run(tmp_path, *SETTINGS), tmp_path / "copy"
     shutil.copytree(ROOT / "textual_inversion", copy / "textual_inversion")
@@ -100,6 +105,8 @@ def test_a_node_with_another_version_of_the_program_or_other_flags_is_refused_on
     assert not list((tmp_path / "out").glob("*"))
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_a_node_with_another_image_is_refused_on_both(tmp_path):
     argv = short_run(tmp_path, *SETTINGS)
     shutil.copytree(tmp_path / "pictures", tmp_path / "others")

@@ -12,6 +12,7 @@ from textual_inversion.training import callbacks, optimizer
 BARE = ("--only_save_embeds", "--eval_steps", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -48,6 +49,7 @@ class Still:
         return 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 @pytest.mark.parametrize(
     ("loss_type", "weighting"),
@@ -91,6 +93,7 @@ def test_the_loss_of_a_step_is_its_formula(tmp_path, monkeypatch, family, loss_t
     assert losses[0] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_schedule_that_ends_in_pure_noise_trains_v_and_refuses_epsilon(tmp_path):
     scheduler = {"rescale_betas_zero_snr": True, "_class_name": "DDIMScheduler"}
     (tmp_path / "v").mkdir(), (tmp_path / "epsilon").mkdir()
@@ -105,6 +108,7 @@ def test_a_schedule_that_ends_in_pure_noise_trains_v_and_refuses_epsilon(tmp_pat
     assert np.isfinite(rows_after([*argv, "--max_timestep", "999"])["<cat-toy>"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_a_words_rows_rest_while_only_the_other_is_shown(tmp_path, monkeypatch, name):
     words = ["--placeholder_token", "<one>", "<two>", "--initializer_token", "toy", "--train_data_dir"]

@@ -78,6 +78,7 @@ def test_flags_win_over_the_record(tmp_path, base, pictures):
     assert result["clip_model"] == str(clip)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "chinese"), [([], True), (["--language", "en"], False)])
 def test_a_chinese_word_is_scored_on_chinese_prompts(tmp_path, base, pictures, flags, chinese):
     settings = {"train_data_dir": str(pictures), "language": "zh"}
@@ -92,6 +93,7 @@ def test_a_chinese_word_is_scored_on_chinese_prompts(tmp_path, base, pictures, f
     )
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_score(tmp_path, base, pictures):
     file = embeds(tmp_path / "run", base, "<w>", settings={"train_data_dir": str(pictures)})
     figures = []
@@ -164,6 +166,7 @@ def test_bad_values_are_refused_by_name(flags):
         score.main(flags.split())
 
 
+@pytest.mark.slow
 def test_the_demo_scores_with_its_own_clip_and_fresh_drawings(tmp_path):
     score.main(["--num_images", "4", "--num_inference_steps", "4", "--output", str(tmp_path / "score.json")])
 

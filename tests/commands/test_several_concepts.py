@@ -35,6 +35,7 @@ def trained(argv, folder) -> tuple[dict, dict]:
     return {e.placeholder_token: e.vectors["text_encoder"] for e in first}, rows_in(folder)
 
 
+@pytest.mark.slow
 def test_one_file_holds_all_words_and_each_has_its_own(tmp_path, capsys):
     train_textual_inversion.main(two_words(tmp_path, "--initializer_token", "toy", "style"))
 
@@ -52,6 +53,7 @@ def test_one_file_holds_all_words_and_each_has_its_own(tmp_path, capsys):
     assert "1 training image(s) of two-logo" in said and "<one>, two-logo are in" in said
 
 
+@pytest.mark.slow
 def test_two_words_of_a_run_stand_in_one_prompt(tmp_path, capsys):
     train_textual_inversion.main(two_words(tmp_path))
 
@@ -63,6 +65,7 @@ def test_two_words_of_a_run_stand_in_one_prompt(tmp_path, capsys):
     assert "note" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_two_words_in_one_run(tmp_path, family):
     argv = short_run(tmp_path, "--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--only_save_embeds",
@@ -79,6 +82,7 @@ def test_every_family_learns_two_words_in_one_run(tmp_path, family):
     assert (tmp_path / "drawn" / "0000-seed1.png").exists()
 
 
+@pytest.mark.slow
 def test_a_word_does_not_move_on_anothers_samples(tmp_path):
     one_by_one = two_words(tmp_path, "--train_batch_size", "1", "--adam_weight_decay", "0.5", "--max_train_steps", "3")
 
@@ -94,6 +98,7 @@ def test_a_word_does_not_move_on_anothers_samples(tmp_path):
     assert np.abs(last["<one>"] - first["<one>"]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_word_learns_nothing_from_anothers_caption_in_the_same_batch(tmp_path):
     argv = two_words(tmp_path, "--train_batch_size", "2", "--max_train_steps", "1")
     folders = argv[argv.index("--train_data_dir") + 1 :][:2]
@@ -107,6 +112,7 @@ def test_a_word_learns_nothing_from_anothers_caption_in_the_same_batch(tmp_path)
     assert np.abs(learned[0]["<one>"] - learned[1]["<one>"]).max() > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -127,6 +133,7 @@ def test_every_vector_of_a_word_is_trained(tmp_path, options):
     assert (moved > 1e-3).all() and (np.abs(first["<cat-toy>"] - last["<cat-toy>"]).max(axis=1) > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_progressive_vectors_move_when_their_time_comes(tmp_path):
     argv = short_run(tmp_path, "--num_vectors", "3", "--only_save_embeds", "--max_train_steps", "4",
                      "--adam_weight_decay", "0", "--progressive_vectors", "2")  # fmt: skip
@@ -159,6 +166,7 @@ def test_captions_beside_the_images_are_trained_on(tmp_path, monkeypatch, capsys
     assert "1 of 3 image(s) of <cat-toy> have captions" in said and "was added to 1 caption(s)" in said
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_learned_embedding(tmp_path):
     rows = np.random.default_rng(1).standard_normal((2, 32)).astype(np.float32)
     write_pdparams(tmp_path / "old.pdparams", [LearnedEmbedding("<old>", {"text_encoder": rows})])
@@ -196,6 +204,7 @@ DOCUMENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_examples_of_the_documents_run(tmp_path, document):
     argv = short_run(tmp_path, *DOCUMENTS[document], "--only_save_embeds")

@@ -22,6 +22,7 @@ def rows_of(path):
     return read_embeddings(path)[0].vectors["text_encoder"]
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
     train_textual_inversion.main(
         short_run(tmp_path, "--save_steps", "1", "--validation_prompt", "a <cat-toy> on the beach",
@@ -65,6 +66,7 @@ def test_the_record_says_how_it_was_made(tmp_path):
     assert (metadata["steps"], metadata["seed"]) == ("2", "3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 @pytest.mark.parametrize("layout", ["ppdiffusers", "diffusers"])
 def test_every_family_trains_in_both_layouts_and_the_base_stays_as_it_was(tmp_path, family, layout):
@@ -85,6 +87,7 @@ def test_every_family_trains_in_both_layouts_and_the_base_stays_as_it_was(tmp_pa
     np.testing.assert_allclose(saved, rows_of(tmp_path / "out" / "learned_embeds.pdparams")[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_seed_is_drawn_and_recorded_when_none_is_given(tmp_path):
     argv = short_run(tmp_path, "--only_save_embeds")
     argv[argv.index("--seed") : argv.index("--seed") + 2] = []
@@ -97,6 +100,7 @@ def test_a_seed_is_drawn_and_recorded_when_none_is_given(tmp_path):
     np.testing.assert_array_equal(rows_of(tmp_path / "again" / "learned_embeds.pdparams"), rows)
 
 
+@pytest.mark.slow
 def test_a_file_of_prompts_is_drawn_from_the_start_with_its_own_options(tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("# mine\na <cat-toy> --seed 5 --steps 1\na dog --n blurry\n")
     argv = ["--validation_prompts_file", str(tmp_path / "prompts.txt"), "--validation_steps", "2", "--overview"]
@@ -115,6 +119,7 @@ def test_a_file_of_prompts_is_drawn_from_the_start_with_its_own_options(tmp_path
     assert "step 0: validation images in" in said.err
 
 
+@pytest.mark.slow
 def test_the_configuration_that_a_run_writes_repeats_it_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = short_run(tmp_path, "--only_save_embeds", "--num_vectors", "2", "--output_dir", "out", "--train_data_dir",
@@ -152,6 +157,7 @@ class Recorder:
         return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 @pytest.mark.parametrize("accumulation", ["1", "2"])
 def test_loss_and_gradient_equal_the_formula(tmp_path, monkeypatch, family, accumulation):
@@ -207,6 +213,7 @@ def written_out(run, folder, family):
     return float(loss), layer.weight.grad.numpy()[len(table) :]
 
 
+@pytest.mark.slow
 def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_path, monkeypatch):
     from textual_inversion.data import latents
     from textual_inversion.training import optimizer
@@ -235,6 +242,8 @@ def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_pa
     assert all(p.stop_gradient and p.grad is None for p in frozen)
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_path):
     common = [
         "--max_train_steps",
@@ -262,6 +271,7 @@ def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_pat
     np.testing.assert_array_equal(together, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_vectors", ["1", "3"])
 @pytest.mark.parametrize("layout", ["ppdiffusers", "diffusers"])
 def test_both_ways_of_use_in_the_ppdiffusers_documentation_work_as_written(tmp_path, num_vectors, layout):

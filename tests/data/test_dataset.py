@@ -29,6 +29,7 @@ def mixed_pictures(folder, mode="RGB"):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["squash", "center_crop", "random_crop", "bucket"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_every_way_of_framing_trains(tmp_path, capsys, mode, masked):
@@ -44,6 +45,7 @@ def test_every_way_of_framing_trains(tmp_path, capsys, mode, masked):
     assert ("images by bucket (width x height): 32x8: 1, 16x16: 2, 8x32: 1" in said) == (mode == "bucket")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["bucket", "random_crop"])
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "sd1"])
 def test_other_families_are_framed_and_masked_alike(tmp_path, family, mode):
@@ -58,6 +60,7 @@ def test_other_families_are_framed_and_masked_alike(tmp_path, family, mode):
     assert all(np.isfinite(rows).all() for rows in learned.vectors.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "encoded"), [("center_crop", []), ("bucket", []), ("random_crop", [2])])
 def test_only_random_crops_are_encoded_while_training(tmp_path, monkeypatch, mode, encoded):
     run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--resize_mode", mode))
@@ -104,6 +107,7 @@ def test_transparency_counts_for_nothing_in_the_loss_and_images_lie_on_white(tmp
     assert all((pixels[:, :, 10:] > 0.99).all() for pixels in run.data.pixels)
 
 
+@pytest.mark.slow
 def test_the_model_is_told_the_size_of_each_buckets_images(tmp_path, monkeypatch):
     from textual_inversion.models.base_model import BaseModel
 
@@ -131,6 +135,7 @@ def test_a_mask_that_is_missing_stops_the_run_before_a_model_is_loaded(tmp_path)
         train_textual_inversion.main(argv)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["squash", "random_crop", "bucket"])
 def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode):
     folders = [mixed_pictures(tmp_path / "first"), draw_pictures(tmp_path / "second", count=3)]
@@ -165,6 +170,8 @@ def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode
                 np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_two_processes_learn_two_words_in_buckets_as_one_does(tmp_path):
     folders = [mixed_pictures(tmp_path / "first"), draw_pictures(tmp_path / "second", count=2)]
     masks = [str(masks_of(folder, tmp_path / f"masks-{folder.name}")) for folder in folders]

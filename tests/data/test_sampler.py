@@ -171,6 +171,7 @@ def test_a_concept_alone_and_the_first_of_several_have_orders_of_their_own():
     assert seconds != firsts
 
 
+@pytest.mark.slow
 def test_a_global_batch_comes_from_one_bucket_and_shares_stay_equal():
     s = three_of_all_kinds()
 

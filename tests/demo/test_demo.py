@@ -21,6 +21,7 @@ def test_the_model_is_small_enough_to_clone():
     assert max(sizes) < 15e6
 
 
+@pytest.mark.slow
 def test_the_model_loads_in_ppdiffusers_as_any_other():
     from ppdiffusers import StableDiffusionPipeline
 
@@ -53,6 +54,7 @@ def test_no_fresh_drawings_of_other_folders(tmp_path):
     assert shipped.fresh_drawings(str(tmp_path), 64) == []
 
 
+@pytest.mark.slow
 def test_without_arguments_a_toy_is_learned_that_the_model_never_saw(tmp_path, capsys):
     """The quick start, whole: three quarters of the way to fresh drawings at least, and the word still composes."""
     train_textual_inversion.main(["--output_dir", str(tmp_path / "out")])

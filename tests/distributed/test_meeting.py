@@ -189,6 +189,7 @@ print("all met")
 """
 
 
+@pytest.mark.slow
 def test_signals_do_not_come_between_a_question_to_the_store_and_its_answer():
     """A launcher sends SIGTERM three times; the store takes an interrupted wait for a broken connection."""
     script = STORM.format(root=str(ROOT), port=free_port())

@@ -62,6 +62,8 @@ def ends(ranks):
     return [(rank.returncode, text) for rank, text in zip(ranks, said, strict=True)]
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_killed_rank_ends_the_others_which_name_it_on_one_line(tmp_path, lost):
     ranks = start(tmp_path, *["peers.advice = 'go on so'; " + WAIT] * 3)
@@ -78,6 +80,8 @@ def test_a_killed_rank_ends_the_others_which_name_it_on_one_line(tmp_path, lost)
         assert f"in {tmp_path / f'workerlog.{lost}'} there" in said
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 @pytest.mark.parametrize("erring", [0, 2])
 def test_an_error_of_one_rank_ends_the_others_with_its_status_and_words(tmp_path, erring):
     works = [WAIT] * 3
@@ -108,6 +112,8 @@ def test_a_rank_whose_launcher_stops_it_after_anothers_error_tells_of_that_error
     assert status == 2 and "no such image" in said and "SIGTERM" not in said
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_an_exchange_that_fails_for_a_lost_rank_gives_no_traceback_and_a_fault_of_the_program_gives_one(tmp_path):
     """gloo sees the end of a connection in the same moment."""
     ranks = start(tmp_path, "time.sleep(0.5); raise RuntimeError('connection closed by peer')", WAIT)
@@ -121,6 +127,8 @@ def test_an_exchange_that_fails_for_a_lost_rank_gives_no_traceback_and_a_fault_o
     assert "Traceback" in own and "a fault of the program, KeyError" in other
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 @pytest.mark.parametrize("order", [("", "time.sleep(0.3)"), ("time.sleep(0.3)", "")])
 def test_ranks_that_are_done_leave_the_others_alone(tmp_path, order):
     ranks = start(tmp_path, *order, "time.sleep(0.6)")
@@ -128,6 +136,8 @@ def test_ranks_that_are_done_leave_the_others_alone(tmp_path, order):
     assert ends(ranks) == [(0, "")] * 3
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 @pytest.mark.parametrize("erring", [0, 1])
 def test_a_rank_that_fails_before_the_others_have_come_still_ends_them(tmp_path, erring):
     early = ["", ""]
@@ -140,6 +150,8 @@ def test_a_rank_that_fails_before_the_others_have_come_still_ends_them(tmp_path,
     assert found[0][0] == 2 and "--x is no flag" in found[0][1]
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_all_wait_for_one_that_takes_long_and_go_on_together(tmp_path):
     begin = time.monotonic()
     ranks = start(tmp_path, "", "", "", early=["", "", "time.sleep(1)"])
@@ -162,6 +174,8 @@ def test_a_port_that_is_taken_is_said_once_and_the_run_goes_on(tmp_path):
     assert outputs[1][0].count("\n") == 2 and [err for _, err in outputs] == ["", ""]
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_a_rank_that_begins_too_late_is_named_and_finds_its_way_in(tmp_path):
     late = "seconds = 30 if int(os.environ['PADDLE_TRAINER_ID']) else 0.5; module._START_SECONDS = seconds; "
     late += "time.sleep(seconds / 20)"
@@ -199,6 +213,8 @@ def test_strangers_at_the_port_change_nothing(tmp_path):
     assert ends(ranks)[1][0] == LOST_STATUS
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_a_rank_that_rests_is_not_taken_for_lost(tmp_path):
     """SIGSTOP, as a debugger or a frozen container has it, for longer than a silent machine would be given."""
     ranks = start(tmp_path, *["time.sleep(2.5)"] * 2, BEFORE="connections.SILENCE = 1")
@@ -233,6 +249,8 @@ for status, said in test_peers.ends(ranks):
 """
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_a_machine_that_falls_silent_is_lost_too(tmp_path):
     """The network goes and no connection is closed: only TCP's probes can tell."""
     if os.name != "posix" or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:

@@ -91,6 +91,8 @@ sys.exit("still here")
 """
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_ranks_wait_for_a_slow_one_longer_than_gloo_would(tmp_path):
     script = tmp_path / "slow.py"
     script.write_text(SLOW_RANK.format(root=str(ROOT)))

@@ -54,6 +54,7 @@ def test_a_stranger_does_not_choose_where_downloads_are_kept(tmp_path):
     assert gone == {"settings": {}} and here["settings"] == {"cache_dir": str(tmp_path)}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), st.one_of(VALUES, st.dictionaries(st.sampled_from(SETTINGS), VALUES))))
 def test_whatever_is_recorded_what_is_left_is_of_the_right_type(record):

@@ -89,6 +89,7 @@ def test_a_path_that_exists_wins(hub, tmp_path):
     assert hub.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["out/learned_embeds.pdparams", "here/learned", "/a/b", "a/b/c", "cat-toy", "~/x", "../a"]
 )

@@ -94,6 +94,7 @@ def test_the_watch_sees_what_python_itself_would_run(tmp_path):
     assert any("os.system" in event for event in watch.seen) and (tmp_path / "mark").exists()
 
 
+@pytest.mark.slow
 def test_hostile_files_end_in_a_named_error_and_nothing_runs(tmp_path):
     figures = fuzz(1500, 1, tmp_path, made=300)
     assert figures.executions == [] and figures.unnamed == [] and figures.greedy == []

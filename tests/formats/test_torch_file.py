@@ -77,6 +77,7 @@ def test_an_archive_of_too_many_parts_is_refused_within_little_memory(entries):
     assert peak < 40e6
 
 
+@pytest.mark.slow
 def test_the_longest_directory_that_is_read_takes_little_memory():
     """Of the shortest entries, all distinct."""
     count = MOST_DIRECTORY_BYTES // 49

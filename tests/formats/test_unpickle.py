@@ -68,6 +68,7 @@ def test_an_unknown_global_is_refused_before_anything_is_called():
         read(b"cos\nsystem\n(S'x'\ntR.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [b"}\x94", b"\x8f", b"(", b"N\x85\x94", b"}K\x01K\x02s"])
 def test_memory_and_time_are_bounded_whatever_is_piled_up(unit):
     data = b"\x80\x04" + unit * (2_000_000 // len(unit))

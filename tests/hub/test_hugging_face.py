@@ -55,6 +55,7 @@ def test_what_is_no_repository_id_is_not_in_the_cache(hub):
     assert hugging_face.cached("a/b/c") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["1", "true", "YES", "On"])
 def test_offline_mode_asks_nobody(hub, monkeypatch, value):
     hub.repositories[NAME] = {"a.bin": b"a"}

@@ -44,6 +44,7 @@ def edit_tensors(path, change):
     save_file(tensors, path, metadata=metadata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 def test_the_two_layouts_are_the_same_model(tmp_path, family):
     here, torch = (
@@ -56,6 +57,7 @@ def test_the_two_layouts_are_the_same_model(tmp_path, family):
         assert np.isfinite(one).all() and one.std() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -102,6 +104,7 @@ def test_all_is_frozen_in_float32_and_in_evaluation_mode(tmp_path):
         assert all(p.stop_gradient and p.dtype == paddle.float32 for p in layer.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "old", [("text_encoder", "embeddings.LayerNorm.", "embeddings.layer_norm."), ("text_encoder", "", "bert.")]
 )
@@ -157,6 +160,7 @@ def test_learned_words_reach_the_prompt_embedding_with_a_gradient(tmp_path):
 # ------------------------------------------------------------------------------------------------------- pipelines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *SCHEDULERS])
 def test_a_pipeline_generates_with_every_scheduler(tmp_path, name):
     model = load_base_model(build_model(tmp_path / "base", "sd2"))
@@ -178,6 +182,7 @@ def test_the_pipeline_shares_the_parts_and_says_nothing(tmp_path, caplog):
     assert not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["ppdiffusers", "diffusers"])
 def test_the_safety_checker_is_there_when_it_is_asked_for(tmp_path, layout):
     model = load_base_model(build_model(tmp_path / "base", layout=layout, safety_checker=True))

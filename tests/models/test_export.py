@@ -39,6 +39,7 @@ def states(pipe, prompt):
     return pipe.encode_prompt(prompt, 1, False)[0].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 @pytest.mark.parametrize("layout", ["ppdiffusers", "diffusers"])
 def test_the_documented_use_works_on_what_was_saved(tmp_path, family, layout):
@@ -53,6 +54,7 @@ def test_the_documented_use_works_on_what_was_saved(tmp_path, family, layout):
     assert np.abs(states(pipe, "A <cat-toy> backpack") - states(pipe, "A cat backpack")).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["ppdiffusers", "diffusers"])
 def test_every_vector_of_every_concept_stands_where_its_token_points(tmp_path, layout):
     cat, art = concept(vectors=3), concept("det-logo", vectors=2, seed=2)
@@ -68,6 +70,7 @@ def test_every_vector_of_every_concept_stands_where_its_token_points(tmp_path, l
     assert pipe.tokenizer.tokenize(expanded)[-3:] == tokens[:3]
 
 
+@pytest.mark.slow
 def test_a_saved_word_means_what_it_meant_in_training(tmp_path):
     from textual_inversion.models.attach import attach_concepts
 
@@ -94,6 +97,7 @@ def test_saving_with_rows_attached_writes_the_plain_encoder(tmp_path):
     assert tree(output) == before
 
 
+@pytest.mark.slow
 def test_the_saved_tokenizer_reads_text_as_the_base_models_does(tmp_path):
     model, _, output = saved(tmp_path, concept("<Cat-Toy>"), layout="diffusers", tokenizer_json_only=True)
     pipe = StableDiffusionPipeline.from_pretrained(str(output))
@@ -129,6 +133,7 @@ def test_unchanged_weights_are_links_and_not_copies(tmp_path, layout, file):
     assert not list(output.rglob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -150,6 +155,7 @@ def test_unusual_bases_are_linked_or_converted(tmp_path, options):
     assert tree(base) == before
 
 
+@pytest.mark.slow
 def test_files_without_a_declared_layout_are_written_anew(tmp_path):
     base = build_model(tmp_path / "base")
     path = base / "unet/diffusion_paddle_model.safetensors"
@@ -174,6 +180,7 @@ def test_where_links_are_impossible_files_are_copied(tmp_path, monkeypatch):
     assert copy.read_bytes() == source.read_bytes() and not copy.samefile(source)
 
 
+@pytest.mark.slow
 def test_another_runs_weights_do_not_survive(tmp_path):
     save_pipeline(load_base_model(build_model(tmp_path / "cut", shards=2, seed=5)), [concept()], tmp_path / "out")
     model = load_base_model(build_model(tmp_path / "whole"))
@@ -184,6 +191,7 @@ def test_another_runs_weights_do_not_survive(tmp_path):
     np.testing.assert_allclose(picture(pipe, "a toy"), picture(model.pipeline(), "a toy"), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_is_a_base_model_again(tmp_path):
     one = concept(vectors=2)
     _, _, output = saved(tmp_path, one, layout="diffusers")
@@ -197,6 +205,7 @@ def test_a_saved_pipeline_is_a_base_model_again(tmp_path):
     assert "<second>" in pipe.tokenizer.get_vocab()
 
 
+@pytest.mark.slow
 def test_the_safety_checker_comes_along_if_the_base_has_one(tmp_path):
     _, _, output = saved(tmp_path, concept(), layout="diffusers", safety_checker=True)
     (tmp_path / "other").mkdir()
@@ -206,6 +215,7 @@ def test_the_safety_checker_comes_along_if_the_base_has_one(tmp_path):
     assert json.loads((without / "model_index.json").read_text())["safety_checker"] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_pooled_output_is_taken_at_the_end_token(tmp_path):
     base = build_model(tmp_path / "base")
     path = base / "text_encoder/config.json"

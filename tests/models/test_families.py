@@ -89,6 +89,7 @@ def own_states(model, prompt):
     return [embedding.hidden_states.numpy(), *(v["text_embeds"].numpy() for v in embedding.added.values())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family, layout", CASES)
 def test_training_leaves_a_file_for_every_text_encoder_and_the_base_as_it_was(trained, family, layout):
     run = trained(family, layout)
@@ -105,6 +106,7 @@ def test_training_leaves_a_file_for_every_text_encoder_and_the_base_as_it_was(tr
     assert tree(run.base) == run.before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family, layout", CASES)
 def test_the_saved_pipeline_means_what_training_meant(trained, family, layout):
     run = trained(family, layout)
@@ -134,6 +136,7 @@ def test_infer_draws_the_word_from_the_file_alone(trained, family, layout, tmp_p
     assert tree(run.base) == run.before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family, layout", CASES)
 def test_what_was_saved_is_a_base_model_again(trained, family, layout):
     run = trained(family, layout)
@@ -176,6 +179,7 @@ def test_attached_rows_get_a_gradient_and_change_nothing_else(trained, family):
 # ----------------------------------------------------------------------------------------------------------- oddities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "options",
@@ -223,6 +227,7 @@ def test_padding_has_the_row_that_the_table_has_for_it(trained, family):
     assert np.abs(embedding.weight[pad].numpy()).max() > 0.1
 
 
+@pytest.mark.slow
 def test_padding_of_alt_diffusion_is_zeros_in_ppdiffusers_own_pipeline(trained):
     """Known difference, at the places of padding alone; where this fails, `[:, :read]` above can go."""
     run = trained("alt", "ppdiffusers")
@@ -263,6 +268,7 @@ def test_sdxl_is_told_of_sizes_and_pooled_text(trained):
     np.testing.assert_array_equal(embedding.hidden_states[:1].numpy(), np.concatenate(states, axis=-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zeroes", [True, False])
 @pytest.mark.parametrize("negative", ["", "bad"])
 def test_sdxl_pictures_are_those_of_its_own_pipeline(trained, zeroes, negative):
@@ -283,6 +289,7 @@ def test_sdxl_pictures_are_those_of_its_own_pipeline(trained, zeroes, negative):
     assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_sdxl_turbo_draws_in_few_unguided_steps(tmp_path):
     turbo = dict(_class_name="EulerAncestralDiscreteScheduler", timestep_spacing="trailing")
     run = Trained(tmp_path, "sdxl", "ppdiffusers")
@@ -303,6 +310,7 @@ def test_sdxl_turbo_draws_in_few_unguided_steps(tmp_path):
     assert (tmp_path / "drawn/contact_sheet.png").is_file()
 
 
+@pytest.mark.slow
 def test_latent_diffusion_reads_the_tokens_of_all_vectors_written_out(trained):
     """Its pipeline has no textual-inversion mixin: `<word>` alone is the first vector."""
     pipe = trained("ldm", "ppdiffusers").pipeline()

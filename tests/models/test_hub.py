@@ -171,7 +171,7 @@ def test_what_is_no_hub_name_is_a_missing_folder(name):
 def test_a_file_is_told_from_a_folder(tmp_path):
     for name, message in (
         ("model.ckpt", "is a file; give the folder"),
-        ("model.safetensors", "no safetensors file, or cut short"),
+        ("model.safetensors", "is not a safetensors file, or is cut short"),
     ):
         (tmp_path / name).write_bytes(b"x")
 
@@ -243,6 +243,7 @@ def test_every_family_can_be_fetched_from_hugging_face(tmp_path, monkeypatch, fa
     assert tree(load_base_model(NAME).folder) == tree(there)
 
 
+@pytest.mark.slow
 def test_the_commands_pass_on_where_a_base_model_comes_from(tmp_path, monkeypatch):
     import infer
     import train_textual_inversion

@@ -88,6 +88,7 @@ def test_text_encoders_run_again_in_the_backward_pass(tmp_path, family):
     assert len(calls) == forward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_frozen_weights_have_no_gradient_and_no_buffer_for_one(tmp_path, family):
     model = load_base_model(build_model(tmp_path / "base", family))
@@ -147,6 +148,7 @@ def test_the_vae_stays_only_where_it_is_wanted_soon(settings, stays):
     assert keeps_vae(**usual | settings) == stays
 
 
+@pytest.mark.slow
 def test_low_memory_trains_the_same_and_says_what_it_chose(tmp_path, capsys, monkeypatch):
     from textual_inversion.models import base_model
     from train_textual_inversion import main

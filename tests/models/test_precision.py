@@ -106,6 +106,7 @@ def loss_and_gradients(model, embeddings):
     return float(loss), [part.grad for e in embeddings.values() for part in e.parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mixed_precision", "checkpointing"), [("fp16", False), ("fp16", True), ("bf16", False)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_training_step_in_half_precision_is_that_of_float32_but_for_rounding(
@@ -134,6 +135,7 @@ def test_mixed_types_inside_a_module_would_be_found(bases, monkeypatch):
         loss_and_gradients(model, embeddings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "ldm"])
 def test_pictures_in_half_precision_are_those_of_float32_but_for_rounding(bases, monkeypatch, family):
     requests = [ImageRequest("a <cat-toy>", 1, num_inference_steps=2), ImageRequest("<dog>", 2, num_inference_steps=2)]
@@ -184,6 +186,7 @@ def pretended_card(monkeypatch):
         yield seen
 
 
+@pytest.mark.slow
 def test_a_whole_run_in_float16_learns_as_in_float32_but_for_rounding(tmp_path, pretended_card, capsys):
     from safetensors.numpy import load_file
 

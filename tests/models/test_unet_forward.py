@@ -2,6 +2,7 @@
 
 import numpy as np
 import paddle
+import pytest
 
 from helpers.tiny_models import build_model
 from helpers.training_runs import short_run
@@ -38,6 +39,7 @@ def assert_close(one, other):
     assert np.abs(one - other).max() <= 1e-5 * np.abs(other).max()
 
 
+@pytest.mark.slow
 def test_a_compiled_step_has_the_same_loss_and_gradients_with_the_casts_of_half_precision(tmp_path):
     build_model(tmp_path, "sdxl")
     plain, compiled = (loss_and_gradients(tmp_path, compiled=on, lowered=True) for on in (False, True))
@@ -46,6 +48,7 @@ def test_a_compiled_step_has_the_same_loss_and_gradients_with_the_casts_of_half_
         assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_learns_the_same_rows(tmp_path):
     from safetensors.numpy import load_file
 

@@ -361,6 +361,7 @@ def resident_of(path) -> int | None:
     return sum(sizes) if sizes else None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux")
 @pytest.mark.parametrize("name", ["model_state.pdparams", "model.safetensors"])
 def test_a_file_is_in_memory_one_tensor_at_a_time_and_not_at_all_afterwards(tmp_path, monkeypatch, name):

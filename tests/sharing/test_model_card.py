@@ -97,6 +97,7 @@ def test_a_readme_of_the_users_own_stays(tmp_path):
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors", ["1", "2"])
 def test_the_example_for_ppdiffusers_works_as_it_stands(tmp_path, monkeypatch, vectors):
     train_textual_inversion.main(short_run(tmp_path, "--only_save_embeds", "--num_vectors", vectors))
@@ -116,6 +117,7 @@ def test_the_example_for_ppdiffusers_works_as_it_stands(tmp_path, monkeypatch, v
     assert f"<cat-toy>{'_1' if vectors == '2' else ''}" in names["pipe"].tokenizer.get_vocab()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors", [1, 2])
 def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_vectors(tmp_path, monkeypatch, vectors):
     from ppdiffusers import StableDiffusionPipeline

@@ -64,6 +64,7 @@ def test_the_pipeline_goes_up_where_it_is_asked_for(folder, hub):
     assert set(hub.repositories["friends/cat"]) == SMALL | {"unet/model_state.pdparams", "model_index.json"}
 
 
+@pytest.mark.slow
 def test_a_second_upload_adds_to_the_first(folder, hub):
     upload.upload(folder, None, TOKEN)
     (folder / "learned_embeds.pdparams").write_bytes(b"newer")
@@ -73,6 +74,7 @@ def test_a_second_upload_adds_to_the_first(folder, hub):
     assert hub.repositories["me/my-cat"]["learned_embeds.pdparams"] == b"newer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "whole"), [("/repos/create", False), ("/preupload/", False), ("/commit/", False), ("/objects/", True)]
 )
@@ -109,6 +111,7 @@ def test_a_login_is_checked_before_the_work(hub):
         upload.check_login("hf_wrong")
 
 
+@pytest.mark.slow
 def test_a_run_uploads_its_embeddings_its_record_and_a_card(tmp_path, hub, capsys):
     argv = short_run(tmp_path, "--push_to_hub", "--hub_token", TOKEN, "--hub_model_id", "me/cat", "--validation_prompt",
                      "a <cat-toy>", "--num_validation_images", "1", "--overview")  # fmt: skip
@@ -127,6 +130,7 @@ def test_a_run_uploads_its_embeddings_its_record_and_a_card(tmp_path, hub, capsy
     assert f"uploaded to {hub.endpoint}/me/cat" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_obeys_hf_endpoint_and_a_refused_upload_leaves_all_files(tmp_path):
     with LocalHub() as hub:
         hub.refused = {"/commit/": 500}

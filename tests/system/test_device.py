@@ -71,6 +71,7 @@ def reads_of_tensors(monkeypatch):
         yield seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "more"),
     [

@@ -88,6 +88,7 @@ def test_a_file_system_without_locks_holds_nothing(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_a_run_into_the_folder_of_an_ended_one_says_that_files_are_replaced(tmp_path, capsys):
     argv = short_run(tmp_path, "--only_save_embeds", "--eval_steps", "0", "--max_train_steps", "1")
     for _ in range(2):

@@ -190,6 +190,7 @@ def read_until(process, words):
     pytest.fail("".join(lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_run_that_is_told_to_end_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     process = started(tmp_path)
@@ -209,6 +210,7 @@ def test_a_run_that_is_told_to_end_leaves_a_checkpoint_and_says_how_to_go_on(tmp
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_end_at_its_start_says_that_there_is_no_checkpoint(tmp_path):
     process = started(tmp_path)
     read_until(process, "device cpu")
@@ -220,6 +222,7 @@ def test_a_run_that_is_told_to_end_at_its_start_says_that_there_is_no_checkpoint
     assert not list((tmp_path / "out").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_end_while_pictures_are_drawn_does_not_wait_for_them(tmp_path):
     drawn = ["--validation_prompt", "a <cat-toy>", "--validation_steps", "2", "--num_inference_steps", "250"]
     process = started(tmp_path, *drawn, "--num_validation_images", "1", "--save_steps", "2")

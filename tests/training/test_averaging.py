@@ -45,6 +45,7 @@ def test_it_resumes_from_what_was_kept(stop):
     assert walked(second, vectors, range(stop + 1, 6))[1] == [pytest.approx(50 / 3)]
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_mean_of_its_last_saves(tmp_path):
     from safetensors.numpy import load_file
 

@@ -24,6 +24,7 @@ def record(folder):
     return json.loads((folder / "run.json").read_text())["figures"]["best"]
 
 
+@pytest.mark.slow
 def test_images_are_judged_where_there_is_a_clip_model(tmp_path, capsys):
     argv = short_run(tmp_path, *KEEP, *IMAGES)
     build_clip(tmp_path / "base" / "clip")
@@ -41,6 +42,7 @@ def test_images_are_judged_where_there_is_a_clip_model(tmp_path, capsys):
     assert f"best step: {kept['step']} by the {best_step.BY_IMAGES}" in said.out and "the best so far" in said.err
 
 
+@pytest.mark.slow
 def test_a_clip_model_can_be_named(tmp_path):
     argv = short_run(tmp_path, *KEEP, *IMAGES, "--clip_model", str(build_clip(tmp_path / "clip")))
 
@@ -49,6 +51,7 @@ def test_a_clip_model_can_be_named(tmp_path):
     assert record(tmp_path / "out")["by"] == best_step.BY_IMAGES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompts", [[], IMAGES, ["--validation_prompt", "a dog"]])
 def test_the_loss_is_judged_where_there_is_none(tmp_path, prompts, capsys):
     train_textual_inversion.main(short_run(tmp_path, *KEEP, *prompts, "--eval_steps", "1"))
@@ -66,7 +69,7 @@ def test_the_loss_is_judged_where_there_is_none(tmp_path, prompts, capsys):
     [
         ([*IMAGES, "--eval_steps", "0"], "--keep_best finds no CLIP model"),
         (["--validation_prompt", "a dog", "--clip_model", "x"], "none of their prompts holds a concept"),
-        ([*IMAGES, "--clip_model", "none"], "--clip_model none is not a folder here, nor in the cache"),
+        ([*IMAGES, "--clip_model", "none"], "--clip_model none is neither a folder nor in the cache"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_training(tmp_path, more, message):

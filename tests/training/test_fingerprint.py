@@ -102,6 +102,7 @@ def of_model(folder, learned=(), prompts=("a photo",)):
     return fingerprint.of_model(load_base_model(folder), learned, (16, 16), prompts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_base_model_counts_by_its_weights_wherever_and_however_they_lie(tmp_path, family):
     ours = of_model(build_model(tmp_path / "a", family))

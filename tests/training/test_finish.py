@@ -13,6 +13,7 @@ from textual_inversion.system.errors import Stopped
 from textual_inversion.training import validation
 
 
+@pytest.mark.slow
 def test_a_run_that_shows_nothing_draws_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(validation, "generate", None)
 
@@ -23,6 +24,7 @@ def test_a_run_that_shows_nothing_draws_nothing(tmp_path, monkeypatch, capsys):
     assert "drawing" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_records_are_there_before_the_first_step(tmp_path, monkeypatch, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.yaml").write_text("# my own\nseed: 3\n")
@@ -41,6 +43,7 @@ def test_the_records_are_there_before_the_first_step(tmp_path, monkeypatch, caps
     assert "config.yaml is yours and stays as it is" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_is_ended_while_images_are_drawn_has_saved_what_it_learned(tmp_path, monkeypatch):
     argv = short_run(tmp_path, "--overview", "--only_save_embeds")
     train_textual_inversion.main(argv)

@@ -83,6 +83,7 @@ def two_concepts(tmp_path):
     return [*argv, "--placeholder_token", "<a>", "<b>", "--initializer_token", "auto", "dog"]
 
 
+@pytest.mark.slow
 def test_a_run_starts_each_concept_from_its_own_nearest_word_and_records_it(tmp_path, capsys):
     argv = two_concepts(tmp_path)
     build_clip(tmp_path / "base/clip")
@@ -103,6 +104,7 @@ def test_a_run_starts_each_concept_from_its_own_nearest_word_and_records_it(tmp_
     assert parsed(["--config", str(tmp_path / "out/config.yaml")]).initializer_token == (word, "dog")
 
 
+@pytest.mark.slow
 def test_without_a_clip_model_it_is_refused_with_both_ways_out(tmp_path):
     with pytest.raises(SettingsError, match="auto looks at the images.*--clip_model openai.*or name the word"):
         main(two_concepts(tmp_path))

@@ -120,6 +120,7 @@ def check(seen):
     assert (np.abs(learned - started).max(axis=(1, 2)) > 0.001).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_before_is_what_was_drawn_before_training(tmp_path, watched, family):
     train_textual_inversion.main(run_of(tmp_path, family))
@@ -127,6 +128,7 @@ def test_before_is_what_was_drawn_before_training(tmp_path, watched, family):
     check(watched)
 
 
+@pytest.mark.slow
 def test_before_is_the_start_of_a_run_that_was_resumed_too(tmp_path, watched):
     argv = run_of(tmp_path, "sd1", "--max_train_steps", "4")
     stopped_in(argv, step=3)
@@ -139,6 +141,7 @@ def test_before_is_the_start_of_a_run_that_was_resumed_too(tmp_path, watched):
         np.testing.assert_array_equal(early, late)
 
 
+@pytest.mark.slow
 def test_the_demo_draws_every_image_once_and_all_after_training(tmp_path, monkeypatch, capsys):
     drawn, draw = [], validation.generate
 

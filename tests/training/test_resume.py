@@ -61,6 +61,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_every_optimizer_and_schedule_resumes_bit_for_bit(tmp_path, settings):
     whole, cut = whole_and_resumed(tmp_path, [*BARE, *settings], step=3)
@@ -72,6 +73,7 @@ def test_every_optimizer_and_schedule_resumes_bit_for_bit(tmp_path, settings):
     assert {name: array.tobytes() for name, array in ours.items()} == {n: a.tobytes() for n, a in theirs.items()}
 
 
+@pytest.mark.slow
 def test_both_text_encoders_of_sdxl_resume_bit_for_bit(tmp_path):
     settings = [*BARE, "--lr_scheduler", "constant_with_warmup", "--lr_warmup_steps", "2"]
     whole, cut = whole_and_resumed(tmp_path, settings, step=2, family="sdxl")
@@ -81,6 +83,7 @@ def test_both_text_encoders_of_sdxl_resume_bit_for_bit(tmp_path):
     assert encoders == {"text_encoder", "text_encoder_2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_concept_that_no_step_has_shown_yet_has_no_state_and_gets_none(tmp_path, step):
     tokens = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--train_batch_size", "1"]
@@ -93,6 +96,7 @@ def test_a_concept_that_no_step_has_shown_yet_has_no_state_and_gets_none(tmp_pat
     assert owners == ({"0", "1"} if step == 2 else {"0"})
 
 
+@pytest.mark.slow
 def test_all_that_is_seen_of_a_run_resumes_without_a_double_or_a_gap(tmp_path):
     whole, cut = whole_and_resumed(tmp_path, [*BARE, *WATCHED], step=2)
 
@@ -104,6 +108,7 @@ def test_all_that_is_seen_of_a_run_resumes_without_a_double_or_a_gap(tmp_path):
     assert json.loads((cut / "run.json").read_text())["resumed"] == [{"step": 2, "changed": []}]
 
 
+@pytest.mark.slow
 def test_a_killed_run_forgets_what_it_saw_after_its_checkpoint(tmp_path):
     """A kill leaves files and log entries of steps that the checkpoint knows nothing of."""
     whole = tmp_path / "whole"
@@ -117,6 +122,8 @@ def test_a_killed_run_forgets_what_it_saw_after_its_checkpoint(tmp_path):
     assert (results(whole), figures(whole), scalars(whole)) == expected
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_two_processes_end_after_one_step_with_one_checkpoint_and_resume_bit_for_bit(tmp_path):
     settings = [*BARE, "--train_batch_size", "1", "--num_vectors", "2", "--gradient_accumulation_steps", "2"]
     argv = {n: short_run(tmp_path, *settings, "--output_dir", str(tmp_path / n)) for n in ("whole", "cut")}
@@ -162,6 +169,7 @@ def copy(stopped, tmp_path):
     return tmp_path / "out", [*argv, "--output_dir", str(tmp_path / "out")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
@@ -206,6 +214,7 @@ def test_other_images_captions_and_models_are_refused_although_their_names_stay(
         train_textual_inversion.main([*argv, *LATEST, "--pretrained_model_name_or_path", str(other)])
 
 
+@pytest.mark.slow
 def test_what_does_not_change_the_run_is_free(copy, stopped, tmp_path):
     """Another cut of the batch, another folder of the images, more steps, no seed: it comes to the same vectors."""
     out, argv = copy
@@ -227,6 +236,7 @@ def test_what_does_not_change_the_run_is_free(copy, stopped, tmp_path):
     assert json.loads((out / "run.json").read_text())["seed"] == 3
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_made_longer_as_if_it_had_been_so_from_the_start(tmp_path):
     long, grown = tmp_path / "long", tmp_path / "grown"
     settings = [*BARE, "--eval_steps", "3"]
@@ -242,6 +252,7 @@ def test_a_finished_run_is_made_longer_as_if_it_had_been_so_from_the_start(tmp_p
     assert figures(grown) == figures(long)
 
 
+@pytest.mark.slow
 def test_a_fork_says_what_changed_and_leaves_the_first_run_alone(copy, tmp_path, capsys):
     out, argv = copy
     before = results(out)
@@ -258,6 +269,7 @@ def test_a_fork_says_what_changed_and_leaves_the_first_run_alone(copy, tmp_path,
     assert not np.array_equal(ours, first)
 
 
+@pytest.mark.slow
 def test_a_fork_may_take_another_optimizer_but_not_other_concepts(copy, tmp_path):
     _, argv = copy
     more = [*LATEST, "--allow_changed_settings"]
@@ -272,12 +284,14 @@ def test_a_fork_may_take_another_optimizer_but_not_other_concepts(copy, tmp_path
 # -------------------------------------------------------------------------------------------------- what is looked for
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_latest_begins_and_says_so(tmp_path, capsys):
     train_textual_inversion.main(short_run(tmp_path, *BARE, *LATEST))
 
     assert "no checkpoint in" in capsys.readouterr().out and (tmp_path / "out" / "learned_embeds.pdparams").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(copy, capsys):
     out, argv = copy
     train_textual_inversion.main([*argv, *LATEST])

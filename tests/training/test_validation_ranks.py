@@ -15,6 +15,8 @@ from helpers.paths import ROOT
 from helpers.training_runs import short_run
 from textual_inversion.training import checkpoints
 
+pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
+
 # A program for the launcher: the training command, with a line in its log whenever images are drawn.
 TOLD = """
 import os, sys

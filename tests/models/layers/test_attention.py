@@ -89,6 +89,7 @@ def gradient(unet):
     return prediction.numpy(), states.grad.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 2**30])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_unet_gives_the_same_with_blocks(tmp_path, small_blocks, monkeypatch, keep, checkpointing):

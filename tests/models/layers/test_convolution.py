@@ -117,6 +117,7 @@ def test_gradients_still_pass(calls, of_pixels):
     assert not calls  # no blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_familys_unet_and_vae_give_the_same(tmp_path, family, calls):
     build_model(tmp_path, family)

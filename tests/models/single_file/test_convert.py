@@ -25,6 +25,7 @@ def outputs(model):
     return [prompts.hidden_states.numpy(), noise.numpy(), *(image.numpy() for image in images)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_it_is_the_same_model_as_the_folder(tmp_path, family):
     base, file = build_single_file(tmp_path, family)
@@ -57,6 +58,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
         unpack(file, file / "below")
 
 
+@pytest.mark.slow
 def test_the_commands_take_one(tmp_path):
     import ppdiffusers
 
