@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     config = with_defaults(config, is_demo=is_demo(base_model), num_images=4)
     seed = secrets.randbelow(2**32) if config.images.seed is None else config.images.seed
     config = changed(config, prompt=config.images.prompt or _showcase(files), seed=seed)
-    gallery = _open_gallery(config.output.output_dir, files, base_model)  # a folder that refuses is told at once
+    gallery = _open_gallery(config.output.output_dir, files, base_model)  # before the slow part: it may refuse
 
     prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
     from textual_inversion.models.attach import attach_files

@@ -120,7 +120,7 @@ def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, pha
     if joined.is_main:
         held.enter_context(locked(make_output_folder(saving.output_dir)))
     else:
-        stop.advice = None  # one process tells
+        stop.advice = None  # the main process prints it
     context = RunContext(joined, Path(saving.output_dir), stop, phases)
     context.say(f"device {device}, {environment}, {joined.world_size} process(es)")
     if config.hub.push_to_hub and joined.is_main:
@@ -177,7 +177,6 @@ def train(config: TrainConfig, run: "Run") -> None:
     """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen."""
     import paddle
 
-    from textual_inversion.training.assembly import make_painter
     from textual_inversion.training.averaging import VectorAverage
     from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
@@ -203,8 +202,7 @@ def train(config: TrainConfig, run: "Run") -> None:
     with context.phases("training"):  # where sums are to be made exact, a look at how large gradients are
         first = samples.micro_batches(0, 0, ranks.world_size, accumulation)
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
-    callbacks = make_callbacks(config, run, state, guard, make_painter(config, run))
-    with context.phases("training"), callbacks:
+    with context.phases("training"), make_callbacks(config, run, state, guard) as callbacks:
         for step in range(first_step, steps):
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches.

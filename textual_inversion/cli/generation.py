@@ -5,15 +5,14 @@ from typing import Any, TypeVar
 
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.settings import shared
-from textual_inversion.settings.flag import all_flags, changed, filled, flags_of, values_of
+from textual_inversion.settings.flag import changed, filled, flags_of, values_of
 from textual_inversion.settings.generation import InferConfig, ScoreConfig
-from textual_inversion.settings.train import TrainConfig
+from textual_inversion.settings.train import REUSED
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
-_REUSED = {name for name, flag in all_flags(TrainConfig).items() if flag.is_reused}
 # Sampling settings that neither the command line nor the demo's defaults give.
 _DEFAULTS = {"guidance_scale": shared.GUIDANCE_SCALE, "num_inference_steps": shared.NUM_INFERENCE_STEPS}
 
@@ -57,7 +56,7 @@ def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -
         return config
     recorded = next((one["settings"] for one in records if isinstance(one.get("settings"), dict)), {})
     names = [
-        name for name in flags_of(config.base_model) if name in _REUSED and getattr(config.base_model, name) is None
+        name for name in flags_of(config.base_model) if name in REUSED and getattr(config.base_model, name) is None
     ]
     return changed(config, **{name: recorded.get(name) for name in names})
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from textual_inversion.settings.bounds import LONGEST_SIDE, side
 from textual_inversion.settings.choices import PROPERTIES
-from textual_inversion.settings.flag import Flag, all_flags, values_of
-from textual_inversion.settings.train import TrainConfig
+from textual_inversion.settings.flag import Flag, values_of
+from textual_inversion.settings.train import REUSED, TrainConfig
 from textual_inversion.system.paths import is_possible_path
 
 FILE_NAME = "run.json"
@@ -91,8 +91,7 @@ def _is_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_REUSED = {name: flag for name, flag in all_flags(TrainConfig).items() if flag.is_reused}
 _SWITCHES = {name for name, value in values_of(TrainConfig()).items() if isinstance(value, bool)}
-_SETTINGS = {name: _is_switch if name in _SWITCHES else _check_of(flag) for name, flag in _REUSED.items()}
+_SETTINGS = {name: _is_switch if name in _SWITCHES else _check_of(flag) for name, flag in REUSED.items()}
 # Files are written there, so a stranger's record may name only a folder that already exists.
 _SETTINGS["cache_dir"] = lambda value: is_name(value) and Path(value).is_dir()

@@ -35,7 +35,7 @@ from textual_inversion.settings.choices import (
     TRACKERS,
 )
 from textual_inversion.settings.concept import Concept
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import all_flags, flag, group
 from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ONLY_WATCHED, ConfigFile
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.paths import from_root
@@ -352,3 +352,7 @@ class TrainConfig:
     given: frozenset[str] = frozenset()
     demo: bool = False
     demo_defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+# The flags whose values `infer.py` and `score.py` take from the run.json beside an embedding.
+REUSED = {name: one for name, one in all_flags(TrainConfig).items() if one.is_reused}

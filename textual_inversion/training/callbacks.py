@@ -18,6 +18,7 @@ from textual_inversion.training.artifacts import (
     save_somewhere,
     write_run_record,
 )
+from textual_inversion.training.assembly import make_painter
 from textual_inversion.training.best_step import BestStep
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.diagnostics import MovementCheck, way_out
@@ -27,7 +28,7 @@ from textual_inversion.training.resume import TrainingState
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.step_guard import StepGuard
 from textual_inversion.training.tracking import Tracker, open_tracker
-from textual_inversion.training.validation import Painter, ValidationImages
+from textual_inversion.training.validation import ValidationImages
 
 
 class Checkpointer:
@@ -257,14 +258,8 @@ class Callbacks:
             self._progress.write(line)
 
 
-def make_callbacks(
-    config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard, painter: Painter
-) -> Callbacks:
-    """The callbacks that the settings ask for.
-
-    Args:
-        painter: draws the validation images.
-    """
+def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard) -> Callbacks:
+    """The callbacks that the settings ask for."""
     context, record, validation = run.context, run.record, config.validation
     main, resumed = context.ranks.is_main, record.resumed
     begun = resumed.step if resumed else None
@@ -280,7 +275,7 @@ def make_callbacks(
     if config.validation_prompts:
         images = ValidationImages(
             validation, config.validation_prompts, context.folder,
-            painter=painter, tracker=tracker, saves=saves, resumed=resumed if main else None,
+            painter=make_painter(config, run), tracker=tracker, saves=saves, resumed=resumed if main else None,
         )  # fmt: skip
     if main and validation.keep_best:
         likeness = best_step.make_likeness(validation, config.validation_prompts, run.model, run.vectors, run.data)
