@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textual_inversion.api import *  # noqa: F403
 
-_PUBLIC = (
+PUBLIC = (
     "LearnedEmbedding",
     "TextualInversionError",
     "TrainConfig",
@@ -24,10 +24,10 @@ _PUBLIC = (
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
+    if name in PUBLIC:
         return getattr(import_module("textual_inversion.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), *PUBLIC])

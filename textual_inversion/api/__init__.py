@@ -15,32 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textual_inversion import commands
+from textual_inversion import PUBLIC, commands
 from textual_inversion.cli.train import build_parser, settled
 from textual_inversion.formats.embedding_file import LearnedEmbedding
 from textual_inversion.formats.embedding_file import read_embeddings as _read_embeddings
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.environment import prepare_environment
-from textual_inversion.system.errors import SettingsError, TextualInversionError
+from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.errors import TextualInversionError as TextualInversionError  # public
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from textual_inversion.models.base_model import BaseModel
 
-__all__ = [
-    "LearnedEmbedding",
-    "TextualInversionError",
-    "TrainConfig",
-    "TrainedRun",
-    "attach_embeddings",
-    "generate",
-    "load_base_model",
-    "read_embeddings",
-    "train",
-    "train_config",
-]
+__all__ = list(PUBLIC)
 
 
 def read_embeddings(path: str | Path) -> list[LearnedEmbedding]:
