@@ -32,7 +32,7 @@ SCRIPTS = ("train_textual_inversion.py", "infer.py", "score.py")
 # Almost every folder uses these; their arrows would hide all others.
 GROUND = ("settings", "system")
 
-_HEIGHT, _GAP, _LEFT, _WIDTH = 34, 16, 220, 200
+_HEIGHT, _GAP, _LEFT, _WIDTH = 34, 16, 290, 200
 
 
 def arrows() -> set[tuple[str, str]]:
