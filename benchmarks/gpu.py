@@ -118,7 +118,7 @@ def arguments(args, case: Case, model: Path, pictures: Path, known: bool) -> lis
 def measure(args, case: Case, known: bool) -> tuple[float | None, int | None, str]:
     """(iterations per second, peak bytes of the card's memory, a note)."""
     model = full_size_model.cached(args.work_dir, args.size)
-    pictures = runs.draw_pictures(args.work_dir / "pictures-512")
+    pictures = runs.draw_images(args.work_dir / "pictures-512")
     words = arguments(args, case, model, pictures, known)
     if words is None:
         return None, None, f"this version has no {_FLAG}"

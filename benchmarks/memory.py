@@ -86,7 +86,7 @@ def measure(args, case: str) -> list[dict]:
     resolution, switches = parse_case(case)
     runs.say(f"memory: {case}")
     model = full_size_model.cached(args.work_dir, args.size)
-    pictures = runs.draw_pictures(args.work_dir / "pictures-512")
+    pictures = runs.draw_images(args.work_dir / "pictures-512")
     arguments = runs.quiet_training(
         model,
         pictures,
@@ -148,7 +148,7 @@ def peer_peak(args, script: Path) -> int:
     """The peak memory of a peer's run, in bytes."""
     runs.say(f"memory: {script.name}")
     model = full_size_model.cached(args.work_dir, args.size)
-    pictures = runs.draw_pictures(args.work_dir / "pictures-512")
+    pictures = runs.draw_images(args.work_dir / "pictures-512")
     output = args.work_dir / f"peer-{script.stem}"
     size = {"resolution": args.peer_resolution, "batch_size": args.batch_size}
     # Two counts of a progress bar make a step.

@@ -76,7 +76,7 @@ def quiet_training(model: Path | str, pictures: Path | str, output: Path, steps:
     return flags(plain | settings)
 
 
-def draw_pictures(folder: Path, count: int = 4, side: int = 512) -> Path:
+def draw_images(folder: Path, count: int = 4, side: int = 512) -> Path:
     """A folder of training images: coloured blocks, which cost as much as photographs."""
     from PIL import Image
 

@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 def one_round(args) -> Iterator[tuple[str, list[float]]]:
     """(name, seconds of each step) of each thing that is measured, once."""
     model = full_size_model.cached(args.work_dir, args.size)
-    pictures = runs.draw_pictures(args.work_dir / "pictures-512")
+    pictures = runs.draw_images(args.work_dir / "pictures-512")
     record = ours(args, model, pictures)
     yield OURS, runs.step_seconds(record, args.warm_up)
     yield FLOOR, record["floor"][args.warm_up :]

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
 def measure(args, vectors: int) -> dict[str, int]:
     """Bytes of a run with this number of vectors; see `figures_of`."""
     model = full_size_model.cached(args.work_dir, args.size)
-    pictures = runs.draw_pictures(args.work_dir / "pictures", side=64)
+    pictures = runs.draw_images(args.work_dir / "pictures", side=64)
     runs.say(f"traffic: {args.processes} processes, {vectors} vector(s), {args.steps} steps")
     arguments = runs.quiet_training(
         model, pictures, args.work_dir / "traffic-out", args.steps, num_vectors=vectors, num_threads=1

@@ -12,7 +12,7 @@ import pytest
 import textual_inversion as ti
 from helpers.paths import ROOT
 from helpers.tiny_models import build_model
-from helpers.training_runs import draw_pictures
+from helpers.training_runs import draw_images
 from textual_inversion import api
 from textual_inversion.system.errors import SettingsError
 
@@ -22,7 +22,7 @@ def world(tmp_path_factory):
     """A tiny base model, images, and a run of two steps through the API."""
     root = tmp_path_factory.mktemp("api")
     build_model(root / "base")
-    draw_pictures(root / "images")
+    draw_images(root / "images")
     run = ti.train(
         pretrained_model_name_or_path=root / "base", train_data_dir=root / "images", output_dir=root / "out",
         max_train_steps=2, train_batch_size=2, lr_warmup_steps=0, seed=3, report_to="none", num_inference_steps=2,

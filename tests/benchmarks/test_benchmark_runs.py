@@ -47,7 +47,7 @@ def work(tmp_path_factory):
 @pytest.fixture(scope="module")
 def recorded(work):
     """The record of a real run of three steps with all instruments."""
-    pictures = runs.draw_pictures(work / "pictures", count=2, side=64)
+    pictures = runs.draw_images(work / "pictures", count=2, side=64)
     words = runs.quiet_training(
         work / "model-tiny-ppdiffusers", pictures, work / "out", 3, num_vectors=2, num_threads=THREADS, save_steps=1
     )
@@ -185,7 +185,7 @@ def test_memory_ends_a_run_that_takes_too_much(work, capsys):
 
 @pytest.mark.slow
 def test_traffic_and_throughput_of_two_real_processes(work, every_run_is, capsys):
-    pictures = runs.draw_pictures(work / "pictures", count=2, side=64)
+    pictures = runs.draw_images(work / "pictures", count=2, side=64)
     words = runs.quiet_training(
         work / "model-tiny-ppdiffusers", pictures, work / "two", 3, train_batch_size=2, num_threads=1
     )

@@ -23,7 +23,7 @@ from helpers.paths import ROOT
 from helpers.strangers import attacks_by_global, entry, text, zip_of
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
-from helpers.training_runs import draw_pictures, short_run
+from helpers.training_runs import draw_images, short_run
 from textual_inversion.cli.parser import Switch
 from textual_inversion.cli.train import build_parser
 from textual_inversion.data import images
@@ -644,7 +644,7 @@ def sorted_as_read(folder: Path, said: dict[str, str]):
 
 def test_what_of_a_prompt_is_not_read_is_said(world, capsys):
     long = "a <cat-toy> " + "dog " * 90 + "snow"
-    captions = draw_pictures(world.folder("captioned"))
+    captions = draw_images(world.folder("captioned"))
     (captions / "0.txt").write_text(long)
     argv = ["--validation_prompt", long, "--num_validation_images", "1", "--train_data_dir", str(captions),
             "--output_dir", str(world.root / "cut"), "--only_save_embeds"]  # fmt: skip
@@ -657,7 +657,7 @@ def test_what_of_a_prompt_is_not_read_is_said(world, capsys):
 
 
 def test_a_caption_that_would_lose_the_word_is_refused_with_its_beginning(world, capsys):
-    captions = draw_pictures(world.folder("lost"))
+    captions = draw_images(world.folder("lost"))
     (captions / "0.txt").write_text("dog " * 90 + "<cat-toy>")
 
     status, _, err = run("train", world.argv("train", "--train_data_dir", str(captions)), capsys)
@@ -667,7 +667,7 @@ def test_a_caption_that_would_lose_the_word_is_refused_with_its_beginning(world,
 
 @pytest.mark.slow
 def test_an_image_whose_name_is_no_text_can_be_used(world, capsys):
-    folder = draw_pictures(world.folder("bytes"))
+    folder = draw_images(world.folder("bytes"))
     try:
         os.rename(folder / "0.png", os.fsencode(folder) + b"/a_\xff_b.png")
     except OSError:

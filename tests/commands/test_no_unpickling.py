@@ -19,7 +19,7 @@ from helpers.paths import ROOT
 from helpers.strangers import attacks_by_global
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model
-from helpers.training_runs import draw_pictures, short_run
+from helpers.training_runs import draw_images, short_run
 from textual_inversion.system.errors import BaseModelError
 
 # The commands and all they import of this project; the demo's pretraining reads its own files only.
@@ -117,7 +117,7 @@ def test_a_pickled_base_model_passes_no_unpickler_in_any_command(tmp_path, monke
     base = build_model(tmp_path / "base", safety_checker=True)
     build_clip(base / "clip")
     pickled(base)
-    draw_pictures(tmp_path / "pictures")
+    draw_images(tmp_path / "pictures")
     prompts = ["--validation_prompt", "a <cat-toy>", "--num_validation_images", "1", "--keep_best"]
     argv = short_run(tmp_path, *prompts)
     forbid(monkeypatch)
@@ -140,7 +140,7 @@ def test_every_part_of_a_base_model_is_refused_where_it_would_run_code(tmp_path,
     weights.unlink()
     mark = tmp_path / "mark"
     (base / part / "model_state.pdparams").write_bytes(attacks_by_global(mark)["os.system"][0])
-    draw_pictures(tmp_path / "pictures")
+    draw_images(tmp_path / "pictures")
     prompts = ["--validation_prompt", "a <cat-toy>", "--num_validation_images", "1", "--keep_best"]
 
     with pytest.raises(BaseModelError, match="asks for os.system"):

@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 import train_textual_inversion
-from helpers.training_runs import draw_pictures, masks_of, rows_after, rows_in, set_up, short_run
+from helpers.training_runs import draw_images, masks_of, rows_after, rows_in, set_up, short_run
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training import callbacks, optimizer
 
@@ -63,7 +63,7 @@ def test_the_loss_of_a_step_is_its_formula(tmp_path, monkeypatch, family, loss_t
     monkeypatch.setattr(callbacks, "make_callbacks", lambda config, run, *rest: (
         runs.append(run), make(config, run, *rest))[1])  # fmt: skip
     monkeypatch.setattr(callbacks.Callbacks, "after_step", lambda self, step, loss, rate: losses.append(float(loss)))
-    pictures = draw_pictures(tmp_path / "own")
+    pictures = draw_images(tmp_path / "own")
     train_textual_inversion.main(
         short_run(tmp_path, *BARE, "--max_train_steps", "1", "--train_data_dir", str(pictures), *weighting,
                   "--loss_type", loss_type, "--mask_dir", str(masks_of(pictures, tmp_path / "masks")),
@@ -112,7 +112,7 @@ def test_a_schedule_that_ends_in_pure_noise_trains_v_and_refuses_epsilon(tmp_pat
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_a_words_rows_rest_while_only_the_other_is_shown(tmp_path, monkeypatch, name):
     words = ["--placeholder_token", "<one>", "<two>", "--initializer_token", "toy", "--train_data_dir"]
-    draw_pictures(tmp_path / "others", count=1)
+    draw_images(tmp_path / "others", count=1)
     argv = short_run(tmp_path, *BARE, *words, str(tmp_path / "pictures"), str(tmp_path / "others"), "--optimizer", name,
                      "--adam_weight_decay", "0.5", "--max_grad_norm", "1", "--train_batch_size", "1",
                      "--save_steps", "1", "--max_train_steps", "3")  # fmt: skip

@@ -9,14 +9,14 @@ import pytest
 import infer
 import train_textual_inversion
 from helpers.tiny_models import FAMILIES
-from helpers.training_runs import draw_pictures, short_run
+from helpers.training_runs import draw_images, short_run
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
 from textual_inversion.system.errors import ConceptError, SettingsError
 
 
 def two_words(tmp_path, *more: str) -> list[str]:
     """A run of two words, the second with one image and two vectors."""
-    draw_pictures(tmp_path / "others", count=1)
+    draw_images(tmp_path / "others", count=1)
     words = ["--placeholder_token", "<one>", "two-logo", "--num_vectors", "1", "2", "--learnable_property", "object",
              "style", "--train_data_dir",
              str(tmp_path / "pictures"), str(tmp_path / "others"), "--only_save_embeds"]  # fmt: skip

@@ -7,7 +7,7 @@ from PIL import Image
 
 import train_textual_inversion
 from helpers.tiny_models import FAMILIES
-from helpers.training_runs import draw_pictures, launch, masks_of, rows_after, rows_in, set_up, short_run
+from helpers.training_runs import draw_images, launch, masks_of, rows_after, rows_in, set_up, short_run
 from textual_inversion.data import latents
 from textual_inversion.data.resizing import cut
 from textual_inversion.formats.embedding_file import read_embeddings
@@ -127,7 +127,7 @@ def test_the_model_is_told_the_size_of_each_buckets_images(tmp_path, monkeypatch
 
 
 def test_a_mask_that_is_missing_stops_the_run_before_a_model_is_loaded(tmp_path):
-    draw_pictures(tmp_path / "some", count=2)
+    draw_images(tmp_path / "some", count=2)
     argv = short_run(tmp_path, *BARE, "--mask_dir", str(tmp_path / "some"))
     argv[argv.index("--pretrained_model_name_or_path") + 1] = str(tmp_path / "no-model")
 
@@ -138,7 +138,7 @@ def test_a_mask_that_is_missing_stops_the_run_before_a_model_is_loaded(tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["squash", "random_crop", "bucket"])
 def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode):
-    folders = [mixed_pictures(tmp_path / "first"), draw_pictures(tmp_path / "second", count=3)]
+    folders = [mixed_pictures(tmp_path / "first"), draw_images(tmp_path / "second", count=3)]
     for folder in folders:
         for path in folder.glob("[02].png"):
             path.with_suffix(".txt").write_text(f"<one> two-logo as in {folder.name} {path.stem}")
@@ -173,7 +173,7 @@ def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode
 @pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_learn_two_words_in_buckets_as_one_does(tmp_path):
-    folders = [mixed_pictures(tmp_path / "first"), draw_pictures(tmp_path / "second", count=2)]
+    folders = [mixed_pictures(tmp_path / "first"), draw_images(tmp_path / "second", count=2)]
     masks = [str(masks_of(folder, tmp_path / f"masks-{folder.name}")) for folder in folders]
     common = ["--only_save_embeds", "--placeholder_token", "<one>", "<two>", "--train_data_dir", *map(str, folders),
               "--mask_dir", *masks, "--resize_mode", "bucket", "--train_batch_size", "1", "--max_train_steps", "4",

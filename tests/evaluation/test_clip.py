@@ -16,7 +16,7 @@ from textual_inversion.models.weight_files import ENCODER_FILES
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
 
-def picture(seed, size=(20, 30)):
+def noise_image(seed, size=(20, 30)):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def test_features_are_unit_vectors_and_independent_of_the_batch(folder):
-    scorer, images = ClipScorer(folder), [picture(seed) for seed in range(19)]
+    scorer, images = ClipScorer(folder), [noise_image(seed) for seed in range(19)]
 
     together = scorer.image_features(images)
 
@@ -39,14 +39,14 @@ def test_features_are_unit_vectors_and_independent_of_the_batch(folder):
 def test_features_equal_ppdiffusers_own_loading(folder):
     reference = CLIPModel.from_pretrained(str(folder))
     reference.eval()
-    pixels = np.asarray(picture(0, (SIDE, SIDE)), dtype=np.float32) / 255  # no resizing needed
+    pixels = np.asarray(noise_image(0, (SIDE, SIDE)), dtype=np.float32) / 255  # no resizing needed
     pixels = (pixels - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
 
     with paddle.no_grad():
         expected = reference.get_image_features(paddle.to_tensor(pixels.transpose(2, 0, 1)[None].astype("float32")))
     expected = (expected / expected.norm()).numpy()
 
-    np.testing.assert_allclose(ClipScorer(folder).image_features([picture(0, (SIDE, SIDE))]), expected, atol=1e-5)
+    np.testing.assert_allclose(ClipScorer(folder).image_features([noise_image(0, (SIDE, SIDE))]), expected, atol=1e-5)
 
 
 def test_both_layouts_are_the_same_model(folder, tmp_path):
@@ -54,7 +54,9 @@ def test_both_layouts_are_the_same_model(folder, tmp_path):
     scorer, texts = ClipScorer(folder), ["a photo of a cat", "a dog on the beach"]
 
     np.testing.assert_allclose(scorer.text_features(texts), other.text_features(texts), atol=1e-5)
-    np.testing.assert_allclose(scorer.image_features([picture(1)]), other.image_features([picture(1)]), atol=1e-5)
+    np.testing.assert_allclose(
+        scorer.image_features([noise_image(1)]), other.image_features([noise_image(1)]), atol=1e-5
+    )
 
 
 def test_texts_are_told_apart_and_long_ones_are_cut(folder):
@@ -88,7 +90,7 @@ def test_tokenizer_of_the_base_model_and_usual_preprocessing_step_in(folder, tmp
     bare = ClipScorer(build_clip(tmp_path / "clip", tokenizer=False, preprocessor=False))
 
     np.testing.assert_allclose(bare.text_features(["a cat"]), ClipScorer(folder).text_features(["a cat"]), atol=1e-6)
-    assert bare.image_features([picture(2)]).shape == (1, 24)
+    assert bare.image_features([noise_image(2)]).shape == (1, 24)
 
 
 def test_the_base_models_own_clip_is_found(folder, tmp_path):

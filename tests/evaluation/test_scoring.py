@@ -27,7 +27,7 @@ def scorer(tmp_path_factory):
     return ClipScorer(build_clip(tmp_path_factory.mktemp("clip")))
 
 
-def pictures(n, seed=0):
+def noise_images(n, seed=0):
     draws = np.random.default_rng(seed).integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
     return [Image.fromarray(draw) for draw in draws]
 
@@ -60,7 +60,7 @@ def test_the_papers_count_can_be_asked_for():
 
 
 def test_similarities_are_those_of_the_generated_images(model, scorer):
-    training = scorer.image_features(pictures(4))
+    training = scorer.image_features(noise_images(4))
 
     (measured,) = scoring.measure(model, scorer, ["cat"], training, QUICK)
 
@@ -77,7 +77,7 @@ def test_score_compares_the_word_with_the_initializer_from_the_same_seeds(model,
     progress = Recorder()
 
     result = scoring.score(
-        model, scorer, word="cat", initializer="cat", training_images=pictures(4), protocol=QUICK, progress=progress
+        model, scorer, word="cat", initializer="cat", training_images=noise_images(4), protocol=QUICK, progress=progress
     )
 
     baseline, concept = result["baseline"], result["concept"]
@@ -93,13 +93,13 @@ def test_score_compares_the_word_with_the_initializer_from_the_same_seeds(model,
 def test_without_an_initializer_a_generic_word_is_the_baseline(model, scorer, kind, word):
     protocol = Protocol(kind, num_images=1, num_inference_steps=1, guidance_scale=1.0)
 
-    result = scoring.score(model, scorer, word="dog", training_images=pictures(2), protocol=protocol)
+    result = scoring.score(model, scorer, word="dog", training_images=noise_images(2), protocol=protocol)
 
     assert (result["baseline"]["word"], result["concept"]["word"]) == (word, "dog")
 
 
 def test_the_ceiling_is_that_of_fresh_pictures_where_there_are_any(scorer):
-    training, fresh = scorer.image_features(pictures(4)), pictures(3, seed=9)
+    training, fresh = scorer.image_features(noise_images(4)), noise_images(3, seed=9)
 
     expected = float((scorer.image_features(fresh) @ training.T).mean())
     assert scoring.ceiling(scorer, training, fresh) == pytest.approx(expected, abs=1e-5)

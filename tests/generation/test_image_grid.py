@@ -11,7 +11,7 @@ from textual_inversion.system.errors import OutputError
 COLORS = [(220, 20, 20), (20, 160, 20), (20, 20, 220), (200, 180, 0), (180, 0, 180), (0, 170, 170)]
 
 
-def pictures(count, size=(200, 200)):
+def plain_images(count, size=(200, 200)):
     return [Image.new("RGB", size, COLORS[number % len(COLORS)]) for number in range(count)]
 
 
@@ -39,8 +39,8 @@ def ink(sheet, box):
 
 
 def test_a_contact_sheet_shows_every_image_whole_in_reading_order():
-    found = boxes(image_grid.contact_sheet(pictures(5), columns=3))
-    assert sizes(image_grid.contact_sheet(pictures(5), columns=3)) == {(200, 200)}
+    found = boxes(image_grid.contact_sheet(plain_images(5), columns=3))
+    assert sizes(image_grid.contact_sheet(plain_images(5), columns=3)) == {(200, 200)}
     corners = [found[color][:2] for color in COLORS[:5]]
     assert corners == sorted(corners, key=lambda corner: (corner[1], corner[0]))
     assert len({top for _, top in corners}) == 2 and corners[3][0] == corners[0][0]
@@ -51,7 +51,7 @@ def test_a_contact_sheet_shows_every_image_whole_in_reading_order():
     [((64, 64), (192, 192)), ((160, 160), (160, 160)), ((128, 64), (256, 128)), ((512, 768), (341, 512))],
 )
 def test_small_images_grow_by_a_whole_factor_and_large_ones_shrink(size, shown):
-    assert sizes(image_grid.contact_sheet(pictures(2, size), columns=2)) == {shown}
+    assert sizes(image_grid.contact_sheet(plain_images(2, size), columns=2)) == {shown}
 
 
 def test_an_image_in_its_own_size_is_not_touched():
@@ -62,11 +62,11 @@ def test_an_image_in_its_own_size_is_not_touched():
 
 
 def test_the_cell_size_can_be_given():
-    assert sizes(image_grid.contact_sheet(pictures(4), columns=2, cell=80)) == {(80, 80)}
+    assert sizes(image_grid.contact_sheet(plain_images(4), columns=2, cell=80)) == {(80, 80)}
 
 
 def test_images_of_unlike_shape_keep_theirs_and_stand_centred():
-    sheet = image_grid.contact_sheet([pictures(1, (200, 100))[0], pictures(2, (100, 200))[1]], columns=2)
+    sheet = image_grid.contact_sheet([plain_images(1, (200, 100))[0], plain_images(2, (100, 200))[1]], columns=2)
     wide, high = boxes(sheet)[COLORS[0]], boxes(sheet)[COLORS[1]]
     assert (wide[2] - wide[0], wide[3] - wide[1]) == (200, 100)
     assert (high[2] - high[0], high[3] - high[1]) == (100, 200)
@@ -74,7 +74,7 @@ def test_images_of_unlike_shape_keep_theirs_and_stand_centred():
 
 
 def test_labels_stand_under_their_images_and_a_title_above():
-    sheet = image_grid.contact_sheet(pictures(2), columns=2, labels=["", "a photo of a <cat-toy>"], title="Title")
+    sheet = image_grid.contact_sheet(plain_images(2), columns=2, labels=["", "a photo of a <cat-toy>"], title="Title")
     found = boxes(sheet)
     (left, _, right, bottom), second = found[COLORS[0]], found[COLORS[1]]
     assert ink(sheet, (left, bottom + 2, right, sheet.height)) == 0
@@ -83,7 +83,7 @@ def test_labels_stand_under_their_images_and_a_title_above():
 
 
 def test_a_long_label_is_wrapped_and_stays_under_its_image():
-    sheet = image_grid.contact_sheet(pictures(2), columns=2, labels=["many words " * 40, "x" * 400])
+    sheet = image_grid.contact_sheet(plain_images(2), columns=2, labels=["many words " * 40, "x" * 400])
     (_, _, first_right, bottom), (second_left, _, second_right, _) = (boxes(sheet)[color] for color in COLORS[:2])
     assert ink(sheet, (first_right + 2, bottom + 2, second_left - 2, sheet.height)) == 0
     assert ink(sheet, (second_right + 2, 0, sheet.width, sheet.height)) == 0
@@ -93,14 +93,14 @@ def test_a_sheet_needs_images_and_a_label_for_each():
     with pytest.raises(ValueError, match="no images"):
         image_grid.contact_sheet([], columns=3)
     with pytest.raises(ValueError, match="2 images but 1 labels"):
-        image_grid.contact_sheet(pictures(2), columns=3, labels=["one"])
+        image_grid.contact_sheet(plain_images(2), columns=3, labels=["one"])
 
 
 # ------------------------------------------------------------------------------------------------ overview and strip
 
 
 def test_an_overview_stands_in_three_blocks_with_a_row_per_prompt():
-    training, before, after = pictures(6)[4:], pictures(2), pictures(4)[2:]
+    training, before, after = plain_images(6)[4:], plain_images(2), plain_images(4)[2:]
     sheet = image_grid.overview(training, before, after, ["a <cat-toy> on the beach", "a <cat-toy> at night"])
     found = boxes(sheet)
     assert max(found[color][2] for color in COLORS[4:]) < min(found[color][0] for color in COLORS[:2])
@@ -112,25 +112,25 @@ def test_an_overview_stands_in_three_blocks_with_a_row_per_prompt():
 
 
 def test_an_overview_with_several_images_per_prompt():
-    sheet = image_grid.overview([], pictures(4), pictures(4), ["one", "two"])
+    sheet = image_grid.overview([], plain_images(4), plain_images(4), ["one", "two"])
     found = boxes(sheet)
     assert found[COLORS[0]][1] == found[COLORS[1]][1] < found[COLORS[2]][1] == found[COLORS[3]][1]
 
 
 def test_an_overview_of_many_training_images_keeps_its_height():
-    few = image_grid.overview(pictures(4), pictures(3), pictures(3), ["one", "two", "three"])
-    many = image_grid.overview(pictures(300), pictures(3), pictures(3), ["one", "two", "three"])
+    few = image_grid.overview(plain_images(4), plain_images(3), plain_images(3), ["one", "two", "three"])
+    many = image_grid.overview(plain_images(300), plain_images(3), plain_images(3), ["one", "two", "three"])
     assert many.height == few.height and many.width < 2 * few.width
 
 
 @pytest.mark.parametrize("before, after, prompts", [(3, 2, 2), (2, 3, 2), (0, 2, 2), (2, 2, 0)])
 def test_an_overview_that_does_not_add_up_is_refused(before, after, prompts):
     with pytest.raises(ValueError, match=f"{before} and {after} images for {prompts} prompts"):
-        image_grid.overview(pictures(1), pictures(before), pictures(after), ["prompt"] * prompts)
+        image_grid.overview(plain_images(1), plain_images(before), plain_images(after), ["prompt"] * prompts)
 
 
 def test_a_strip_has_a_row_per_step_with_its_number():
-    frames = [(0, pictures(2)), (1500, pictures(4)[2:])]
+    frames = [(0, plain_images(2)), (1500, plain_images(4)[2:])]
     sheet = image_grid.strip(frames, prompts=["a <cat-toy>", "a <cat-toy> in the snow"])
     found = boxes(sheet)
     assert found[COLORS[0]][1] == found[COLORS[1]][1] < found[COLORS[2]][1] == found[COLORS[3]][1]
@@ -142,7 +142,7 @@ def test_a_strip_has_a_row_per_step_with_its_number():
 
 
 def test_prompts_of_a_strip_begin_where_their_columns_do():
-    sheet = image_grid.strip([(0, pictures(6))], prompts=["HHH"] * 6)
+    sheet = image_grid.strip([(0, plain_images(6))], prompts=["HHH"] * 6)
     found = boxes(sheet)
     for left, right in zip(COLORS, COLORS[1:], strict=False):
         between = (found[left][2] + 1, 0, found[right][0] - 1, found[right][1] - 2)
@@ -150,12 +150,12 @@ def test_prompts_of_a_strip_begin_where_their_columns_do():
 
 
 def test_rows_of_a_strip_may_be_of_unlike_length():
-    assert len(boxes(image_grid.strip([(0, pictures(1)), (10, pictures(3))]))) == 3
+    assert len(boxes(image_grid.strip([(0, plain_images(1)), (10, plain_images(3))]))) == 3
 
 
 def test_a_strip_with_more_prompts_than_columns_is_refused():
     with pytest.raises(ValueError, match="2 prompts"):
-        image_grid.strip([(0, pictures(1))], prompts=["one", "two"])
+        image_grid.strip([(0, plain_images(1))], prompts=["one", "two"])
 
 
 # ------------------------------------------------------------------------------------------------------------- PNG
@@ -163,7 +163,7 @@ def test_a_strip_with_more_prompts_than_columns_is_refused():
 
 def test_a_png_tells_how_it_was_made(tmp_path):
     text = {"prompt": "一张<cat-toy>的照片", "negative_prompt": "", "seed": "7", "note": "café\nsecond line"}
-    image_grid.save_png(pictures(1)[0], tmp_path / "图 1.png", text=text)
+    image_grid.save_png(plain_images(1)[0], tmp_path / "图 1.png", text=text)
 
     with Image.open(tmp_path / "图 1.png") as saved:
         assert saved.text == text
@@ -172,14 +172,14 @@ def test_a_png_tells_how_it_was_made(tmp_path):
 
 def test_half_characters_of_a_file_name_do_not_stop_a_png(tmp_path):
     image_grid.save_png(
-        pictures(1)[0], tmp_path / "a.png", text={"file": b"caf\xe9".decode("utf-8", "surrogateescape")}
+        plain_images(1)[0], tmp_path / "a.png", text={"file": b"caf\xe9".decode("utf-8", "surrogateescape")}
     )
     with Image.open(tmp_path / "a.png") as saved:
         assert saved.text["file"].startswith("caf")
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    image_grid.save_png(pictures(1)[0], tmp_path / "a.png")
+    image_grid.save_png(plain_images(1)[0], tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
 
     def full(step):
@@ -188,7 +188,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 
     monkeypatch.setattr(atomic, "_step", full)
     with pytest.raises(OutputError, match="a.png: the disk is full"):
-        image_grid.save_png(pictures(2)[1], tmp_path / "a.png")
+        image_grid.save_png(plain_images(2)[1], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
@@ -216,8 +216,8 @@ def test_a_saved_strip_goes_on_as_if_it_had_never_been_put_away(tmp_path, size, 
 
 
 def test_what_is_no_strip_has_no_frames(tmp_path):
-    image_grid.save_png(pictures(1)[0], tmp_path / "plain.png")
-    image_grid.save_png(pictures(1)[0], tmp_path / "odd.png", text={"frames": '{"size": 3}'})
+    image_grid.save_png(plain_images(1)[0], tmp_path / "plain.png")
+    image_grid.save_png(plain_images(1)[0], tmp_path / "odd.png", text={"frames": '{"size": 3}'})
     (tmp_path / "cut.png").write_bytes((tmp_path / "plain.png").read_bytes()[:100])
     for name in ("plain.png", "odd.png", "cut.png", "missing.png"):
         assert image_grid.frames_of(tmp_path / name, before=9) == []

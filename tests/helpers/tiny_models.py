@@ -195,7 +195,7 @@ def build_model(
     Args:
         family: of `FAMILIES`.
         layout: "ppdiffusers" or "diffusers".
-        sample_size: latents per side; pictures have twice as many pixels, for "ldm" eight times.
+        sample_size: latents per side; images have twice as many pixels, for "ldm" eight times.
         dtype: of the stored tensors, "float32" or "float16".
         shards: into how many files each part is cut.
         variant: a word in the files' names, such as "fp16".

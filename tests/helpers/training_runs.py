@@ -14,7 +14,7 @@ from helpers.tiny_models import build_model
 from textual_inversion.formats.embedding_file import read_embeddings
 
 
-def draw_pictures(folder: Path, count: int = 3) -> Path:
+def draw_images(folder: Path, count: int = 3) -> Path:
     """A folder of small coloured images."""
     folder.mkdir(parents=True, exist_ok=True)
     g = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def short_run(tmp_path: Path, *more: str, family: str = "sd1", layout: str = "pp
     """Arguments of a run of two steps; `tmp_path` then holds base/, pictures/ and, after the run, out/."""
     if not (tmp_path / "base").exists():
         build_model(tmp_path / "base", family, layout, **model)
-        draw_pictures(tmp_path / "pictures")
+        draw_images(tmp_path / "pictures")
     settings = {
         "pretrained_model_name_or_path": tmp_path / "base",
         "train_data_dir": tmp_path / "pictures",

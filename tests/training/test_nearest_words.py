@@ -9,7 +9,7 @@ from PIL import Image
 from helpers.configs import parsed
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import WORDS, build_model
-from helpers.training_runs import draw_pictures, short_run
+from helpers.training_runs import draw_images, short_run
 from textual_inversion.evaluation.clip import ClipScorer
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import SettingsError
@@ -75,7 +75,7 @@ def test_trimmed_texts_have_the_same_features(tmp_path):
 def two_concepts(tmp_path):
     """Arguments of a run with a concept that asks for its word, and one that names it."""
     argv = short_run(tmp_path, "--only_save_embeds", "--eval_steps", "0")
-    draw_pictures(tmp_path / "others", 2)
+    draw_images(tmp_path / "others", 2)
     for name in sorted((tmp_path / "others").iterdir()):
         Image.new("RGB", (20, 20), (250, 20, 20)).save(name)
     folder = argv.index("--train_data_dir")

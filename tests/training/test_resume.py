@@ -14,7 +14,7 @@ import train_textual_inversion
 from helpers.configs import parsed
 from helpers.interrupted_runs import STOPPED_RANK, results, stopped_in
 from helpers.paths import ROOT
-from helpers.training_runs import draw_pictures, short_run, vectors_in
+from helpers.training_runs import draw_images, short_run, vectors_in
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.training import checkpoints, resume
 
@@ -87,7 +87,7 @@ def test_both_text_encoders_of_sdxl_resume_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_concept_that_no_step_has_shown_yet_has_no_state_and_gets_none(tmp_path, step):
     tokens = ["--placeholder_token", "<one>", "<two>", "--num_vectors", "1", "2", "--train_batch_size", "1"]
-    folders = ["--train_data_dir", str(tmp_path / "pictures"), str(draw_pictures(tmp_path / "others"))]
+    folders = ["--train_data_dir", str(tmp_path / "pictures"), str(draw_images(tmp_path / "others"))]
     whole, cut = whole_and_resumed(tmp_path, [*BARE, *tokens, *folders], step)
 
     assert results(cut) == results(whole)

@@ -13,7 +13,7 @@ from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.training.tracking import Tracker, open_tracker
 
 
-def picture():
+def sample_image():
     pixels = np.zeros((8, 12, 3), np.uint8)
     pixels[:, :6] = (200, 10, 30)  # red and blue differ: a swap of channels would show
     return Image.fromarray(pixels)
@@ -48,12 +48,12 @@ def test_visualdl_holds_the_scalars(tmp_path):
 
 def test_visualdl_holds_the_pictures(tmp_path):
     with open_tracker("visualdl", tmp_path) as tracker:
-        tracker.image("samples/100% a <cat-toy>", picture(), 7)
+        tracker.image("samples/100% a <cat-toy>", sample_image(), 7)
 
     (record,) = read_visualdl(tmp_path).get_data("image", "samples/100 percent a <cat-toy>")
 
     assert record.id == 7
-    assert np.array_equal(decoded(record), np.asarray(picture()))
+    assert np.array_equal(decoded(record), np.asarray(sample_image()))
 
 
 def test_visualdl_holds_the_texts(tmp_path):
@@ -97,7 +97,7 @@ def logged(folder, steps, resumed_at=None, *, close=True, shift=0.0):
     tracker = open_tracker("visualdl", folder, resumed_at)
     for step in steps:
         tracker.scalar("loss", step + shift, step)
-        tracker.image("sample", picture(), step)
+        tracker.image("sample", sample_image(), step)
     tracker.flush()
     if close:
         tracker.close()
@@ -114,8 +114,8 @@ def test_a_resumed_log_goes_on_in_the_same_file_without_a_doubled_or_a_missing_s
 
     assert points(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.5), (5, 5.5), (6, 6.5)]
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
-    pictures = read_visualdl(tmp_path).get_data("image", "sample")
-    assert [record.id for record in pictures] == [1, 2, 3, 4, 5, 6]
+    images = read_visualdl(tmp_path).get_data("image", "sample")
+    assert [record.id for record in images] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_record_of_which_only_the_length_was_written_goes(tmp_path):
@@ -142,14 +142,14 @@ def test_a_log_that_goes_on_without_an_earlier_one_begins(tmp_path):
 def test_logging_prints_nothing(tmp_path, capfd):
     with open_tracker("visualdl", tmp_path) as tracker:
         tracker.scalar("loss", 1.0, 1)
-        tracker.image("sample", picture(), 1)
+        tracker.image("sample", sample_image(), 1)
     assert capfd.readouterr() == ("", "")
 
 
 def test_none_writes_nothing(tmp_path):
     with open_tracker("none", tmp_path / "logs") as tracker:
         tracker.scalar("loss", 1.0, 1)
-        tracker.image("sample", picture(), 1)
+        tracker.image("sample", sample_image(), 1)
     assert not (tmp_path / "logs").exists()
 
 
@@ -187,7 +187,7 @@ def test_a_log_that_fails_is_said_once_and_does_not_end_the_run(capsys):
     tracker = Tracker(FullDisk())
     for step in range(3):
         tracker.scalar("loss", 1.0, step)
-        tracker.image("sample", picture(), step)
+        tracker.image("sample", sample_image(), step)
     tracker.close()
     assert capsys.readouterr().err.count("No space left on device") == 1
 
@@ -251,7 +251,7 @@ def test_tensorboard_gets_the_same(tmp_path, monkeypatch, resumed_at):
     monkeypatch.setitem(sys.modules, "tensorboardX", module)
     with open_tracker("tensorboard", tmp_path, resumed_at) as tracker:
         tracker.scalar("loss", 0.5, 3)
-        tracker.image("sample", picture(), 3)
+        tracker.image("sample", sample_image(), 3)
         tracker.text("sample", "a <cat-toy>", 3)
         tracker.flush()
     first, second = Recorder.made[-2:]
@@ -299,7 +299,7 @@ def test_a_resumed_log_for_tensorboard_has_every_step_once(tmp_path):
         tracker = open_tracker("tensorboard", tmp_path, resumed_at)
         for step in steps:
             tracker.scalar("loss", step + run / 10, step)
-            tracker.image("sample", picture(), step)
+            tracker.image("sample", sample_image(), step)
         tracker.flush()  # the first run is killed, and never closes its log
         if run:
             tracker.close()
@@ -313,7 +313,7 @@ def test_a_resumed_log_for_tensorboard_has_every_step_once(tmp_path):
 def test_tensorboard_writes_an_event_file(tmp_path):
     with open_tracker("tensorboard", tmp_path) as tracker:
         tracker.scalar("loss", 0.5, 3)
-        tracker.image("sample", picture(), 3)
+        tracker.image("sample", sample_image(), 3)
     (file,) = tmp_path.glob("events*")
     content = file.read_bytes()
     assert b"loss" in content and b"sample" in content and b"\x89PNG" in content

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 import infer
 import train_textual_inversion
 from helpers.single_files import build_single_file
-from helpers.training_runs import draw_pictures, short_run
+from helpers.training_runs import draw_images, short_run
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.system.errors import BaseModelError, OutputError
@@ -63,7 +63,7 @@ def test_the_commands_take_one(tmp_path):
     import ppdiffusers
 
     base, file = build_single_file(tmp_path, "sdxl")
-    draw_pictures(tmp_path / "pictures")
+    draw_images(tmp_path / "pictures")
     source = ["--pretrained_model_name_or_path", str(file), "--tokenizer_name", str(base)]
     source += ["--cache_dir", str(tmp_path / "cache")]
 
