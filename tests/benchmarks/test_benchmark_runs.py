@@ -47,9 +47,9 @@ def work(tmp_path_factory):
 @pytest.fixture(scope="module")
 def recorded(work):
     """The record of a real run of three steps with all instruments."""
-    pictures = runs.draw_images(work / "pictures", count=2, side=64)
+    image_folder = runs.draw_images(work / "pictures", count=2, side=64)
     words = runs.quiet_training(
-        work / "model-tiny-ppdiffusers", pictures, work / "out", 3, num_vectors=2, num_threads=THREADS, save_steps=1
+        work / "model-tiny-ppdiffusers", image_folder, work / "out", 3, num_vectors=2, num_threads=THREADS, save_steps=1
     )
     (record,) = runs.record(words, work / "record", instruments=["--memory", "--floor", "--traffic"])
     return record
@@ -93,9 +93,9 @@ def test_a_recorded_run_holds_its_steps_phases_memory_and_floor(recorded):
 
 def test_the_instruments_change_nothing_that_is_learned(recorded, work):
     """The floor's passes between the steps leave no gradient behind, and nothing of the sampling moves."""
-    pictures = work / "pictures"
+    image_folder = work / "pictures"
     words = runs.quiet_training(
-        work / "model-tiny-ppdiffusers", pictures, work / "plain", 3, num_vectors=2, num_threads=1, save_steps=1
+        work / "model-tiny-ppdiffusers", image_folder, work / "plain", 3, num_vectors=2, num_threads=1, save_steps=1
     )
 
     import train_textual_inversion
@@ -185,9 +185,9 @@ def test_memory_ends_a_run_that_takes_too_much(work, capsys):
 
 @pytest.mark.slow
 def test_traffic_and_throughput_of_two_real_processes(work, every_run_is, capsys):
-    pictures = runs.draw_images(work / "pictures", count=2, side=64)
+    image_folder = runs.draw_images(work / "pictures", count=2, side=64)
     words = runs.quiet_training(
-        work / "model-tiny-ppdiffusers", pictures, work / "two", 3, train_batch_size=2, num_threads=1
+        work / "model-tiny-ppdiffusers", image_folder, work / "two", 3, train_batch_size=2, num_threads=1
     )
     two = runs.record(words, work / "two-record", processes=2, instruments=["--traffic", "--only_training"])
     every_run_is(*two)

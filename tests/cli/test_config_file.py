@@ -144,11 +144,11 @@ def test_what_a_run_writes_gives_its_settings_again_from_anywhere(tmp_path, monk
 
     left_out = {"config", "hub_token", "push_to_hub", "num_train_epochs"}
     same = {*all_flags(TrainConfig), "concepts", "demo"} - left_out
-    pictures = str((tmp_path / "pictures").resolve())
+    image_folder = str((tmp_path / "pictures").resolve())
     assert {name: getattr(again, name) for name in same} == {
         **{name: getattr(args, name) for name in same},
-        "train_data_dir": (pictures,),
-        "concepts": (replace(args.concepts[0], image_folder=pictures),),
+        "train_data_dir": (image_folder,),
+        "concepts": (replace(args.concepts[0], image_folder=image_folder),),
     }
     assert {"seed", "max_train_steps", "learning_rate"} <= again.given and not again.push_to_hub
     text = (tmp_path / "config.yaml").read_text(encoding="utf-8")

@@ -50,6 +50,6 @@ def test_no_other_model_is_written_over(tmp_path):
     assert parsed([*REAL, "--output_dir", str(tmp_path)]).output_dir == str(tmp_path)
 
 
-def test_results_do_not_go_among_the_training_pictures(tmp_path):
+def test_results_do_not_go_among_the_training_images(tmp_path):
     with pytest.raises(SettingsError, match="--train_data_dir are the same folder"):
         parsed([*REAL, "--output_dir", str(tmp_path), "--train_data_dir", str(tmp_path)])

@@ -94,7 +94,7 @@ def run(command: str, argv: list[str], capsys) -> tuple[int, str, str]:
 # ---------------------------------------------------------------------------------------------------- what a row makes
 
 
-def picture(size=(40, 32), mode="RGB", color="red"):
+def filled(size=(40, 32), mode="RGB", color="red"):
     return Image.new(mode, size, color)
 
 
@@ -228,7 +228,7 @@ def masks(name: str, image: Image.Image | None):
         folder = world.folder(f"masks-{name}")
         for number in range(3):
             if image is not None or number:
-                (image or picture(mode="L", color="white")).save(folder / f"{number}.png")
+                (image or filled(mode="L", color="white")).save(folder / f"{number}.png")
         return ["--mask_dir", str(folder)]
 
     return make
@@ -376,16 +376,19 @@ TRAIN_ROWS = [
         "cut.jpg: is damaged or incomplete",
         "copy it",
     ),
-    (lambda world: only(world, "dot.png", saved(picture((1, 1)), "PNG")), "is only 1x1 pixels; use images of"),
+    (lambda world: only(world, "dot.png", saved(filled((1, 1)), "PNG")), "is only 1x1 pixels; use images of"),
     (lambda world: only(world, "huge.png", header_png(20_000, 20_000)), "huge.png", "make it smaller"),
     (lambda world: only(world, "huge.jpg", header_jpeg(20_000, 20_000)), "huge.jpg", "make it smaller"),
     (lambda world: only(world, "wide.png", header_png(20_000, 7_000)), "20000x7000 pixels", "make it smaller"),
-    (lambda world: only(world, "nothing.png", saved(picture(mode="RGBA", color=(0, 0, 0, 0)), "PNG")), "everywhere"),
+    (
+        lambda world: only(world, "nothing.png", saved(filled(mode="RGBA", color=(0, 0, 0, 0)), "PNG")),
+        "everywhere",
+    ),
     (looped, "has no images"),
     ("--mask_dir /nowhere", "mask folder /nowhere does not exist"),
     (masks("less", None), "has no mask for", "add 0.png, white is learned"),
-    (masks("black", picture(mode="L", color="black")), "is black everywhere"),
-    (masks("shape", picture((10, 90), "L", "white")), "give the mask the shape of its image"),
+    (masks("black", filled(mode="L", color="black")), "is black everywhere"),
+    (masks("shape", filled((10, 90), "L", "white")), "give the mask the shape of its image"),
     ("--alpha_mask", "--alpha_mask has no effect: no training image is transparent anywhere"),
     # base models
     ("--pretrained_model_name_or_path /nowhere", "there is no folder /nowhere; give the folder of a model"),
@@ -589,19 +592,19 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-def odd_pictures(folder: Path) -> dict[str, str]:
+def odd_images(folder: Path) -> dict[str, str]:
     """A folder of what cameras, programs and people leave in it; file -> what is said of it, "" where nothing is."""
-    see_through = picture(mode="RGBA")
-    see_through.putalpha(picture(mode="L", color=128))
+    see_through = filled(mode="RGBA")
+    see_through.putalpha(filled(mode="L", color=128))
     deep = Image.fromarray(np.arange(40 * 32, dtype=np.uint16).reshape(32, 40) * 40)
-    picture().save(folder / "phone.jpg", exif=turned(6))
+    filled().save(folder / "phone.jpg", exif=turned(6))
     see_through.save(folder / "alpha.png")
-    picture().convert("CMYK").save(folder / "print.jpg")
+    filled().convert("CMYK").save(folder / "print.jpg")
     deep.save(folder / "deep.png")
-    picture().save(folder / "moving.gif", save_all=True, append_images=[picture(color="blue"), picture(color="lime")])
-    picture().save(folder / "玩具 猫.png")
-    picture().save(folder / "UPPER.JPEG")
-    picture().save(folder / "web.webp")
+    filled().save(folder / "moving.gif", save_all=True, append_images=[filled(color="blue"), filled(color="lime")])
+    filled().save(folder / "玩具 猫.png")
+    filled().save(folder / "UPPER.JPEG")
+    filled().save(folder / "web.webp")
     noise(300).resize((1200, 1000)).save(folder / "wide.bmp")
     os.symlink("circle.png", folder / "circle.png")
     os.symlink(folder / "web.webp", folder / "link.webp")
@@ -622,7 +625,7 @@ def odd_pictures(folder: Path) -> dict[str, str]:
 
 def test_images_that_can_be_used_are_used_and_what_was_done_is_said(world, capsys):
     folder = world.folder("图片 of mine")
-    said = odd_pictures(folder)
+    said = odd_images(folder)
     argv = ["--train_data_dir", str(folder), "--output_dir", str(world.root / "odd"), "--only_save_embeds",
             "--append_file_name_to_text"]  # fmt: skip
 

@@ -235,5 +235,5 @@ def test_prompts_guidance_and_steps_are_scanned_as_a_grid(tmp_path, base):
     assert [(i["prompt"], i["guidance_scale"], i["num_inference_steps"]) for i in run["images"]] == [
         (prompt, scale, steps) for prompt in ("a <cat-toy>", "the <cat-toy>") for scale in (1, 3) for steps in (1, 2)
     ]
-    pictures = {np.asarray(Image.open(tmp_path / "out" / i["file"])).tobytes() for i in run["images"]}
-    assert len(pictures) == 8
+    drawn = {np.asarray(Image.open(tmp_path / "out" / i["file"])).tobytes() for i in run["images"]}
+    assert len(drawn) == 8

@@ -141,8 +141,8 @@ def test_all_ranks_skip_and_stop_when_one_of_them_has_no_finite_loss(tmp_path):
 def test_a_word_that_its_captions_leave_out_is_put_into_them_and_learns(tmp_path, capsys):
     argv = short_run(tmp_path, *SMALL, "--placeholder_token", "<a>", "<b>")
     argv.insert(argv.index(str(tmp_path / "pictures")) + 1, str(tmp_path / "pictures"))
-    for picture in (tmp_path / "pictures").glob("*.png"):
-        picture.with_suffix(".txt").write_text("a photo of <b>")
+    for image in (tmp_path / "pictures").glob("*.png"):
+        image.with_suffix(".txt").write_text("a photo of <b>")
 
     train_textual_inversion.main(argv)
 

@@ -63,10 +63,10 @@ def test_the_loss_of_a_step_is_its_formula(tmp_path, monkeypatch, family, loss_t
     monkeypatch.setattr(callbacks, "make_callbacks", lambda config, run, *rest: (
         runs.append(run), make(config, run, *rest))[1])  # fmt: skip
     monkeypatch.setattr(callbacks.Callbacks, "after_step", lambda self, step, loss, rate: losses.append(float(loss)))
-    pictures = draw_images(tmp_path / "own")
+    image_folder = draw_images(tmp_path / "own")
     train_textual_inversion.main(
-        short_run(tmp_path, *BARE, "--max_train_steps", "1", "--train_data_dir", str(pictures), *weighting,
-                  "--loss_type", loss_type, "--mask_dir", str(masks_of(pictures, tmp_path / "masks")),
+        short_run(tmp_path, *BARE, "--max_train_steps", "1", "--train_data_dir", str(image_folder), *weighting,
+                  "--loss_type", loss_type, "--mask_dir", str(masks_of(image_folder, tmp_path / "masks")),
                   "--unmasked_weight", "0.1", "--noise_offset", "0.2", "--input_perturbation", "0.3",
                   "--min_timestep", "200", "--max_timestep", "800", family=family)
     )  # fmt: skip

@@ -23,7 +23,7 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def image_folder(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for seed in range(3):
@@ -41,8 +41,8 @@ def embeds(folder, base, *words, **record):
     return str(folder / "f.pdparams")
 
 
-def test_everything_can_come_from_the_record(tmp_path, base, pictures, capsys):
-    settings = {"train_data_dir": [str(pictures)]}
+def test_everything_can_come_from_the_record(tmp_path, base, image_folder, capsys):
+    settings = {"train_data_dir": [str(image_folder)]}
     file = embeds(
         tmp_path / "run", base, "<w>", initializer_token=["cat"], learnable_property=["style"], settings=settings
     )
@@ -62,12 +62,11 @@ def test_everything_can_come_from_the_record(tmp_path, base, pictures, capsys):
     )
 
 
-def test_flags_win_over_the_record(tmp_path, base, pictures):
+def test_flags_win_over_the_record(tmp_path, base, image_folder):
     file = embeds(tmp_path / "run", base, "<a>", "<b>", initializer_token=["cat", "dog"])
     clip = build_clip(tmp_path / "clip")
-    flags = (
-        f"--train_data_dir {pictures} --initializer_token rabbit --placeholder_token <b> --clip_model {clip}".split()
-    )
+    flags = f"--initializer_token rabbit --placeholder_token <b> --clip_model {clip}".split()
+    flags += ["--train_data_dir", str(image_folder)]
 
     score.main(
         ["--embeds", file, *flags, *QUICK, "--images_per_edit_prompt", "1", "--output", str(tmp_path / "s.json")]
@@ -80,8 +79,8 @@ def test_flags_win_over_the_record(tmp_path, base, pictures):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("flags", "chinese"), [([], True), (["--language", "en"], False)])
-def test_a_chinese_word_is_scored_on_chinese_prompts(tmp_path, base, pictures, flags, chinese):
-    settings = {"train_data_dir": str(pictures), "language": "zh"}
+def test_a_chinese_word_is_scored_on_chinese_prompts(tmp_path, base, image_folder, flags, chinese):
+    settings = {"train_data_dir": str(image_folder), "language": "zh"}
     file = embeds(tmp_path / "run", base, "<w>", settings=settings)
 
     score.main(["--embeds", file, *QUICK, *flags, "--output", str(tmp_path / "score.json")])
@@ -94,8 +93,8 @@ def test_a_chinese_word_is_scored_on_chinese_prompts(tmp_path, base, pictures, f
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_score(tmp_path, base, pictures):
-    file = embeds(tmp_path / "run", base, "<w>", settings={"train_data_dir": str(pictures)})
+def test_the_same_seed_gives_the_same_score(tmp_path, base, image_folder):
+    file = embeds(tmp_path / "run", base, "<w>", settings={"train_data_dir": str(image_folder)})
     figures = []
     for number, seed in enumerate(("1", "1", "2")):
         score.main(["--embeds", file, *QUICK, "--seed", seed, "--output", str(tmp_path / f"{number}.json")])
@@ -129,7 +128,7 @@ def test_images_are_framed_as_training_framed_them(tmp_path, base, monkeypatch, 
 
     score.main(["--embeds", embeds(tmp_path / "run", base, "<w>", settings=settings), *QUICK])
 
-    assert [picture.size for picture in seen] == sizes
+    assert [image.size for image in seen] == sizes
     assert (seen[0].getpixel((0, 4))[0] > 200) == red_at_the_edge
 
 
@@ -151,11 +150,11 @@ def test_missing_images_are_named(tmp_path, base):
         score.main(["--embeds", file, "--train_data_dir", str(tmp_path / "gone")])
 
 
-def test_a_base_model_without_clip_wants_one(tmp_path, pictures):
+def test_a_base_model_without_clip_wants_one(tmp_path, image_folder):
     file = embeds(tmp_path / "run", build_model(tmp_path / "bare"), "<w>")
 
     with pytest.raises(SettingsError, match="has no CLIP model of its own.*--clip_model"):
-        score.main(["--embeds", file, "--train_data_dir", str(pictures)])
+        score.main(["--embeds", file, "--train_data_dir", str(image_folder)])
 
 
 @pytest.mark.parametrize(

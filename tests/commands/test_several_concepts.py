@@ -104,8 +104,8 @@ def test_a_word_learns_nothing_from_anothers_caption_in_the_same_batch(tmp_path)
     folders = argv[argv.index("--train_data_dir") + 1 :][:2]
     learned = []
     for caption in ("a photo of a <one>", "a photo of a <one> beside a two-logo"):
-        for picture in Path(folders[0]).glob("*.png"):
-            picture.with_suffix(".txt").write_text(caption)
+        for image in Path(folders[0]).glob("*.png"):
+            image.with_suffix(".txt").write_text(caption)
         learned.append(trained(argv, tmp_path / f"run-{len(learned)}")[1])
 
     np.testing.assert_array_equal(learned[0]["two-logo"], learned[1]["two-logo"])

@@ -290,12 +290,12 @@ def test_both_ways_of_use_in_the_ppdiffusers_documentation_work_as_written(tmp_p
         with paddle.no_grad():
             pipe.text_encoder.get_input_embeddings().weight[token_id] = embeds
 
-    pictures = [np.asarray(picture(p)) for p in (pipe, from_folder)]
-    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1
-    assert not np.array_equal(pictures[0], np.asarray(picture(pipe, "A toy backpack")))
+    drawn = [np.asarray(draw(p)) for p in (pipe, from_folder)]
+    assert np.abs(drawn[0].astype(int) - drawn[1]).max() <= 1
+    assert not np.array_equal(drawn[0], np.asarray(draw(pipe, "A toy backpack")))
 
 
-def picture(pipe, prompt="A <cat-toy> backpack"):
+def draw(pipe, prompt="A <cat-toy> backpack"):
     paddle.seed(0)
     size = dict(height=16, width=16)
     return pipe(prompt, num_inference_steps=2, guidance_scale=7.5, **size).images[0]

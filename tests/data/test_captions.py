@@ -10,7 +10,7 @@ from textual_inversion.system.errors import SettingsError
 TEMPLATES = ("a photo of a {}", "the {}")
 
 
-def pictures(folder: Path, **captions: str) -> list[Path]:
+def captioned_images(folder: Path, **captions: str) -> list[Path]:
     """Paths of images `name.png`, each with a caption file unless its caption is empty."""
     for name, text in captions.items():
         if text:
@@ -23,7 +23,7 @@ def test_without_captions_every_template_holds_the_word(tmp_path):
 
 
 def test_a_caption_file_replaces_the_templates_line_by_line(tmp_path):
-    paths = pictures(tmp_path, a="a <t> in a box\n\n  the <t>, old \n", b="")
+    paths = captioned_images(tmp_path, a="a <t> in a box\n\n  the <t>, old \n", b="")
 
     prompts = Captions("<t>", TEMPLATES).of(paths)
 
@@ -31,7 +31,7 @@ def test_a_caption_file_replaces_the_templates_line_by_line(tmp_path):
 
 
 def test_a_caption_without_the_word_gets_it_and_the_run_says_for_how_many(tmp_path):
-    paths = pictures(tmp_path, a="a grey cat", b="my {} here", c="<t> and <u>", d="", e="<u> and <u>")
+    paths = captioned_images(tmp_path, a="a grey cat", b="my {} here", c="<t> and <u>", d="", e="<u> and <u>")
     said = []
 
     prompts = Captions("<t>", TEMPLATES).of(paths, said.append)
@@ -45,27 +45,27 @@ def test_a_caption_without_the_word_gets_it_and_the_run_says_for_how_many(tmp_pa
 
 
 def test_a_bare_word_inside_another_does_not_count(tmp_path):
-    paths = pictures(tmp_path, a="two det-logos")
+    paths = captioned_images(tmp_path, a="two det-logos")
 
     assert Captions("det-logo", TEMPLATES).of(paths) == [("two det-logos, det-logo",)]
 
 
 def test_in_chinese_a_bare_word_stands_without_blanks(tmp_path):
-    paths = pictures(tmp_path, a="一张det-logo的照片", b="两张照片")
+    paths = captioned_images(tmp_path, a="一张det-logo的照片", b="两张照片")
 
     assert Captions("det-logo", TEMPLATES).of(paths) == [("一张det-logo的照片",), ("两张照片, det-logo",)]
 
 
 def test_captions_can_be_ignored(tmp_path):
-    paths = pictures(tmp_path, a="a grey cat")
+    paths = captioned_images(tmp_path, a="a grey cat")
 
     assert Captions("<t>", TEMPLATES, read_files=False).of(paths) == [("a photo of a <t>", "the <t>")]
 
 
 def test_file_names_can_be_captions(tmp_path):
-    picture = tmp_path / "on_a_dark_blue__oil_painting.jpg"
+    image = tmp_path / "on_a_dark_blue__oil_painting.jpg"
 
-    prompts = Captions("<t>", ("a photo of a {}",), append_file_name=True).of([picture])
+    prompts = Captions("<t>", ("a photo of a {}",), append_file_name=True).of([image])
 
     assert prompts == [("a photo of a <t> on a dark blue oil painting",)]
     assert file_words(Path("on-a-beach.png"), "-") == "on a beach"

@@ -16,16 +16,16 @@ from textual_inversion.system.errors import ImageError
 BARE = ("--only_save_embeds", "--eval_steps", "1")
 
 
-def mixed_pictures(folder, mode="RGB"):
+def mixed_images(folder, mode="RGB"):
     """Images of three shapes: wide, square, high; with `mode` RGBA their right halves are transparent."""
     folder.mkdir(parents=True, exist_ok=True)
     g = np.random.default_rng(1)
     for number, (width, height) in enumerate([(60, 20), (32, 32), (20, 60), (33, 31)]):
         blocks = g.integers(0, 255, (4, 4, 3), dtype=np.uint8)
-        picture = Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST).convert(mode)
+        drawn = Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST).convert(mode)
         if mode == "RGBA":
-            picture.paste((0, 0, 0, 0), (width // 2, 0, width, height))
-        picture.save(folder / f"{number}.png")
+            drawn.paste((0, 0, 0, 0), (width // 2, 0, width, height))
+        drawn.save(folder / f"{number}.png")
     return folder
 
 
@@ -33,10 +33,10 @@ def mixed_pictures(folder, mode="RGB"):
 @pytest.mark.parametrize("mode", ["squash", "center_crop", "random_crop", "bucket"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_every_way_of_framing_trains(tmp_path, capsys, mode, masked):
-    pictures = mixed_pictures(tmp_path / "mixed")
-    more = ["--mask_dir", str(masks_of(pictures, tmp_path / "masks"))] if masked else []
+    image_folder = mixed_images(tmp_path / "mixed")
+    more = ["--mask_dir", str(masks_of(image_folder, tmp_path / "masks"))] if masked else []
 
-    rows = rows_after(short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--resize_mode", mode, *more,
+    rows = rows_after(short_run(tmp_path, *BARE, "--train_data_dir", str(image_folder), "--resize_mode", mode, *more,
                                 "--overview"))  # fmt: skip
 
     assert np.isfinite(rows["<cat-toy>"]).all()
@@ -49,9 +49,9 @@ def test_every_way_of_framing_trains(tmp_path, capsys, mode, masked):
 @pytest.mark.parametrize("mode", ["bucket", "random_crop"])
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "sd1"])
 def test_other_families_are_framed_and_masked_alike(tmp_path, family, mode):
-    pictures = mixed_pictures(tmp_path / "mixed")
-    masks = str(masks_of(pictures, tmp_path / "masks"))
-    argv = short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--resize_mode", mode, "--mask_dir", masks,
+    image_folder = mixed_images(tmp_path / "mixed")
+    masks = str(masks_of(image_folder, tmp_path / "masks"))
+    argv = short_run(tmp_path, *BARE, "--train_data_dir", str(image_folder), "--resize_mode", mode, "--mask_dir", masks,
                      "--snr_gamma", "5", "--loss_type", "huber", family=family)  # fmt: skip
 
     train_textual_inversion.main(argv)
@@ -75,19 +75,19 @@ def test_only_random_crops_are_encoded_while_training(tmp_path, monkeypatch, mod
 
 
 def test_random_crops_are_the_vaes_view_of_the_images_parts(tmp_path, monkeypatch):
-    pictures = mixed_pictures(tmp_path / "mixed")
+    image_folder = mixed_images(tmp_path / "mixed")
     run = set_up(
-        monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--resize_mode", "random_crop")
+        monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(image_folder), "--resize_mode", "random_crop")
     )
     batch = run.samples.batch(1, range(2))
     noise = paddle.to_tensor(batch.posterior_noise)
 
     crops = []
     for image, share, flip in zip(batch.images, batch.crops, batch.flips, strict=True):
-        picture = Image.open(pictures / f"{image}.png")
-        scale = 16 / min(picture.size)
-        size = [max(16, round(side * scale)) for side in picture.size]
-        array = np.asarray(picture.resize(size, Image.Resampling.BILINEAR), np.float32).transpose(2, 0, 1) / 127.5 - 1
+        opened = Image.open(image_folder / f"{image}.png")
+        scale = 16 / min(opened.size)
+        size = [max(16, round(side * scale)) for side in opened.size]
+        array = np.asarray(opened.resize(size, Image.Resampling.BILINEAR), np.float32).transpose(2, 0, 1) / 127.5 - 1
         crops.append(cut(array, share, (16, 16), flipped=bool(flip)))
     posterior = run.model.vae.encode(paddle.to_tensor(np.stack(crops))).latent_dist
     expected = (posterior.mean + posterior.std * noise) * run.model.vae.config.scaling_factor
@@ -96,9 +96,9 @@ def test_random_crops_are_the_vaes_view_of_the_images_parts(tmp_path, monkeypatc
 
 
 def test_transparency_counts_for_nothing_in_the_loss_and_images_lie_on_white(tmp_path, monkeypatch):
-    pictures = mixed_pictures(tmp_path / "cut-out", mode="RGBA")
+    image_folder = mixed_images(tmp_path / "cut-out", mode="RGBA")
 
-    run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(pictures), "--alpha_mask",
+    run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(image_folder), "--alpha_mask",
                                         "--unmasked_weight", "0.25", "--flip_p", "0"))  # fmt: skip
 
     weights = run.data.mask(run.samples.batch(0, range(2))).numpy()
@@ -117,9 +117,9 @@ def test_the_model_is_told_the_size_of_each_buckets_images(tmp_path, monkeypatch
         latents.LatentCache, "sample", lambda self, batch, sample=latents.LatentCache.sample: seen.append(
             tuple(2 * side for side in batch.noise.shape[2:])) or sample(self, batch)
     )  # fmt: skip
-    pictures = mixed_pictures(tmp_path / "mixed")
+    image_folder = mixed_images(tmp_path / "mixed")
 
-    argv = short_run(tmp_path, "--only_save_embeds", "--train_data_dir", str(pictures), "--resize_mode", "bucket",
+    argv = short_run(tmp_path, "--only_save_embeds", "--train_data_dir", str(image_folder), "--resize_mode", "bucket",
                      "--max_train_steps", "6", "--eval_steps", "0")  # fmt: skip
     train_textual_inversion.main(argv)
 
@@ -138,7 +138,7 @@ def test_a_mask_that_is_missing_stops_the_run_before_a_model_is_loaded(tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["squash", "random_crop", "bucket"])
 def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode):
-    folders = [mixed_pictures(tmp_path / "first"), draw_images(tmp_path / "second", count=3)]
+    folders = [mixed_images(tmp_path / "first"), draw_images(tmp_path / "second", count=3)]
     for folder in folders:
         for path in folder.glob("[02].png"):
             path.with_suffix(".txt").write_text(f"<one> two-logo as in {folder.name} {path.stem}")
@@ -173,7 +173,7 @@ def test_how_a_global_batch_is_cut_changes_no_sample(tmp_path, monkeypatch, mode
 @pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_learn_two_words_in_buckets_as_one_does(tmp_path):
-    folders = [mixed_pictures(tmp_path / "first"), draw_images(tmp_path / "second", count=2)]
+    folders = [mixed_images(tmp_path / "first"), draw_images(tmp_path / "second", count=2)]
     masks = [str(masks_of(folder, tmp_path / f"masks-{folder.name}")) for folder in folders]
     common = ["--only_save_embeds", "--placeholder_token", "<one>", "<two>", "--train_data_dir", *map(str, folders),
               "--mask_dir", *masks, "--resize_mode", "bucket", "--train_batch_size", "1", "--max_train_steps", "4",

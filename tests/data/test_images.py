@@ -17,9 +17,9 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def two_halves(width=40, height=20, mode="RGB", left="red", right="blue"):
-    picture = Image.new(mode, (width, height), left)
-    picture.paste(right, (width // 2, 0, width, height))
-    return picture
+    image = Image.new(mode, (width, height), left)
+    image.paste(right, (width // 2, 0, width, height))
+    return image
 
 
 def load_with_notes(path):
@@ -147,10 +147,10 @@ def test_every_format_is_read_as_rgb(tmp_path, extension):
     path = tmp_path / f"猫 picture.{extension}"
     two_halves().save(path)
 
-    picture, notes = load_with_notes(path)
+    image, notes = load_with_notes(path)
 
-    assert (picture.mode, picture.size, notes) == ("RGB", (40, 20), [])
-    assert near(picture.getpixel((5, 10)), RED, 40) and near(picture.getpixel((35, 10)), BLUE, 40)
+    assert (image.mode, image.size, notes) == ("RGB", (40, 20), [])
+    assert near(image.getpixel((5, 10)), RED, 40) and near(image.getpixel((35, 10)), BLUE, 40)
 
 
 def test_content_decides_not_the_name(tmp_path):
@@ -170,9 +170,9 @@ def test_exif_orientation_is_undone(tmp_path, orientation, extension):
     options = {"lossless": True} if extension == "webp" else {"quality": 95} if extension == "jpg" else {}
     upright.transpose(Image.Transpose(back)).save(tmp_path / f"a.{extension}", exif=exif, **options)
 
-    picture, notes = load_with_notes(tmp_path / f"a.{extension}")
+    image, notes = load_with_notes(tmp_path / f"a.{extension}")
 
-    assert np.abs(np.asarray(picture, float) - np.asarray(upright, float)).mean() < 6
+    assert np.abs(np.asarray(image, float) - np.asarray(upright, float)).mean() < 6
     assert extension == "tiff" or (len(notes) == 1 and "upright" in notes[0])  # Pillow turns a TIFF by itself
 
 
@@ -183,10 +183,10 @@ def test_damaged_exif_does_not_stop_an_image(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_laid_on_white(tmp_path, mode):
-    picture = Image.new("RGBA", (20, 20), (255, 0, 0, 255)).convert(mode)
-    picture.putalpha(Image.new("L", (20, 20), 255))
-    picture.paste((0, 0, 0, 0)[: len(mode)], (10, 0, 20, 20))
-    picture.save(tmp_path / "a.png")
+    image = Image.new("RGBA", (20, 20), (255, 0, 0, 255)).convert(mode)
+    image.putalpha(Image.new("L", (20, 20), 255))
+    image.paste((0, 0, 0, 0)[: len(mode)], (10, 0, 20, 20))
+    image.save(tmp_path / "a.png")
 
     loaded, notes = load_with_notes(tmp_path / "a.png")
 
@@ -202,11 +202,11 @@ def test_an_opaque_alpha_channel_is_not_worth_a_note(tmp_path):
 
 
 def test_opacity_is_read_upright_and_full_where_there_is_none(tmp_path):
-    picture = two_halves().convert("RGBA")
-    picture.paste((0, 0, 0, 0), (0, 0, 40, 5))
+    image = two_halves().convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 40, 5))
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    picture.save(tmp_path / "a.png", exif=exif)
+    image.save(tmp_path / "a.png", exif=exif)
     two_halves().save(tmp_path / "b.jpg")
 
     alpha, opaque = images.load_alpha(tmp_path / "a.png"), images.load_alpha(tmp_path / "b.jpg")
@@ -218,8 +218,8 @@ def test_opacity_is_read_upright_and_full_where_there_is_none(tmp_path):
 
 
 def test_a_palette_with_a_transparent_entry(tmp_path):
-    picture = two_halves().quantize(4)
-    picture.save(tmp_path / "a.png", transparency=picture.getpixel((0, 0)))
+    image = two_halves().quantize(4)
+    image.save(tmp_path / "a.png", transparency=image.getpixel((0, 0)))
 
     loaded, notes = load_with_notes(tmp_path / "a.png")
 
@@ -387,8 +387,8 @@ def test_many_threads_read_side_by_side(tmp_path):
     for number in range(40):
         Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"{number}.png")
     with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(images.load_image, images.find_images(tmp_path)))
-    assert [picture.getpixel((0, 0))[0] for picture in pictures] == list(range(40))
+        loaded = list(pool.map(images.load_image, images.find_images(tmp_path)))
+    assert [image.getpixel((0, 0))[0] for image in loaded] == list(range(40))
 
 
 @pytest.mark.filterwarnings("ignore:Tag data")
@@ -430,12 +430,12 @@ def test_fit_squashes_the_whole_image_by_default():
     ((100, 1), (64, 8), (49, 0, 50, 1)),
 ])  # fmt: skip
 def test_center_crop_takes_the_largest_centred_rectangle(size, target, box):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
     height, width = target
 
-    fitted = images.fit(picture, height, width, center_crop=True)
+    fitted = images.fit(image, height, width, center_crop=True)
 
-    expected = picture.crop(box).resize((width, height), Image.Resampling.BILINEAR)
+    expected = image.crop(box).resize((width, height), Image.Resampling.BILINEAR)
     assert np.array_equal(np.asarray(fitted), np.asarray(expected))
 
 
@@ -447,8 +447,8 @@ def test_reducing_uses_every_pixel(interpolation):
 
 
 def test_interpolations_differ_and_linear_is_bilinear():
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8))
-    fitted = {name: images.fit(picture, 24, 24, interpolation=name).tobytes() for name in INTERPOLATIONS}
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8))
+    fitted = {name: images.fit(image, 24, 24, interpolation=name).tobytes() for name in INTERPOLATIONS}
     assert fitted["linear"] == fitted["bilinear"] and len(set(fitted.values())) == 4
 
 

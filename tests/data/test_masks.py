@@ -26,11 +26,11 @@ def silent(_):
 
 
 def test_masks_have_their_images_names_whatever_the_ending(tmp_path):
-    pictures = write(tmp_path / "pictures", "2.jpg", "10.png")
+    paths = write(tmp_path / "pictures", "2.jpg", "10.png")
     write(tmp_path / "masks", "10.bmp", "2.png", "3.png")
     notes = []
 
-    found = find_masks(tmp_path / "masks", pictures, notes.append)
+    found = find_masks(tmp_path / "masks", paths, notes.append)
 
     assert [path.name for path in found] == ["2.png", "10.bmp"]
     assert len(notes) == 1 and notes[0].endswith("no image for 3")
@@ -41,11 +41,11 @@ def test_masks_have_their_images_names_whatever_the_ending(tmp_path):
     [(["1.png"], "no mask for .*2.png; add 2.png"), (["1.png", "2.png", "2.bmp"], "2.bmp and 2.png")],
 )
 def test_a_missing_and_a_double_mask_are_named(tmp_path, names, reason):
-    pictures = write(tmp_path / "pictures", "1.png", "2.png")
+    paths = write(tmp_path / "pictures", "1.png", "2.png")
     write(tmp_path / "masks", *names)
 
     with pytest.raises(ImageError, match=reason):
-        find_masks(tmp_path / "masks", pictures, silent)
+        find_masks(tmp_path / "masks", paths, silent)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
@@ -76,11 +76,11 @@ def test_what_is_transparent_in_a_mask_does_not_count_and_a_white_one_is_said(tm
 
 @pytest.mark.parametrize("source", ["folder", "alpha"])
 def test_a_mask_of_which_framing_leaves_nothing_is_named(tmp_path, source):
-    picture = Image.new("RGBA", (160, 64), (9, 9, 9, 0))
-    picture.paste((255, 255, 255, 255), (0, 0, 20, 64))  # cut off by a centred square
-    picture.save(tmp_path / "1.png")
+    image = Image.new("RGBA", (160, 64), (9, 9, 9, 0))
+    image.paste((255, 255, 255, 255), (0, 0, 20, 64))  # cut off by a centred square
+    image.save(tmp_path / "1.png")
     paths = [tmp_path / "1.png"]
-    made = alpha_masks(paths, silent) if source == "alpha" else read_masks(paths, [picture], silent)
+    made = alpha_masks(paths, silent) if source == "alpha" else read_masks(paths, [image], silent)
     crop = Resizer("center_crop", 64, 64, "bicubic", 8)
 
     with pytest.raises(ImageError, match="1.png: is black in all that is left after cropping"):
@@ -100,9 +100,9 @@ def test_a_mask_of_another_shape_and_a_black_one_are_refused(tmp_path, size, col
 
 
 def half_transparent(path):
-    picture = Image.new("RGBA", (40, 20), (255, 0, 0, 255))
-    picture.paste((0, 0, 255, 0), (20, 0, 40, 20))
-    picture.save(path)
+    image = Image.new("RGBA", (40, 20), (255, 0, 0, 255))
+    image.paste((0, 0, 255, 0), (20, 0, 40, 20))
+    image.save(path)
     return path
 
 
@@ -128,11 +128,11 @@ def test_images_of_which_none_is_transparent_are_refused(tmp_path):
 def test_masks_come_from_where_they_are_asked_for(tmp_path):
     paths = [half_transparent(tmp_path / "1.png")]
     write(tmp_path / "masks", "1.png", color=128)
-    pictures = [Image.new("RGB", (40, 20))]
+    loaded = [Image.new("RGB", (40, 20))]
 
-    assert masks_for(pictures, paths, None, alpha=False, note=silent) == []
-    assert masks_for(pictures, paths, None, alpha=True, note=silent)[0].getpixel((35, 5)) == 0
-    assert masks_for(pictures, paths, str(tmp_path / "masks"), alpha=False, note=silent)[0].getpixel((35, 5)) == 128
+    assert masks_for(loaded, paths, None, alpha=False, note=silent) == []
+    assert masks_for(loaded, paths, None, alpha=True, note=silent)[0].getpixel((35, 5)) == 0
+    assert masks_for(loaded, paths, str(tmp_path / "masks"), alpha=False, note=silent)[0].getpixel((35, 5)) == 128
 
 
 # ----------------------------------------------------------------------------------------- through framing to latents

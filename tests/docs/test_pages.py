@@ -252,7 +252,7 @@ def _anchors(text: str) -> set[str]:
 @pytest.mark.parametrize(
     "document", [*DOCUMENTS, "benchmarks/README.md", "benchmarks/EXPERIMENTS.md", "demo/README.md"]
 )
-def test_links_and_pictures_exist(document):
+def test_links_and_images_exist(document):
     for link in links(read(document)):
         if link.startswith("https://"):
             continue

@@ -98,7 +98,7 @@ def test_without_an_initializer_a_generic_word_is_the_baseline(model, scorer, ki
     assert (result["baseline"]["word"], result["concept"]["word"]) == (word, "dog")
 
 
-def test_the_ceiling_is_that_of_fresh_pictures_where_there_are_any(scorer):
+def test_the_ceiling_is_that_of_fresh_images_where_there_are_any(scorer):
     training, fresh = scorer.image_features(noise_images(4)), noise_images(3, seed=9)
 
     expected = float((scorer.image_features(fresh) @ training.T).mean())

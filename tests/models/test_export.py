@@ -30,7 +30,7 @@ def saved(tmp_path, *concepts, **options):
     return model, base, tmp_path / "out"
 
 
-def picture(pipe, prompt):
+def draw(pipe, prompt):
     paddle.seed(3)
     return pipe(prompt, **STEPS).images
 
@@ -50,7 +50,7 @@ def test_the_documented_use_works_on_what_was_saved(tmp_path, family, layout):
 
     assert image.shape == (16, 16, 3) and np.isfinite(image).all()
     plain = model.pipeline()
-    np.testing.assert_allclose(picture(pipe, "a red cat"), picture(plain, "a red cat"), atol=2e-5)
+    np.testing.assert_allclose(draw(pipe, "a red cat"), draw(plain, "a red cat"), atol=2e-5)
     assert np.abs(states(pipe, "A <cat-toy> backpack") - states(pipe, "A cat backpack")).max() > 0.01
 
 
@@ -150,7 +150,7 @@ def test_unusual_bases_are_linked_or_converted(tmp_path, options):
 
     pipe = StableDiffusionPipeline.from_pretrained(str(output))
 
-    np.testing.assert_allclose(picture(pipe, "a toy"), picture(model.pipeline(), "a toy"), atol=2e-5)
+    np.testing.assert_allclose(draw(pipe, "a toy"), draw(model.pipeline(), "a toy"), atol=2e-5)
     assert all(any(path.stat().st_nlink > 1 for path in (output / part).iterdir()) for part in ("unet", "vae"))
     assert tree(base) == before
 
@@ -166,7 +166,7 @@ def test_files_without_a_declared_layout_are_written_anew(tmp_path):
 
     assert not (tmp_path / "out/unet/diffusion_paddle_model.safetensors").samefile(path)
     pipe = StableDiffusionPipeline.from_pretrained(str(tmp_path / "out"))
-    np.testing.assert_allclose(picture(pipe, "a toy"), picture(model.pipeline(), "a toy"), atol=2e-5)
+    np.testing.assert_allclose(draw(pipe, "a toy"), draw(model.pipeline(), "a toy"), atol=2e-5)
 
 
 def test_where_links_are_impossible_files_are_copied(tmp_path, monkeypatch):
@@ -188,7 +188,7 @@ def test_another_runs_weights_do_not_survive(tmp_path):
     save_pipeline(model, [concept()], tmp_path / "out")
 
     pipe = StableDiffusionPipeline.from_pretrained(str(tmp_path / "out"))
-    np.testing.assert_allclose(picture(pipe, "a toy"), picture(model.pipeline(), "a toy"), atol=2e-5)
+    np.testing.assert_allclose(draw(pipe, "a toy"), draw(model.pipeline(), "a toy"), atol=2e-5)
 
 
 @pytest.mark.slow

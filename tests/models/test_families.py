@@ -271,7 +271,7 @@ def test_sdxl_is_told_of_sizes_and_pooled_text(trained):
 @pytest.mark.slow
 @pytest.mark.parametrize("zeroes", [True, False])
 @pytest.mark.parametrize("negative", ["", "bad"])
-def test_sdxl_pictures_are_those_of_its_own_pipeline(trained, zeroes, negative):
+def test_sdxl_images_are_those_of_its_own_pipeline(trained, zeroes, negative):
     from textual_inversion.generation.generate import ImageRequest, generate
     from textual_inversion.generation.noise import noise_generator
 

@@ -106,7 +106,7 @@ def test_frozen_weights_have_no_gradient_and_no_buffer_for_one(tmp_path, family)
     assert all(part.grad is not None for own in embeddings.values() for part in own.parts)
 
 
-def test_working_in_parts_changes_no_gradient_and_no_picture_but_for_rounding(folder):
+def test_working_in_parts_changes_no_gradient_and_no_image_but_for_rounding(folder):
     plain, saving = load_base_model(folder), load_base_model(folder)
     said = work_in_parts(saving, has_efficient_attention=False)
 
@@ -117,10 +117,10 @@ def test_working_in_parts_changes_no_gradient_and_no_picture_but_for_rounding(fo
     assert same_loss == pytest.approx(loss, rel=1e-6)
     np.testing.assert_allclose(same_states, states, rtol=1e-4, atol=1e-8)
     requests = [ImageRequest("a b", seed, num_inference_steps=2) for seed in (1, 2)]
-    pictures = [
+    drawn = [
         np.stack([np.asarray(image, dtype=int) for image in generate(model, requests)]) for model in (plain, saving)
     ]
-    assert abs(pictures[0] - pictures[1]).max() <= 1
+    assert abs(drawn[0] - drawn[1]).max() <= 1
 
 
 def test_a_vae_that_comes_back_works_in_parts_too(folder):

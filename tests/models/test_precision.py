@@ -137,18 +137,18 @@ def test_mixed_types_inside_a_module_would_be_found(bases, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "ldm"])
-def test_pictures_in_half_precision_are_those_of_float32_but_for_rounding(bases, monkeypatch, family):
+def test_images_in_half_precision_are_those_of_float32_but_for_rounding(bases, monkeypatch, family):
     requests = [ImageRequest("a <cat-toy>", 1, num_inference_steps=2), ImageRequest("<dog>", 2, num_inference_steps=2)]
-    pictures = []
+    drawn = []
     for mixed_precision in ("no", "fp16"):
         model, _ = lowered(bases(family), mixed_precision)
         with half_precision_on_a_cpu(monkeypatch):
             pipeline = model.pipeline("euler", with_safety_checker=True)
             images = generate(model, requests, pipeline=pipeline)
-        pictures.append(np.stack([np.asarray(image, dtype=float) for image in images]))
+        drawn.append(np.stack([np.asarray(image, dtype=float) for image in images]))
 
-    assert pictures[0].std() > 20
-    assert 0 < abs(pictures[1] - pictures[0]).max() < 8
+    assert drawn[0].std() > 20
+    assert 0 < abs(drawn[1] - drawn[0]).max() < 8
 
 
 def test_times_and_sizes_are_not_rounded():

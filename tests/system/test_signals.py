@@ -51,7 +51,7 @@ def test_during_a_step_it_is_noted_and_raised_where_the_waiting_ends(number):
             stop.wait_no_longer()
 
 
-def test_pictures_within_the_loop_do_not_wait_and_the_next_step_does():
+def test_images_within_the_loop_do_not_wait_and_the_next_step_does():
     with Signals() as stop:
         stop.wait_for_the_step()
         with stop.at_once():
@@ -223,7 +223,7 @@ def test_a_run_that_is_told_to_end_at_its_start_says_that_there_is_no_checkpoint
 
 
 @pytest.mark.slow
-def test_a_run_that_is_told_to_end_while_pictures_are_drawn_does_not_wait_for_them(tmp_path):
+def test_a_run_that_is_told_to_end_while_images_are_drawn_does_not_wait_for_them(tmp_path):
     drawn = ["--validation_prompt", "a <cat-toy>", "--validation_steps", "2", "--num_inference_steps", "250"]
     process = started(tmp_path, *drawn, "--num_validation_images", "1", "--save_steps", "2")
     while not (tmp_path / "out" / "checkpoint-2").exists():  # then the pictures of step 2 are begun

@@ -46,7 +46,7 @@ def test_visualdl_holds_the_scalars(tmp_path):
     assert [point.value for point in reader.get_data("scalar", "train/lr")] == [0.5]
 
 
-def test_visualdl_holds_the_pictures(tmp_path):
+def test_visualdl_holds_the_images(tmp_path):
     with open_tracker("visualdl", tmp_path) as tracker:
         tracker.image("samples/100% a <cat-toy>", sample_image(), 7)
 
@@ -65,7 +65,7 @@ def test_visualdl_holds_the_texts(tmp_path):
 
 
 @pytest.mark.parametrize("value", [0, 1])
-def test_a_black_picture_stays_black(tmp_path, value):
+def test_a_black_image_stays_black(tmp_path, value):
     with open_tracker("visualdl", tmp_path) as tracker:
         tracker.image("sample", Image.new("RGB", (8, 8), (value, 0, 0)), 1)
     (record,) = read_visualdl(tmp_path).get_data("image", "sample")
