@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from textual_inversion.cli import parser
+from textual_inversion.cli import generation, parser, train
 from textual_inversion.settings import bounds
 from textual_inversion.system import paths
 from textual_inversion.system.errors import SettingsError
@@ -64,3 +64,18 @@ def test_a_switch_can_be_switched_off_again(tool):
     assert tool.parse_args(["--fast=no", "--steps", "3"]).fast is False
     with pytest.raises(SettingsError, match="--fast: must be true or false, not fsle"):
         tool.parse_args(["--fast", "fsle"])
+
+
+@pytest.mark.parametrize("command", ["train", "infer", "score"])
+def test_every_path_flag_knows_the_home_folder(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/ann")
+    tool = {"train": train.build_parser, "infer": generation.infer_parser, "score": generation.score_parser}[command]()
+    paths = [action for action in tool._actions if getattr(action, "flag", None) and action.flag.is_path]
+    paths = [action for action in paths if action.dest != "config"]
+
+    assert len(paths) >= 5
+    for action in paths:
+        parsed = tool.parse_args([f"{action.option_strings[-1]}=~/x"])
+        assert getattr(parsed, action.dest) in ("/home/ann/x", ["/home/ann/x"]), action.dest
+    (tmp_path / "a.yaml").write_text("tokenizer_name: ~/x\n")
+    assert tool.parse_args(["--config", str(tmp_path / "a.yaml")]).tokenizer_name == "/home/ann/x"

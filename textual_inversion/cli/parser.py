@@ -41,7 +41,8 @@ class OneLineParser(argparse.ArgumentParser):
             _check_characters(argument)
         parsed = super().parse_args(arguments, namespace)
         for action in self._actions:
-            _check_path(action, getattr(parsed, action.dest, None))
+            if getattr(action, "flag", None) and action.flag.is_path and hasattr(parsed, action.dest):
+                setattr(parsed, action.dest, _checked_path(action, getattr(parsed, action.dest)))
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -101,18 +102,24 @@ def _check_characters(argument: str) -> None:
         raise SettingsError(f"{shown} has bytes that are not UTF-8; rename the file or folder") from None
 
 
-def _check_path(action: argparse.Action, value: Any) -> None:
-    """Refuse a path that is empty, as from an unset shell variable, or too long; raises SettingsError."""
-    flag = getattr(action, "flag", None)
-    if flag is None or not flag.is_path:
-        return
-    paths = value if isinstance(value, list) else [value]
-    for path in (os.fspath(path) for path in paths if path is not None):
-        if path == "":
-            name = action.option_strings[-1]
-            raise SettingsError(f"{name} is empty (a shell variable that is not set?); give it a value or leave it out")
-        if not is_possible_path(path):
-            raise SettingsError(f"{action.option_strings[-1]}: {path[:80]}… is longer than a name can be; shorten it")
+def _checked_path(action: argparse.Action, value: Any) -> Any:
+    """The value of a path flag, with the home folder in place of a leading `~`.
+
+    A shell replaces `~` in `--flag ~/x`, but neither in `--flag=~/x` nor in quotes, and a YAML file has no shell.
+
+    Raises:
+        SettingsError: a path is empty, as from an unset shell variable, or too long.
+    """
+    if isinstance(value, list):
+        return [_checked_path(action, one) for one in value]
+    if not isinstance(value, str):
+        return value
+    name, path = action.option_strings[-1], os.path.expanduser(value)
+    if path == "":
+        raise SettingsError(f"{name} is empty (a shell variable that is not set?); give it a value or leave it out")
+    if not is_possible_path(path):
+        raise SettingsError(f"{name}: {path[:80]}… is longer than a name can be; shorten it")
+    return path
 
 
 class Switch(argparse.Action):
