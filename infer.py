@@ -116,6 +116,7 @@ def _make_images(config: InferConfig, model, gallery) -> None:
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
         print("note: this base model comes without a safety checker; nothing is checked", file=sys.stderr)
     size = dict(height=config.images.height, width=config.images.width)
+    gallery.reserve(len(requests))
     try:
         with Progress(total_steps(requests), description="denoising step") as progress:
             for position, image in generate_each(
@@ -125,9 +126,7 @@ def _make_images(config: InferConfig, model, gallery) -> None:
                 made[position] = image
     finally:
         images = [made[position] for position in sorted(made)]
-        if images:  # else there is nothing to list, and the last run's sheet stays
-            columns = config.output.num_cols or _columns(config.images.num_images, len(requests))
-            gallery.finish(images, columns)
+        gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
     print(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"

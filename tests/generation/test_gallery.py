@@ -1,6 +1,8 @@
 """Numbered images, what they say about themselves, the manifest of all runs."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -18,6 +20,7 @@ def facts(**changes):
 
 def run(folder, *all_facts):
     gallery = Gallery(folder, SETTINGS)
+    gallery.reserve(len(all_facts))
     images = [Image.new("RGB", (16, 8), (40 * i, 0, 0)) for i in range(len(all_facts))]
     paths = [gallery.save(i, image, f) for i, (image, f) in enumerate(zip(images, all_facts, strict=True))]
     gallery.finish(images, columns=2)
@@ -62,10 +65,46 @@ def test_an_earlier_run_stays(tmp_path):
 
 def test_an_interrupted_run_leaves_its_images_in_the_manifest(tmp_path):
     gallery = Gallery(tmp_path, SETTINGS)
+    gallery.reserve(3)
+    image = Image.new("RGB", (16, 8))
+    name = gallery.save(1, image, facts()).name
+    gallery.finish([image], columns=2)
+
+    (entry,) = json.loads((tmp_path / "manifest.json").read_text())["runs"]
+    assert [image["file"] for image in entry["images"]] == [name] == ["0001-seed3.png"]
+
+
+def test_a_run_without_images_leaves_nothing(tmp_path):
+    gallery = Gallery(tmp_path, SETTINGS)
+    gallery.reserve(3)
     gallery.finish([], columns=2)
 
-    assert json.loads((tmp_path / "manifest.json").read_text())["runs"][0]["images"] == []
-    assert not (tmp_path / "contact_sheet.png").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_leaves_its_settings_and_keeps_its_numbers(tmp_path):
+    Gallery(tmp_path, SETTINGS).reserve(3)  # and then it is killed
+
+    assert run(tmp_path, facts()) == ["0003-seed3.png"]
+    killed, finished = json.loads((tmp_path / "manifest.json").read_text())["runs"]
+    assert killed["embeds"] == SETTINGS["embeds"] and len(finished["images"]) == 1
+
+
+def test_runs_at_the_same_time_lose_no_image_and_no_record(tmp_path):
+    """Processes and threads alike: what a lock protects is seen by every descriptor of the file."""
+    together = threading.Barrier(8)
+
+    def one_run(_: int) -> list[str]:
+        together.wait()
+        return run(tmp_path, *[facts(seed=seed) for seed in (3, 4, 5)])
+
+    with ThreadPoolExecutor(8) as pool:
+        names = [name for made in pool.map(one_run, range(8)) for name in made]
+
+    assert len(set(names)) == 24 and {path.name for path in tmp_path.glob("*-seed*.png")} == set(names)
+    entries = json.loads((tmp_path / "manifest.json").read_text())["runs"]
+    assert sorted(image["file"] for entry in entries for image in entry["images"]) == sorted(names)
+    assert len(entries) == 8 and {path.name for path in tmp_path.glob(".*")} == set()
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", "no json", '{"runs": 1}'])

@@ -1,11 +1,15 @@
 """A folder of generated images: numbered files that record how they were made, and a manifest of all runs.
 
-Images of an earlier run are never overwritten: the numbers continue. `contact_sheet.png` always shows the newest run,
-and every run adds an entry to `manifest.json`.
+Images of another run are never overwritten: the numbers continue. `contact_sheet.png` shows the run that finished
+last, and every run adds an entry to `manifest.json`. Any number of processes may write into a folder at once: each
+reserves its numbers in the manifest, and reads and replaces the manifest while it holds a lock.
 """
 
+import contextlib
 import json
 import re
+import secrets
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,10 +17,11 @@ from typing import Any
 from PIL import Image
 
 from textual_inversion.generation import image_grid
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, output_lock
 from textual_inversion.system.errors import OutputError
 
 SHEET, MANIFEST = "contact_sheet.png", "manifest.json"
+_LOCK = ".manifest.lock"
 # Settings that may have several values in one run, with their names in a label.
 SCANNED = {"guidance_scale": "guidance", "num_inference_steps": "steps"}
 _NUMBERED = re.compile(r"(\d{4,})-seed\d+\.png")
@@ -35,11 +40,22 @@ class Gallery:
 
     def __init__(self, folder: str | Path, settings: dict[str, Any]):
         self.folder = Path(folder)
-        self._runs = _earlier_runs(self.folder / MANIFEST)
+        _runs_in(self.folder / MANIFEST)
         self._embeds = settings.get("embeds", [])
-        self._run = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), **settings, "images": []}
-        numbers = [int(m[1]) for path in self.folder.iterdir() if (m := _NUMBERED.fullmatch(path.name))]
-        self._first = max(numbers, default=-1) + 1
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._run = {"id": secrets.token_hex(8), "created": created, **settings, "images": []}
+        self._first = 0
+
+    def reserve(self, count: int) -> None:
+        """Reserve the numbers of `count` images for this run, before the first is saved.
+
+        Raises:
+            OutputError: the manifest cannot be read or written.
+        """
+        with self._manifest() as runs:
+            numbers = [int(found[1]) for path in self.folder.iterdir() if (found := _NUMBERED.fullmatch(path.name))]
+            self._first = max([*numbers, *map(_last_reserved, runs)], default=-1) + 1
+            runs.append({**self._run, "last_reserved": self._first + count - 1})
 
     def save(self, position: int, image: Image.Image, facts: dict[str, Any]) -> Path:
         """Write image number `position` of the run, and return its path.
@@ -58,15 +74,32 @@ class Gallery:
     def finish(self, images: list[Image.Image], columns: int) -> None:
         """Write the manifest and the contact sheet; after an interruption, of the images made so far.
 
+        A run without images leaves no entry and the other run's sheet.
+
         Raises:
             OutputError: one of the files cannot be written.
         """
         self._run["images"].sort(key=lambda entry: entry["file"])
-        atomic.write_json(self.folder / MANIFEST, {"runs": [*self._runs, self._run]})
+        with self._manifest() as runs:
+            own = [position for position, run in enumerate(runs) if _id(run) == self._run["id"]]
+            replaced = slice(own[0], own[0] + 1) if own else slice(len(runs), None)
+            runs[replaced] = [self._run] if images else []
         if images:
             labels = [label(entry, self._scanned()) for entry in self._run["images"]]
             sheet = image_grid.contact_sheet(images, columns=min(columns, len(images)), labels=labels)
             image_grid.save_png(sheet, self.folder / SHEET)
+
+    @contextlib.contextmanager
+    def _manifest(self) -> Iterator[list]:
+        """The runs in the manifest, to be changed in place; they are written at the end of the block."""
+        path = self.folder / MANIFEST
+        with output_lock.waited_for(self.folder / _LOCK):
+            runs = _runs_in(path)
+            yield runs
+            if runs:
+                atomic.write_json(path, {"runs": runs})
+            else:
+                path.unlink(missing_ok=True)
 
     def _scanned(self) -> list[str]:
         """The settings that differ between the images."""
@@ -80,7 +113,17 @@ def label(entry: dict[str, Any], scanned: list[str]) -> str:
     return f"{entry['prompt']}  (seed {entry['seed']}{settings})"
 
 
-def _earlier_runs(path: Path) -> list:
+def _id(run: Any) -> Any:
+    return run.get("id") if isinstance(run, dict) else None
+
+
+def _last_reserved(run: Any) -> int:
+    """The last number that a run has reserved and perhaps not used yet; -1 for a run that has finished."""
+    last = run.get("last_reserved") if isinstance(run, dict) else None
+    return last if isinstance(last, int) else -1
+
+
+def _runs_in(path: Path) -> list:
     if not path.exists():
         return []
     try:

@@ -33,13 +33,36 @@ def locked(folder: Path) -> Iterator[None]:
             atomic.remove_leftovers(each)
         yield
     finally:
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                (folder / FILE_NAME).unlink()  # while it is still locked, so that no other run's file is removed
-            os.close(descriptor)
+        _release(folder / FILE_NAME, descriptor)
 
 
-def _acquire(path: Path) -> int | None:
+@contextlib.contextmanager
+def waited_for(path: Path) -> Iterator[None]:
+    """Hold a lock file inside the block, after waiting for whoever holds it: for changes that take a moment.
+
+    Where the system or the file system has no locks, nothing is held.
+
+    Raises:
+        OutputError: the lock file cannot be written.
+    """
+    try:
+        descriptor = _acquire(path, wait=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --output_dir") from error
+    try:
+        yield
+    finally:
+        _release(path, descriptor)
+
+
+def _release(path: Path, descriptor: int | None) -> None:
+    if descriptor is not None:
+        with contextlib.suppress(OSError):
+            path.unlink()  # while it is still locked, so that no other run's file is removed
+        os.close(descriptor)
+
+
+def _acquire(path: Path, *, wait: bool = False) -> int | None:
     """Open and lock a file; returns its descriptor, or None where files cannot be locked.
 
     `filelock.FileLock` would keep the file open for writing for as long as it is held, and a disk on which a file is
@@ -51,7 +74,7 @@ def _acquire(path: Path) -> int | None:
     while True:
         descriptor = os.open(path, access | os.O_CREAT, 0o666)
         try:
-            is_ours = lock_descriptor(descriptor, blocking=False)
+            is_ours = lock_descriptor(descriptor, blocking=wait)
         except OSError as error:
             os.close(descriptor)
             # Some network file systems lock only what is open for writing; others, and some systems, lock nothing.
