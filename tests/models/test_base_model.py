@@ -1,5 +1,6 @@
 """Base models: both layouts are one model, every oddity loads right or is refused by name, nothing is written."""
 
+import codecs
 import json
 import logging
 import shutil
@@ -342,3 +343,15 @@ def test_a_text_encoder_stored_as_a_whole_clip_model_finds_its_configuration(tmp
     path.write_text(json.dumps({"model_type": "clip", "text_config": json.loads(path.read_text())}))
 
     np.testing.assert_array_equal(load_base_model(folder).encode_prompts(PROMPTS).hidden_states.numpy(), expected)
+
+
+def test_byte_order_marks_in_json_files_are_passed_over(tmp_path):
+    folder = build_model(tmp_path / "plain")
+    marked = shutil.copytree(folder, tmp_path / "marked")
+    found = list(marked.rglob("*.json"))
+    for path in found:
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+
+    assert len(found) > 5
+    for one, other in zip(outputs(load_base_model(str(folder))), outputs(load_base_model(str(marked))), strict=True):
+        np.testing.assert_array_equal(one, other)

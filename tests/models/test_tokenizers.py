@@ -1,5 +1,6 @@
 """Tokenizers: every file set gives the same ids; what is missing or does not fit is refused."""
 
+import codecs
 import json
 import os
 from pathlib import Path
@@ -52,6 +53,19 @@ def test_a_rebuilt_tokenizer_can_be_saved_and_leaves_nothing_behind(tmp_path):
 
     gc.collect()
     assert not os.path.exists(temporary)
+
+
+@pytest.mark.parametrize("json_only", [False, True])
+def test_byte_order_marks_are_no_part_of_a_tokenizer(tmp_path, json_only):
+    for name in ("plain", "marked"):
+        write_tokenizer(tmp_path / name, json_only=json_only)
+    for path in (tmp_path / "marked").iterdir():
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+
+    plain, marked = (load_clip_tokenizer(tmp_path / name, longest=77) for name in ("plain", "marked"))
+
+    assert marked(TEXT)["input_ids"] == plain(TEXT)["input_ids"]
+    assert marked.bpe_ranks == plain.bpe_ranks and marked.encoder == plain.encoder
 
 
 def test_positions_of_the_text_encoder_limit_the_length(tmp_path):

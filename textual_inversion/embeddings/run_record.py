@@ -26,7 +26,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return {}
-        return valid_entries(json.loads(path.read_text(encoding="utf-8")))
+        return valid_entries(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError):
         return {}
 

@@ -176,7 +176,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 def _instead(folder: Path) -> str:
     """What a folder without an index holds, according to its config.json."""
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config = json.loads((folder / "config.json").read_bytes())
         found = config.get("_class_name") or (config.get("architectures") or [None])[0]
     except (OSError, ValueError, AttributeError, TypeError, IndexError, RecursionError):
         return ""

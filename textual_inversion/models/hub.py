@@ -135,7 +135,7 @@ def _holds_tokenizer(folder: Path) -> bool:
 def _holds_model(folder: Path) -> bool:
     """Whether a folder holds every necessary part; after an interrupted download some are missing."""
     try:
-        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+        index = json.loads((folder / "model_index.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
     for part in [part for part, entry in index.items() if _is_part(entry) and part not in _DISPENSABLE]:
@@ -196,7 +196,7 @@ def _from_store(name: str, variant: str | None, cache_dir: str | Path | None) ->
     index = fetch("model_index.json")
     if index is None:
         raise _not_here(name, "its download was interrupted")
-    collect(fetch, [part for part, entry in json.loads(index.read_text("utf-8")).items() if _is_part(entry)], variant)
+    collect(fetch, [part for part, entry in json.loads(index.read_bytes()).items() if _is_part(entry)], variant)
     if not _holds_model(index.parent):
         raise _not_here(name, "its download was interrupted, or the store holds only a part of it")
     return index.parent

@@ -4,6 +4,7 @@ Each kind of tokenizer is one entry of `KINDS`: its class, its vocabulary files,
 these files. Special tokens, added tokens and the longest prompt are handled alike for all kinds.
 """
 
+import codecs
 import importlib
 import json
 import tempfile
@@ -68,7 +69,7 @@ def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_fold
     settings["model_max_length"] = _longest(config.get("model_max_length"), longest, folder)
     cls = getattr(importlib.import_module("ppdiffusers.transformers"), class_name)
     if all((folder / name).is_file() for name in kind.files):
-        tokenizer = _built(cls, kind, [folder / name for name in kind.files], settings)
+        tokenizer = _from_files(cls, kind, [folder / name for name in kind.files], settings)
     elif whole:
         tokenizer = _rebuilt(cls, kind, whole, folder / "tokenizer.json", settings)
     else:
@@ -218,7 +219,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise BaseModelError(f"{path} is not a readable JSON file; download it again") from error
     return value if isinstance(value, dict) else {}
@@ -226,6 +227,25 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _content(token: Any) -> str | None:
     return token.get("content") if isinstance(token, dict) else token
+
+
+def _from_files(cls: type, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]) -> Any:
+    """A tokenizer from its vocabulary files. Byte-order marks, which editors put in, are no part of a vocabulary."""
+    contents = [path.read_bytes() for path in files]
+    if not any(content.startswith(codecs.BOM_UTF8) for content in contents):
+        return _built(cls, kind, files, settings)
+    return _from_contents(cls, kind, [content.removeprefix(codecs.BOM_UTF8) for content in contents], settings)
+
+
+def _from_contents(cls: type, kind: TokenizerKind, contents: Sequence[bytes], settings: dict[str, Any]) -> Any:
+    """A tokenizer whose vocabulary files are in a temporary folder, which is removed with it."""
+    folder = tempfile.TemporaryDirectory(prefix="tokenizer-")
+    files = [Path(folder.name, name) for name in kind.files]
+    for path, content in zip(files, contents, strict=True):
+        path.write_bytes(content)
+    tokenizer = _built(cls, kind, files, settings)
+    tokenizer._files = folder  # ppdiffusers copies the files when it saves a pipeline
+    return tokenizer
 
 
 def _built(cls: type, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]) -> Any:
@@ -241,7 +261,7 @@ def _built(cls: type, kind: TokenizerKind, files: list[Path], settings: dict[str
 
 
 def _rebuilt(cls: type, kind: TokenizerKind, whole: dict[str, Any], source: Path, settings: dict[str, Any]) -> Any:
-    """A tokenizer from a tokenizer.json. Its vocabulary files are in a temporary folder, which is removed with it."""
+    """A tokenizer from a tokenizer.json."""
     contents = kind.rebuild(whole)
     if contents is None:
         name = kind.class_name.removesuffix("Tokenizer")
@@ -253,13 +273,8 @@ def _rebuilt(cls: type, kind: TokenizerKind, whole: dict[str, Any], source: Path
     known = {"lowercase": "do_lower_case", "handle_chinese_chars": "tokenize_chinese_chars"}
     stored = {known.get(key, key): value for key, value in normalizer.items()}
     settings = {name: stored[name] for name in kind.settings if name in stored} | settings
-    folder = tempfile.TemporaryDirectory(prefix="tokenizer-")
-    files = [Path(folder.name, name) for name in kind.files]
-    for path, content in zip(files, contents, strict=True):
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    tokenizer = _built(cls, kind, files, settings)
-    tokenizer._files = folder  # ppdiffusers copies the files when it saves a pipeline
-    return tokenizer
+    encoded = [content if isinstance(content, bytes) else content.encode("utf-8") for content in contents]
+    return _from_contents(cls, kind, encoded, settings)
 
 
 def _added_tokens(folder: Path, config: dict[str, Any], whole: dict[str, Any]) -> dict[str, int]:

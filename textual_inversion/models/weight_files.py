@@ -154,7 +154,7 @@ def write_weights(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str,
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of a base model; raises BaseModelError."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise BaseModelError(f"{path} is missing, so the base model is incomplete; {_AGAIN}") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -199,7 +199,7 @@ def _with_variant(name: str, variant: str | None) -> str:
 def indexed_names(index: Path) -> list[str]:
     """The files that the index of a part in several files names; raises BaseModelError."""
     try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        weight_map = json.loads(index.read_bytes())["weight_map"]
         # Only the name counts: a file from outside must not lead out of its folder.
         names = sorted({Path(name).name for name in weight_map.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -39,7 +39,7 @@ def put_public_copy(source: Path, target: Path) -> None:
 
 def _record(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path} is damaged and cannot be uploaded; remove it or train again") from error
 
