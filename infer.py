@@ -1,6 +1,5 @@
 """Make images of learned concepts: embedding files + prompts -> PNG files, a contact sheet, a manifest."""
 
-import re
 import secrets
 import sys
 import time
@@ -44,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
-    for note in notes(model, tokens, config.images.prompt, config.images.negative_prompt):
+    about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
+    for note in [*(note for file in files for note in file.notes), *about_prompts]:
         print(f"note: {note}", file=sys.stderr)
     _make_images(config, model, gallery)
 
@@ -78,18 +78,20 @@ def _open_gallery(output_dir: str, files, base_model: str):
 
 def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str) -> list[str]:
     """What the user should know before the images are made: unknown placeholder tokens, text that is not read."""
+    from textual_inversion.formats.learned_embedding import composed
     from textual_inversion.models.prompt_encoder import cut_notes
 
     encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(tokens), []
-    for prompt in dict.fromkeys(prompts):
-        unknown = [token for token in re.findall(r"<[^<>\s]+>", prompt) if token not in encode_ids.placeholders]
-        bare = [token for token in tokens if token.strip("<>") in prompt.split() and token not in prompt]
-        if unknown:
+    avoided = encode_ids.holds_placeholder(negative_prompt)
+    for prompt in dict.fromkeys([*prompts, negative_prompt]):
+        words = composed(prompt).split()
+        bare = [token for token in tokens if token.strip("<>") in words and token not in composed(prompt)]
+        if unknown := encode_ids.unknown_placeholders(prompt):
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif not encode_ids.holds_placeholder(prompt):
+        elif prompt in prompts and not avoided and not encode_ids.holds_placeholder(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 

@@ -139,15 +139,36 @@ def test_without_a_seed_one_is_drawn_and_said(tmp_path, base, capsys):
     [
         ("a <dog-toy>", "no file holds <dog-toy>, which 'a <dog-toy>' names; the files hold <cat-toy>"),
         ("a cat-toy here", "'a cat-toy here' lacks the brackets of <cat-toy>"),
+        ("a <cat-toy> --negative_prompt <dog-toy>", "no file holds <dog-toy>, which '<dog-toy>' names; the files hold"),
+        ("a <cat-toy> --negative_prompt cat-toy", "'cat-toy' lacks the brackets of <cat-toy>"),
         ("a <cat-toy> " + "dog " * 90 + "snow", "is longer than the model reads (77 tokens); cut: 'dog dog"),
     ],
 )
 def test_notes(tmp_path, base, capsys, prompt, note):
     file = embeds(tmp_path / "run", base)
 
-    infer.main(["--embeds", file, "--prompt", prompt, *QUICK, "--output_dir", str(tmp_path / "out")])
+    prompt, _, negative = prompt.partition(" --negative_prompt ")
+    flags = ["--prompt", prompt, "--negative_prompt", negative]
+    infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
 
     assert note in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("token", "prompt", "negative"),
+    [
+        ("<cat-toy>", "a dog", "a <cat-toy>"),
+        ("<cafe\u0301>", "a <caf\u00e9>", ""),  # "é" in two characters, and in one
+        ("<caf\u00e9>", "a <cafe\u0301>", ""),
+    ],
+)
+def test_no_note_on_a_placeholder_that_is_there(tmp_path, base, capsys, token, prompt, negative):
+    file = embeds(tmp_path / "run", base, token)
+
+    flags = ["--prompt", prompt, "--negative_prompt", negative]
+    infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    assert "note:" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,13 @@ def test_without_captions_every_template_holds_the_word(tmp_path):
     assert Captions("<t>", TEMPLATES).of([tmp_path / "a.png"]) == [("a photo of a <t>", "the <t>")]
 
 
+def test_captions_and_file_names_are_read_in_the_composed_form(tmp_path):
+    paths = captioned_images(tmp_path, a="a <cafe\u0301> in a box")
+
+    assert Captions("<caf\u00e9>", TEMPLATES).of(paths) == [("a <caf\u00e9> in a box",)]
+    assert file_words(Path("cafe\u0301_on_a_beach.jpg"), "_") == "caf\u00e9 on a beach"
+
+
 def test_a_caption_file_replaces_the_templates_line_by_line(tmp_path):
     paths = captioned_images(tmp_path, a="a <t> in a box\n\n  the <t>, old \n", b="")
 

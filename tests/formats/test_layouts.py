@@ -24,6 +24,19 @@ def test_output_vectors_of_onetrainer_are_named_as_left_out(tmp_path):
         read_one(tmp_path, safetensors_bytes({"emp_params_out": VECTORS}, {}))
 
 
+@pytest.mark.parametrize("keys", [["emp_params"], ["clip_l", "clip_g"]])
+def test_zeros_beside_output_vectors_are_no_embedding(tmp_path, keys):
+    """OneTrainer fills the place of the vectors with zeros where it has learned output vectors only."""
+    tensors = {key: np.zeros_like(VECTORS) for key in keys} | {f"{key}_out": VECTORS for key in keys}
+    with pytest.raises(NotAnEmbedding, match="only output vectors"):
+        read_one(tmp_path, safetensors_bytes(tensors, {}))
+
+
+def test_a_token_is_read_in_the_composed_form(tmp_path):
+    read = read_one(tmp_path, safetensors_bytes({"<cafe\u0301>": VECTORS}, {}))
+    assert read.placeholder_token == "<caf\u00e9>"
+
+
 @pytest.mark.parametrize(
     ("tensors", "error", "words"),
     [

@@ -8,6 +8,7 @@ from textual_inversion.formats.embedding_file import (
     check_token,
     check_width,
 )
+from textual_inversion.formats.learned_embedding import embedding_notes
 from textual_inversion.system.errors import ConceptError
 
 
@@ -15,6 +16,17 @@ def embedding(**widths: int) -> LearnedEmbedding:
     return LearnedEmbedding(
         "<t>", {name: np.zeros((2, width), np.float32) for name, width in widths.items()}, {}, "f.pt"
     )
+
+
+def test_vectors_of_zero_and_parts_that_are_not_used_are_told():
+    vectors = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
+    odd = LearnedEmbedding("<t>", {"text_encoder": vectors}, {"left_out": "clip_l_out"}, "f.pt")
+
+    assert embedding_notes(odd) == [
+        "f.pt: <t>: vector 2 of 3 is zero and says nothing to the model",
+        "f.pt: <t>: clip_l_out act after the text encoder and are not used",
+    ]
+    assert embedding_notes(LearnedEmbedding("<t>", {"text_encoder": vectors[::2]})) == []
 
 
 def test_a_fitting_width_passes():

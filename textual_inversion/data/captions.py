@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textual_inversion.data.templates import read_templates, templates
+from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.models.prompt_encoder import whole_words
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import PromptSettings
@@ -108,7 +109,8 @@ def read_captions(image: Path) -> tuple[str, ...]:
     """
     path = image.with_suffix(".txt")
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        text = composed(path.read_text(encoding="utf-8-sig"))
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
     except FileNotFoundError:
         return ()
     except UnicodeDecodeError:
@@ -121,6 +123,6 @@ def read_captions(image: Path) -> tuple[str, ...]:
 
 def file_words(image: Path, split_char: str) -> str:
     """The words of an image's file name: `on_a_beach.jpg` gives "on a beach"."""
-    stem = image.stem.encode("utf-8", "replace").decode("utf-8")  # a name may contain bytes that are not text
+    stem = composed(image.stem.encode("utf-8", "replace").decode("utf-8"))  # a name may contain bytes that are not text
     name = stem.replace(split_char, " ") if split_char else stem
     return re.sub(r"\s+", " ", name).strip()

@@ -9,7 +9,7 @@ from typing import Any
 from textual_inversion.embeddings.run_record import is_name, read_record
 from textual_inversion.embeddings.sources import find_embedding_file
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token, read_embeddings
-from textual_inversion.formats.learned_embedding import token_names
+from textual_inversion.formats.learned_embedding import composed, embedding_notes, token_names
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, ROOT, has_demo, is_single_file
@@ -33,6 +33,11 @@ class ConceptFile:
     def placeholder_tokens(self) -> list[str]:
         """The placeholder tokens of the concepts in the file."""
         return [concept.placeholder_token for concept in self.concepts]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user of the file should know; see `formats.learned_embedding.embedding_notes`."""
+        return [note for concept in self.concepts for note in embedding_notes(concept)]
 
     @property
     def sha256(self) -> str:
@@ -110,7 +115,7 @@ def _run_record(path: Path, concepts: Sequence[LearnedEmbedding]) -> dict[str, A
 
 
 def _as_list(value: Any) -> list:
-    return value if isinstance(value, list) else [value]
+    return [composed(one) if isinstance(one, str) else one for one in (value if isinstance(value, list) else [value])]
 
 
 def _refuse_duplicates(files: Sequence[ConceptFile]) -> None:

@@ -9,7 +9,7 @@
     TOKEN [D] or [N, D]                                              diffusers, ppdiffusers
 
 OneTrainer's `…_out` vectors are added to the output of the text encoder and cannot be used in a prompt. They are left
-out, and the metadata names them under "left_out"; a file of nothing else is refused.
+out, and the metadata names them under "left_out"; a file of nothing else, or of zeros beside them, is refused.
 """
 
 import re
@@ -50,8 +50,8 @@ def read_layout(content: Any, metadata: Mapping[str, str], stem: str) -> list[Le
     if left_out and {name.removesuffix("_out") for name in left_out} <= {*ENCODERS, "emp_params", "t5"}:
         content = {name: value for name, value in content.items() if name not in left_out}
         metadata = {**metadata, "left_out": ", ".join(sorted(left_out))}
-        if not content:
-            raise NotAnEmbedding(
+        if not any(np.any(array) for array in map(array_of, content.values()) if array is not None):
+            raise NotAnEmbedding(  # OneTrainer writes zeros where there is nothing to read
                 "holds only output vectors, which act after the text encoder and cannot be used in a prompt"
             )
     if set(content) & _OF_OTHER_MODELS:

@@ -1,5 +1,6 @@
 """A learned embedding as it comes from a file, and whether a base model can use it."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ class LearnedEmbedding:
     """The learned embedding vectors of one concept.
 
     Attributes:
-        placeholder_token: what stands for the concept in a prompt, "<cat-toy>".
+        placeholder_token: what stands for the concept in a prompt, "<cat-toy>"; in the composed form.
         vectors: float32 [N, D] by text encoder: "text_encoder", and for Stable Diffusion XL "text_encoder_2".
         metadata: base_model, steps, seed, …, as far as the file holds them.
         source: the file that the vectors were read from; "" if they were made in memory.
@@ -32,6 +33,9 @@ class LearnedEmbedding:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placeholder_token", composed(self.placeholder_token))
+
     @property
     def num_vectors(self) -> int:
         """N, the same for every text encoder."""
@@ -41,6 +45,14 @@ class LearnedEmbedding:
     def widths(self) -> dict[str, int]:
         """D by text encoder."""
         return {name: array.shape[1] for name, array in self.vectors.items()}
+
+
+def composed(text: str) -> str:
+    """Text in Unicode's composed form (NFC), in which placeholder tokens, prompts and captions are compared.
+
+    "é" is one character or "e" and an accent, which look the same; macOS writes file names in the second form.
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 def check_width(embedding: LearnedEmbedding, widths: Mapping[str, int], base_model_name: str) -> None:
@@ -74,6 +86,21 @@ def check_token(token: str, *, source: str = "") -> None:
     if fault:
         shown = f" {printable(repr(token), 60)}" if token else ""
         raise UnusableToken(f"{from_source(source)}the placeholder token{shown} {fault}; {UnusableToken.way_out}")
+
+
+def embedding_notes(embedding: LearnedEmbedding) -> list[str]:
+    """What a user of an embedding should know: vectors that are zero, and parts of the file that are not used."""
+    found, begin = [], f"{from_source(embedding.source)}{embedding.placeholder_token}"
+    zeros = {
+        int(index) for array in embedding.vectors.values() for index in np.flatnonzero(~np.asarray(array).any(axis=1))
+    }
+    if zeros:
+        listed = ", ".join(str(index + 1) for index in sorted(zeros))
+        found.append(f"{begin}: vector {listed} of {embedding.num_vectors} is zero and says nothing to the model")
+    if "left_out" in embedding.metadata:
+        left_out = printable(embedding.metadata["left_out"], 60)
+        found.append(f"{begin}: {left_out} act after the text encoder and are not used")
+    return found
 
 
 def token_names(placeholder_token: str, num_vectors: int) -> list[str]:

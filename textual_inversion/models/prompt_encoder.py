@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from textual_inversion.formats.errors import TokenTaken
-from textual_inversion.formats.learned_embedding import check_token, from_source, token_names
+from textual_inversion.formats.learned_embedding import check_token, composed, from_source, token_names
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 
@@ -43,6 +43,7 @@ _PLAIN = Reading()
 # Characters of scripts that put no spaces between words, so that the end of a word cannot be seen.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED += "\U00020000-\U0003ffff"
+_IN_BRACKETS = re.compile(r"<[^<>\s]+>")
 _WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
 
 
@@ -83,11 +84,16 @@ class PromptEncoder:
 
     def holds_placeholder(self, prompt: str) -> bool:
         """Whether the prompt holds a placeholder."""
-        return bool(self._pattern and self._pattern.search(prompt))
+        return bool(self._pattern and self._pattern.search(composed(prompt)))
+
+    def unknown_placeholders(self, prompt: str) -> list[str]:
+        """What the prompt writes like a placeholder, `<word>`, and no concept has."""
+        return [token for token in _IN_BRACKETS.findall(composed(prompt)) if token not in self._ids]
 
     def token_ids(self, text: str, reading: Reading = _PLAIN) -> list[int]:
         """Ids of a text of any length, without start, end and padding tokens."""
         ids: list[int] = []
+        text = composed(text)
         pieces = self._pattern.split(text) if self._pattern else [text]
         for position, piece in enumerate(pieces):
             # re.split with one group alternates text and matched placeholder.
@@ -110,7 +116,9 @@ class PromptEncoder:
 
     def replaced(self, prompt: str, words: Mapping[str, str]) -> str:
         """The prompt with other words in place of the placeholders that `words` names."""
-        return self._pattern.sub(lambda found: words.get(found[0], found[0]), prompt) if self._pattern else prompt
+        if not self._pattern:
+            return prompt
+        return self._pattern.sub(lambda found: words.get(found[0], found[0]), composed(prompt))
 
     def dropped(self, prompt: str) -> str:
         """The end of a prompt, past `max_length`, which the model does not read; "" where it reads all."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from textual_inversion.formats.learned_embedding import token_names
+from textual_inversion.formats.learned_embedding import composed, token_names
 
 
 @dataclass(frozen=True)
@@ -10,7 +10,7 @@ class Concept:
     """One concept and its placeholder token.
 
     Attributes:
-        placeholder_token: the token that represents the concept in prompts, e.g. `<cat-toy>`.
+        placeholder_token: the token that represents the concept in prompts, e.g. `<cat-toy>`; in the composed form.
         num_vectors: embedding vectors of the concept (N); None: one for each token of the initializer.
         initializer_token: a word or phrase of the base model's vocabulary that the vectors start from; None: random.
         learnable_property: what is learned from the images, one of `choices.PROPERTIES`.
@@ -24,6 +24,9 @@ class Concept:
     learnable_property: str = "object"
     image_folder: str = ""
     one_vector_per_token: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placeholder_token", composed(self.placeholder_token))
 
     @property
     def tokens(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import at_once, number, seed_number
 from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS
@@ -111,7 +112,7 @@ class ScoredConcept:
 
     embeds: str = flag(from_root(DEMO_EMBEDDING), "an embedding file, or a repository id", metavar="FILE")
     placeholder_token: str | None = flag(
-        None, "which of the file's placeholder tokens; unset: the only one", metavar="WORD")
+        None, "which of the file's placeholder tokens; unset: the only one", type=composed, metavar="WORD")
     train_data_dir: str | None = flag(
         None, "the images it was learned from; unset: as recorded beside the file", metavar="DIR")
     learnable_property: str | None = flag(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import (
     at_once,
@@ -72,7 +73,8 @@ class ConceptSettings:
         (from_root("cat_toy_images"),), "folder of training images",
         nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
     placeholder_token: tuple[str, ...] = flag(
-        ("<cat-toy>",), "what stands for the concept in prompts, one per concept", nargs="+", metavar="WORD")
+        ("<cat-toy>",), "what stands for the concept in prompts, one per concept",
+        nargs="+", type=composed, metavar="WORD")
     initializer_token: tuple[str, ...] | None = flag(
         None, "a known word or phrase that the vectors start from; auto: the word nearest to the images; "
         "unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)

@@ -10,7 +10,7 @@ from textual_inversion.data.random_streams import draw_seed
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.vector_augmentation import make_plan
 from textual_inversion.embeddings.files import read_initializer_embeds
-from textual_inversion.formats.learned_embedding import LearnedEmbedding
+from textual_inversion.formats.learned_embedding import LearnedEmbedding, embedding_notes
 from textual_inversion.models import memory
 from textual_inversion.models.base_model import BaseModel, load_base_model
 from textual_inversion.models.hub import resolve
@@ -72,7 +72,9 @@ def teach(
         config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
     learned = read_initializer_embeds(config.concept.initializer_embeds, token=config.hub.hub_token)
     vectors = add_concepts(concepts, model, learned, config.training.seed, read, context.say)
-    for note in prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens):
+    about_files = [note for embedding in learned for note in embedding_notes(embedding)]
+    about_prompts = prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens)
+    for note in about_files + about_prompts:
         context.say(f"note: {note}")
     check_judge(config.validation, config.validation_prompts, model, vectors)
     return config, vectors, learned

@@ -136,13 +136,16 @@ def prompt_notes(prompts: Sequence[ValidationPrompt], encode_ids: PromptEncoder,
     Args:
         tokens: the placeholder tokens of the run.
     """
-    found = [
-        f"the validation prompt {prompt.text!r} holds none of {', '.join(tokens)}"
-        for prompt in prompts
-        if not encode_ids.holds_placeholder(prompt.text)
-    ]
-    texts = [text for prompt in prompts for text in (prompt.text, prompt.negative_prompt)]
-    return found + cut_notes(encode_ids, texts)
+    listed, found = ", ".join(tokens), []
+    for prompt in prompts:
+        texts = (prompt.text, prompt.negative_prompt)
+        for text in texts:
+            if unknown := encode_ids.unknown_placeholders(text):
+                found.append(f"{', '.join(unknown)} in the validation prompt {text!r} is no placeholder token; "
+                             f"the run learns {listed}")  # fmt: skip
+        if not any(encode_ids.holds_placeholder(text) or encode_ids.unknown_placeholders(text) for text in texts):
+            found.append(f"the validation prompt {prompt.text!r} holds none of {listed}")
+    return found + cut_notes(encode_ids, [text for prompt in prompts for text in (prompt.text, prompt.negative_prompt)])
 
 
 @dataclass(frozen=True)
