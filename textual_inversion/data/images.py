@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
+from textual_inversion.data.png_chunks import without_texts
 from textual_inversion.system.errors import ImageError, SettingsError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -190,7 +191,7 @@ def _read_header(file: BinaryIO, path: Path) -> Image.Image:
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return Image.open(file, formats=_FORMATS)
+            return Image.open(without_texts(file), formats=_FORMATS)
         except Image.DecompressionBombError as error:
             raise ImageError(_too_large(path, "far more pixels")) from error
         except Exception as error:  # on damaged data, decoders raise almost any exception
