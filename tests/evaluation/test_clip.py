@@ -85,12 +85,25 @@ def test_a_text_encoder_is_no_clip_model(tmp_path):
         ClipScorer(folder)
 
 
+def test_the_newest_files_say_how_images_are_wanted(folder, tmp_path):
+    newest = build_clip(tmp_path / "clip")
+    stored = json.loads((newest / "preprocessor_config.json").read_text())
+    (newest / "preprocessor_config.json").unlink()
+    (newest / "processor_config.json").write_text(json.dumps({"processor_class": "P", "image_processor": stored}))
+    scorer, other = ClipScorer(newest), ClipScorer(folder)
+
+    np.testing.assert_array_equal(scorer.image_features([noise_image(1)]), other.image_features([noise_image(1)]))
+    assert scorer.notes == other.notes == []
+
+
 def test_tokenizer_of_the_base_model_and_usual_preprocessing_step_in(folder, tmp_path):
     build_clip(tmp_path / "tokenizer")
     bare = ClipScorer(build_clip(tmp_path / "clip", tokenizer=False, preprocessor=False))
 
     np.testing.assert_allclose(bare.text_features(["a cat"]), ClipScorer(folder).text_features(["a cat"]), atol=1e-6)
     assert bare.image_features([noise_image(2)]).shape == (1, 24)
+    (note,) = bare.notes
+    assert "does not say how it wants its images" in note
 
 
 def test_the_base_models_own_clip_is_found(folder, tmp_path):

@@ -19,13 +19,14 @@ _BATCH = 16
 _SMALL_FILES = (
     "config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "vocab.json",
     "merges.txt",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-# Mean and std of CLIP's training images, for folders without a preprocessor_config.json.
+# Mean and std of CLIP's training images, for folders that do not name theirs.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -34,10 +35,12 @@ class ClipScorer:
     """A frozen CLIP model.
 
     Args:
-        folder: holds config.json, weights in either layout, tokenizer files and preprocessor_config.json.
+        folder: holds config.json, weights in either layout, tokenizer files, and preprocessor_config.json or
+            processor_config.json.
 
     Attributes:
         name: its name in reports.
+        notes: what the user should know of it, in lines.
 
     Raises:
         BaseModelError: the folder holds no CLIP model, or one of its weights is missing, of another shape, or surplus.
@@ -56,7 +59,11 @@ class ClipScorer:
         self._model = build_unset(lambda: CLIPModel(config))
         load_weights(self._model, read_state(folder, ENCODER_FILES))
         self._model.eval()
-        self._preprocess = _image_processor(folder, config.vision_config.image_size)
+        stored = _preprocessing(folder)
+        self._preprocess = _image_processor(stored, config.vision_config.image_size)
+        self.notes = []
+        if not stored:
+            self.notes.append(f"{self.name} does not say how it wants its images; CLIP's usual mean and std are used")
 
     def image_features(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Features of RGB images of any size: float32 [n, P], unit norm."""
@@ -166,10 +173,18 @@ def _tokenizer_folder(folder: Path) -> Path:
     return folder
 
 
-def _image_processor(folder: Path, image_size: int) -> Any:
+def _preprocessing(folder: Path) -> dict[str, Any]:
+    """How a model wants its images; {} where no file says so. The newest files hold all processors of a model."""
+    if (folder / "preprocessor_config.json").is_file():
+        return read_json(folder / "preprocessor_config.json")
+    path = folder / "processor_config.json"
+    stored = read_json(path).get("image_processor") if path.is_file() else None
+    return stored if isinstance(stored, dict) else {}
+
+
+def _image_processor(stored: dict[str, Any], image_size: int) -> Any:
     from ppdiffusers.transformers import CLIPImageProcessor
 
-    path = folder / "preprocessor_config.json"
-    if path.is_file():
-        return CLIPImageProcessor.from_dict(read_json(path))
+    if stored:
+        return CLIPImageProcessor.from_dict(stored)
     return CLIPImageProcessor(size=image_size, crop_size=image_size, image_mean=list(_MEAN), image_std=list(_STD))

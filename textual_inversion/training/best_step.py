@@ -121,8 +121,12 @@ def make_likeness(
     model: BaseModel,
     vectors: ConceptVectors,
     data: TrainingSet,
+    say: Callable[[str], None],
 ) -> Likeness | None:
     """A function of (prompts, images) that gives their likeness to the training images; None: the loss decides.
+
+    Args:
+        say: told what the user should know of the CLIP model.
 
     Raises:
         SettingsError: the CLIP model that was named is not to be had, or there is nothing at all to judge by.
@@ -130,7 +134,10 @@ def make_likeness(
     likeness = None
     if _shows_a_concept(prompts, model, vectors):
         try:
-            likeness = _Likeness(model, vectors, data, ClipScorer(find_clip(model.folder, settings.clip_model)))
+            scorer = ClipScorer(find_clip(model.folder, settings.clip_model))
+            for note in scorer.notes:
+                say(f"note: {note}")
+            likeness = _Likeness(model, vectors, data, scorer)
         except SettingsError:
             if settings.clip_model:
                 raise

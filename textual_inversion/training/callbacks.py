@@ -278,7 +278,9 @@ def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: S
             painter=make_painter(config, run), tracker=tracker, saves=saves, resumed=resumed if main else None,
         )  # fmt: skip
     if main and validation.keep_best:
-        likeness = best_step.make_likeness(validation, config.validation_prompts, run.model, run.vectors, run.data)
+        likeness = best_step.make_likeness(
+            validation, config.validation_prompts, run.model, run.vectors, run.data, context.say
+        )
         best = BestStep(run.vectors, record, context, run.model, likeness, seed=config.training.seed)
         context.say(f"the best step so far is kept as {BEST_NAME}, judged by the {best.by}")
     return Callbacks(

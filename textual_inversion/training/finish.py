@@ -124,7 +124,7 @@ def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshIm
     if drawings.scored:
         with context.phases("scores"):
             figures["scores"] = overview.score_all(
-                drawings, config.validation, concepts, run.model, run.data, fresh_images
+                drawings, config.validation, concepts, run.model, run.data, fresh_images, context.say
             )
 
 

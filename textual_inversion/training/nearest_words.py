@@ -79,6 +79,8 @@ def with_nearest_words(
     if not any(concept.initializer_token == AUTO for concept in concepts):
         return list(concepts)
     scorer, words = _open_clip(clip_model, model), whole_words(model.text_encoders[0].tokenizer)
+    for note in scorer.notes:
+        say(f"note: {note}")
     if not words:
         raise SettingsError(f"--initializer_token {AUTO}: the vocabulary of {model.name} has no plain words; name one")
     settled = []

@@ -164,6 +164,7 @@ def score_all(
     model: BaseModel,
     data: TrainingSet,
     fresh_images: FreshImages,
+    say: Callable[[str], None],
 ) -> dict[str, dict]:
     """Score the concepts with the base model's own CLIP (arXiv 2208.01618, section 5), on few images.
 
@@ -171,6 +172,7 @@ def score_all(
 
     Args:
         fresh_images: gives the ceiling's images.
+        say: told what the user should know of the CLIP model.
 
     Returns:
         Placeholder token -> baseline, concept and ceiling; see `scoring.report`.
@@ -178,6 +180,8 @@ def score_all(
     if not drawings.scored:
         return {}
     scorer, found = ClipScorer(find_clip(model.folder)), {}
+    for note in scorer.notes:
+        say(f"note: {note}")
     for index, concept in enumerate(concepts):
         own, token = data.pixels_of(index), concept.placeholder_token
         training = scorer.image_features([images.from_array(array) for array in own])
