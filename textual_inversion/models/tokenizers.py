@@ -231,7 +231,10 @@ def _content(token: Any) -> str | None:
 
 def _from_files(cls: type, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]) -> Any:
     """A tokenizer from its vocabulary files. Byte-order marks, which editors put in, are no part of a vocabulary."""
-    contents = [path.read_bytes() for path in files]
+    try:
+        contents = [path.read_bytes() for path in files]
+    except OSError as error:
+        raise BaseModelError(f"{error.filename} cannot be read ({error.strerror}); change its permissions") from error
     if not any(content.startswith(codecs.BOM_UTF8) for content in contents):
         return _built(cls, kind, files, settings)
     return _from_contents(cls, kind, [content.removeprefix(codecs.BOM_UTF8) for content in contents], settings)
