@@ -46,7 +46,7 @@ def test_a_token_is_read_in_the_composed_form(tmp_path):
         ({"clip_g": np.ones((1, 4))}, NotAnEmbedding, "without those for clip_l"),
         ({"clip_l": np.ones((1, 4)), "clip_g": np.ones((2, 4))}, WrongValues, "1 vectors for one text encoder and 2"),
         ({"clip_l": np.ones((1, 4)), "t5": np.ones((1, 4))}, NotAnEmbedding, "T5"),
-        ({"<t>": np.ones((1, 1, 4))}, WrongValues, r"shape \[1, 1, 4\]"),
+        ({"<t>": np.ones((2, 3, 4))}, WrongValues, r"shape \[2, 3, 4\]"),
         ({"<t>": np.ones((0, 4))}, WrongValues, r"shape \[0, 4\]"),
         ({"<t>": np.full((1, 4), np.nan)}, WrongValues, "NaN or infinite"),
         ({"<t>": np.full((1, 4), np.inf)}, WrongValues, "NaN or infinite"),
