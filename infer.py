@@ -22,10 +22,11 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_infer(argv)
-    from textual_inversion.embeddings.files import base_model_of, read_concept_files
+    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
 
-    files = read_concept_files(config.images.embeds)
-    base_model = base_model_of(files, config.base_model.pretrained_model_name_or_path)
+    files = read_concept_files(config.images.embeds, config.images.rename)
+    named = config.base_model.pretrained_model_name_or_path
+    base_model, records = base_model_of(files, named), doubted_records(files, config.base_model)
     config = with_recorded_source(config, [file.run for file in files])
     config = with_defaults(config, is_demo=is_demo(base_model), num_images=4)
     seed = secrets.randbelow(2**32) if config.images.seed is None else config.images.seed
@@ -39,7 +40,9 @@ def main(argv: list[str] | None = None) -> None:
 
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
     source = source_of(config.base_model, config.base_model.hub_token)
-    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source)
+    for note in base_model_notes(files, base_model, named):  # before a download, or what fails because of the model
+        print(f"note: {note}", file=sys.stderr)
+    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
@@ -64,9 +67,7 @@ def _open_gallery(output_dir: str, files, base_model: str):
     from textual_inversion.system.output_folder import make_output_folder
     from textual_inversion.system.provenance import git_revision, versions
 
-    embeds = [
-        {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256} for file in files
-    ]
+    embeds = [_described(file) for file in files]
     settings = {
         "base_model": portable(base_model),
         "embeds": embeds,
@@ -74,6 +75,16 @@ def _open_gallery(output_dir: str, files, base_model: str):
         "git_revision": git_revision(),
     }
     return Gallery(make_output_folder(output_dir), settings)
+
+
+def _described(file) -> dict[str, Any]:
+    """What the manifest says about an embedding file."""
+    facts = {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256}
+    if file.partner is not None:
+        facts |= {"partner": portable(str(file.partner)), "partner_sha256": file.partner_sha256}
+    if renamed := {old: new for new, old in file.originals.items() if new in file.placeholder_tokens}:
+        facts["renamed"] = renamed
+    return facts
 
 
 def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str) -> list[str]:

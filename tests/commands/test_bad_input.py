@@ -23,6 +23,7 @@ from helpers.paths import ROOT
 from helpers.strangers import attacks_by_global, entry, text, zip_of
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
+from helpers.torch_samples import TORCH_FILES
 from helpers.training_runs import draw_images, short_run
 from textual_inversion.cli.parser import Switch
 from textual_inversion.cli.train import build_parser
@@ -211,6 +212,20 @@ def recorded(**record):
     return make
 
 
+def broken_record(content: bytes | None):
+    """An embedding beside a run.json of this content; None: beside a folder of that name."""
+
+    def make(world: World) -> list[str]:
+        shutil.rmtree(world.folder("broken"))
+        if content is None:
+            world.folder("broken/run.json")
+        else:
+            world.write("broken/run.json", content)
+        return ["--embeds", world.write("broken/x.pdparams", embedding()())]
+
+    return make
+
+
 def base(world: World) -> list[str]:
     return ["--pretrained_model_name_or_path", str(world.root / "base")]
 
@@ -362,6 +377,8 @@ TRAIN_ROWS = [
     ("--num_vectors auto", "counts the tokens of --initializer_token"),
     ("--num_vectors 70", "leave no room for a prompt in the 75 tokens", "at most 63"),
     ("--num_vectors 1000000000", "leave no room for a prompt"),
+    ("--rename <a>", "--rename: must be OLD=NEW"),
+    ("--rename <a>=<b>", "--rename", "--initializer_embeds"),
     ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
     (file("--initializer_embeds", "evil.pt", EVIL), "evil.pt: asks for os.system, which could run any code"),
     (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values (Stable Diffusion 1.x)"),
@@ -449,11 +466,34 @@ INFER_ROWS = [
     (file("--embeds", "cut.pdparams", lambda: embedding()()[:-20]), "download or copy it again"),
     (file("--embeds", "nan.pdparams", embedding(value=float("nan"))), "NaN or infinite values", "save it again"),
     (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values (Stable Diffusion 1.x), and ", "32"),
-    (with_base(file("--embeds", "cat.pt", embedding("cat"))), "cat.pt: the placeholder token 'cat' is a token of this"),
-    (file("--embeds", "blank.pt", embedding("a b")), "'a b' holds blanks or control characters; choose another"),
+    (
+        with_base(file("--embeds", "cat.pt", embedding("cat"))),
+        "cat.pt: the placeholder token 'cat' is a token of this",
+        "choose another with --rename 'cat=<cat>'",
+    ),
+    (
+        file("--embeds", "blank.pt", embedding("a b")),
+        "'a b' holds blanks or control characters; choose another with --rename 'a b=<blank>'",
+    ),
     (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "choose another"),
     (recorded(base_model="/nowhere"), "was learned on /nowhere, which does not exist", "--pretrained_model"),
-    (recorded(base_model=["{", 5]), "32 values, and ", "choose the base model that it was made for"),
+    (recorded(base_model=["{", 5]), "run.json holds a list as base_model, which no run writes", "repair or remove it"),
+    (
+        recorded(base_model="models/gone"),
+        "names the base model models/gone, which is not on this machine",
+        "no hub is asked for what a record names",
+        "--trust_record",
+    ),
+    (recorded(settings={"height": "x"}), "holds 'x' as settings.height"),
+    (broken_record(b""), "run.json is empty; repair or remove it"),
+    (broken_record(b"{"), "is no readable JSON (line 1"),
+    (broken_record(b"[]"), "holds a list instead of the settings of a run"),
+    (broken_record(None), "run.json is a folder, a device or a pipe instead of a file; repair or remove it"),
+    (file("--embeds", "a1111.pt", lambda: TORCH_FILES["a1111_pt"]), "says that it was learned on v1-5-pruned; name"),
+    ("--rename <a>", "--rename: must be OLD=NEW"),
+    (["--rename", "<a>="], "--rename: must be OLD=NEW"),
+    (["--rename", "<a>=b c"], "--rename: must be OLD=NEW"),
+    ("--rename <z>=<y>", "--rename: nothing is called '<z>'; the files hold <cat-toy>"),
     (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
     (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),
     (["--config", "{out}/config.yaml"], "train_data_dir is not a setting of infer.py"),
@@ -472,8 +512,19 @@ SCORE_ROWS = [
     ("--output /nowhere/x.json", "there is no such folder; make it first"),
     (["--output", "{out}"], "a folder has that name; give the name of a file"),
     (file("--embeds", "evil.ckpt", EVIL), "asks for os.system"),
-    (recorded(settings=5), "does not say which images it was learned from; add --train_data_dir DIR"),
-    (recorded(settings={"train_data_dir": {"a": 5}}), "add --train_data_dir DIR"),
+    (recorded(settings=5), "run.json holds a number under settings; repair or remove it"),
+    (recorded(settings={"train_data_dir": {"a": 5}}), "holds an object as settings.train_data_dir"),
+    (
+        recorded(settings={"train_data_dir": "/gone"}),
+        "learned from the images in /gone, which is no folder",
+        "add --tr",
+    ),
+    (recorded(settings={}), "does not say which images it was learned from; add --train_data_dir DIR"),
+    (broken_record(b"{"), "is no readable JSON (line 1"),
+    (broken_record(None), "run.json is a folder, a device or a pipe instead of a file"),
+    (two_files, "the token <x> occurs twice in"),
+    (file("--embeds", "a1111.pt", lambda: TORCH_FILES["a1111_pt"]), "says that it was learned on v1-5-pruned; name"),
+    ("--rename <a>", "--rename: must be OLD=NEW"),
 ]
 ROWS = [
     *(("train", *row) for row in TRAIN_ROWS),

@@ -138,12 +138,13 @@ def _with_hint(metadata: Mapping[str, str]) -> dict[str, str]:
 def _with_known_names(content: dict) -> dict:
     """A dictionary of tensors by text encoder, with the names of `ENCODERS` in place of others."""
     stems = {name.removesuffix("_out") for name in content if isinstance(name, str) and shape_of(content[name])}
-    for pair in _OTHER_NAMES:
-        if len(stems) <= len(pair) and pair[0] in stems and stems <= set(pair):
-            names = dict(zip(pair, ENCODERS, strict=True))
-            names |= {f"{other}_out": f"{name}_out" for other, name in names.items()}
-            return {names.get(name, name): value for name, value in content.items()}
-    return content
+    pairs = [pair for pair in _OTHER_NAMES if stems and stems <= set(pair)]
+    if not pairs:
+        return content
+    pair = next((pair for pair in pairs if pair[0] in stems), pairs[0])
+    names = dict(zip(pair, ENCODERS, strict=True))
+    names |= {f"{other}_out": f"{name}_out" for other, name in names.items()}
+    return {names.get(name, name): value for name, value in content.items()}
 
 
 def _as_matrix(shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -1,14 +1,18 @@
 """A learned embedding as it comes from a file, and whether a base model can use it."""
 
+import re
+import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from textual_inversion.formats.errors import UnusableToken, WrongWidth, file_name, printable
+from textual_inversion.formats.errors import UnusableToken, WrongWidth, file_name, printable, quoted
 
 LONGEST_TOKEN = 200  # bytes in UTF-8: a placeholder token is part of file names, of which systems allow 255
+_LONGEST_SHOWN = 60  # letters of a token that a way out repeats
 _BASE_MODELS = {
     (768,): "Stable Diffusion 1.x",
     (1024,): "Stable Diffusion 2.x",
@@ -84,8 +88,23 @@ def check_token(token: str, *, source: str = "") -> None:
     elif len(token.encode()) > LONGEST_TOKEN:
         fault = f"has {len(token.encode())} bytes, more than {LONGEST_TOKEN}"
     if fault:
-        shown = f" {printable(repr(token), 60)}" if token else ""
-        raise UnusableToken(f"{from_source(source)}the placeholder token{shown} {fault}; {UnusableToken.way_out}")
+        shown = f" {quoted(token)}" if token else ""
+        raise UnusableToken(f"{from_source(source)}the placeholder token{shown} {fault}; {other_name(token, source)}")
+
+
+def other_name(token: str, source: str) -> str:
+    """The way out for a placeholder token that cannot be used: another one, for a token from a file by --rename.
+
+    Args:
+        source: the file that the token comes from; "" for a flag.
+    """
+    if not source:
+        return UnusableToken.way_out
+    path = Path(source)
+    kept = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:60]
+    is_shown = token.isprintable() and 0 < len(token) <= _LONGEST_SHOWN
+    renaming = f"{token if is_shown else printable(path.name)}=<{kept or 'concept'}>"
+    return f"choose another with --rename {shlex.quote(renaming)}"
 
 
 def embedding_notes(embedding: LearnedEmbedding) -> list[str]:

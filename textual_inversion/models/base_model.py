@@ -231,6 +231,8 @@ def load_base_model(
     variant: str | None = None,
     cache_dir: str | Path | None = None,
     token: str | None = None,
+    recorded_in: str | Path | None = None,
+    tokenizer_recorded_in: str | Path | None = None,
 ) -> BaseModel:
     """Load a base model of one of the `families.FAMILIES`.
 
@@ -241,6 +243,8 @@ def load_base_model(
         variant: look first for files of this variant, such as "fp16".
         cache_dir: where downloads are kept.
         token: access token for gated repositories.
+        recorded_in, tokenizer_recorded_in: the record that names the model or the tokenizer, where a stranger may have
+            written it; then no hub is asked for it, see `hub.resolve`.
 
     Raises:
         BaseModelError: there is no such model, its kind cannot be trained, or one of its weights is missing, of
@@ -252,11 +256,12 @@ def load_base_model(
             "--tokenizer_name: a folder with vocab.json and merges.txt, or a repository id such as "
             "openai/clip-vit-large-patch14"
         )
-    folder = resolve(name_or_path, revision=revision, variant=variant, cache_dir=cache_dir, token=token)
+    source = dict(cache_dir=cache_dir, token=token)
+    folder = resolve(name_or_path, revision=revision, variant=variant, recorded_in=recorded_in, **source)
     index = read_index(folder)
     tokenizer_folder = None
     if tokenizer_name is not None:
-        tokenizer_folder = resolve(tokenizer_name, only_tokenizer=True, cache_dir=cache_dir, token=token)
+        tokenizer_folder = resolve(tokenizer_name, only_tokenizer=True, recorded_in=tokenizer_recorded_in, **source)
     with explained(folder):
         return BaseModel(str(name_or_path), folder, index, tokenizer_folder=tokenizer_folder, variant=variant)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from textual_inversion.formats.errors import file_name
 from textual_inversion.hub import hugging_face, paddle_store
 from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
@@ -49,6 +50,7 @@ def resolve(
     cache_dir: str | Path | None = None,
     token: str | None = None,
     only_tokenizer: bool = False,
+    recorded_in: str | Path | None = None,
 ) -> Path:
     """The folder of a base model.
 
@@ -59,9 +61,11 @@ def resolve(
         cache_dir: where downloads are kept, instead of the hubs' own folders.
         token: for Hugging Face; None: the one of an earlier login.
         only_tokenizer: the files of a tokenizer are enough.
+        recorded_in: the record of a stranger that names the model. Then no hub is asked for it: what the record says
+            would leave this machine, and what it names would be downloaded.
 
     Raises:
-        BaseModelError: the model is not on this machine and cannot be fetched from a hub.
+        BaseModelError: the model is not on this machine and cannot be fetched from a hub, or must not be.
     """
     name, path = str(name_or_path), _path_of(str(name_or_path))
     if path.is_dir():
@@ -74,12 +78,24 @@ def resolve(
             "one .safetensors file"
         )
     if not _REPOSITORY_ID.fullmatch(name):
-        raise BaseModelError(f"there is no folder {name}; give the folder of a model or its repository id")
+        by = "" if recorded_in is None else f", which {file_name(recorded_in)} names"
+        raise BaseModelError(f"there is no folder {name}{by}; give the folder of a model or its repository id")
     is_complete = _holds_tokenizer if only_tokenizer else _holds_model
     for folder in _cached_folders(name, revision, cache_dir):
         if is_complete(folder):
             return folder
+    if recorded_in is not None:
+        raise _not_to_be_asked_for(name, recorded_in, only_tokenizer)
     return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
+
+
+def _not_to_be_asked_for(name: str, recorded_in: str | Path, only_tokenizer: bool) -> BaseModelError:
+    flag = "--tokenizer_name" if only_tokenizer else "--pretrained_model_name_or_path"
+    what = "tokenizer" if only_tokenizer else "base model"
+    return BaseModelError(
+        f"{file_name(recorded_in)} names the {what} {name}, which is not on this machine; no hub is asked for what a "
+        f"record names: say {flag} {name}, or trust the record with --trust_record"
+    )
 
 
 def _path_of(name: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from textual_inversion.formats.errors import TokenTaken
-from textual_inversion.formats.learned_embedding import check_token, composed, from_source, token_names
+from textual_inversion.formats.learned_embedding import check_token, composed, from_source, other_name, token_names
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 
@@ -184,7 +184,7 @@ def check_placeholder(placeholder: str, tokenizer: Any, *, source: str = "") -> 
     if is_one or placeholder in tokenizer.get_vocab():
         raise TokenTaken(
             f"{from_source(source)}the placeholder token {placeholder!r} is a token of this base model already; "
-            + TokenTaken.way_out
+            + other_name(placeholder, source)
         )
 
 

@@ -54,6 +54,11 @@ def portable(path: str) -> str:
     return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else str(resolved)
 
 
+def located(recorded: str) -> Path | None:
+    """Where the path of a record is now, the inverse of `portable`; None where nothing is there."""
+    return next((path for path in (Path(recorded), ROOT / recorded) if path.exists()), None)
+
+
 def is_single_file(path: Path) -> bool:
     """Whether a path is a base model in one safetensors file, which is unpacked before it is loaded."""
     return path.suffix == ".safetensors" and path.is_file()

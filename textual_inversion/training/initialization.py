@@ -110,7 +110,7 @@ def _check_learned(concepts: Sequence[Concept], learned: Sequence[LearnedEmbeddi
         own = ", ".join(concept.placeholder_token for concept in concepts)
         raise ConceptError(
             f"--initializer_embeds holds {words}, and none of them is for {own}; name --placeholder_token as in "
-            "the file, or give a file of one concept for one concept"
+            "the file, say --rename OLD=NEW, or give a file of one concept for one concept"
         )
 
 
