@@ -20,14 +20,12 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_score(argv)
     from textual_inversion.data.images import find_images, load_image
-    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
+    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
 
     output = config.output.output
     if output and not Path(output).resolve().parent.is_dir():
         raise SettingsError(f"--output {output}: there is no such folder; make it first")
-    file, *others = read_concept_files(config.concept.embeds, config.concept.rename)
-    if others:
-        raise SettingsError(f"{file.path} and {others[0].path} are no pair of one concept; score one at a time")
+    file = _read(config.concept)
     named = config.base_model.pretrained_model_name_or_path
     base_model, records = base_model_of([file], named), doubted_records([file], config.base_model)
     config = changed(config, **_recorded(config.concept, file))
@@ -56,6 +54,16 @@ def main(argv: list[str] | None = None) -> None:
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, images)  # fmt: skip
     _report(changed(config, device=device), file, model, scorer, result)
+
+
+def _read(concept: ScoredConcept):
+    """The embedding file; raises SettingsError for several that are not one concept."""
+    from textual_inversion.embeddings.files import read_concept_files
+
+    file, *others = read_concept_files(concept.embeds, concept.rename)
+    if others:
+        raise SettingsError(f"{file.path} and {others[0].path} are no pair of one concept; score one at a time")
+    return file
 
 
 def _recorded(concept: ScoredConcept, file) -> dict[str, Any]:

@@ -4,7 +4,15 @@ import pytest
 
 from helpers.paths import ROOT
 from textual_inversion.system import paths
-from textual_inversion.system.paths import from_root, has_demo, is_demo, is_possible_path, is_single_file, portable
+from textual_inversion.system.paths import (
+    from_root,
+    has_demo,
+    is_demo,
+    is_possible_path,
+    is_single_file,
+    located,
+    portable,
+)
 
 
 def test_a_checkout_has_the_demo_and_an_installed_package_does_not(tmp_path, monkeypatch):
@@ -32,6 +40,13 @@ def test_a_record_names_paths_inside_the_project_from_its_top_and_others_in_full
     assert portable("mine") == str((tmp_path / "mine").resolve())
     assert portable(str(tmp_path)) == str(tmp_path)
     assert portable("owner/name") == "owner/name"
+
+
+def test_what_a_record_names_is_found_again(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert located("mine") == Path("mine") and located("demo/model") == ROOT / "demo/model"
+    assert located(portable("mine")) == (tmp_path / "mine").resolve() and located("owner/name") is None
 
 
 @pytest.mark.parametrize(

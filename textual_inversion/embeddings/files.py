@@ -274,9 +274,7 @@ def base_model_notes(files: Sequence[ConceptFile], base_model: str, named: str |
         is_id = not Path(base_model).exists()
         found = [f"base model {printable(base_model)}, as {file_name(record)} says"] if is_id else []
         hints = [(file_name(file.path), printable(file.hint)) for file in files if file.hint is not None]
-        return found + [
-            f"{path} says that it was learned on {hint}, and is used with {base_model}" for path, hint in hints
-        ]
+        return found + [f"{path} says that it was learned on {hint}; {base_model} is used" for path, hint in hints]
     silent = next((file for file in files if not file.path.resolve().is_relative_to(DEMO_MODEL.parent)), None)
     if silent is None:
         return []

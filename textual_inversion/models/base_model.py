@@ -243,8 +243,7 @@ def load_base_model(
         variant: look first for files of this variant, such as "fp16".
         cache_dir: where downloads are kept.
         token: access token for gated repositories.
-        recorded_in, tokenizer_recorded_in: the record that names the model or the tokenizer, where a stranger may have
-            written it; then no hub is asked for it, see `hub.resolve`.
+        recorded_in, tokenizer_recorded_in: the stranger's record that names the model, or the tokenizer; `hub.resolve`.
 
     Raises:
         BaseModelError: there is no such model, its kind cannot be trained, or one of its weights is missing, of

@@ -61,8 +61,7 @@ def resolve(
         cache_dir: where downloads are kept, instead of the hubs' own folders.
         token: for Hugging Face; None: the one of an earlier login.
         only_tokenizer: the files of a tokenizer are enough.
-        recorded_in: the record of a stranger that names the model. Then no hub is asked for it: what the record says
-            would leave this machine, and what it names would be downloaded.
+        recorded_in: the record of a stranger that names the model; no hub is asked for it then.
 
     Raises:
         BaseModelError: the model is not on this machine and cannot be fetched from a hub, or must not be.
@@ -81,9 +80,9 @@ def resolve(
         by = "" if recorded_in is None else f", which {file_name(recorded_in)} names"
         raise BaseModelError(f"there is no folder {name}{by}; give the folder of a model or its repository id")
     is_complete = _holds_tokenizer if only_tokenizer else _holds_model
-    for folder in _cached_folders(name, revision, cache_dir):
-        if is_complete(folder):
-            return folder
+    found = next(filter(is_complete, _cached_folders(name, revision, cache_dir)), None)
+    if found is not None:
+        return found
     if recorded_in is not None:
         raise _not_to_be_asked_for(name, recorded_in, only_tokenizer)
     return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
