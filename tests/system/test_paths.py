@@ -1,5 +1,7 @@
 """Where this project's files are, and how a record names a path."""
 
+from pathlib import Path
+
 import pytest
 
 from helpers.paths import ROOT
