@@ -1,13 +1,19 @@
 """Embedding files, the records beside them, and the base model they belong to."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from helpers.torch_samples import TORCH_FILES
 from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
-from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams, write_safetensors
+from textual_inversion.formats.embedding_file import (
+    LearnedEmbedding,
+    UnusableToken,
+    write_pdparams,
+    write_safetensors,
+)
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.settings.generation import BaseModelSettings
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError
@@ -182,3 +188,12 @@ def test_a_hint_beside_a_record_is_told(tmp_path):
     assert base_model_notes(files, base_model, None) == [
         f"{tmp_path / 'a/g.pt'} says that it was learned on v1-5-pruned; {base_model} is used"
     ]
+
+
+def test_a_name_of_heaps_of_marks_is_refused_at_once(tmp_path):
+    name = "a" + "\u0301\u0316" * 100_000
+    (tmp_path / "f.safetensors").write_bytes(safetensors_bytes({name: np.ones((1, 4), np.float32)}, {}))
+    started = time.monotonic()
+    with pytest.raises(UnusableToken, match="has 400001 bytes, more than 200; choose another with --rename"):
+        read_concept_files([tmp_path / "f.safetensors"])
+    assert time.monotonic() - started < 5

@@ -106,9 +106,18 @@ def test_a_partner_of_other_length_or_that_is_damaged_is_named(tmp_path):
         read_files([one])
 
 
-def test_files_of_this_project_have_no_partner():
-    assert partner_names("learned_embeds.pdparams") == partner_names("learned_embeds-2.safetensors") == []
-    assert partner_names("learned_embeds_2.bin") == ["learned_embeds.bin", "learned_embeds.safetensors"]
+def test_a_partner_has_the_same_format_or_another():
+    assert partner_names("learned_embeds-2.safetensors") == partner_names("my_embeds.safetensors") == []
+    assert partner_names("learned_embeds_2.bin")[:2] == ["learned_embeds.bin", "learned_embeds.safetensors"]
+
+
+def test_a_file_for_both_text_encoders_has_no_partner(tmp_path):
+    """What this project writes for Stable Diffusion XL, beside whatever lies there."""
+    both = {"clip_l": FIRST, "clip_g": SECOND}
+    (tmp_path / NAMES[0][0]).write_bytes(safetensors_bytes(both, {"placeholder_token": "<cat>"}))
+    saved(tmp_path / NAMES[0][1], SECOND)
+    (file,) = read_files([tmp_path / NAMES[0][0]])
+    assert file.partner is None and list(file.concepts[0].vectors) == ["text_encoder", "text_encoder_2"]
 
 
 def test_of_a_run_that_has_not_finished_the_newest_is_taken_and_told(tmp_path):

@@ -69,7 +69,7 @@ def greedy_files() -> dict[str, bytes]:
         "very many parts": archive(b"\x80\x02}.", *((f"a/data/{index}", b"") for index in range(1, 20_001))),
         "sets": b"\x80\x04" + b"\x8f" * 1_000_000,
         "remembered": b"\x80\x04" + b"}\x94" * 500_000,
-        "nested header": struct.pack("<Q", 1_000_000) + b'{"a":[' + b"[]," * 333_331 + b"  " + b"  ",
+        "nested header": struct.pack("<Q", 1_000_000) + b'{"a":[' + b"[]," * 333_331 + b"  ",
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
     learned_embeds.safetensors      {TOKEN: [N, 768]}, for the first text encoder
     learned_embeds_2.safetensors    {TOKEN: [N, 1280]}, for the second one
 
-Also with `-steps-N` at the end of the name, and as `.bin`. The widths say which is which: the second text encoder is
+Also with `-steps-N` at the end of the name, and in the other formats. The widths say which is which: the second text encoder is
 the wider one. Only where they are equal do the names decide.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings
 from textual_inversion.formats.errors import WrongValues, file_name
 
-_NAME = re.compile(r"learned_embeds(_2)?((?:-steps-\d+)?)\.(safetensors|bin)")
-_ENDINGS = ("safetensors", "bin")
+_NAME = re.compile(r"learned_embeds(_2)?((?:-steps-\d+)?)\.(safetensors|bin|pdparams|pt)")
+_ENDINGS = ("safetensors", "bin", "pdparams", "pt")
 _WIDTHS_OF_ALONE = {1024}  # Stable Diffusion 2.x, which has one text encoder
 
 

@@ -45,7 +45,10 @@ _OF_OTHER_MODELS = {"t5", "t5xxl", "t5_xxl", "llama", "qwen"}
 _UNNAMED = {"*", ""}
 _COUNTED = re.compile(r"(.+)_([1-9][0-9]{0,3})", re.DOTALL)
 # Where other programs say what a file was learned on.
-_HINTS = ("sd_checkpoint_name", "base_model", "ss_sd_model_name", "ss_base_model_version", "modelspec.architecture")
+_HINTS = (
+    "sd_checkpoint_name", "base_model", "base_model_name", "sd_model_name", "ss_sd_model_name", "ss_base_model_version",
+    "modelspec.architecture", "sd_checkpoint",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,8 @@ def _read_string_to_param(content: dict, reading: _Reading) -> list[LearnedEmbed
         raise NotAnEmbedding("holds no vectors under string_to_param")
     given_name = content.get("name")
     name = given_name if isinstance(given_name, str) and given_name.strip() else reading.stem
-    fields = {"learned_on": content.get("sd_checkpoint_name"), "steps": content.get("step")}
+    learned_on = content.get("sd_checkpoint_name") or content.get("sd_checkpoint")  # the second is a hash
+    fields = {"learned_on": learned_on, "steps": content.get("step")}
     metadata = {key: printable(value) for key, value in fields.items() if type(value) in (str, int) and value != ""}
     return [
         _concept(name if key in _UNNAMED else key, {"text_encoder": reading.vectors(key, value)}, metadata)

@@ -12,6 +12,8 @@ import numpy as np
 from textual_inversion.formats.errors import UnusableToken, WrongWidth, file_name, printable, quoted
 
 LONGEST_TOKEN = 200  # bytes in UTF-8: a placeholder token is part of file names, of which systems allow 255
+MOST_MARKS = 30  # on one letter, of Unicode's stream-safe text (UAX 15, section 13)
+_SHORT = 1000  # letters that are sorted in no time, whatever they are
 _LONGEST_SHOWN = 60  # letters of a token that a way out repeats
 _BASE_MODELS = {
     (768,): "Stable Diffusion 1.x",
@@ -54,9 +56,20 @@ class LearnedEmbedding:
 def composed(text: str) -> str:
     """Text in Unicode's composed form (NFC), in which placeholder tokens, prompts and captions are compared.
 
-    "é" is one character or "e" and an accent, which look the same; macOS writes file names in the second form.
+    "é" is one character or "e" and an accent, which look the same; macOS writes file names in the second form. Text with
+    more marks on one letter than any script has stays as it is: sorting them takes quadratic time.
     """
-    return unicodedata.normalize("NFC", text)
+    return text if len(text) > _SHORT and _has_heaps_of_marks(text) else unicodedata.normalize("NFC", text)
+
+
+def _has_heaps_of_marks(text: str) -> bool:
+    """Whether a letter has more than MOST_MARKS marks."""
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MOST_MARKS:
+            return True
+    return False
 
 
 def check_width(embedding: LearnedEmbedding, widths: Mapping[str, int], base_model_name: str) -> None:
