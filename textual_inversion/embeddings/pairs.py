@@ -3,8 +3,8 @@
     learned_embeds.safetensors      {TOKEN: [N, 768]}, for the first text encoder
     learned_embeds_2.safetensors    {TOKEN: [N, 1280]}, for the second one
 
-Also with `-steps-N` at the end of the name, and in the other formats. The widths say which is which: the second text encoder is
-the wider one. Only where they are equal do the names decide.
+Also with `-steps-N` at the end of the name, and in the other formats. The widths say which is which: the second text
+encoder is the wider one. Only where they are equal do the names decide.
 """
 
 import re

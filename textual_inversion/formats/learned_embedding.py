@@ -56,8 +56,8 @@ class LearnedEmbedding:
 def composed(text: str) -> str:
     """Text in Unicode's composed form (NFC), in which placeholder tokens, prompts and captions are compared.
 
-    "é" is one character or "e" and an accent, which look the same; macOS writes file names in the second form. Text with
-    more marks on one letter than any script has stays as it is: sorting them takes quadratic time.
+    "é" is one character or "e" and an accent, which look the same; macOS writes file names in the second form.
+    Text with more marks on one letter than any script has stays as it is: sorting them takes quadratic time.
     """
     return text if len(text) > _SHORT and _has_heaps_of_marks(text) else unicodedata.normalize("NFC", text)
 
