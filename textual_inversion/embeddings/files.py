@@ -17,7 +17,7 @@ from textual_inversion.formats.learned_embedding import composed, embedding_note
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.generation import BaseModelSettings
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError
-from textual_inversion.system.paths import DEMO_MODEL, ROOT, has_demo, located
+from textual_inversion.system.paths import DEMO_MODEL, has_demo, located
 
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -80,17 +80,17 @@ class ConceptFile:
             token: the placeholder token of the concept in question, for entries with a value for each concept.
 
         Raises:
-            EmbeddingFileError: the metadata has one that can be no name.
+            EmbeddingFileError: the metadata names a base model by what can be no name.
         """
         value = self.of_concept(self.run.get(key), token)
         if value is None:
             concepts = [c for c in self.concepts if token in (None, c.placeholder_token)]
             value = next((c.metadata[key] for c in concepts if key in c.metadata), None)
-        if value is not None and not (is_place(value) if key == "base_model" else is_name(value)):
+        if value is not None and key == "base_model" and not is_place(value):
             raise EmbeddingFileError(
                 f"{file_name(self.path)}: says {quoted(value)} as {key}, which no run writes; save the embedding anew"
             )
-        return value
+        return value if is_name(value) else None
 
     @property
     def record_path(self) -> Path:
@@ -306,9 +306,7 @@ def _existing(name: str, record: Path) -> str:
         return str(found.resolve())
     if Path(name).parts[-2:] == DEMO_MODEL.parts[-2:] and has_demo():
         return str(DEMO_MODEL)
-    above = name.rpartition("/")[0]
-    is_path = bool(above) and any(place.is_dir() for place in (Path(above), ROOT / above))
-    if is_path or not _REPOSITORY_ID.fullmatch(name):
+    if not _REPOSITORY_ID.fullmatch(name):
         raise SettingsError(
             f"{file_name(record)} was learned on {printable(name, 300)}, which does not exist; name it with "
             "--pretrained_model_name_or_path"
