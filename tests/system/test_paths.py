@@ -1,5 +1,6 @@
 """Where this project's files are, and how a record names a path."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def test_a_record_names_paths_inside_the_project_from_its_top_and_others_in_full
     assert portable("mine") == str((tmp_path / "mine").resolve())
     assert portable(str(tmp_path)) == str(tmp_path)
     assert portable("owner/name") == "owner/name"
+
+
+def test_what_lies_in_a_folder_that_may_not_be_searched_is_not_there(monkeypatch):
+    stat = os.stat
+
+    def refused(path, *more, **options):
+        if "locked" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *more, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert located("/locked/model") is None
 
 
 def test_what_a_record_names_is_found_again(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def _checked(entries: Mapping[str, Any], rules: Mapping[str, _Check], within: st
             raise EmbeddingFileError(f"holds {shown} as {within}{printable(key)}, which no run writes")
     kept = {key: value for key, value in entries.items() if key not in rules or value is not None}
     # Files are written there, so a stranger's record may name only a folder that already exists.
-    if "cache_dir" in rules and "cache_dir" in kept and not Path(kept["cache_dir"]).is_dir():
+    if "cache_dir" in rules and "cache_dir" in kept and not os.path.isdir(kept["cache_dir"]):
         del kept["cache_dir"]
     return kept
 

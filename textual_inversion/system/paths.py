@@ -55,8 +55,9 @@ def portable(path: str) -> str:
 
 
 def located(recorded: str) -> Path | None:
-    """Where the path of a record is now, the inverse of `portable`; None where nothing is there."""
-    return next((path for path in (Path(recorded), ROOT / recorded) if path.exists()), None)
+    """Where the path of a record is now, the inverse of `portable`; None where nothing is there that can be seen."""
+    # Path.exists would raise for what lies in a folder that may not be searched.
+    return next((path for path in (Path(recorded), ROOT / recorded) if os.path.exists(path)), None)
 
 
 def is_single_file(path: Path) -> bool:
