@@ -52,7 +52,8 @@ class ClipScorer:
         folder = Path(folder)
         self.name = name or str(folder)
         config = _clip_config(folder)
-        tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), longest=config.text_config.max_position_embeddings)
+        limits = {"longest": config.text_config.max_position_embeddings, "rows": config.text_config.vocab_size}
+        tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), **limits)
         # Some files say 2, which selects another way to find the end of a text. Both ways find the same end.
         config.text_config.eos_token_id = tokenizer.eos_token_id
         self._encode_ids = PromptEncoder(tokenizer)

@@ -212,12 +212,8 @@ def load_text_encoder(
     longest = config.max_position_embeddings - kind.unread_positions(config)
     own = folder / location.tokenizer  # of an unpacked single file this says how to pad, and has no vocabulary
     settings_folder = None if holds_vocabulary(own) else own
-    tokenizer = load_tokenizer(kind.tokenizer, tokenizer_folder, longest=longest, settings_folder=settings_folder)
-    if len(tokenizer) > config.vocab_size:
-        raise BaseModelError(
-            f"the tokenizer of {folder} has {len(tokenizer)} tokens, and its text encoder has {config.vocab_size}; "
-            "they belong to different models"
-        )
+    limits = {"longest": longest, "rows": config.vocab_size}
+    tokenizer = load_tokenizer(kind.tokenizer, tokenizer_folder, settings_folder=settings_folder, **limits)
     for name, value in _end_of_text(kind, tokenizer).items():
         setattr(config, name, value)
     encoder = build_unset(lambda: encoder_class(config))
