@@ -83,7 +83,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
 
     encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(tokens), []
-    avoided = encode_ids.holds_placeholder(negative_prompt)
+    avoided = encode_ids.holds_learned_word(negative_prompt)
     for prompt in dict.fromkeys([*prompts, negative_prompt]):
         words = composed(prompt).split()
         bare = [token for token in tokens if token.strip("<>") in words and token not in composed(prompt)]
@@ -91,7 +91,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif prompt in prompts and not avoided and not encode_ids.holds_placeholder(prompt):
+        elif prompt in prompts and not avoided and not encode_ids.holds_learned_word(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 
