@@ -125,6 +125,21 @@ def test_size_scheduler_guidance_and_safety_checker_reach_the_images(tmp_path, b
     assert "safety" not in capsys.readouterr().err
 
 
+def test_a_scheduler_of_another_version_is_told_and_another_draws(tmp_path, capsys):
+    base = build_model(tmp_path / "tcd", scheduler={"_class_name": "TCDScheduler"})
+    flags = ["--embeds", embeds(tmp_path / "run", base), *QUICK]
+
+    infer.main([*flags, "--output_dir", str(tmp_path / "own")])
+    own = capsys.readouterr().err
+    infer.main([*flags, "--scheduler", "euler", "--output_dir", str(tmp_path / "named")])
+
+    note = "note: the base model names the scheduler TCDScheduler, which is not drawn with here; images are drawn with DDIM"
+    assert note in own and "note:" not in capsys.readouterr().err
+    for folder, scheduler in (("own", "DDIMScheduler"), ("named", "EulerDiscreteScheduler")):
+        (run,) = json.loads((tmp_path / folder / "manifest.json").read_text())["runs"]
+        assert {image["scheduler"] for image in run["images"]} == {scheduler}
+
+
 def test_without_a_seed_one_is_drawn_and_said(tmp_path, base, capsys):
     file = embeds(tmp_path / "run", base)
     flags = "--num_inference_steps 1 --num_images 1 --prompt <cat-toy>".split()

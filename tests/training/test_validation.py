@@ -195,14 +195,15 @@ def test_validation_prompts_without_a_word_of_the_run_are_noted(model, text, neg
     assert validation.prompt_notes([ValidationPrompt(text, negative_prompt=negative)], encode_ids, ["<w>"]) == notes
 
 
-def test_a_run_says_which_words_it_does_not_know_and_what_capitals_cost(tmp_path, capsys):
+def test_a_run_says_which_words_it_and_scheduler_it_does_not_know_and_what_capitals_cost(tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("a <Cat-Toi>\na <Cat-Toy> --negative a <Cat-Toj>\n")
     prompts = ["--validation_prompts_file", str(tmp_path / "prompts.txt"), "--validation_steps", "2"]
     flags = ["--placeholder_token", "<Cat-Toy>", "--num_vectors", "2", "--only_save_embeds", *prompts]
 
-    train_textual_inversion.main(short_run(tmp_path, *flags))
+    train_textual_inversion.main(short_run(tmp_path, *flags, scheduler={"_class_name": "SASolverScheduler"}))
 
     said = capsys.readouterr().out
     assert "note: <Cat-Toi> in the validation prompt 'a <Cat-Toi>' is no placeholder token; the run learns <Cat" in said
     assert "note: <Cat-Toj> in the validation prompt 'a <Cat-Toj>' is no placeholder token; the run learns <Cat" in said
+    assert said.count("note: the base model names the scheduler SASolverScheduler, which is not drawn with here") == 1
     assert said.count("note: diffusers with transformers 5 reads only the first vector of <Cat-Toy>") == 1

@@ -17,7 +17,15 @@ from paddle import nn
 
 from textual_inversion.models import schedulers
 from textual_inversion.models.config_checks import check_blocks, explained
-from textual_inversion.models.families import FAMILIES, Family, PromptEmbedding, check_shapes, check_widths, read_index
+from textual_inversion.models.families import (
+    FAMILIES,
+    Family,
+    PromptEmbedding,
+    check_shapes,
+    check_widths,
+    class_of,
+    read_index,
+)
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.layers.frozen_layer_norm import freeze
 from textual_inversion.models.precision import cast_inputs
@@ -58,7 +66,7 @@ class BaseModel:
         self.name, self.folder, self.index, self.variant = name, folder, index, variant
         # Pipelines take the class from the index; the file itself may name the original one, or none.
         self.scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json") | (
-            {"_class_name": index["scheduler"][-1]} if isinstance(index.get("scheduler"), list) else {}
+            {"_class_name": name} if isinstance(name := class_of(index, "scheduler"), str) else {}
         )
         self.noise_scheduler = schedulers.training_scheduler(self.scheduler_config, folder / "scheduler")
         self.family: Family = FAMILIES[index["_class_name"]]
@@ -177,11 +185,15 @@ class BaseModel:
             self.text_encoders, prompts, readings, image_size or (self.resolution, self.resolution)
         )
 
+    def drawing_notes(self, scheduler: str | None = None) -> list[str]:
+        """What the user should know of how images are drawn; `scheduler` as for `pipeline`."""
+        return schedulers.drawing_notes(self.scheduler_config, scheduler)
+
     def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False) -> Any:
         """A new ppdiffusers pipeline: the parts in memory, which are not copied, with a new scheduler.
 
         Args:
-            scheduler: a key of `choices.SCHEDULERS`; None: the base model's own.
+            scheduler: a key of `choices.SCHEDULERS`; None: `schedulers.drawing_class`.
             with_safety_checker: load the base model's safety checker too, if it has one.
         """
         import ppdiffusers

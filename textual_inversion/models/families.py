@@ -185,7 +185,7 @@ def _instead(folder: Path) -> str:
 
 def _check_parts(index: dict[str, Any], family: Family, path: Path) -> None:
     if index.get("requires_aesthetics_score") or (
-        len(family.text_encoders) == 2 and _class_of(index, "text_encoder") is None
+        len(family.text_encoders) == 2 and class_of(index, "text_encoder") is None
     ):
         raise BaseModelError(
             f"{path.parent} is the refiner of Stable Diffusion XL, which has one text encoder only and finishes "
@@ -194,14 +194,15 @@ def _check_parts(index: dict[str, Any], family: Family, path: Path) -> None:
     allowed = {location.folder: location.classes for location in family.text_encoders}
     allowed |= {"unet": ("UNet2DConditionModel",), family.vae: ("AutoencoderKL",)}
     for part, classes in allowed.items():
-        found = _class_of(index, part)
+        found = class_of(index, part)
         if found not in classes:
             raise BaseModelError(
                 f"{path} names {found or 'nothing'} as {part}; only models with {' or '.join(classes)} can be trained"
             )
 
 
-def _class_of(index: dict[str, Any], part: str) -> str | None:
+def class_of(index: dict[str, Any], part: str) -> Any:
+    """The class that a model_index.json names for a part; None where it names none."""
     entry = index.get(part)
     return entry[-1] if isinstance(entry, list) and entry else None
 
