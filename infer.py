@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
     about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
-    for note in [*(n for file in files for n in file.notes), *model.drawing_notes(config.sampling.scheduler), *about_prompts]:
+    about_drawing = model.drawing_notes(config.sampling.scheduler)
+    for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
         print(f"note: {note}", file=sys.stderr)
     _make_images(config, model, gallery)
 

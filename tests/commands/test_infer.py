@@ -133,8 +133,8 @@ def test_a_scheduler_of_another_version_is_told_and_another_draws(tmp_path, caps
     own = capsys.readouterr().err
     infer.main([*flags, "--scheduler", "euler", "--output_dir", str(tmp_path / "named")])
 
-    note = "note: the base model names the scheduler TCDScheduler, which is not drawn with here; images are drawn with DDIM"
-    assert note in own and "note:" not in capsys.readouterr().err
+    note = "the base model names the scheduler TCDScheduler, which is not drawn with here; images are drawn with DDIM"
+    assert f"note: {note}" in own and "note:" not in capsys.readouterr().err
     for folder, scheduler in (("own", "DDIMScheduler"), ("named", "EulerDiscreteScheduler")):
         (run,) = json.loads((tmp_path / folder / "manifest.json").read_text())["runs"]
         assert {image["scheduler"] for image in run["images"]} == {scheduler}

@@ -127,8 +127,8 @@ def _refuse_other_noise(config: dict[str, Any], source: object) -> None:
     else:
         return
     raise BaseModelError(
-        f"{source} names {_named(config)}: this is {kind}, which has no DDPM noise; take a Stable Diffusion 1.x, 2.x or "
-        "XL model"
+        f"{source} names {_named(config)}: this is {kind}, which has no DDPM noise; take a Stable Diffusion "
+        "1.x, 2.x or XL model"
     )
 
 

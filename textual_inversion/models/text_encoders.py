@@ -21,7 +21,6 @@ from textual_inversion.models.tokenizers import holds_vocabulary, load_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
 from textual_inversion.system.device import to_device
-from textual_inversion.system.errors import BaseModelError
 
 _TRANSFORMERS = "ppdiffusers.transformers"
 

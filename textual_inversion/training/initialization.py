@@ -61,7 +61,7 @@ def add_concepts(
     if halved := [concept.placeholder_token for concept in concepts if concept.loses_vectors_in_diffusers]:
         say(
             f"note: diffusers with transformers 5 reads only the first vector of {', '.join(halved)}, because of the "
-            "capitals; choose a --placeholder_token in small letters, or load it there under one, as the model card does"
+            "capitals; choose a --placeholder_token in small letters, or load it there as the model card shows"
         )
     return vectors
 
@@ -233,8 +233,8 @@ def _check_room(concepts: Sequence[Concept], room: int, *, is_learned: bool) -> 
     else:
         way_out = f"--num_vectors can be at most {most}"
     raise ConceptError(
-        f"a word of {largest.num_vectors} vectors cannot fit in a prompt: {largest.placeholder_token} leaves no room for "
-        f"other words in the {room} tokens that this base model reads; {way_out}"
+        f"a word of {largest.num_vectors} vectors cannot fit in a prompt: {largest.placeholder_token} leaves no room "
+        f"for other words in the {room} tokens that this base model reads; {way_out}"
     )
 
 
