@@ -110,7 +110,7 @@ def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
 
 def _make_images(config: InferConfig, model, gallery) -> None:
     """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generation.generate import generate_each, total_steps
+    from textual_inversion.generation.generate import blank_notes, generate_each, total_steps
     from textual_inversion.system.progress import Progress, duration
 
     requests = _requests(config.images, config.sampling)
@@ -130,6 +130,8 @@ def _make_images(config: InferConfig, model, gallery) -> None:
     finally:
         images = [made[position] for position in sorted(made)]
         gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
+    for note in blank_notes(images):
+        print(f"note: {note}", file=sys.stderr)
     print(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"

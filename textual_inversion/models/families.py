@@ -3,7 +3,6 @@
 `FAMILIES` has one entry per pipeline class that can be trained; everything else is the same for all families.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,9 +175,9 @@ def read_index(folder: Path) -> dict[str, Any]:
 def _instead(folder: Path) -> str:
     """What a folder without an index holds, according to its config.json."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = read_json(folder / "config.json")
         found = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    except (OSError, ValueError, AttributeError, TypeError, IndexError, RecursionError):
+    except (BaseModelError, TypeError, IndexError, KeyError):
         return ""
     return f" and is a {found} alone" if isinstance(found, str) else ""
 

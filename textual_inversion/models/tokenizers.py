@@ -15,6 +15,7 @@ from typing import Any
 
 from textual_inversion.formats.errors import printable
 from textual_inversion.models.sentencepiece_file import sentencepiece_bytes
+from textual_inversion.models.weight_files import LARGEST_LIST, read_bytes, read_json
 from textual_inversion.system.errors import BaseModelError
 
 _ENDS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -239,13 +240,7 @@ FILES = (
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path} is not a readable JSON file; download it again") from error
-    return value if isinstance(value, dict) else {}
+    return read_json(path, LARGEST_LIST) if path.is_file() else {}
 
 
 def _content(token: Any) -> str | None:
@@ -254,10 +249,7 @@ def _content(token: Any) -> str | None:
 
 def _from_files(cls: type, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]) -> Any:
     """A tokenizer from its vocabulary files. Byte-order marks, which editors put in, are no part of a vocabulary."""
-    try:
-        contents = [path.read_bytes() for path in files]
-    except OSError as error:
-        raise BaseModelError(f"{error.filename} cannot be read ({error.strerror}); change its permissions") from error
+    contents = [read_bytes(path, LARGEST_LIST) for path in files]
     if not any(content.startswith(codecs.BOM_UTF8) for content in contents):
         return _built(cls, kind, files, settings)
     return _from_contents(cls, kind, [content.removeprefix(codecs.BOM_UTF8) for content in contents], settings)

@@ -189,7 +189,7 @@ class Callbacks:
                 self._saves.attempt(self._save_vectors, step)
         if draws:
             self._draw(step)
-        if self._guard.gives_up():
+        if self._guard.gives_up(is_last=intervals.is_last(step)):
             self._tell_skipped(step)
             self._give_up(step, self._guard.in_a_row)
         if evaluates or draws:
