@@ -427,7 +427,7 @@ TRAIN_ROWS = [
     (saying("unet/config.json", layers_per_block=1000), "announces 2002 layers", "of different models"),
     (
         saying("unet/config.json", **{f"{way}_block_types": ["DownBlock2D"] * 20_000 for way in ("down", "up")}),
-        "announces 20002 layers",
+        "announces 40000 layers",
     ),
     (saying("unet/config.json", sample_size=20_000), "sample_size 20000, and no model has more than 1024"),
     (saying("vae/config.json", layers_per_block=1000), "announces 2002 layers"),
@@ -435,7 +435,7 @@ TRAIN_ROWS = [
     (saying("text_encoder/config.json", max_position_embeddings=9_999_999), "holds text_model.embeddings.position_emb"),
     (saying("text_encoder/config.json", intermediate_size=9_999_999), "mlp.fc1", "of different models"),
     (model(lambda folder: os.truncate(folder / "unet/config.json", 300 << 20)), "config.json has 300 MB"),
-    (saying("tokenizer/vocab.json", **{"cat</w>": 9999}), "'cat</w>' the id 9999", "download the tokenizer again"),
+    (saying("tokenizer/vocab.json", **{"cat</w>": 9999}), "'cat</w>' the id 9999", "they belong to different models"),
     (model(lambda folder: spoil(folder / "unet/diffusion_paddle_model.safetensors")), "holds NaN or infinite values"),
     (model(lambda folder: spoil(folder / "text_encoder/model.safetensors")), "holds NaN or infinite values"),
     (holding("tokenizer/vocab.json", "[]"), "vocab.json is damaged; download the tokenizer again"),
