@@ -71,7 +71,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self.max_length = int(min(tokenizer.model_max_length, 512))
         self.room = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
-        words = added_words(tokenizer)
+        self._words = words = added_words(tokenizer)
         self._added = {word: tokenizer.convert_tokens_to_ids(names) for word, names in words.items()}
         # Prompts are in the composed form, and the tokens of a vocabulary may be in another.
         self._other_forms = {composed(word): word for word in words if composed(word) != word}
@@ -120,8 +120,17 @@ class PromptEncoder:
             if position % 2:
                 yield piece, self._vector_ids(piece, reading)
             elif piece.strip():
-                for token in self._tokenizer.tokenize(self._as_added(piece)):
-                    yield token, self._added.get(token) or [self._tokenizer.convert_tokens_to_ids(token)]
+                yield from self._own_units(self._tokenizer.tokenize(self._as_added(piece)))
+
+    def _own_units(self, tokens: list[str]) -> Iterator[tuple[str, list[int]]]:
+        """Tokens of the base model with their ids."""
+        position = 0
+        while position < len(tokens):
+            token = tokens[position]
+            yield token, self._added.get(token) or [self._tokenizer.convert_tokens_to_ids(token)]
+            names = self._words.get(token, [token])
+            # A prompt may list all vectors, as saved pipelines of latent diffusion want it; that is the word too.
+            position += len(names) if tokens[position : position + len(names)] == names else 1
 
     def _as_added(self, text: str) -> str:
         """A text with the base model's added words in the form that its vocabulary has."""
