@@ -340,18 +340,20 @@ def _as_added(tokenizer: Any, token: str) -> str:
 def _check_ids(tokenizer: Any, kind: TokenizerKind, rows: int | None, folder: Path) -> None:
     """Refuse a vocabulary whose words would be read as other words, or as learned ones; raises BaseModelError."""
     vocabulary = tokenizer.encoder | tokenizer.get_added_vocab() if kind is _CLIP else tokenizer.get_vocab()
-    holders: dict[int, str] = {}
+    holders, size = {}, len(tokenizer)
     for token, number in vocabulary.items():
-        shown = f"{folder} gives the token {printable(repr(token), 40)} the id {printable(repr(number), 40)}"
+        fault = None
         if type(number) is not int or number < 0:
-            raise BaseModelError(f"{shown}, which is no whole number; download the tokenizer again")
-        if rows is not None and number >= rows:
-            raise BaseModelError(f"{shown}, and its text encoder has {rows} tokens; they belong to different models")
-        if number >= len(tokenizer):  # a learned word would get the id of one behind the gap
-            raise BaseModelError(f"{shown}, although it has {len(tokenizer)} tokens; download the tokenizer again")
-        if holders.setdefault(number, token) != token:
-            other = printable(repr(holders[number]), 40)
-            raise BaseModelError(f"{shown}, which is {other}'s; download the tokenizer again")
+            fault = "which is no whole number; download the tokenizer again"
+        elif rows is not None and number >= rows:
+            fault = f"and its text encoder has {rows} tokens; they belong to different models"
+        elif number >= size:  # a learned word would get the id of one behind the gap
+            fault = f"although it has {size} tokens; download the tokenizer again"
+        elif holders.setdefault(number, token) != token:
+            fault = f"which is {printable(repr(holders[number]), 40)}'s; download the tokenizer again"
+        if fault:
+            shown = f"the token {printable(repr(token), 40)} the id {printable(repr(number), 40)}"
+            raise BaseModelError(f"{folder} gives {shown}, {fault}")
     _check_special(tokenizer, kind, folder)
 
 
