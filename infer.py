@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
     about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
-    for note in [*(note for file in files for note in file.notes), *about_prompts]:
+    about_drawing = model.drawing_notes(config.sampling.scheduler)
+    for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
         print(f"note: {note}", file=sys.stderr)
     _make_images(config, model, gallery)
 
@@ -94,7 +95,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
 
     encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(tokens), []
-    avoided = encode_ids.holds_placeholder(negative_prompt)
+    avoided = encode_ids.holds_learned_word(negative_prompt)
     for prompt in dict.fromkeys([*prompts, negative_prompt]):
         words = composed(prompt).split()
         bare = [token for token in tokens if token.strip("<>") in words and token not in composed(prompt)]
@@ -102,7 +103,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif prompt in prompts and not avoided and not encode_ids.holds_placeholder(prompt):
+        elif prompt in prompts and not avoided and not encode_ids.holds_learned_word(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 
@@ -120,7 +121,7 @@ def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
 
 def _make_images(config: InferConfig, model, gallery) -> None:
     """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generation.generate import generate_each, total_steps
+    from textual_inversion.generation.generate import blank_notes, generate_each, total_steps
     from textual_inversion.system.progress import Progress, duration
 
     requests = _requests(config.images, config.sampling)
@@ -140,6 +141,8 @@ def _make_images(config: InferConfig, model, gallery) -> None:
     finally:
         images = [made[position] for position in sorted(made)]
         gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
+    for note in blank_notes(images):
+        print(f"note: {note}", file=sys.stderr)
     print(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"
