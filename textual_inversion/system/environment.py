@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.former_names import provide_former_names
 
 _THREADS = "OMP_NUM_THREADS"
 _MKL = "MKL_DEBUG_CPU_TYPE"
@@ -52,6 +53,7 @@ def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = Fa
             os.environ.setdefault(_TF32, "0")
         _quiet_dependencies()
         _import_paddle()
+    provide_former_names()
     mkl = f", {_MKL}={os.environ[_MKL]}" if _MKL in os.environ else ""
     return f"{os.environ.get(_THREADS, '1')} threads{mkl}"
 
