@@ -15,7 +15,7 @@ from textual_inversion.cli import config_file
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.flag import Flag, flags_of, groups_of
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path
+from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path, leads_in_circles
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -119,6 +119,8 @@ def _checked_path(action: argparse.Action, value: Any) -> Any:
         raise SettingsError(f"{name} is empty (a shell variable that is not set?); give it a value or leave it out")
     if not is_possible_path(path):
         raise SettingsError(f"{name}: {path[:80]}… is longer than a name can be; shorten it")
+    if leads_in_circles(path):
+        raise SettingsError(f"{name} {path}: its symbolic links lead in circles; give another path")
     return path
 
 

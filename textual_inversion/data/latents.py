@@ -14,6 +14,7 @@ from paddle import nn
 from textual_inversion.data.resizing import Shape, cut
 from textual_inversion.data.sampler import Batch
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.system.device import to_device
 
 
@@ -109,5 +110,6 @@ def encode_posteriors(vae: nn.Layer, pixels: Iterable[np.ndarray], *, mirrored: 
 def _posterior(vae: nn.Layer, pixels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
     """(mean, std), float32 [B, C, H, W], of pixels [B, 3, height, width]."""
     dtype = next(iter(vae.parameters())).dtype
-    distribution = vae.encode(to_device(np.ascontiguousarray(pixels)).astype(dtype)).latent_dist
+    with explained("the base model's VAE", IN_USE):
+        distribution = vae.encode(to_device(np.ascontiguousarray(pixels)).astype(dtype)).latent_dist
     return distribution.mean.astype("float32"), distribution.std.astype("float32")

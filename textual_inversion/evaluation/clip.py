@@ -9,7 +9,7 @@ import paddle
 from PIL import Image
 
 from textual_inversion.hub import hugging_face
-from textual_inversion.models.config_checks import check_announced
+from textual_inversion.models.config_checks import IN_USE, check_announced, check_image_sizes, explained
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
@@ -48,10 +48,15 @@ class ClipScorer:
     """
 
     def __init__(self, folder: str | Path, *, name: str | None = None):
+        self._folder = Path(folder)
+        self.name = name or str(folder)
+        self.notes: list[str] = []
+        with explained(self._folder):
+            self._load(self._folder)
+
+    def _load(self, folder: Path) -> None:
         from ppdiffusers.transformers import CLIPModel
 
-        folder = Path(folder)
-        self.name = name or str(folder)
         config, state = _clip_config(folder), read_state(folder, ENCODER_FILES)
         check_announced(read_json(folder / "config.json"), len(state), folder)
         limits = {"longest": config.text_config.max_position_embeddings, "rows": config.text_config.vocab_size}
@@ -64,7 +69,6 @@ class ClipScorer:
         self._model.eval()
         stored = _preprocessing(folder)
         self._preprocess = _image_processor(stored, config.vision_config.image_size)
-        self.notes = []
         if not stored:
             self.notes.append(f"{self.name} does not say how it wants its images; CLIP's usual mean and std are used")
 
@@ -96,7 +100,8 @@ class ClipScorer:
         chunks = []
         with paddle.no_grad():
             for first in range(0, len(items), _BATCH):
-                features = encode(items[first : first + _BATCH])
+                with explained(self._folder, IN_USE):
+                    features = encode(items[first : first + _BATCH])
                 chunks.append((features / features.norm(p=2, axis=-1, keepdim=True)).numpy())
         if not chunks:
             return np.zeros((0, self._model.projection_dim), dtype=np.float32)
@@ -126,8 +131,9 @@ def find_clip(model_folder: Path, clip_model: str | None = None) -> Path:
 
 def check_clip(folder: Path) -> None:
     """Check by its files that a folder holds a CLIP model, without loading it; raises BaseModelError."""
-    _clip_config(folder)
-    read_state(folder, ENCODER_FILES)
+    with explained(folder):
+        _clip_config(folder)
+        read_state(folder, ENCODER_FILES)
 
 
 def _fetched(repository: str) -> Path:
@@ -178,11 +184,15 @@ def _tokenizer_folder(folder: Path) -> Path:
 
 def _preprocessing(folder: Path) -> dict[str, Any]:
     """How a model wants its images; {} where no file says so. The newest files hold all processors of a model."""
-    if (folder / "preprocessor_config.json").is_file():
-        return read_json(folder / "preprocessor_config.json")
-    path = folder / "processor_config.json"
-    stored = read_json(path).get("image_processor") if path.is_file() else None
-    return stored if isinstance(stored, dict) else {}
+    path = folder / "preprocessor_config.json"
+    if path.is_file():
+        stored = read_json(path)
+    else:
+        path = folder / "processor_config.json"
+        stored = read_json(path).get("image_processor") if path.is_file() else None
+    stored = stored if isinstance(stored, dict) else {}
+    check_image_sizes(stored, path)
+    return stored
 
 
 def _image_processor(stored: dict[str, Any], image_size: int) -> Any:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.system.progress import Progress
 
@@ -177,15 +178,17 @@ def _make_batch(
     own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
     own.scheduler = drawing_from(pipe.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
-    output = own(
-        **_prompt_arguments(model, batch, embeddings),
-        latents=draw(generators, shape),  # (B, C, H, W)
-        height=size[0],
-        width=size[1],
-        num_inference_steps=first.num_inference_steps,
-        guidance_scale=first.guidance_scale,
-        callback_on_step_end=report,
-    )
+    arguments = _prompt_arguments(model, batch, embeddings)
+    with explained(model.folder, IN_USE):
+        output = own(
+            **arguments,
+            latents=draw(generators, shape),  # (B, C, H, W)
+            height=size[0],
+            width=size[1],
+            num_inference_steps=first.num_inference_steps,
+            guidance_scale=first.guidance_scale,
+            callback_on_step_end=report,
+        )
     for image, is_unsafe in zip(output.images, getattr(output, "nsfw_content_detected", None) or (), strict=False):
         if is_unsafe:
             image.info["safety_checker"] = "blacked out"

@@ -16,7 +16,14 @@ from typing import Any
 from paddle import nn
 
 from textual_inversion.models import schedulers
-from textual_inversion.models.config_checks import check_announced, check_blocks, check_sample_size, explained
+from textual_inversion.models.config_checks import (
+    IN_USE,
+    check_announced,
+    check_blocks,
+    check_image_sizes,
+    check_sample_size,
+    explained,
+)
 from textual_inversion.models.families import (
     FAMILIES,
     Family,
@@ -183,9 +190,9 @@ class BaseModel:
             image_size: (height, width) of the images in pixels, an input of Stable Diffusion XL; None: the size that
                 the model was trained for.
         """
-        return self.family.encode(
-            self.text_encoders, prompts, readings, image_size or (self.resolution, self.resolution)
-        )
+        size = image_size or (self.resolution, self.resolution)
+        with explained(self.folder, IN_USE):
+            return self.family.encode(self.text_encoders, prompts, readings, size)
 
     def drawing_notes(self, scheduler: str | None = None) -> list[str]:
         """What the user should know of how images are drawn; `scheduler` as for `pipeline`."""
@@ -203,7 +210,8 @@ class BaseModel:
         parts = {"vae": self.vae, "unet": self.unet}
         for encoder, tokenizer in zip(self.text_encoders, ("tokenizer", "tokenizer_2"), strict=False):
             parts |= {encoder.name: encoder.layer, tokenizer: encoder.tokenizer}
-        parts["scheduler"] = schedulers.sampling_scheduler(self.scheduler_config, scheduler)
+        with explained(self.folder / "scheduler"):
+            parts["scheduler"] = schedulers.sampling_scheduler(self.scheduler_config, scheduler)
         if len(self.text_encoders) == 1:
             checker, extractor = self.load_safety_checker() if with_safety_checker else (None, None)
             parts |= {"safety_checker": checker, "feature_extractor": extractor}
@@ -223,8 +231,11 @@ class BaseModel:
 
         load_weights(layer, read_state(self.folder / "safety_checker", ENCODER_FILES, variant=self.variant))
         cast_inputs(layer, "float32")  # pipelines give it images in the text encoder's type
-        extractor = read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
-        return freeze(layer), CLIPImageProcessor.from_dict(sizes_written_out(extractor))
+        path = self.folder / "feature_extractor" / "preprocessor_config.json"
+        extractor = read_json(path)
+        check_image_sizes(extractor, path)
+        with explained(path):
+            return freeze(layer), CLIPImageProcessor.from_dict(sizes_written_out(extractor))
 
     def unset_safety_checker(self) -> nn.Layer | None:
         """A safety checker of the base model's shape, its weights not set; None where the base model has none."""
@@ -239,7 +250,8 @@ class BaseModel:
 
         config = read_json(folder / "config.json")
         check_announced(config, len(read_state(folder, ENCODER_FILES, variant=self.variant)), folder)
-        return build_unset(lambda: StableDiffusionSafetyChecker(CLIPConfig.from_dict(for_float32(config))))
+        with explained(folder):
+            return build_unset(lambda: StableDiffusionSafetyChecker(CLIPConfig.from_dict(for_float32(config))))
 
 
 def load_base_model(

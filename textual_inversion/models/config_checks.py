@@ -13,6 +13,8 @@ LARGEST_NUMBER = 10_000_000  # tokens, channels; the largest vocabulary here has
 # Sizes that no weight has: latents and pixels per side. Stable Diffusion XL has 128 and 1,024.
 MOST_SAMPLE_SIZE = {"unet": 1024, "vae": 8192}
 _OF_BLOCKS = ("block_out_channels", "down_block_types", "up_block_types")  # lists with an entry for each block
+# How `explained` begins for a part that was built already.
+IN_USE = "nothing can be computed with"
 _FEW_LAYERS = 200  # are built in a moment; loading them says which tensors are missing
 _SHOWN = 160  # characters of another library's message
 
@@ -37,6 +39,19 @@ def check_sample_size(config: dict[str, Any], part: str, folder: Path) -> None:
                 f"{folder / 'config.json'} says sample_size {printable(repr(size), 40)}, and no model has more than "
                 f"{most}; download it again"
             )
+
+
+def check_image_sizes(config: dict[str, Any], path: Path) -> None:
+    """Refuse an image processor that would make images of sizes that no model reads; raises BaseModelError."""
+    most = MOST_SAMPLE_SIZE["vae"]
+    for key in ("size", "crop_size"):
+        value = config.get(key)
+        for side in value.values() if isinstance(value, dict) else [value]:
+            if side is not None and (type(side) is not int or not 0 < side <= most):
+                raise BaseModelError(
+                    f"{path} says {key} {printable(repr(value), 40)}, and no model reads images of more than {most} "
+                    "pixels a side; download it again"
+                )
 
 
 def check_announced(config: dict[str, Any], num_tensors: int, folder: Path) -> None:
@@ -98,15 +113,20 @@ def check_blocks(config: dict[str, Any], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turn what ppdiffusers' classes raise for a bad configuration, almost any exception, into a BaseModelError."""
+def explained(source: object, begin: str = "no model can be built from") -> Iterator[None]:
+    """Turn what ppdiffusers' classes raise for a bad configuration, almost any exception, into a BaseModelError.
+
+    Args:
+        source: the folder or file of the configuration, or its name, for the message.
+        begin: of the message; `IN_USE` for what is found only when the part is used.
+    """
     try:
         yield
     except (TextualInversionError, MemoryError):
         raise
     except Exception as error:
         raise BaseModelError(
-            f"no model can be built from {folder} ({_reason(error)}); one of its configurations is damaged or of "
+            f"{begin} {source} ({_reason(error)}); one of its configurations is damaged or of "
             "another version, download it again"
         ) from error
 

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.formats.errors import TokenTaken
+from textual_inversion.formats.errors import TokenTaken, printable
 from textual_inversion.formats.learned_embedding import check_token, composed, from_source, other_name, token_names
 from textual_inversion.models.tokenizers import added_words
 from textual_inversion.settings.concept import Concept
-from textual_inversion.system.errors import ConceptError
+from textual_inversion.system.errors import ConceptError, SettingsError
+
+LONGEST_TEXT = 10_000  # letters; text encoders read 77 to 512 tokens, and a word without end takes a minute to split
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ class PromptEncoder:
     def _units(self, text: str, reading: Reading = _PLAIN) -> Iterator[tuple[str, list[int]]]:
         """The tokens of a text with their ids, of which a word of several vectors has several."""
         text = composed(text)
+        if len(text) > LONGEST_TEXT:
+            raise SettingsError(
+                f"a text of {len(text)} letters, {printable(text, 40)!r}, is more than a text encoder can be given; "
+                f"it reads {self.max_length} tokens, so keep below {LONGEST_TEXT} letters"
+            )
         pieces = self._pattern.split(text) if self._pattern else [text]
         for position, piece in enumerate(pieces):
             # re.split with one group alternates text and matched placeholder.

@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.models.families import PromptEmbedding
 
 
@@ -23,9 +24,12 @@ def make_predictor(model: BaseModel, *, compiled: bool = False) -> Callable[[Ten
         A function that returns the U-Net's prediction, float32 [B, C, H, W]; gradients flow to the prompt embeddings.
     """
     if not compiled:
-        return lambda latents, timesteps, prompts: (
-            model.unet(latents, timesteps, prompts.hidden_states, **prompts.added).sample
-        )
+
+        def compute(latents: Tensor, timesteps: Tensor, prompts: PromptEmbedding) -> Tensor:
+            with explained(model.folder / "unet", IN_USE):
+                return model.unet(latents, timesteps, prompts.hidden_states, **prompts.added).sample
+
+        return compute
     program = paddle.jit.to_static(_as_function(model.unet), full_graph=True)
 
     def predict(latents: Tensor, timesteps: Tensor, prompts: PromptEmbedding) -> Tensor:

@@ -1,5 +1,6 @@
 """Where this project's files are, how a user calls its commands, and how a record names a path."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def is_possible_path(text: str) -> bool:
     parts = [os.fsencode(part) for part in text.replace(os.sep, "/").split("/")]
     is_short = max(map(len, parts)) <= _MAX_NAME and sum(len(part) + 1 for part in parts) < _MAX_PATH
     return "\0" not in text and is_short
+
+
+def leads_in_circles(path: str) -> bool:
+    """Whether symbolic links on a path lead back to themselves, on which Path.resolve ends in a RuntimeError."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def portable(path: str) -> str:

@@ -80,7 +80,9 @@ def _of_configurations(kit: Kit, chance: random.Random) -> Iterator[Attack]:
         for path in paths:
             for kind, value in VALUES.items():
                 rule = 8 if kind in SIZES else 7
-                yield Attack(rule, f"{name}: {'.'.join(path)} is {kind}", spoiled(kit, name, _setting(path, value)), EITHER)
+                yield Attack(
+                    rule, f"{name}: {'.'.join(path)} is {kind}", spoiled(kit, name, _setting(path, value)), EITHER
+                )
 
 
 def _setting(path: tuple[str, ...], value: Any) -> Callable[[Path], None]:
@@ -96,11 +98,16 @@ def _setting(path: tuple[str, ...], value: Any) -> Callable[[Path], None]:
 
 def _of_raw_files(kit: Kit) -> Iterator[Attack]:
     texts = ("tokenizer/vocab.json", "tokenizer/merges.txt", *CONFIGS)
-    for name in [*(f"base/{name}" for name in texts), *(f"clip/{name}" for name in (*OF_CLIP, "vocab.json", "merges.txt"))]:
+    for name in [
+        *(f"base/{name}" for name in texts),
+        *(f"clip/{name}" for name in (*OF_CLIP, "vocab.json", "merges.txt")),
+    ]:
         for kind, data in RAW.items():
             yield Attack(7, f"{name} is {kind}", spoiled(kit, name, lambda file, data=data: _write(file, data)), EITHER)
         for kind in ("a folder", "a pipe", "a link to nowhere", "a link to itself", "endless", "unreadable"):
-            yield Attack(7, f"{name} is {kind}", spoiled(kit, name, lambda file, kind=kind: _unfile(file, kind)), EITHER)
+            yield Attack(
+                7, f"{name} is {kind}", spoiled(kit, name, lambda file, kind=kind: _unfile(file, kind)), EITHER
+            )
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -203,12 +210,15 @@ def _of_weights(kit: Kit) -> Iterator[Attack]:
             "shapes turned around": lambda header, values: {
                 k: v if k == "__metadata__" else v | {"shape": v["shape"][::-1]} for k, v in header.items()
             },
-            "a hundred thousand more": lambda header, values: header
-            | {f"x{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(100_000)},
+            "a hundred thousand more": lambda header, values: (
+                header | {f"x{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(100_000)}
+            ),
         }
         for kind, change in changes.items():
             attack = spoiled(kit, part, _weights_with(change))
-            yield Attack(7, f"{part}: weights with {kind}", attack if "safety" not in part else _with_checker(attack), EITHER)
+            yield Attack(
+                7, f"{part}: weights with {kind}", attack if "safety" not in part else _with_checker(attack), EITHER
+            )
         yield Attack(7, f"{part}: weights cut short", _with_checker(spoiled(kit, part, _cut), part))
         yield Attack(7, f"{part}: weights that are endless", _with_checker(spoiled(kit, part, _endless), part))
         yield Attack(8, f"{part}: a header of 90 MB", _with_checker(spoiled(kit, part, _long_header), part))

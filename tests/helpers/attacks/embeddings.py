@@ -108,14 +108,13 @@ def _headers() -> Iterator[tuple[str, bytes]]:
     yield "one tensor under many names", _safetensors(json.dumps({f"<{i}>": one for i in range(9_000)}).encode())
     yield "names of a million letters", _safetensors(json.dumps({"x" * 1_000_000: one}).encode())
     yield "a shape of many axes", _safetensors(json.dumps({"<a>": one | {"shape": [1] * 200_000 + [4]}}).encode())
-    yield "metadata of many entries", _safetensors(
-        json.dumps({"__metadata__": {str(i): "x" for i in range(300_000)}, "<a>": one}).encode()
+    yield (
+        "metadata of many entries",
+        _safetensors(json.dumps({"__metadata__": {str(i): "x" for i in range(300_000)}, "<a>": one}).encode()),
     )
     yield "metadata nested", _safetensors(b'{"__metadata__":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001)
     yield "numbers of many digits", _safetensors(b'{"<a>":{"dtype":"F32","shape":[' + b"9" * 900_000 + b"]}}")
-    yield "numbers with exponents", _safetensors(
-        b'{"<a>":{"dtype":"F32","shape":[1e999999,4],"data_offsets":[0,16]}}'
-    )
+    yield "numbers with exponents", _safetensors(b'{"<a>":{"dtype":"F32","shape":[1e999999,4],"data_offsets":[0,16]}}')
     yield "lone surrogates", _safetensors(b'{"\\ud800":{"dtype":"F32","shape":[1,0],"data_offsets":[0,16]}}')
     yield "a header longer than the file", struct.pack("<Q", 2**62) + b"{}"
     yield "a header of blanks", _safetensors(b"{" + b" " * 30_000_000 + b"}")
@@ -131,8 +130,9 @@ def _archives() -> Iterator[tuple[str, bytes]]:
     yield "a comment as long as can be", archive(inner)[:-2] + b"\xff\xff" + b"x" * 65_535
     swollen = zip_of(("a/data.pkl", bytes(300_000_000)), compression=8)
     yield "a pickle of zeros, packed", swollen
-    yield "values of zeros, packed", zip_of(
-        ("a/data.pkl", inner), ("a/byteorder", b"little"), ("a/data/0", bytes(300_000_000)), compression=8
+    yield (
+        "values of zeros, packed",
+        zip_of(("a/data.pkl", inner), ("a/byteorder", b"little"), ("a/data/0", bytes(300_000_000)), compression=8),
     )
     yield "packed with bzip2", zip_of(("a/data.pkl", bytes(50_000_000)), compression=12)
     yield "packed with lzma", zip_of(("a/data.pkl", bytes(50_000_000)), compression=14)
@@ -144,8 +144,17 @@ def _pickles() -> Iterator[tuple[str, bytes]]:
     double = b"\x80\x02X\x01\x00\x00\x00xq\x00"
     yield "text doubled by formatting", double + b"c_codecs\nencode\n(h\x00X\x05\x00\x00\x00utf-8tR."
     yield "encoded text as values", b"\x80\x02c_codecs\nencode\n(" + text("x" * 4_000_000) + text("latin1") + b"tR."
-    yield "the same text encoded again and again", (
-        b"\x80\x02" + text("x" * 100_000) + b"q\x01" + b"c_codecs\nencode\n(h\x01" + text("latin1") + b"tR0" * 1 + b"N."
+    yield (
+        "the same text encoded again and again",
+        (
+            b"\x80\x02"
+            + text("x" * 100_000)
+            + b"q\x01"
+            + b"c_codecs\nencode\n(h\x01"
+            + text("latin1")
+            + b"tR0" * 1
+            + b"N."
+        ),
     )
     loop = b"c_codecs\nencode\nq\x02" + b"0" + b"h\x02(h\x01" + text("latin1") + b"tR0"
     yield "encoding in a loop", (
@@ -156,16 +165,22 @@ def _pickles() -> Iterator[tuple[str, bytes]]:
         b"\x80\x02" + text("x" * 1_000_000) + b"q\x010c_codecs\nencode\nq\x020]"
         + (b"h\x02(h\x01" + text("utf-32") + b"tRa") * 500 + b"."
     )  # fmt: skip
-    yield "an ordered dictionary of itself", (
-        b"\x80\x02ccollections\nOrderedDict\n]]" + b"(" + b"K\x01K\x02" * 1000 + b"laa\x85R."
+    yield (
+        "an ordered dictionary of itself",
+        (b"\x80\x02ccollections\nOrderedDict\n]]" + b"(" + b"K\x01K\x02" * 1000 + b"laa\x85R."),
     )
-    yield "types of many names", b"\x80\x02" + b"".join(
-        b"cnumpy\ndtype\n(" + text(f"V{i}") + b"tR0" for i in range(1, 40_000)
-    ) + b"N."
-    yield "arrays of no values, many", b"\x80\x02}(" + b"".join(
-        text(f"<{i}>") + array(_shape(0, 768), b"") for i in range(4_000)
-    ) + b"u."
-    yield "whole numbers of a million digits", b"\x80\x02\x8b" + struct.pack("<i", 1_000_000) + b"\x7f" * 1_000_000 + b"."
+    yield (
+        "types of many names",
+        b"\x80\x02" + b"".join(b"cnumpy\ndtype\n(" + text(f"V{i}") + b"tR0" for i in range(1, 40_000)) + b"N.",
+    )
+    yield (
+        "arrays of no values, many",
+        b"\x80\x02}(" + b"".join(text(f"<{i}>") + array(_shape(0, 768), b"") for i in range(4_000)) + b"u.",
+    )
+    yield (
+        "whole numbers of a million digits",
+        b"\x80\x02\x8b" + struct.pack("<i", 1_000_000) + b"\x7f" * 1_000_000 + b".",
+    )
     yield "text numbers of many digits", b"I" + b"9" * 1_000_000 + b"\n."
     yield "frozen sets of sets", b"\x80\x04" + b"(" * 50_000 + b"\x91" * 50_000 + b"."
     yield "nested tuples as keys", b"\x80\x02}" + b")" + b"\x85" * 50_000 + b"Ns."

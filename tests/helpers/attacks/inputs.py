@@ -128,7 +128,9 @@ def _of_configurations(kit: Kit) -> Iterator[Attack]:
 # ---------------------------------------------------------------------------------------------------------- images
 
 
-def _png(width: int, height: int, depth: int = 8, color: int = 2, *chunks: tuple[bytes, bytes], rows: bool = True) -> bytes:
+def _png(
+    width: int, height: int, depth: int = 8, color: int = 2, *chunks: tuple[bytes, bytes], rows: bool = True
+) -> bytes:
     """A PNG of zeros."""
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     packer = zlib.compressobj(9)
@@ -136,7 +138,12 @@ def _png(width: int, height: int, depth: int = 8, color: int = 2, *chunks: tuple
     if rows:
         row = bytes(1 + (width * bits + 7) // 8)
         data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    parts = [(b"IHDR", struct.pack(">2L5B", width, height, depth, color, 0, 0, 0)), *chunks, (b"IDAT", data), (b"IEND", b"")]
+    parts = [
+        (b"IHDR", struct.pack(">2L5B", width, height, depth, color, 0, 0, 0)),
+        *chunks,
+        (b"IDAT", data),
+        (b"IEND", b""),
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">L", len(body)) + name + body + struct.pack(">L", zlib.crc32(name + body)) for name, body in parts
     )
@@ -253,7 +260,11 @@ def _of_names(kit: Kit) -> Iterator[Attack]:
     yield Attack(11, "a base model whose name holds escapes", base)
     for flag in ("prompt", "negative_prompt", "scheduler", "output_dir", "embeds", "tokenizer_name", "rename", "device",
                  "pretrained_model_name_or_path"):  # fmt: skip
-        yield Attack(11, f"infer --{flag} of escapes", lambda place, flag=flag: kit.infer(place, **{flag: evil}), EITHER)
+        yield Attack(
+            11, f"infer --{flag} of escapes", lambda place, flag=flag: kit.infer(place, **{flag: evil}), EITHER
+        )
     for flag in ("placeholder_token", "initializer_token", "train_data_dir", "validation_prompt", "language", "device",
                  "template_file", "output_dir", "optimizer", "lr_scheduler", "resume_from_checkpoint"):  # fmt: skip
-        yield Attack(11, f"train --{flag} of escapes", lambda place, flag=flag: kit.train(place, **{flag: evil}), EITHER)
+        yield Attack(
+            11, f"train --{flag} of escapes", lambda place, flag=flag: kit.train(place, **{flag: evil}), EITHER
+        )
