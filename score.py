@@ -19,7 +19,8 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_score(argv)
-    from textual_inversion.data.images import find_images, load_image
+    from textual_inversion.data.image_folder import find_images
+    from textual_inversion.data.images import load_image
     from textual_inversion.embeddings.files import base_model_of, read_concept_files
 
     output = config.output.output
@@ -29,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     config = changed(config, **_recorded(config.concept, file))
     base_model = base_model_of([file], config.base_model.pretrained_model_name_or_path)
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
-    images = [load_image(path) for path in find_images(config.concept.train_data_dir)]
+    paths = find_images(config.concept.train_data_dir, note=lambda line: print(f"note: {line}", file=sys.stderr))
+    sizes = [load_image(path).size for path in paths]  # whatever is wrong with one is said before a model is loaded
 
     prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"note: {note}", file=sys.stderr)
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
-                      scorer, images)  # fmt: skip
+                      scorer, _resizer(file.run, model).resize_all(paths, sizes, load_image))  # fmt: skip
     _report(changed(config, device=device), file, model, scorer, result)
 
 
@@ -118,7 +120,7 @@ def _fresh_drawings(train_data_dir: str, size: int) -> list:
     return fresh_drawings(train_data_dir, size)
 
 
-def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list) -> dict[str, Any]:
+def _measure(concept: ScoredConcept, protocol, file, model, scorer, images) -> dict[str, Any]:
     from textual_inversion.evaluation.scoring import score
     from textual_inversion.system.progress import Progress
 
@@ -128,7 +130,7 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list
             scorer,
             word=concept.placeholder_token,
             initializer=concept.initializer_token,
-            training_images=_resizer(file.run, model).resize_all(images),
+            training_images=images,
             fresh_images=_fresh_drawings(concept.train_data_dir, model.resolution),
             protocol=protocol,
             progress=progress,

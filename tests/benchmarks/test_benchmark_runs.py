@@ -301,7 +301,8 @@ def test_steps_to_quality_trains_scores_and_takes_what_is_there(tmp_path, monkey
 def test_the_score_of_a_save_is_the_one_of_the_protocol():
     from benchmarks.concept_score import ConceptScorer
     from demo.shipped import fresh_drawings
-    from textual_inversion.data.images import find_images, fit, load_image
+    from textual_inversion.data.image_folder import find_images
+    from textual_inversion.data.images import fit, load_image
     from textual_inversion.embeddings.files import read_concept_files
     from textual_inversion.evaluation.scoring import Protocol, score
     from textual_inversion.models.attach import attach_files

@@ -102,6 +102,44 @@ class Progress:
         self.close()
 
 
+class LateProgress:
+    """Progress of a loop that is mostly over at once: nothing is shown during its first seconds.
+
+    Args:
+        total: the last step.
+        description: the label before the step.
+        enabled: False shows nothing.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        *,
+        enabled: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._total, self._description, self._enabled, self._clock = total, description, enabled, clock
+        self._begun, self._done, self._shown = clock(), 0, None
+
+    def after(self, result: Any) -> Any:
+        """Count one more step, and return its result."""
+        self._done += 1
+        if self._shown is None and self._enabled and self._clock() - self._begun >= _LINE_SECONDS:
+            self._shown = Progress(self._total, description=self._description, start=self._done, clock=self._clock)
+        if self._shown is not None:
+            self._shown.update(self._done)
+        return result
+
+    def __enter__(self) -> "LateProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.close()
+
+
 def print_line(line: str, stream: TextIO | None = None) -> None:
     """Print a line at once, to `sys.stdout` if no stream is given, and above the bars on the same terminal.
 
