@@ -197,7 +197,7 @@ class _Metadata:
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not all(map(_is_text, texts)):
             raise _bad_line(self.path, line, f'holds something else than text under "{column}"')
-        self._prompts[key] = tuple(" ".join(text.split()) for text in texts if text.strip())
+        self._prompts[key] = tuple(composed(" ".join(text.split())) for text in texts if text.strip())
 
     def of(self, image: Path) -> tuple[str, ...]:
         """The prompts of an image; () where no row names it."""
@@ -255,7 +255,7 @@ def _table_rows(text: str, path: Path) -> Iterator[tuple[int, dict]]:
                 raise _bad_line(path, reader.line_num, "has more cells than there are columns; quote texts with commas")
             yield reader.line_num, row
     except csv.Error as error:
-        raise _bad_line(path, reader.line_num, f"is not CSV ({error})") from None
+        raise _bad_line(path, reader.reader.line_num, f"is not CSV ({error})") from None
 
 
 def _bad_line(path: Path, number: int, what: str) -> SettingsError:

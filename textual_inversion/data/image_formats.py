@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import BinaryIO
 
 from PIL import Image, features
@@ -33,10 +33,12 @@ NEVER_READ = (
     ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".raf", ".pef", ".srw",
     ".raw", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".x3f", ".rwl", ".iiq", ".gpr", ".psd", ".psb", ".xcf", ".svg",
 )  # fmt: skip
+_ICON = b"\0\0\1\0"
+MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
 _HEAD = 64  # bytes; enough to tell all formats apart
 
 # Pillow keeps its filters of warnings and its limit of pixels for all threads.
-_opening = RLock()
+_opening = Lock()
 
 
 @dataclass(frozen=True)
@@ -135,21 +137,21 @@ def open_image(file: BinaryIO, path: Path, note=lambda line: None) -> Image.Imag
     else:
         formats = _BUILT_IN
     file.seek(0)
-    with _opening, warnings.catch_warnings():
+    with _opening, warnings.catch_warnings(), _bounded(head.startswith(_ICON)):
         warnings.simplefilter("ignore")  # Pillow warns above 89 million pixels
         return Image.open(without_texts(file, note), formats=formats)
 
 
 @contextmanager
-def most_pixels(count: int) -> Iterator[None]:
-    """Let Pillow refuse more than `count` pixels inside the block, for images that lie in other images."""
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, count // 2  # it refuses twice as many
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+def _bounded(is_icon: bool) -> Iterator[None]:
+    """Let Pillow refuse what is too large inside an icon: it decodes that at once, whatever the header says."""
+    before = Image.MAX_IMAGE_PIXELS
+    if is_icon:
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses twice as many
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _head_of(path: Path) -> bytes:

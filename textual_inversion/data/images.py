@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from textual_inversion.data.image_formats import FORMAT_NAMES, missing_plugin, most_pixels, open_image
+from textual_inversion.data.image_formats import FORMAT_NAMES, MAX_PIXELS, missing_plugin, open_image
 from textual_inversion.system.errors import ImageError, SettingsError
 
 _FILTERS = {
@@ -27,7 +27,6 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 MIN_SIDE = 8  # pixels; the VAE encodes 8x8 pixels as one latent
-MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {  # EXIF orientation -> the transposition that undoes it
@@ -99,16 +98,13 @@ def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
     image = _read_header(file, path, say)
     _check_size(image, path)
     try:
-        _load(image)
+        image.load()
         if image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and getattr(image, "is_animated", False):
             say("has several frames, the first one is used")
             image.seek(0)
             image.load()
-    except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(path, "far more pixels")) from error
     except Exception as error:
         raise ImageError(f"{path}: is damaged or incomplete ({_reason(error)}); copy it again or remove it") from error
-    _check_size(image, path)  # in an icon lies another image
     return _upright(image, say)
 
 
@@ -127,14 +123,6 @@ def _check_size(image: Image.Image, path: Path) -> None:
         raise ImageError(_too_large(path, size))
     if min(image.size) < MIN_SIDE:
         raise ImageError(f"{path}: is only {size}; use images of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
-
-
-def _load(image: Image.Image) -> None:
-    if image.format != "ICO":
-        image.load()
-        return
-    with most_pixels(MAX_PIXELS):  # an icon's header says nothing of the image in it
-        image.load()
 
 
 def _upright(image: Image.Image, say: Note) -> Image.Image:
