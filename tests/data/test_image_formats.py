@@ -88,7 +88,7 @@ def test_the_packages_that_are_named_read_what_they_are_named_for(tmp_path, modu
     (tmp_path / f"photo.{ending}").rename(path)
 
     assert is_image(path) and missing_plugin(path) is None
-    assert np.abs(np.asarray(load_image(path), int) - (255, 0, 0)).max() < 12
+    assert np.abs(np.asarray(load_image(path), int) - (255, 0, 0)).max() < 40
 
 
 def test_what_is_no_image_is_none(tmp_path):
@@ -119,7 +119,9 @@ def huge_png() -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = struct.pack(">IIBBBBB", 13_000, 13_000, 8, 6, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    )
 
 
 def huge_bitmap() -> bytes:

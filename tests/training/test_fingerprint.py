@@ -83,9 +83,7 @@ def colours(*values):
 
 
 def data(values=(1, 2), prompts=("a <w>", "the <w>"), concept=0, masks=(), repeats=(1, 1)):
-    images = tuple(
-        TrainingImage(concept, (prompt,), repeats=n) for prompt, n in zip(prompts, repeats, strict=True)
-    )
+    images = tuple(TrainingImage(concept, (prompt,), repeats=n) for prompt, n in zip(prompts, repeats, strict=True))
     files = [ImageFile(Path("image"), image.size, content_digest(image)) for image in colours(*values)]
     kept = [MaskFile(Path("mask"), mask.size, False, content_digest(mask), False) for mask in masks]
     return fingerprint.of_data(ReadImages(images, tuple(files), tuple(kept)))

@@ -1,7 +1,8 @@
 """Small versions of the training images, for overview and scores, in little memory however many images there are.
 
 All small versions together take at most `_TOTAL` bytes, or `_LEAST` bytes for each image where there are very many. A
-few images are kept as the model sees them, pixel by pixel; of more, JPEGs are kept, and of very many, small JPEGs.
+few small images are kept as the model sees them, pixel by pixel; of others, JPEGs are kept, and of very many, small
+JPEGs.
 """
 
 from io import BytesIO
@@ -11,7 +12,7 @@ from PIL import Image
 
 from textual_inversion.data.image_sequence import ImageSequence
 
-_TOTAL = 8_000_000  # bytes
+_TOTAL = 2_000_000  # bytes
 _LEAST = 8_000
 # (longest side in pixels, quality) of a JPEG, until one is small enough; CLIP looks at 224 pixels.
 _LADDER = ((None, 95), (None, 85), (384, 85), (224, 85), (224, 70), (192, 60), (128, 60), (64, 60), (32, 50))
