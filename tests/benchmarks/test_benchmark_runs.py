@@ -17,6 +17,7 @@ from benchmarks import (
     full_size_model,
     generation,
     gpu,
+    many_images,
     memory,
     runs,
     scaling,
@@ -181,6 +182,23 @@ def test_memory_ends_a_run_that_takes_too_much(work, capsys):
     memory.main([*TINY, "--case", "64", "--limit_gb", "0.05", "--work_dir", str(work)])
 
     assert "ended" in rows(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_memory_by_the_number_of_images(work, capsys):
+    many_images.main(["--images", "2", "30", "--megapixels", "0.1", "--work_dir", str(work)])
+
+    printed = rows(capsys.readouterr().out)
+    assert {"2 images", "30 images", "30 images: peak above that of 2, GB"} <= set(printed)
+    assert printed["kept of an image, of mean and std"][0] == "≤ 1.10"
+    assert len(list((work / "photos-365x274-30").iterdir())) == 30
+
+
+def test_what_is_kept_of_an_image_is_its_posterior_and_a_tenth(work):
+    """At the size and with the latents of a full-size model."""
+    kept = many_images.bytes_kept(work, 250)
+
+    assert 1.0 < kept / (2 * 4 * 4 * 64 * 64) <= 1.1
 
 
 @pytest.mark.slow

@@ -77,8 +77,10 @@ def test_names_with_dots_or_without_an_ending(tmp_path):
 
 
 def test_what_is_read_as_no_caption_is_said(tmp_path):
-    folder = folder_of(tmp_path, a__txt="one", b__txt="\n \n", c__txt="x", d__caption="y", LICENSE__txt="z", README__txt="",
-                       metadata__csv="file_name,text\nb.png,two\nz.png,x\nc.png,\n")  # fmt: skip
+    folder = folder_of(
+        tmp_path, a__txt="one", b__txt="\n \n", c__txt="x", d__caption="y", LICENSE__txt="z", README__txt="",
+        metadata__csv="file_name,text\nb.png,two\nz.png,x\nc.png,\n",
+    )  # fmt: skip
 
     found, said = captions(folder, "a.png", "b.png", "c.PNG")
 

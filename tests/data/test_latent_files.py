@@ -1,4 +1,4 @@
-"""Posteriors on disk: what is read is what was written for the same pixels and VAE, or it is not used, and that is said."""
+"""Posteriors on disk: what is read was written for the same pixels and VAE, or it is not used, and that is said."""
 
 import os
 

@@ -133,9 +133,8 @@ def _images_in_subfolder(folder: Path, name: str, called: str, note: Note) -> li
     if meaning is None:
         return None
     found = _images_among(folder / name, _names_in(folder / name, called), note)
-    caption = f", with the caption '{printable(meaning.caption)}' where they have no other" if meaning.caption else ""
     if found:
-        note(f"{folder / name}: {len(found)} image(s), each seen {meaning.repeats} times in an epoch{caption}")
+        note(f"{folder / name}: {len(found)} image(s), each seen {meaning.repeats} times in an epoch")
     return found
 
 
