@@ -194,6 +194,7 @@ def test_memory_by_the_number_of_images(work, capsys):
     assert len(list((work / "photos-365x274-30").iterdir())) == 30
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_an_image_is_its_posterior_and_a_tenth(work):
     """At the size and with the latents of a full-size model."""
     kept = many_images.bytes_kept(work, 250)
