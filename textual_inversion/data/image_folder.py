@@ -133,7 +133,7 @@ def _images_in_subfolder(folder: Path, name: str, called: str, note: Note) -> li
     if meaning is None:
         return None
     found = _images_among(folder / name, _names_in(folder / name, called), note)
-    if found:
+    if found and called == _CALLED:
         note(f"{folder / name}: {len(found)} image(s), each seen {meaning.repeats} times in an epoch")
     return found
 
