@@ -149,7 +149,8 @@ def _import_paddle() -> None:
             importlib.import_module("paddle")
     finally:
         lines = [line for line in printed.getvalue().splitlines(keepends=True) if _THREADS not in line]
-        sys.stderr.write("".join(lines))
+        if sys.stderr is not None:  # in a program that closed it
+            sys.stderr.write("".join(lines))
 
 
 def _quiet_dependencies() -> None:

@@ -182,8 +182,6 @@ class Saves:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._tell(f"warning: the output folder {self._folder} was gone; it is created again")
             write(*arguments, **options)
-        except BrokenPipeError:
-            raise  # of who reads our output, no file
         except (OutputError, OSError) as error:
             self.failures.append(as_output_error(error, self._folder))
             self._tell(f"warning: {self.failures[-1]}; training continues, and the next save tries again")

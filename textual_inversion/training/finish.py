@@ -75,6 +75,8 @@ def write_results(
     if main:
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
+        known = where_embeddings_are(run.vectors.tokens, context.folder)
+        context.stop.advice = f"after everything was written; {known}"
         for line in closing_lines(
             run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary()
         ):
