@@ -9,7 +9,8 @@ import pytest
 from helpers.paths import ROOT
 from textual_inversion.system import streams
 
-COMMANDS = ["train_textual_inversion.py", "infer.py", "score.py", "-m textual_inversion.commands train"]
+CONSOLE = "-c 'from textual_inversion.commands import main; main()'"
+COMMANDS = [*(str(ROOT / name) for name in ("train_textual_inversion.py", "infer.py", "score.py")), f"{CONSOLE} train"]
 # What a shell makes of a command, and where an error is then found: "error.txt" is stderr, "output.txt" stdout.
 CLOSED = {
     ">output.txt 2>error.txt <&-": "error.txt",
@@ -28,10 +29,15 @@ CLOSED = {
 }
 
 
+START = f"""import sys
+sys.path.insert(0, {str(ROOT)!r})
+from textual_inversion.system.errors import run_command
+"""
+
+
 def in_shell(code: str, redirection: str, folder):
     """Run Python code as a command of this project, with a shell's redirection."""
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom textual_inversion.system.errors import run_command\n"
-    (folder / "program.py").write_text(program + code)
+    (folder / "program.py").write_text(START + code)
     line = f"set -o pipefail; {sys.executable} program.py {redirection}"
     return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=60)
 
@@ -71,8 +77,7 @@ run_command(main)
 
 @pytest.mark.parametrize("unbuffered", ["", "-u"])
 def test_what_can_be_printed_is(tmp_path, unbuffered):
-    program = "import sys; sys.path.insert(0, %r); from textual_inversion.system.errors import run_command\n" % str(ROOT)
-    program += "run_command(lambda: print('x' * 300000) or print('猫', file=sys.stderr))"
+    program = START + "run_command(lambda: print('x' * 300000) or print('猫', file=sys.stderr))"
     command = [sys.executable, *unbuffered.split(), "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60,
                           env=dict(os.environ, PYTHONIOENCODING="utf-8"))  # fmt: skip
@@ -141,10 +146,11 @@ def test_streams_that_a_program_has_replaced_stay(capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("redirection", [">&- 2>&-", ">output.txt 2>&-", "2>&1 >/dev/full | cat >output.txt"])
 def test_every_command_refuses_with_status_2_whatever_its_streams(tmp_path, command, redirection):
-    call = "-c 'from textual_inversion.commands import main; main()' train" if command.startswith("-m") else ROOT / command
-    line = f"set -o pipefail; {sys.executable} {call} --sed 3 {redirection}"
+    line = f"set -o pipefail; {sys.executable} {command} --sed 3 {redirection}"
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
 
     assert done.returncode == 2 and done.stdout + done.stderr == ""
     if "output.txt" in redirection:
@@ -155,7 +161,7 @@ def test_every_command_refuses_with_status_2_whatever_its_streams(tmp_path, comm
 @pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", ">/dev/full 2>&1", "| true"])
 def test_help_and_usage_end_quietly(tmp_path, redirection):
     for words in ("train --help", "--help", "score --help"):
-        call = f"{sys.executable} -c 'from textual_inversion.commands import main; main()' {words}"
-        done = subprocess.run(["bash", "-c", f"set -o pipefail; {call} {redirection}"], capture_output=True, text=True,
+        line = f"set -o pipefail; {sys.executable} {CONSOLE} {words} {redirection}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True,
                               env=dict(os.environ, PYTHONPATH=str(ROOT)), timeout=60)  # fmt: skip
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

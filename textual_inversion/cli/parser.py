@@ -15,6 +15,7 @@ from textual_inversion.cli import config_file
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.flag import Flag, flags_of, groups_of
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.home import home_folder
 from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path
 
 
@@ -115,6 +116,8 @@ def _checked_path(action: argparse.Action, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     name, path = action.option_strings[-1], os.path.expanduser(value)
+    if value.partition("/")[0] == "~" and home_folder() is None:
+        raise SettingsError(f"{name} {value}: there is no home folder here; set HOME, or give the whole path")
     if path == "":
         raise SettingsError(f"{name} is empty (a shell variable that is not set?); give it a value or leave it out")
     if not is_possible_path(path):
