@@ -130,18 +130,20 @@ def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
         print_line("note: this base model comes without a safety checker; nothing is checked", sys.stderr)
     size = dict(height=config.images.height, width=config.images.width)
-    gallery.reserve(len(requests))
     try:
+        gallery.reserve(len(requests))
         with Progress(total_steps(requests), description="denoising step") as progress:
             for position, image in generate_each(
                 model, requests, batch_size=config.sampling.batch_size, progress=progress, pipeline=pipeline, **size
             ):
-                gallery.save(position, image, _facts(requests[position], model, pipeline, image))
-                made[position] = image
-                stop.advice = f"after {len(made)} of {len(requests)} images, which are in {gallery.folder}"
+                with stop.noted():
+                    gallery.save(position, image, _facts(requests[position], model, pipeline, image))
+                    made[position] = image
+                    stop.advice = f"after {len(made)} of {len(requests)} images, which are in {gallery.folder}"
     finally:
         images = [made[position] for position in sorted(made)]
-        gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
+        with stop.noted():
+            gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
     print_line(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"

@@ -1,4 +1,4 @@
-"""A home folder that is missing, read-only or unknown: libraries make their folders elsewhere, or one line says why not."""
+"""A home folder that is missing, read-only or unknown: another stands in, or one line says what to do."""
 
 import os
 import shutil
