@@ -38,13 +38,29 @@ class OneLineParser(argparse.ArgumentParser):
         arguments = sys.argv[1:] if args is None else list(args)
         if config_file.FLAG in self._option_string_actions:
             arguments = config_file.with_files(arguments, self)
-        for argument in arguments:
-            _check_characters(argument)
+        self._check_characters(arguments)
         parsed = super().parse_args(arguments, namespace)
         for action in self._actions:
             if getattr(action, "flag", None) and action.flag.is_path and hasattr(parsed, action.dest):
                 setattr(parsed, action.dest, _checked_path(action, getattr(parsed, action.dest)))
         return parsed
+
+    def _check_characters(self, arguments: Sequence[str]) -> None:
+        """Refuse characters that neither a record nor a file system takes; raises SettingsError."""
+        action = None  # to which an argument belongs
+        for argument in arguments:
+            if "\0" in argument:
+                raise SettingsError(f"{argument.partition(chr(0))[0]} is followed by a NUL character; remove it")
+            action = self._option_string_actions.get(argument.partition("=")[0], action)
+            try:
+                argument.encode("utf-8")
+            except UnicodeEncodeError:
+                shown = argument.encode("utf-8", "replace").decode("utf-8")
+                if action is not None and shown.partition("=")[0] not in action.option_strings:
+                    shown = f"{action.option_strings[-1]} {shown}"
+                is_path = action is not None and getattr(action, "flag", None) and action.flag.is_path
+                fix = "rename the file or folder" if is_path else "save the script, or set the terminal, as UTF-8"
+                raise SettingsError(f"{shown} has bytes that are not UTF-8; {fix}") from None
 
     def error(self, message: str) -> NoReturn:
         """Raise SettingsError instead of printing the usage and exiting."""
@@ -90,17 +106,6 @@ def _argument(flag: Flag, default: Any) -> dict[str, Any]:
     options = {name: getattr(flag, name) for name in ("type", "choices", "metavar", "nargs", "const")}
     default = list(default) if isinstance(default, tuple) else default
     return {"help": flag.help, "default": default} | {name: v for name, v in options.items() if v is not None}
-
-
-def _check_characters(argument: str) -> None:
-    """Refuse characters that neither a record nor a file system takes; raises SettingsError."""
-    if "\0" in argument:
-        raise SettingsError(f"{argument.partition(chr(0))[0]} is followed by a NUL character; remove it")
-    try:
-        argument.encode("utf-8")
-    except UnicodeEncodeError:
-        shown = argument.encode("utf-8", "replace").decode("utf-8")
-        raise SettingsError(f"{shown} has bytes that are not UTF-8; rename the file or folder") from None
 
 
 def _checked_path(action: argparse.Action, value: Any) -> Any:
