@@ -45,7 +45,6 @@ def run(config: ScoreConfig, stop: Signals) -> None:
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
         importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
-    from textual_inversion.evaluation.scoring import table
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
@@ -62,11 +61,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, images)  # fmt: skip
-    if output:
-        _write(changed(config, device=device), file, model, scorer, result)
-        stop.advice = f"after everything was measured; the figures are in {output}"
-    for line in [table(result), *([output] if output else [])]:
-        print_line(line)
+    _report(changed(config, device=device), file, model, scorer, result, stop)
 
 
 def _recorded(concept: ScoredConcept, file) -> dict[str, Any]:
@@ -152,8 +147,19 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list
         )
 
 
+def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any], stop: Signals) -> None:
+    """Write the JSON file, then print the table: whoever reads it may leave without loss of a figure."""
+    from textual_inversion.evaluation.scoring import table
+
+    output = config.output.output
+    if output:
+        _write(config, file, model, scorer, result)
+        stop.advice = f"after everything was measured; the figures are in {output}"
+    for line in [table(result), *([output] if output else [])]:
+        print_line(line)
+
+
 def _write(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
-    """Write the JSON file."""
     from textual_inversion.system import atomic
     from textual_inversion.system.provenance import git_revision, versions
 

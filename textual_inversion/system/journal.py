@@ -80,21 +80,16 @@ def read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def remove_abandoned(path: Path) -> bool:
-    """Remove a journal whose writer was killed. False if its writer lives, or nobody can tell."""
+def is_abandoned(path: Path) -> bool:
+    """Whether the writer of a journal was killed, so that nothing is added any more; False if nobody can tell."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
         return False
     try:
-        if not _try_lock(descriptor):
-            return False
-        path.unlink()
-    except OSError:
-        return False
+        return _try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 def _try_lock(descriptor: int) -> bool:
