@@ -355,6 +355,7 @@ TRAIN_ROWS = [
     (["--placeholder_token", "<" + "x" * 300 + ">"], "302 bytes", "choose another"),
     ([*TWO, "--placeholder_token", "<a>", "<a>"], "names <a> twice"),
     ([*TWO, "--placeholder_token", "<zq>", "zq!"], "under one file name; rename one of them"),
+    ([*TWO, "--placeholder_token", "<zq>", "<Steps-5-ZQ>"], "<Steps-5-ZQ> and a step of <zq> would be saved under one"),
     (["--initializer_token", ""], "the initializer '' has no token", "such as toy"),
     (unknown_to_bert, "the initializer '☃' has no token in this base model's vocabulary", "such as toy"),
     ("--num_vectors 0", "--num_vectors"),

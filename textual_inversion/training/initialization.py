@@ -10,7 +10,7 @@ import numpy as np
 
 from textual_inversion.data.dataset import ReadImages
 from textual_inversion.data.random_streams import initial_vectors_generator
-from textual_inversion.embeddings.file_names import safe_name
+from textual_inversion.embeddings.file_names import safe_name, without_time
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import BaseModel
@@ -205,6 +205,9 @@ def _check_tokens(concepts: Sequence[Concept]) -> None:
         other = files.setdefault(safe_name(word).casefold(), word)
         if other != word:
             raise ConceptError(f"{other} and {word} would be saved under one file name; rename one of them")
+    for name, word in files.items():
+        if other := files.get(without_time(name)):
+            raise ConceptError(f"{word} and a step of {other} would be saved under one file name; rename one of them")
 
 
 def _check_room(concepts: Sequence[Concept], room: int) -> None:
