@@ -9,6 +9,7 @@ is expanded twice.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import repeat
 from textwrap import shorten
 from typing import Any
@@ -39,6 +40,7 @@ class Reading:
 
 
 _PLAIN = Reading()
+_KEPT_TEXTS = 1 << 14
 
 # Characters of scripts that put no spaces between words, so that the end of a word cannot be seen.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -76,6 +78,8 @@ class PromptEncoder:
             self._ids[placeholder] = ids
             first_id += count
         self._pattern = whole_words(self._ids)
+        # Prompts of hundreds of concepts, and of every step, are made of the same few texts around the placeholders.
+        self._ids_of_text = lru_cache(maxsize=_KEPT_TEXTS)(self._tokenized)
 
     @property
     def placeholders(self) -> list[str]:
@@ -100,8 +104,11 @@ class PromptEncoder:
             if position % 2:
                 ids.extend(self._vector_ids(piece, reading))
             elif piece.strip():
-                ids.extend(self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(piece)))
+                ids.extend(self._ids_of_text(piece))
         return ids
+
+    def _tokenized(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text)))
 
     def _vector_ids(self, placeholder: str, reading: Reading) -> list[int]:
         ids = self._ids[placeholder]
