@@ -8,6 +8,7 @@ size grows at a time; the others are those of the first run: one concept of one 
 A global batch is made of micro-batches of 8, as on one machine that has no room for more.
 """
 
+import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,8 @@ from textual_inversion.system.paths import DEMO_MODEL  # noqa: E402
 
 _SIDE = 256  # pixels of an image as it lies on the disk
 _MICRO_BATCH = 8
-# Steps whose samples are more than so many take long enough for one of them to be measured.
-_MOST_SAMPLES = 256
+# Samples after which a run has been timed for long enough.
+_ENOUGH_SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Case:
         """Samples that go through the model together."""
         return min(_MICRO_BATCH, self.global_batch)
 
+    @property
+    def warm_up(self) -> int:
+        """Steps that are not timed: until every concept has had its turn, and the optimizer knows all of them."""
+        return 0 if self.global_batch > _ENOUGH_SAMPLES else math.ceil(self.concepts / self.global_batch)
+
 
 # Sweep -> the sizes that it goes through, the title of its column, and the other sizes of its runs.
 SWEEPS = {
@@ -55,6 +61,9 @@ SWEEPS = {
     "vectors": ((1, 8, 32), "vectors", Case()),
     "global_batch": ((8, 256, 4096), "samples of a step", Case()),
 }
+
+
+_ENCODED = ("images", "concepts")  # sweeps in which more images are read and encoded
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def build_parser() -> OneLineParser:
     flag("--sweep", choices=SWEEPS, nargs="+", default=list(SWEEPS), help="what grows")
     for name, (sizes, title, _) in SWEEPS.items():
         flag(f"--{name}", type=positive_int, nargs="+", default=list(sizes), metavar="N", help=title)
-    flag("--steps", type=positive_int, default=6, help="optimizer steps, of which the first is not timed")
+    flag("--steps", type=positive_int, default=8, help="optimizer steps that are timed; less of large global batches")
     flag("--num_threads", type=positive_int, help="unset: all cores")
     runs.add_work_dir(flag)
     return parser
@@ -107,9 +116,10 @@ def main(argv: list[str] | None = None) -> None:
 def measure(args, case: Case) -> Cost:
     """Run the command with these sizes."""
     runs.say(f"growth: {case}")
-    steps = 1 if case.global_batch > _MOST_SAMPLES else args.steps
-    words = arguments(case, steps, args.work_dir, args.num_threads)
-    return cost_of(runs.record(words, args.work_dir / "growth", instruments=["--memory", "--only_training"])[0])
+    timed = min(args.steps, max(1, _ENOUGH_SAMPLES // case.global_batch))
+    words = arguments(case, case.warm_up + timed, args.work_dir, args.num_threads)
+    record = runs.record(words, args.work_dir / "growth", instruments=["--memory", "--only_training"])[0]
+    return cost_of(record, case.warm_up)
 
 
 def arguments(case: Case, steps: int, work_dir: Path, num_threads: int | None) -> list[str]:
@@ -131,9 +141,9 @@ def arguments(case: Case, steps: int, work_dir: Path, num_threads: int | None) -
     )
 
 
-def cost_of(record: dict) -> Cost:
-    """What the record of a run says."""
-    seconds = runs.step_seconds(record, warm_up=min(1, len(record["steps"]) - 1))
+def cost_of(record: dict, warm_up: int) -> Cost:
+    """What the record of a run says; the first `warm_up` steps are not timed."""
+    seconds = runs.step_seconds(record, warm_up)
     saved = [phase["end"] - phase["begin"] for phase in record["phases"] if phase["name"] == "saving"]
     before = record["steps"][0][0] - record["launched"]
     return Cost(before, tables.median(seconds), sum(saved), max(phase["peak"] for phase in record["phases"]))
@@ -158,19 +168,19 @@ def growth_table(title: str, costs: dict[int, Cost]) -> str:
 
 
 def targets_of(name: str, costs: dict[int, Cost]) -> list[tables.Target]:
-    """What may grow: of the global batch a step's time, as fast as its samples; else the time before the first step."""
+    """What may grow with the largest size: a step with its samples alone; the time before the first one with images."""
     (small, first), (large, last) = min(costs.items()), max(costs.items())
-    what, more = f"{large} {SWEEPS[name][1]}", large - small
-    if not more:
+    if small == large:
         return []
-    samples = more and (large / small if name == "global_batch" else 1)
+    what = f"{large} beside {small} {SWEEPS[name][1]}:"
+    shown, samples = ("a sample", large / small) if name == "global_batch" else ("a step", 1)
     targets = [
-        tables.Target(f"{what}: a step, of that with {small}, for each sample", last.step / first.step / samples, 1.25),
-        tables.Target(f"{what}: memory above that with {small}, MB", (last.peak - first.peak) / 1e6, 100),
+        tables.Target(f"{what} time of {shown}, ratio", last.step / first.step / samples, 1.25),
+        tables.Target(f"{what} more peak memory, MB", (last.peak - first.peak) / 1e6, 100),
     ]
-    if name in ("images", "concepts"):
-        each = (last.before - first.before) / more
-        targets.append(tables.Target(f"{what}: before the first step, s for each more", each, 0.02))
+    if name in _ENCODED:
+        each = (last.before - first.before) / (large - small)
+        targets.append(tables.Target(f"{what} seconds before the first step for each more", each, 0.02))
     return targets
 
 
