@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import runs, tables  # noqa: E402
 from textual_inversion.cli.parser import OneLineParser  # noqa: E402
 from textual_inversion.settings.bounds import positive_int  # noqa: E402
-from textual_inversion.system.errors import run_command  # noqa: E402
+from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 from textual_inversion.system.paths import DEMO_MODEL  # noqa: E402
 
 _SIDE = 256  # pixels of an image as it lies on the disk
@@ -61,8 +61,6 @@ SWEEPS = {
     "vectors": ((1, 8, 32), "vectors", Case()),
     "global_batch": ((8, 256, 4096), "samples of a step", Case()),
 }
-
-
 _ENCODED = ("images", "concepts")  # sweeps in which more images are read and encoded
 
 
@@ -99,6 +97,11 @@ def build_parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = build_parser().parse_args(argv)
+    odd = next((size for size in args.global_batch if size > _MICRO_BATCH and size % _MICRO_BATCH), None)
+    if odd is not None:
+        raise SettingsError(
+            f"--global_batch {odd} is no multiple of the micro-batch of {_MICRO_BATCH}; choose one that is"
+        )
     measured: dict[Case, Cost] = {}
     parts, targets = [], []
     for name in args.sweep:

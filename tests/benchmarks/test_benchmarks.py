@@ -472,6 +472,8 @@ def test_a_step_may_grow_with_its_samples_and_with_nothing_else():
     samples, _ = growth.targets_of("global_batch", {8: small, 16: large})
 
     assert (images.value, images.is_met, memory_of_images.value, each.value) == (2.0, False, 1000.0, 0.02)
+    with pytest.raises(SettingsError, match="12 is no multiple of the micro-batch of 8"):
+        growth.main(["--global_batch", "12"])
     assert samples.value == 1.0 and samples.is_met and growth.targets_of("vectors", {1: small}) == []
 
 
