@@ -1,5 +1,6 @@
 """Measure how well a concept was learned: CLIP similarities with a baseline and a ceiling (arXiv 2208.01618)."""
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, from_root, has_demo, is_demo, located, portable
+from textual_inversion.system.progress import print_line
+from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
 
@@ -19,7 +22,14 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_score(argv)
-    from textual_inversion.data.images import find_images, load_image
+    with Signals() as stop:
+        stop.advice = "before everything was measured; nothing was written"
+        run(config, stop)
+
+
+def run(config: ScoreConfig, stop: Signals) -> None:
+    """Measure what the settings ask for, and print and write the figures."""
+    from textual_inversion.data.images import load_image
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
 
     output = config.output.output
@@ -30,9 +40,11 @@ def main(argv: list[str] | None = None) -> None:
     base_model, records = base_model_of([file], named), doubted_records([file], config.base_model)
     config = changed(config, **_recorded(config.concept, file))
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
-    images = [load_image(path) for path in find_images(config.concept.train_data_dir)]
+    paths, sizes = _looked_at(config.concept.train_data_dir)
 
-    prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+    with stop.held_back():
+        prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+        importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
@@ -43,17 +55,26 @@ def main(argv: list[str] | None = None) -> None:
     check_device(config.machine.mixed_precision, device)
     source, clip_model = source_of(config.base_model, config.base_model.hub_token), config.measuring.clip_model
     for note in base_model_notes([file], base_model, named):
-        print(f"note: {note}", file=sys.stderr)
+        print_line(f"note: {note}", sys.stderr)
     folder = resolve(base_model, **source, recorded_in=records["recorded_in"])
     scorer = ClipScorer(find_clip(folder, clip_model), name=clip_model)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, [file])
     for note in file.notes + scorer.notes + model.drawing_notes(config.sampling.scheduler):
-        print(f"note: {note}", file=sys.stderr)
+        print_line(f"note: {note}", sys.stderr)
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
-                      scorer, images)  # fmt: skip
-    _report(changed(config, device=device), file, model, scorer, result)
+                      scorer, _resizer(file.run, model).resize_all(paths, sizes, load_image))  # fmt: skip
+    _report(changed(config, device=device), file, model, scorer, result, stop)
+
+
+def _looked_at(folder: str) -> tuple[list[Path], list[tuple[int, int]]]:
+    """The training images and their sizes. Whatever is wrong with one is said before a model is loaded."""
+    from textual_inversion.data.image_folder import find_images
+    from textual_inversion.data.images import load_image
+
+    paths = find_images(folder, note=lambda line: print_line(f"note: {line}", sys.stderr))
+    return paths, [load_image(path).size for path in paths]
 
 
 def _read(concept: ScoredConcept):
@@ -132,7 +153,7 @@ def _fresh_drawings(train_data_dir: str, size: int) -> list:
     return fresh_drawings(train_data_dir, size)
 
 
-def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list) -> dict[str, Any]:
+def _measure(concept: ScoredConcept, protocol, file, model, scorer, images) -> dict[str, Any]:
     from textual_inversion.evaluation.scoring import score
     from textual_inversion.system.progress import Progress
 
@@ -142,7 +163,7 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list
             scorer,
             word=concept.placeholder_token,
             initializer=concept.initializer_token,
-            training_images=_resizer(file.run, model).resize_all(images),
+            training_images=images,
             fresh_images=_fresh_drawings(concept.train_data_dir, model.resolution),
             protocol=protocol,
             progress=progress,
@@ -156,16 +177,22 @@ def _portable(value: Any) -> Any:
     return portable(value) if isinstance(value, str) else value
 
 
-def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
-    """Print the table and write the JSON file."""
+def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any], stop: Signals) -> None:
+    """Write the JSON file, then print the table: whoever reads it may leave without loss of a figure."""
     from textual_inversion.evaluation.scoring import table
+
+    output = config.output.output
+    if output:
+        _write(config, file, model, scorer, result)
+        stop.advice = f"after everything was measured; the figures are in {output}"
+    for line in [table(result), *([output] if output else [])]:
+        print_line(line)
+
+
+def _write(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
     from textual_inversion.system import atomic
     from textual_inversion.system.provenance import git_revision, versions
 
-    print(table(result))
-    output = config.output.output
-    if output is None:
-        return
     flags, values = all_flags(ScoreConfig), values_of(config)
     facts = {
         "embeds": {"file": portable(str(file.path)), "sha256": file.sha256},
@@ -177,8 +204,7 @@ def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) ->
         "versions": versions(),
         "git_revision": git_revision(),
     }
-    atomic.write_json(output, {**result, **facts})
-    print(output)
+    atomic.write_json(config.output.output, {**result, **facts})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Attacks of every kind on the three commands, each in a process of its own: none goes through.
 
-All run by `python tests/helpers/attacks/running.py`; here a part of them, drawn anew where the code of an attack changes.
+`python tests/helpers/attacks/running.py` runs all of them, which takes an hour; here are as many of every rule.
 """
 
 import json

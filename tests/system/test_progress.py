@@ -12,7 +12,8 @@ import termios
 import pytest
 
 from textual_inversion.system import progress as progress_module
-from textual_inversion.system.progress import Progress, duration, print_line
+from textual_inversion.system import streams
+from textual_inversion.system.progress import LateProgress, Progress, duration, print_line
 
 
 class Clock:
@@ -52,6 +53,31 @@ def test_plain_lines_come_every_few_seconds_with_first_and_last_step():
 
 def test_slow_steps_give_a_line_each():
     assert len(run(4, 60.0)) == 4
+
+
+def late(seconds_per_step, steps=20, stream=None, **options):
+    """What a `LateProgress` shows of a loop."""
+    clock, stream = Clock(), stream or io.StringIO()
+    with LateProgress(steps, "image", stream=stream, clock=clock, **options) as progress:
+        for step in range(steps):
+            clock.now += seconds_per_step
+            assert progress.after(step) == step
+    return stream.getvalue()
+
+
+def test_a_loop_that_is_soon_over_shows_nothing():
+    assert late(0.1) == "" and late(0.1, stream=Terminal()) == "" and late(9.0, enabled=False) == ""
+
+
+def test_a_loop_that_takes_long_shows_itself_from_then_on_with_times_since_its_beginning():
+    assert late(1.0).splitlines() == [
+        "image 5/20  0:05 elapsed, 0:15 remaining",
+        "image 10/20  0:10 elapsed, 0:10 remaining",
+        "image 15/20  0:15 elapsed, 0:05 remaining",
+        "image 20/20  0:20 elapsed, 0:00 remaining",
+    ]
+    shown = screen_of(late(60.0, stream=Terminal()))
+    assert shown[0].startswith("image 20/20") and "01:00 elapsed" in shown[0]
 
 
 def test_steps_of_an_earlier_run_do_not_count_for_the_speed():
@@ -208,7 +234,20 @@ class Refusing(io.StringIO):
         raise self.error
 
 
-def test_a_line_that_a_full_disk_refuses_is_let_go_and_a_broken_pipe_is_not():
-    print_line("x", Refusing(OSError(28, "No space left on device")))
-    with pytest.raises(BrokenPipeError):
-        print_line("x", Refusing(BrokenPipeError()))
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OSError(28, "No space left on device"), 0), (ValueError("I/O on closed file"), 0), (BrokenPipeError(), 1)],
+)
+def test_a_line_that_cannot_be_printed_is_let_go_and_a_lost_reader_is_told(error, told):
+    calls = []
+    with streams.listening(lambda: calls.append(1)):
+        print_line("x", Refusing(error))
+    assert len(calls) == told
+
+
+def test_a_program_without_streams_prints_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    print_line("x")
+    with Progress(1) as progress:
+        progress.update(1, loss=1.0)

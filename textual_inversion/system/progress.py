@@ -5,7 +5,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TextIO
+
+from textual_inversion.system import streams
 
 _LINE_SECONDS = 5.0  # shortest time between two plain lines
 _open_bars: list = []  # tqdm's, of this process
@@ -26,6 +29,7 @@ class Progress:
         stream: where to write; None: stderr.
         enabled: False shows nothing, not even by `write`: for all processes but rank 0.
         clock: monotonic, in seconds.
+        begun: when the loop began, by that clock; None: now.
     """
 
     def __init__(
@@ -37,11 +41,12 @@ class Progress:
         stream: TextIO | None = None,
         enabled: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        begun: float | None = None,
     ):
         self._stream = stream if stream is not None else sys.stderr
         self._total, self._start, self._description = total, start, description
         self._enabled, self._clock = enabled, clock
-        self._begun, self._last_line = clock(), None
+        self._begun, self._last_line = clock() if begun is None else begun, None
         self._bar = self._open_bar() if enabled and _draws_bars(self._stream) else None
 
     def _open_bar(self) -> Any:
@@ -56,6 +61,7 @@ class Progress:
             mininterval=0.2,
             bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} elapsed, {remaining} remaining{postfix}",
         )
+        bar.start_t -= self._clock() - self._begun
         _open_bars.append(bar)
         return bar
 
@@ -102,21 +108,62 @@ class Progress:
         self.close()
 
 
+class LateProgress:
+    """Progress of a loop that is mostly over at once: nothing is shown during its first seconds.
+
+    Args:
+        total: the last step.
+        description: the label before the step.
+        stream: where to write; None: stderr.
+        enabled: False shows nothing.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        *,
+        stream: TextIO | None = None,
+        enabled: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._make = partial(Progress, total, description=description, stream=stream, clock=clock, begun=clock())
+        self._enabled, self._clock, self._begun = enabled, clock, clock()
+        self._done, self._shown = 0, None
+
+    def after(self, result: Any) -> Any:
+        """Count one more step, and return its result."""
+        self._done += 1
+        if self._shown is None and self._enabled and self._clock() - self._begun >= _LINE_SECONDS:
+            self._shown = self._make()
+        if self._shown is not None:
+            self._shown.update(self._done)
+        return result
+
+    def __enter__(self) -> "LateProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.close()
+
+
 def print_line(line: str, stream: TextIO | None = None) -> None:
     """Print a line at once, to `sys.stdout` if no stream is given, and above the bars on the same terminal.
 
-    If the output goes to a file on a full disk, the line is dropped: that is no reason to end a run.
-
-    Raises:
-        BrokenPipeError: the reader of a pipe has closed it.
+    A line that cannot be printed is dropped: that is no reason to end a run. If the reader of a pipe has left, whoever
+    listens is told (`streams`).
     """
     stream = sys.stdout if stream is None else stream
+    if stream is None:  # closed from the start
+        return
     try:
         with _bars_cleared(stream):
             print(line, file=stream, flush=True)
     except BrokenPipeError:
-        raise
-    except OSError:
+        streams.reader_is_gone()
+    except (OSError, ValueError):  # ValueError: closed since
         pass  # there is nowhere to report it
 
 
@@ -129,8 +176,8 @@ def _bars_cleared(stream: TextIO) -> Iterator[None]:
         yield
 
 
-def _draws_bars(stream: TextIO) -> bool:
-    if not stream.isatty():
+def _draws_bars(stream: TextIO | None) -> bool:
+    if stream is None or not stream.isatty():
         return False
     try:
         return os.get_terminal_size(stream.fileno()).columns > 0  # 0 in some containers: tqdm would draw nothing

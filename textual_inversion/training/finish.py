@@ -9,7 +9,7 @@ from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.system.errors import OutputError
-from textual_inversion.system.paths import how_to_call
+from textual_inversion.system.paths import how_to_call, in_shell
 from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
@@ -63,7 +63,7 @@ def write_results(
     """
     context, main = run.context, run.context.ranks.is_main
     saves = _keep_vectors(config, run) if main else Saves(context.folder)
-    if overview.is_wanted(config):
+    if config.validation.overview:
         if main:
             _record(config, run, Saves(context.folder))  # if this fails, the one at the end may not
             known = where_embeddings_are(run.vectors.tokens, context.folder)
@@ -75,6 +75,8 @@ def write_results(
     if main:
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
+        known = where_embeddings_are(run.vectors.tokens, context.folder)
+        context.stop.advice = f"after everything was written; {known}"
         for line in closing_lines(
             run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary()
         ):
@@ -115,11 +117,13 @@ def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshIm
                                   config.base_model.language, encode_ids, scores=fresh_images is not None)  # fmt: skip
     with context.phases("pictures"):
         context.say(f"drawing {plan.distinct} images of before and after")
+        if plan.left_out:
+            context.say(f"note: they leave out {' and '.join(plan.left_out)}")
         size = (config.images.height, config.images.width)
         drawings = overview.draw_all(plan, painter, size, run.model.resolution)
         if drawings is None:
             return
-        if saves.attempt(overview.save_overview, context.folder / "overview.png", plan, run.data.pixels, drawings):
+        if saves.attempt(overview.save_overview, context.folder / "overview.png", plan, run.data.previews, drawings):
             figures["overview"] = "overview.png"
     if drawings.scored:
         with context.phases("scores"):
@@ -172,7 +176,7 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
     if "overview" in figures:
         lines.append(f"before and after, side by side: {folder / 'overview.png'}")
     lines.append(f"{where_embeddings_are(tokens, folder)}; draw with {'it' if len(tokens) == 1 else 'them'}:")
-    lines.append(f"    {how_to_call('infer.py')} --embeds {folder / FINAL_NAME}")
+    lines.append(f"    {how_to_call('infer.py')} --embeds {in_shell(folder / FINAL_NAME)}")
     return lines
 
 

@@ -246,14 +246,14 @@ def prepare() -> None:
     from textual_inversion.system.environment import prepare_environment
 
     prepare_environment(1)
-    import infer  # noqa: F401
     import ppdiffusers
-    import score  # noqa: F401
-    import train_textual_inversion  # noqa: F401
     from ppdiffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker  # noqa: F401
     from ppdiffusers.transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: F401
 
+    import infer  # noqa: F401
+    import score  # noqa: F401
     import textual_inversion.api  # noqa: F401
+    import train_textual_inversion  # noqa: F401
 
     _ = ppdiffusers.StableDiffusionPipeline, ppdiffusers.UNet2DConditionModel, ppdiffusers.AutoencoderKL
 
