@@ -59,10 +59,12 @@ PARTS = {
     ),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
+    "attacks": ((("--number", "800"),), (("--number", "8"),)),
     "gpu": (((),), ((),)),
 }  # fmt: skip
 # Parts that lie elsewhere, because tests hold a short form of them.
-_ELSEWHERE = {"fuzz_formats": machine.ROOT / "tests" / "helpers" / "fuzz_formats.py"}
+_IN_TESTS = machine.ROOT / "tests" / "helpers"
+_ELSEWHERE = {"fuzz_formats": _IN_TESTS / "fuzz_formats.py", "attacks": _IN_TESTS / "attacks" / "running.py"}
 # Which parts take which of the flags below.
 _PEER_FLAGS = {"step_time": ("peer", "torch_python", "torch_peer"), "memory": ("peer",)}
 

@@ -130,3 +130,35 @@ def test_a_clip_model_of_the_hub_is_taken_from_the_cache_or_fetched_in_the_safe_
     assert asked == [["config.json", "model.safetensors"]]
     (tmp_path / "pytorch_model.bin").touch()
     assert find_clip(tmp_path, "me/clip") == tmp_path and len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value"),
+    [
+        ("config.json", ("text_config",), [32]),
+        ("config.json", ("text_config", "num_hidden_layers"), None),
+        ("config.json", ("text_config", "vocab_size"), "x"),
+        ("config.json", ("vision_config", "hidden_act"), "unknown"),
+        ("config.json", ("vision_config", "patch_size"), [8, 8, 8]),
+        ("config.json", ("projection_dim",), "x"),
+        ("tokenizer_config.json", ("model_max_length",), float("nan")),
+        ("preprocessor_config.json", ("size", "shortest_edge"), 10**9),
+        ("preprocessor_config.json", ("size", "shortest_edge"), "x"),
+        ("preprocessor_config.json", ("resample",), 77),
+        ("preprocessor_config.json", ("image_mean",), "x"),
+    ],
+)
+def test_configurations_that_no_clip_model_has_are_one_line(tmp_path, file, path, value):
+    """Some are found only when the model is used."""
+    folder = build_clip(tmp_path / "clip")
+    content = json.loads((folder / file).read_text())
+    inner = content
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (folder / file).write_text(json.dumps(content))
+
+    with pytest.raises(BaseModelError) as refusal:
+        ClipScorer(folder).image_features([noise_image(0)])
+
+    assert str(folder) in str(refusal.value) and "\n" not in str(refusal.value)

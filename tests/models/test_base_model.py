@@ -355,3 +355,31 @@ def test_byte_order_marks_in_json_files_are_passed_over(tmp_path):
     assert len(found) > 5
     for one, other in zip(outputs(load_base_model(str(folder))), outputs(load_base_model(str(marked))), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("file", "entries"),
+    [
+        ("safety_checker/config.json", {"vision_config": 7}),
+        ("safety_checker/config.json", {"text_config": "x"}),
+        ("feature_extractor/preprocessor_config.json", {"size": 10**9}),
+        ("feature_extractor/preprocessor_config.json", {"image_mean": "x"}),
+        ("scheduler/scheduler_config.json", {"timestep_spacing": -1}),
+        ("unet/config.json", {"dropout": None}),
+    ],
+)
+def test_what_is_found_only_in_use_is_one_line_too(tmp_path, file, entries):
+    from textual_inversion.generation.generate import ImageRequest, generate
+
+    folder = build_model(tmp_path / "base", safety_checker=True)
+    edit(folder / file, **entries)
+
+    with pytest.raises(BaseModelError) as refusal:
+        model = load_base_model(folder)
+        generate(
+            model,
+            [ImageRequest("a toy", 1, num_inference_steps=1)],
+            pipeline=model.pipeline(with_safety_checker=True),
+        )
+
+    assert str(folder) in str(refusal.value) and "\n" not in str(refusal.value)

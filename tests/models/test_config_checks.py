@@ -7,6 +7,7 @@ import pytest
 from textual_inversion.models.config_checks import (
     check_announced,
     check_blocks,
+    check_image_sizes,
     check_sample_size,
     check_sizes,
     explained,
@@ -95,3 +96,14 @@ def test_images_that_no_model_makes_are_refused(size):
         check_sample_size({"sample_size": good}, "unet", Path("unet"))
     with pytest.raises(BaseModelError, match="config.json says sample_size .*, and no model has more than 1024"):
         check_sample_size({"sample_size": size}, "unet", Path("unet"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"size": 10**9}, {"size": {"shortest_edge": "x"}}, {"crop_size": {"height": 224, "width": 0}}, {"crop_size": []}],
+)
+def test_image_processors_of_sizes_that_no_model_reads_are_refused(config):
+    for good in ({}, {"size": 224}, {"size": {"shortest_edge": 224}, "crop_size": {"height": 336, "width": 336}}):
+        check_image_sizes(good, Path("preprocessor_config.json"))
+    with pytest.raises(BaseModelError, match=r"preprocessor_config.json says (crop_)?size .*; download it again"):
+        check_image_sizes(config, Path("preprocessor_config.json"))

@@ -14,6 +14,7 @@ from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.export import save_pipeline
 from textual_inversion.models.prompt_encoder import (
+    LONGEST_TEXT,
     PromptEncoder,
     Reading,
     check_placeholder,
@@ -22,7 +23,7 @@ from textual_inversion.models.prompt_encoder import (
 )
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.concept import Concept
-from textual_inversion.system.errors import ConceptError
+from textual_inversion.system.errors import ConceptError, SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -382,3 +383,11 @@ def test_hundreds_of_concepts_share_the_text_around_their_placeholders(tokenizer
     assert sorted(texts) == [" on the beach", ", a toy", "a ", "a photo of a ", "the "]
     fresh = PromptEncoder(tokenizer, {"<c7>": 2}, first_id=914)
     assert ids["<c7>"] == [fresh.token_ids(one.replace("{}", "<c7>")) for one in templates]
+
+
+def test_a_text_without_end_is_refused_before_it_is_split(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<cat-toy>": 1}, first_id=900)
+    encoder(["<cat-toy> " + "x" * (LONGEST_TEXT - 10)])
+
+    with pytest.raises(SettingsError, match=f"a text of {LONGEST_TEXT + 1} letters, '<cat-toy> x.*…', is more than"):
+        encoder(["<cat-toy> " + "x" * (LONGEST_TEXT - 9)])

@@ -10,7 +10,8 @@ from collections import defaultdict
 
 import pytest
 
-from helpers.attacks.running import MOST_BYTES, MOST_SECONDS, RULES
+from helpers.attacks.attack import Attack, Kit
+from helpers.attacks.running import MOST_BYTES, MOST_SECONDS, RULES, listening_hub, run_attack
 from helpers.paths import ROOT
 
 PROGRAM = ROOT / "tests" / "helpers" / "attacks" / "running.py"
@@ -61,3 +62,55 @@ def test_they_are_many_and_cheap(all_outcomes):
     assert max(one["seconds"] for one in attacks) <= MOST_SECONDS
     assert max(one["peak"] for one in attacks) <= MOST_BYTES
     assert {one["status"] for one in attacks} == {0, 2}
+
+
+# ------------------------------------------------------------------------------------- what the frame itself would see
+
+VICTIM = """
+import socket, sys, time
+from textual_inversion.system.errors import OutputError, SettingsError
+
+def main(argv):
+    print("step 1", file=sys.stderr)
+    exec(argv[0], globals())
+"""
+DEEDS = {
+    "": [],
+    "raise SettingsError('no')": ["ended with 2 where 0 is right"],
+    "raise KeyError('x')": ["ended with 1 where 0 is right", "ended in a traceback"],
+    "import os; os.kill(os.getpid(), 11)": ["ended with -11 where 0 is right"],
+    "print('error: forged\\x1b[2J')": ["printed the control characters [27]"],
+    "print('\\u202e')": ["printed letters that turn the line around"],
+    "x = b'x' * 260_000_000; time.sleep(0.5)": ["took 260 MB"],
+    "open(KIT + '/base', 'w').close()": ["changed what it was given"],
+    "socket.create_connection(('127.0.0.1', PORT)).close()": ["asked a hub 1 times"],
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_what_goes_through_is_seen(tmp_path, monkeypatch, deed):
+    (tmp_path / "victim.py").write_text(VICTIM)
+    monkeypatch.syspath_prepend(tmp_path)
+    kit = Kit(tmp_path / "kit")
+    kit.folder.mkdir()
+    (kit.folder / "base").write_text("x")
+
+    with listening_hub(monkeypatch.setenv) as hub:
+        code = deed.replace("PORT", str(hub.getsockname()[1])).replace("KIT", repr(str(kit.folder)))
+        attack = Attack(3, "a deed", lambda place: ["victim", code], (0,))
+        outcome = run_attack(attack, kit, tmp_path / "place", hub)
+
+    assert [fault[:14] for fault in outcome.faults] == [fault[:14] for fault in DEEDS[deed]]
+
+
+def test_an_error_without_its_line_is_seen(tmp_path, monkeypatch):
+    (tmp_path / "victim.py").write_text(VICTIM)
+    monkeypatch.syspath_prepend(tmp_path)
+    kit = Kit(tmp_path / "kit")
+    kit.folder.mkdir()
+    attack = Attack(3, "a deed", lambda place: ["victim", "sys.exit(2)"])
+
+    with listening_hub(monkeypatch.setenv) as hub:
+        assert run_attack(attack, kit, tmp_path / "place", hub).faults == [
+            "said 0 lines of error, or something after it"
+        ]

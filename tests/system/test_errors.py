@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from helpers.paths import ROOT
-from textual_inversion.system.errors import SettingsError, TextualInversionError, run_command
+from textual_inversion.system.errors import LONGEST_LINE, SettingsError, TextualInversionError, run_command
 
 
 def fail(error):
@@ -82,3 +82,15 @@ def test_letters_that_the_terminal_lacks_are_written_out():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True,
                           env=dict(os.environ, PYTHONIOENCODING="ascii"))  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, b"\\u732b \\udcff"), done.stderr
+
+
+def test_an_error_of_a_million_letters_is_shown_with_its_beginning_and_its_end(capsys):
+    def main():
+        raise SettingsError(f"words.txt: {'x' * 1_000_000} is no template; write {{}} once")
+
+    with pytest.raises(SystemExit):
+        run_command(main)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) <= len("error: ") + LONGEST_LINE
+    assert line.startswith("error: words.txt: xxx") and line.endswith("is no template; write {} once")

@@ -86,3 +86,12 @@ def test_a_printed_path_comes_back_from_a_shell_as_it_was(name):
     line = f"{sys.executable} -c 'import sys; print(ascii(sys.argv[1:]))' {paths.in_shell(name)}"
     (came,) = ast.literal_eval(subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout)
     assert not came.startswith("-") and os.path.normpath(came) == name
+
+
+def test_links_that_lead_in_circles_are_told_from_what_is_missing_or_there(tmp_path):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "nothing")
+
+    assert paths.leads_in_circles(str(tmp_path / "one")) and paths.leads_in_circles(str(tmp_path / "one" / "x"))
+    assert not any(paths.leads_in_circles(str(tmp_path / name)) for name in (".", "nowhere", "nothing", "nothing/x"))

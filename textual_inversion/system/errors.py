@@ -21,6 +21,8 @@ from typing import NoReturn
 
 from textual_inversion.system import streams
 
+LONGEST_LINE = 1000  # letters of an error; a text from a file, or of a library, may have millions
+
 
 class TextualInversionError(Exception):
     """A problem that the user can fix; the message is one line."""
@@ -86,6 +88,12 @@ def one_line(error: object) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
+def _shortened(line: str) -> str:
+    """A line of at most LONGEST_LINE letters: its beginning, which names the thing, and its end, the way out."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[: half - 1]}…{line[-half:]}"
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, and end the process with its exit status.
 
@@ -97,7 +105,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     try:
         status = main() or 0
     except TextualInversionError as error:
-        streams.print_error(f"error: {one_line(error)}")
+        streams.print_error(f"error: {_shortened(one_line(error))}")
         status = 2
     except MemoryError:
         streams.print_error(f"error: {_NO_MEMORY}")

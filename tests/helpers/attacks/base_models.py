@@ -12,37 +12,94 @@ import numpy as np
 from helpers.attacks.attack import EITHER, Attack, Kit, edit_json
 
 VALUES: dict[str, Any] = {
-    "nothing": None, "zero": 0, "minus one": -1, "a billion": 10**9, "2**70": 2**70, "1e308": 1e308,
-    "infinity": float("inf"), "NaN": float("nan"), "a half": 0.5, "true": True, "a word": "x", "no letters": "",
-    "digits": "1000000000", "a path": "../../../etc/passwd", "an escape": "\x1b]0;x\x07\x1b[31m\nerror: forged",
-    "turned letters": "\u202ex", "a surrogate": "\ud800", "an empty list": [], "a list of a billion": [10**9] * 4,
-    "a long list": [32] * 20_000, "lists in lists": json.loads("[" * 300 + "1" + "]" * 300), "an object": {},
+    "nothing": None,
+    "zero": 0,
+    "minus one": -1,
+    "a billion": 10**9,
+    "2**70": 2**70,
+    "1e308": 1e308,
+    "infinity": float("inf"),
+    "NaN": float("nan"),
+    "a half": 0.5,
+    "true": True,
+    "a word": "x",
+    "no letters": "",
+    "digits": "1000000000",
+    "a path": "../../../etc/passwd",
+    "an escape": "\x1b]0;x\x07\x1b[31m\nerror: forged",
+    "turned letters": "\u202ex",
+    "a surrogate": "\ud800",
+    "an empty list": [],
+    "a list of a billion": [10**9] * 4,
+    "a long list": [32] * 20_000,
+    "lists in lists": json.loads("[" * 300 + "1" + "]" * 300),
+    "an object": {},
     "an object of itself": {"layers": {"layers": 10**9}},
-}  # fmt: skip
+}
 SIZES = ("a billion", "2**70", "1e308", "infinity", "NaN", "a list of a billion", "a long list", "an object of itself")
-CONFIGS = ("unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json",
-           "model_index.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json",
-           "safety_checker/config.json", "feature_extractor/preprocessor_config.json")  # fmt: skip
+CONFIGS = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+    "model_index.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "safety_checker/config.json",
+    "feature_extractor/preprocessor_config.json",
+)
 OF_CLIP = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "special_tokens_map.json")
 # Keys that the tiny models leave to their defaults.
 MORE_KEYS = {
-    "unet/config.json": ("transformer_layers_per_block", "num_class_embeds", "time_embedding_dim", "dropout",
-                         "conv_in_kernel", "projection_class_embeddings_input_dim", "class_embed_type",
-                         "cross_attention_norm", "mid_block_type", "num_attention_heads", "encoder_hid_dim",
-                         "reverse_transformer_layers_per_block", "addition_embed_type", "downsample_padding"),
+    "unet/config.json": (
+        "transformer_layers_per_block",
+        "num_class_embeds",
+        "time_embedding_dim",
+        "dropout",
+        "conv_in_kernel",
+        "projection_class_embeddings_input_dim",
+        "class_embed_type",
+        "cross_attention_norm",
+        "mid_block_type",
+        "num_attention_heads",
+        "encoder_hid_dim",
+        "reverse_transformer_layers_per_block",
+        "addition_embed_type",
+        "downsample_padding",
+    ),
     "vae/config.json": ("force_upcast", "norm_num_groups", "latents_mean"),
-    "scheduler/scheduler_config.json": ("trained_betas", "solver_order", "timestep_spacing", "prediction_type",
-                                        "rescale_betas_zero_snr", "dynamic_thresholding_ratio", "variance_type"),
-    "tokenizer/tokenizer_config.json": ("added_tokens_decoder", "tokenizer_file", "tokenizer_class", "auto_map",
-                                        "chat_template"),
+    "scheduler/scheduler_config.json": (
+        "trained_betas",
+        "solver_order",
+        "timestep_spacing",
+        "prediction_type",
+        "rescale_betas_zero_snr",
+        "dynamic_thresholding_ratio",
+        "variance_type",
+    ),
+    "tokenizer/tokenizer_config.json": (
+        "added_tokens_decoder",
+        "tokenizer_file",
+        "tokenizer_class",
+        "auto_map",
+        "chat_template",
+    ),
     "model_index.json": ("_name_or_path", "requires_safety_checker", "force_zeros_for_empty_prompt"),
-}  # fmt: skip
+}
 RAW = {
-    "empty": b"", "no JSON": b"{", "a list": b"[]", "a number": b"7", "nested": b'{"a":' * 100_000,
-    "nested lists": b'{"a":' + b"[" * 100_000, "not text": b"\xff\xfe\xff", "a byte-order mark": b"\xef\xbb\xbf{}",
-    "many digits": b'{"a": ' + b"9" * 5_000 + b"}", "the same key": b"{" + b'"a":1,' * 500_000 + b'"b":1}',
-    "17 MB": b'{"a": "' + b"x" * (17 << 20) + b'"}', "many keys": json.dumps({str(i): i for i in range(300_000)}).encode(),
-}  # fmt: skip
+    "empty": b"",
+    "no JSON": b"{",
+    "a list": b"[]",
+    "a number": b"7",
+    "nested": b'{"a":' * 100_000,
+    "nested lists": b'{"a":' + b"[" * 100_000,
+    "not text": b"\xff\xfe\xff",
+    "a byte-order mark": b"\xef\xbb\xbf{}",
+    "many digits": b'{"a": ' + b"9" * 5_000 + b"}",
+    "the same key": b"{" + b'"a":1,' * 500_000 + b'"b":1}',
+    "17 MB": b'{"a": "' + b"x" * (17 << 20) + b'"}',
+    "many keys": json.dumps({str(i): i for i in range(300_000)}).encode(),
+}
 
 
 def attacks(kit: Kit, chance: random.Random) -> Iterator[Attack]:
@@ -74,8 +131,9 @@ def _of_configurations(kit: Kit, chance: random.Random) -> Iterator[Attack]:
     """Every key of every configuration, with every value."""
     for name in [*(f"base/{name}" for name in CONFIGS), *(f"clip/{name}" for name in OF_CLIP)]:
         content = json.loads((kit.folder / name).read_text())
-        paths = [(key,) for key in content] + [(key, inner) for key, value in content.items()
-                                               if isinstance(value, dict) for inner in value]  # fmt: skip
+        paths = [(key,) for key in content] + [
+            (key, inner) for key, value in content.items() if isinstance(value, dict) for inner in value
+        ]
         paths += [(key,) for key in MORE_KEYS.get(name.removeprefix("base/"), ())]
         for path in paths:
             for kind, value in VALUES.items():
@@ -135,24 +193,43 @@ def _of_tokenizers(kit: Kit, chance: random.Random) -> Iterator[Attack]:
     """Vocabularies with ids that are none, or lie elsewhere."""
     vocab = json.loads((kit.folder / "base/tokenizer/vocab.json").read_text())
     words, size = sorted(vocab, key=vocab.get), len(vocab)
-    ids = {"the table's size": size, "far behind": 10**9, "2**70": 2**70, "below zero": -1, "a half": 0.5, "a word": "3",
-           "true": True, "nothing": None, "a list": [1], "NaN": float("nan"), "another's": vocab[words[0]]}  # fmt: skip
+    ids = {
+        "the table's size": size,
+        "far behind": 10**9,
+        "2**70": 2**70,
+        "below zero": -1,
+        "a half": 0.5,
+        "a word": "3",
+        "true": True,
+        "nothing": None,
+        "a list": [1],
+        "NaN": float("nan"),
+        "another's": vocab[words[0]],
+    }
     for place, of in {"any": words[len(words) // 2], "the first": words[0], "the last": words[-1]}.items():
         for kind, number in ids.items():
             for name in ("base/tokenizer/vocab.json", "clip/vocab.json"):
                 attack = spoiled(kit, name, _setting((of,), number))
                 yield Attack(7, f"{name}: the id of {place} word is {kind}", attack, EITHER)
-    for kind, entries in {"more words": {f"w{i}": size + i for i in range(5)}, "a gap": {"w": size + 7},
-                          "half a million words": {f"w{i}": size + i for i in range(500_000)},
-                          "a word of a million letters": {"x" * 1_000_000: size}}.items():  # fmt: skip
+    for kind, entries in {
+        "more words": {f"w{i}": size + i for i in range(5)},
+        "a gap": {"w": size + 7},
+        "half a million words": {f"w{i}": size + i for i in range(500_000)},
+        "a word of a million letters": {"x" * 1_000_000: size},
+    }.items():
         for name in ("base/tokenizer/vocab.json", "clip/vocab.json"):
             change = lambda file, more=entries: edit_json(file, lambda content: content | more)  # noqa: E731
             yield Attack(7, f"{name} holds {kind}", spoiled(kit, name, change))
     for word in words[-2:]:
         change = lambda file, word=word: edit_json(file, lambda c: {k: v for k, v in c.items() if k != word})  # noqa: E731
         yield Attack(7, f"base/tokenizer/vocab.json lacks {word}", spoiled(kit, "base/tokenizer/vocab.json", change))
-    merges = {"many": "#version: 0.2\n" + "a b\n" * 2_000_000, "long": "a " + "b" * 5_000_000, "without a second": "a\nb\n",
-              "of surrogates": "\udcff", "of three": "a b c\n"}  # fmt: skip
+    merges = {
+        "many": "#version: 0.2\n" + "a b\n" * 2_000_000,
+        "long": "a " + "b" * 5_000_000,
+        "without a second": "a\nb\n",
+        "of surrogates": "\udcff",
+        "of three": "a b c\n",
+    }
     for kind, content in merges.items():
         data = content.encode("utf-8", "surrogateescape")
         attack = spoiled(kit, "base/tokenizer/merges.txt", lambda file, data=data: _write(file, data))
@@ -248,12 +325,19 @@ def _long_header(folder: Path) -> None:
 def _of_indexes(kit: Kit) -> Iterator[Attack]:
     """Weights in several files, whose index leads elsewhere."""
     maps: dict[str, Any] = {
-        "a path out": {"a": "../../vae/diffusion_paddle_model.safetensors"}, "an absolute path": {"a": "/etc/passwd"},
-        "a number": {"a": 7}, "nothing": {}, "a list": [], "a folder": {"a": "."}, "itself": {"a": "INDEX"},
+        "a path out": {"a": "../../vae/diffusion_paddle_model.safetensors"},
+        "an absolute path": {"a": "/etc/passwd"},
+        "a number": {"a": 7},
+        "nothing": {},
+        "a list": [],
+        "a folder": {"a": "."},
+        "itself": {"a": "INDEX"},
         "a hundred thousand files": {str(i): f"{i}.safetensors" for i in range(100_000)},
-        "one file many times": {str(i): "x.safetensors" for i in range(300_000)}, "a zero byte": {"a": "x\0y"},
-        "a long name": {"a": "x" * 100_000}, "an escape": {"a": "\x1b[2Jx"},
-    }  # fmt: skip
+        "one file many times": {str(i): "x.safetensors" for i in range(300_000)},
+        "a zero byte": {"a": "x\0y"},
+        "a long name": {"a": "x" * 100_000},
+        "an escape": {"a": "\x1b[2Jx"},
+    }
     for part, stem in {"unet": "diffusion_paddle_model", "text_encoder": "model"}.items():
         for kind, content in maps.items():
 

@@ -80,7 +80,7 @@ def _shared() -> Iterator[tuple[str, bytes]]:
             tensor(_shape(500, 100), _shape(0, 1), length=WIDE),
             lambda pickled: zip_of(("a/data.pkl", pickled), ("a/byteorder", b"little"), ("a/data/0", values)),
         ),
-    }  # fmt: skip
+    }
     for (kind, (value, wrap)), count in itertools.product(kinds.items(), (3, MANY)):
         entries = b"".join(text(f"<{i}>") + again for i in range(count))
         table = b"}(" + entries + b"u"
@@ -157,14 +157,27 @@ def _pickles() -> Iterator[tuple[str, bytes]]:
         ),
     )
     loop = b"c_codecs\nencode\nq\x02" + b"0" + b"h\x02(h\x01" + text("latin1") + b"tR0"
-    yield "encoding in a loop", (
-        b"\x80\x02" + text("x" * 1_000_000) + b"q\x010c_codecs\nencode\nq\x020"
-        + (b"h\x02(h\x01" + text("latin1") + b"tR0") * 2_000 + b"N."
-    )  # fmt: skip
-    yield "a wider encoding in a loop", loop and (
-        b"\x80\x02" + text("x" * 1_000_000) + b"q\x010c_codecs\nencode\nq\x020]"
-        + (b"h\x02(h\x01" + text("utf-32") + b"tRa") * 500 + b"."
-    )  # fmt: skip
+    yield (
+        "encoding in a loop",
+        (
+            b"\x80\x02"
+            + text("x" * 1_000_000)
+            + b"q\x010c_codecs\nencode\nq\x020"
+            + (b"h\x02(h\x01" + text("latin1") + b"tR0") * 2_000
+            + b"N."
+        ),
+    )
+    yield (
+        "a wider encoding in a loop",
+        loop
+        and (
+            b"\x80\x02"
+            + text("x" * 1_000_000)
+            + b"q\x010c_codecs\nencode\nq\x020]"
+            + (b"h\x02(h\x01" + text("utf-32") + b"tRa") * 500
+            + b"."
+        ),
+    )
     yield (
         "an ordered dictionary of itself",
         (b"\x80\x02ccollections\nOrderedDict\n]]" + b"(" + b"K\x01K\x02" * 1000 + b"laa\x85R."),

@@ -4,8 +4,10 @@ import os
 import random
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,13 +17,21 @@ from helpers.attacks.base_models import _unfile
 
 UNFILES = ("a folder", "a pipe", "a link to nowhere", "a link to itself", "endless", "unreadable")
 TEXTS = {
-    "a gigabyte": None, "60 MB": b"a photo of <cat>\n" * 3_500_000, "not text": b"\xff\xfe\xfa" * 100,
-    "zero bytes": bytes(100_000), "one line of a million letters": b"<cat> " + b"x" * 1_000_000,
-    "a million lines": b"<cat>\n" * 1_000_000, "escapes": b"\x1b]0;owned\x07\x1b[2J<cat>\nerror: forged\n",
-    "turned letters": "<cat> \u202e\u2066x".encode(), "braces": b"{" * 10_000 + b"}{0.__class__}{<cat>!r:>999999999}",
-    "a lone surrogate": b"<cat> \xed\xa0\x80", "fields": b"{0[" + b"0" * 100 + b"]} {} {:>1000000000}",
-    "percent signs": b"%s %n %(x)1000000000s <cat>", "empty": b"", "only blanks": b" \n\t\n" * 1000,
-}  # fmt: skip
+    "a gigabyte": None,
+    "60 MB": b"a photo of <cat>\n" * 3_500_000,
+    "not text": b"\xff\xfe\xfa" * 100,
+    "zero bytes": bytes(100_000),
+    "one line of a million letters": b"<cat> " + b"x" * 1_000_000,
+    "a million lines": b"<cat>\n" * 1_000_000,
+    "escapes": b"\x1b]0;owned\x07\x1b[2J<cat>\nerror: forged\n",
+    "turned letters": "<cat> \u202e\u2066x".encode(),
+    "braces": b"{" * 10_000 + b"}{0.__class__}{<cat>!r:>999999999}",
+    "a lone surrogate": b"<cat> \xed\xa0\x80",
+    "fields": b"{0[" + b"0" * 100 + b"]} {} {:>1000000000}",
+    "percent signs": b"%s %n %(x)1000000000s <cat>",
+    "empty": b"",
+    "only blanks": b" \n\t\n" * 1000,
+}
 
 
 def attacks(kit: Kit, chance: random.Random) -> Iterator[Attack]:
@@ -43,12 +53,32 @@ def _of_paths(kit: Kit) -> Iterator[Attack]:
     """Every flag that takes a path, with things that are no such file."""
     flags = {
         "infer": ("config", "embeds", "pretrained_model_name_or_path", "tokenizer_name", "cache_dir", "output_dir"),
-        "score": ("config", "embeds", "train_data_dir", "pretrained_model_name_or_path", "tokenizer_name", "clip_model",
-                  "cache_dir", "output"),
-        "train": ("config", "pretrained_model_name_or_path", "tokenizer_name", "train_data_dir", "initializer_embeds",
-                  "template_file", "mask_dir", "validation_prompts_file", "clip_model", "logging_dir", "output_dir",
-                  "resume_from_checkpoint", "cache_dir"),
-    }  # fmt: skip
+        "score": (
+            "config",
+            "embeds",
+            "train_data_dir",
+            "pretrained_model_name_or_path",
+            "tokenizer_name",
+            "clip_model",
+            "cache_dir",
+            "output",
+        ),
+        "train": (
+            "config",
+            "pretrained_model_name_or_path",
+            "tokenizer_name",
+            "train_data_dir",
+            "initializer_embeds",
+            "template_file",
+            "mask_dir",
+            "validation_prompts_file",
+            "clip_model",
+            "logging_dir",
+            "output_dir",
+            "resume_from_checkpoint",
+            "cache_dir",
+        ),
+    }
     for command, names in flags.items():
         for flag in names:
             for kind in UNFILES:
@@ -104,16 +134,31 @@ def _of_configurations(kit: Kit) -> Iterator[Attack]:
         f"a{i + 1}: &a{i + 1} [{','.join([f'*a{i}'] * 9)}]\n" for i in range(9)
     )
     texts = {
-        "nested": "[" * 5_000, "nested objects": "{a: " * 5_000, "nested in lines": "".join(" " * i + "a:\n" for i in range(2_000)),
-        "of anchors": laughs + "prompt: *a9\n", "of tags": "prompt: !!python/object/apply:os.system ['true']\n",
-        "of many documents": "---\nseed: 1\n" * 100_000, "of many keys": "".join(f"k{i}: 1\n" for i in range(200_000)),
-        "a number of many digits": "seed: " + "9" * 100_000 + "\n", "of a date": "seed: 2020-01-01\n",
-        "of a merge": "a: &a {seed: 1}\n<<: [*a, *a]\n", "of itself": "&a seed: *a\n", "sexagesimal": "seed: " + "1:" * 50_000 + "1\n",
-        "escapes": 'seed: "\\e[2J\\a"\n', "a surrogate": 'prompt: "\\ud800"\n', "a list of lists": "prompt: [[[[a]]]]\n",
-        "an object as a number": "seed: {a: 1}\n", "NaN": "guidance_scale: .nan\n", "infinity": "guidance_scale: .inf\n",
-        "not text": "\x00\x01", "binary": "prompt: !!binary |\n  aGVsbG8=\n", "a set": "prompt: !!set {a, b}\n",
-        "an indicator": "%YAML 9.9\n---\nseed: 1\n", "a key that is a list": "? [a, b]\n: 1\n", "nothing": "~\n",
-    }  # fmt: skip
+        "nested": "[" * 5_000,
+        "nested objects": "{a: " * 5_000,
+        "nested in lines": "".join(" " * i + "a:\n" for i in range(2_000)),
+        "of anchors": laughs + "prompt: *a9\n",
+        "of tags": "prompt: !!python/object/apply:os.system ['true']\n",
+        "of many documents": "---\nseed: 1\n" * 100_000,
+        "of many keys": "".join(f"k{i}: 1\n" for i in range(200_000)),
+        "a number of many digits": "seed: " + "9" * 100_000 + "\n",
+        "of a date": "seed: 2020-01-01\n",
+        "of a merge": "a: &a {seed: 1}\n<<: [*a, *a]\n",
+        "of itself": "&a seed: *a\n",
+        "sexagesimal": "seed: " + "1:" * 50_000 + "1\n",
+        "escapes": 'seed: "\\e[2J\\a"\n',
+        "a surrogate": 'prompt: "\\ud800"\n',
+        "a list of lists": "prompt: [[[[a]]]]\n",
+        "an object as a number": "seed: {a: 1}\n",
+        "NaN": "guidance_scale: .nan\n",
+        "infinity": "guidance_scale: .inf\n",
+        "not text": "\x00\x01",
+        "binary": "prompt: !!binary |\n  aGVsbG8=\n",
+        "a set": "prompt: !!set {a, b}\n",
+        "an indicator": "%YAML 9.9\n---\nseed: 1\n",
+        "a key that is a list": "? [a, b]\n: 1\n",
+        "nothing": "~\n",
+    }
     for kind, content in texts.items():
         for command in ("infer", "train"):
 
@@ -164,57 +209,76 @@ def _floats(value: float, *, flat: bool) -> bytes:
     return _saved(Image.fromarray(array), "TIFF")
 
 
-def _images() -> dict[str, tuple[str, bytes]]:
-    """Name -> (ending, contents)."""
+def _images() -> dict[str, tuple[str, bytes | Callable[[], bytes]]]:
+    """Name -> (ending, contents); what takes long is made when it is wanted."""
     packed = zlib.compress(b"x" * 40_000_000, 9)
     icc = b"\x00\x00\x02\x00" + b"lcms" + bytes(504)
     small = Image.new("RGB", (40, 32), (200, 10, 10))
     animated = [Image.new("P", (40, 32), i % 256) for i in range(200)]
     return {
-        "a PNG of 128 megapixels": (".png", _png(16_000, 8_000, 8, 2)),
-        "a PNG of 100 megapixels and 16 bits": (".png", _png(10_000, 10_000, 16, 6)),
-        "a PNG of one bit and many pixels": (".png", _png(40_000, 4_000, 1, 0)),
+        "a PNG of 128 megapixels": (".png", partial(_png, 16_000, 8_000, 8, 2)),
+        "a PNG of 100 megapixels and 16 bits": (".png", partial(_png, 10_000, 10_000, 16, 6)),
+        "a PNG of one bit and many pixels": (".png", partial(_png, 40_000, 4_000, 1, 0)),
         "a PNG that announces 2**31 pixels a side": (".png", _png(2**31 - 1, 2**31 - 1, rows=False)),
-        "a PNG of one row": (".png", _png(100_000, 1)), "a PNG of one column": (".png", _png(1, 100_000)),
-        "a PNG without pixels": (".png", _png(0, 0, rows=False)), "a PNG without rows": (".png", _png(40, 32, rows=False)),
+        "a PNG of one row": (".png", _png(100_000, 1)),
+        "a PNG of one column": (".png", _png(1, 100_000)),
+        "a PNG without pixels": (".png", _png(0, 0, rows=False)),
+        "a PNG without rows": (".png", _png(40, 32, rows=False)),
         "a PNG of packed text": (".png", _png(40, 32, 8, 2, (b"zTXt", b"a\0\0" + packed))),
         "a PNG of packed international text": (".png", _png(40, 32, 8, 2, (b"iTXt", b"a\0\1\0\0\0" + packed))),
         "a PNG of a packed profile": (".png", _png(40, 32, 8, 2, (b"iCCP", b"a\0\0" + packed))),
         "a PNG of a broken profile": (".png", _png(40, 32, 8, 2, (b"iCCP", b"\x1b[2J\0\0" + zlib.compress(icc)))),
-        "a PNG of many chunks": (".png", _png(40, 32, 8, 2, *[(b"tEXt", b"a\0b")] * 200_000)),
-        "a PNG of EXIF that turns in circles": (".png", _png(40, 32, 8, 2, (b"eXIf", b"MM\0*\0\0\0\x08\0\1\x87\x69\0\4\0\0\0\1\0\0\0\x08"))),
+        "a PNG of many chunks": (".png", partial(_png, 40, 32, 8, 2, *[(b"tEXt", b"a\0b")] * 200_000)),
+        "a PNG of EXIF that turns in circles": (
+            ".png",
+            _png(40, 32, 8, 2, (b"eXIf", b"MM\0*\0\0\0\x08\0\1\x87\x69\0\4\0\0\0\1\0\0\0\x08")),
+        ),
         "a palette without colours": (".png", _png(40, 32, 8, 3)),
-        "a flat TIFF of floats": (".tif", _floats(5.0, flat=True)), "a TIFF of NaN": (".tif", _floats(float("nan"), flat=True)),
-        "a TIFF of some NaN": (".tif", _floats(float("nan"), flat=False)), "a TIFF of infinities": (".tif", _floats(float("inf"), flat=False)),
-        "a TIFF of huge floats": (".tif", _floats(3e38, flat=False)), "a TIFF of -inf": (".tif", _floats(float("-inf"), flat=True)),
+        "a flat TIFF of floats": (".tif", _floats(5.0, flat=True)),
+        "a TIFF of NaN": (".tif", _floats(float("nan"), flat=True)),
+        "a TIFF of some NaN": (".tif", _floats(float("nan"), flat=False)),
+        "a TIFF of infinities": (".tif", _floats(float("inf"), flat=False)),
+        "a TIFF of huge floats": (".tif", _floats(3e38, flat=False)),
+        "a TIFF of -inf": (".tif", _floats(float("-inf"), flat=True)),
         "a flat TIFF of whole numbers": (".tif", _saved(Image.fromarray(np.full((32, 40), 2**30, np.int32)), "TIFF")),
         "a flat PNG of 16 bits": (".png", _saved(Image.fromarray(np.zeros((32, 40), np.uint16)), "PNG")),
         "a GIF of many frames": (".gif", _saved(animated[0], "GIF", save_all=True, append_images=animated[1:])),
         "a JPEG cut short": (".jpg", _saved(small.resize((400, 320)), "JPEG")[:2000]),
         "a WebP cut short": (".webp", _saved(small.resize((400, 320)), "WEBP")[:60]),
-        "a BMP that announces a lot": (".bmp", b"BM" + struct.pack("<LHHLLllHHLLllLL", 100, 0, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0)),
-        "a PPM that announces a lot": (".ppm", b"P6 1000000000 1000000000 255\n"), "an EPS": (".eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        "a BMP that announces a lot": (
+            ".bmp",
+            b"BM" + struct.pack("<LHHLLllHHLLllLL", 100, 0, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
+        ),
+        "a PPM that announces a lot": (".ppm", b"P6 1000000000 1000000000 255\n"),
+        "an EPS": (".eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
         "an SVG": (".svg", b"<svg xmlns='http://www.w3.org/2000/svg'><image href='http://127.0.0.1/x'/></svg>"),
-        "a PNG that is text": (".png", b"<cat>"), "an empty PNG": (".png", b""), "an ICO of nothing": (".ico", b"\0\0\1\0\xff\xff"),
+        "a PNG that is text": (".png", b"<cat>"),
+        "an empty PNG": (".png", b""),
+        "an ICO of nothing": (".ico", b"\0\0\1\0\xff\xff"),
         "fully clear": (".png", _saved(Image.new("RGBA", (40, 32), (9, 9, 9, 0)), "PNG")),
         "a TIFF that points to itself": (".tif", b"II*\0\x08\0\0\0\0\0\x08\0\0\0"),
         "a TIFF of many strips": (".tif", b"II*\0\x08\0\0\0\1\0\x11\1\4\0\xff\xff\xff\x0f\0\0\0\0\0\0\0\0"),
-        "an ICNS, a PSD": (".psd", b"8BPS\0\1" + bytes(6) + struct.pack(">HLLHH", 3, 300_000, 300_000, 8, 3) + bytes(60)),
-    }  # fmt: skip
+        "an ICNS, a PSD": (
+            ".psd",
+            b"8BPS\0\1" + bytes(6) + struct.pack(">HLLHH", 3, 300_000, 300_000, 8, 3) + bytes(60),
+        ),
+    }
 
 
 def _of_images(kit: Kit) -> Iterator[Attack]:
-    """Images and masks; twelve of the large ones."""
+    """Images and masks; several of the large ones."""
     for name, (ending, data) in _images().items():
         for what in ("image", "mask"):
 
-            def build(place: Path, what: str = what, ending: str = ending, data: bytes = data) -> list[str]:
+            def build(place: Path, what: str = what, ending: str = ending, data: Any = data) -> list[str]:
+                content = data() if callable(data) else data
                 images = kit.copy("images", place / "images")
                 if what == "image":
-                    (images / f"9{ending}").write_bytes(data)
+                    (images / f"9{ending}").write_bytes(content)
                     return kit.train(place, train_data_dir=images)
                 (place / "masks").mkdir()
-                (place / f"masks/0{ending}").write_bytes(data)
+                (place / f"masks/0{ending}").write_bytes(content)
+                (place / "masks/1.png").write_bytes((images / "1.png").read_bytes())
                 return kit.train(place, train_data_dir=images, mask_dir=place / "masks")
 
             yield Attack(10, f"{what}: {name}", build, EITHER)
@@ -227,14 +291,14 @@ def _of_images(kit: Kit) -> Iterator[Attack]:
 
         yield Attack(10, f"an image that is {kind}", build, EITHER)
 
-    def twelve(place: Path) -> list[str]:
+    def several(place: Path) -> list[str]:
         (place / "images").mkdir()
         data = _png(9_000, 9_000)
-        for number in range(12):
+        for number in range(4):
             (place / f"images/{number}.png").write_bytes(data)
         return kit.train(place, train_data_dir=place / "images")
 
-    yield Attack(10, "twelve images of 81 megapixels", twelve, EITHER)
+    yield Attack(10, "four images of 81 megapixels", several, EITHER)
 
 
 def _of_names(kit: Kit) -> Iterator[Attack]:
@@ -258,13 +322,33 @@ def _of_names(kit: Kit) -> Iterator[Attack]:
     yield Attack(11, "an image whose name holds escapes", image, EITHER)
     yield Attack(11, "a folder whose name holds escapes", folder, EITHER)
     yield Attack(11, "a base model whose name holds escapes", base)
-    for flag in ("prompt", "negative_prompt", "scheduler", "output_dir", "embeds", "tokenizer_name", "rename", "device",
-                 "pretrained_model_name_or_path"):  # fmt: skip
+    for flag in (
+        "prompt",
+        "negative_prompt",
+        "scheduler",
+        "output_dir",
+        "embeds",
+        "tokenizer_name",
+        "rename",
+        "device",
+        "pretrained_model_name_or_path",
+    ):
         yield Attack(
             11, f"infer --{flag} of escapes", lambda place, flag=flag: kit.infer(place, **{flag: evil}), EITHER
         )
-    for flag in ("placeholder_token", "initializer_token", "train_data_dir", "validation_prompt", "language", "device",
-                 "template_file", "output_dir", "optimizer", "lr_scheduler", "resume_from_checkpoint"):  # fmt: skip
+    for flag in (
+        "placeholder_token",
+        "initializer_token",
+        "train_data_dir",
+        "validation_prompt",
+        "language",
+        "device",
+        "template_file",
+        "output_dir",
+        "optimizer",
+        "lr_scheduler",
+        "resume_from_checkpoint",
+    ):
         yield Attack(
             11, f"train --{flag} of escapes", lambda place, flag=flag: kit.train(place, **{flag: evil}), EITHER
         )

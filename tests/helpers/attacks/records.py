@@ -10,14 +10,34 @@ from helpers.attacks.attack import EITHER, Attack, Kit, edit_json
 from helpers.attacks.base_models import RAW, VALUES, _setting, _unfile
 
 NAMES = {
-    "a repository id": "someone/secret-model", "another's address": "http://127.0.0.1/x", "a share": "//host/share",
-    "a share of Windows": "\\\\host\\share", "a home": "~root/x", "a variable": "$HOME/x", "a file URL": "file:///etc",
-    "a path out": "../../..", "a device": "/dev/zero", "a folder of processes": "/proc/self/root", "a single name": "bert",
-    "a repository id with blanks": " someone/model ", "one of three parts": "a/b/c", "one with a revision": "a/b@main",
-    "many parts": "a/" * 5_000, "a zero byte": "a/b\0", "a number": "7",
-}  # fmt: skip
-REUSED = ("base_model", "settings.pretrained_model_name_or_path", "settings.tokenizer_name", "settings.revision",
-          "settings.variant", "settings.cache_dir", "settings.clip_model", "settings.train_data_dir")  # fmt: skip
+    "a repository id": "someone/secret-model",
+    "another's address": "http://127.0.0.1/x",
+    "a share": "//host/share",
+    "a share of Windows": "\\\\host\\share",
+    "a home": "~root/x",
+    "a variable": "$HOME/x",
+    "a file URL": "file:///etc",
+    "a path out": "../../..",
+    "a device": "/dev/zero",
+    "a folder of processes": "/proc/self/root",
+    "a single name": "bert",
+    "a repository id with blanks": " someone/model ",
+    "one of three parts": "a/b/c",
+    "one with a revision": "a/b@main",
+    "many parts": "a/" * 5_000,
+    "a zero byte": "a/b\0",
+    "a number": "7",
+}
+REUSED = (
+    "base_model",
+    "settings.pretrained_model_name_or_path",
+    "settings.tokenizer_name",
+    "settings.revision",
+    "settings.variant",
+    "settings.cache_dir",
+    "settings.clip_model",
+    "settings.train_data_dir",
+)
 
 
 def attacks(kit: Kit, chance: random.Random) -> Iterator[Attack]:

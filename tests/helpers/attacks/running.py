@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[:0] = map(str, Path(__file__).absolute().parents[2:4])  # tests/ and the repository
@@ -104,6 +105,8 @@ def _become_command(argv: list[str], place: Path) -> None:
         for number, name in ((1, "stdout"), (2, "stderr")):
             with open(place / name, "wb") as file:
                 os.dup2(file.fileno(), number)
+        out, err = (open(n, "w", buffering=1, encoding="utf-8", closefd=False) for n in (1, 2))  # not pytest's
+        sys.stdout, sys.stderr = out, err
         import importlib
 
         from textual_inversion.system.errors import run_command
@@ -259,12 +262,13 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def listening_hub() -> Iterator[socket.socket]:
-    """A socket in place of every hub; to be there before huggingface_hub reads its environment."""
+def listening_hub(put: Callable[[str, str], Any] = os.environ.__setitem__) -> Iterator[socket.socket]:
+    """A socket in place of every hub; to be there before huggingface_hub reads its environment, which `put` changes."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         server.setblocking(False)
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        os.environ |= dict(HF_ENDPOINT=address, PPNLP_ENDPOINT=address)
+        for name in ("HF_ENDPOINT", "PPNLP_ENDPOINT"):
+            put(name, address)
         yield server
 
 
@@ -286,14 +290,31 @@ def run_all(
     return outcomes
 
 
+def table(outcomes: list[Outcome]) -> str:
+    """What came of the attacks, a line for each rule."""
+    from benchmarks import tables
+
+    rows = []
+    for rule, what in RULES.items():
+        found = [outcome for outcome in outcomes if outcome.rule == rule]
+        if found:
+            held = sum(not outcome.faults for outcome in found)
+            worst = max(outcome.peak for outcome in found) / 1e6, max(outcome.seconds for outcome in found)
+            rows.append((what, len(found), held, f"{worst[0]:.0f} MB", f"{worst[1]:.1f} s"))
+    number, held = len(outcomes), sum(not outcome.faults for outcome in outcomes)
+    head = ("attacks by", "number", "held off", "most memory above the start", "most processor time")
+    return tables.table(head, [*rows, ("**in all**", number, held, "", "")])
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run attacks and print what came of each; the status is 1 where one was not held off."""
+    """Run attacks, print their table, and what came of each; the status is 1 where one was not held off."""
     parser = argparse.ArgumentParser(description="Attack the commands.")
     parser.add_argument("--rules", type=int, nargs="+", default=sorted(RULES), choices=sorted(RULES))
     parser.add_argument("--number", type=int, help="only so many, of every rule as many")
     parser.add_argument("--match", default="", help="only those whose name holds this")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="decides which")
     parser.add_argument("--json", type=Path, help="write all outcomes into this file")
+    parser.add_argument("--work_dir", type=Path, help="for copies; unset: a temporary folder")
     args = parser.parse_args(argv)
 
     def wanted(attacks: list[Attack]) -> list[Attack]:
@@ -309,13 +330,16 @@ def main(argv: list[str] | None = None) -> int:
         figures = f"{outcome.status} {outcome.seconds:.2f} s {outcome.peak / 1e6:.0f} MB"
         print(f"{outcome.rule} {outcome.name}: {verdict} ({figures}) {outcome.said!a}", file=sys.stderr, flush=True)
 
-    with tempfile.TemporaryDirectory() as folder:
+    if args.work_dir:
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
         outcomes = run_all(wanted, args.seed, Path(folder), see)
     if args.json:
         args.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes]))
-    failed = sum(bool(outcome.faults) for outcome in outcomes)
-    print(f"{len(outcomes)} attacks, {failed} not held off", file=sys.stderr)
-    return int(failed > 0)
+    from benchmarks import tables
+
+    print(tables.section("Attacks on the commands", table(outcomes)))
+    return int(any(outcome.faults for outcome in outcomes))
 
 
 if __name__ == "__main__":
