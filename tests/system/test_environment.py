@@ -121,3 +121,16 @@ def test_help_and_refusals_come_without_paddle():
         "assert not {'paddle', 'ppdiffusers', 'paddlenlp', 'visualdl'} & set(sys.modules), sorted(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_what_paddlenlp_logs_of_a_file_is_kept_back_and_its_errors_are_harmless():
+    program = (
+        "from textual_inversion.system.environment import prepare_environment\n"
+        "prepare_environment()\n"
+        "from paddlenlp.utils.log import logger\n"
+        "logger.info('got \\x1b[2J'); logger.warning('got \\x1b[2J'); logger.error('got \\x1b[2J\\nerror: forged')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+    (line,) = done.stderr.splitlines()
+    assert "got \ufffd[2J error: forged" in line

@@ -9,6 +9,7 @@ import paddle
 from PIL import Image
 
 from textual_inversion.hub import hugging_face
+from textual_inversion.models.base_model import sizes_written_out
 from textual_inversion.models.config_checks import IN_USE, check_announced, check_image_sizes, explained
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
@@ -202,6 +203,5 @@ def _preprocessing(folder: Path) -> dict[str, Any]:
 def _image_processor(stored: dict[str, Any], image_size: int) -> Any:
     from ppdiffusers.transformers import CLIPImageProcessor
 
-    if stored:
-        return CLIPImageProcessor.from_dict(stored)
-    return CLIPImageProcessor(size=image_size, crop_size=image_size, image_mean=list(_MEAN), image_std=list(_STD))
+    usual = dict(size=image_size, crop_size=image_size, image_mean=list(_MEAN), image_std=list(_STD))
+    return CLIPImageProcessor.from_dict(sizes_written_out(stored or usual))

@@ -8,6 +8,7 @@ processors.
 import contextlib
 import importlib
 import io
+import logging
 import math
 import os
 import re
@@ -16,7 +17,7 @@ import warnings
 from pathlib import Path
 
 from textual_inversion.system import home
-from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.errors import SettingsError, one_line
 from textual_inversion.system.former_names import provide_former_names
 
 _THREADS = "OMP_NUM_THREADS"
@@ -183,11 +184,19 @@ def _import_paddle() -> None:
             sys.stderr.write("".join(lines))
 
 
+def _is_error_in_one_line(record: logging.LogRecord) -> bool:
+    """A filter of a logger: errors only, on one line without what a terminal would obey."""
+    record.msg, record.args = one_line(record.getMessage()), ()
+    return record.levelno >= logging.ERROR
+
+
 def _quiet_dependencies() -> None:
     """Silence what the packages print at import, so that users see the lines that matter."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("PPDIFFUSERS_VERBOSITY", "error")
+    # paddlenlp reads no such variable, and colours its lines, in which it quotes what files say.
+    logging.getLogger("PaddleNLP").addFilter(_is_error_in_one_line)
     for category in (DeprecationWarning, FutureWarning, UserWarning, SyntaxWarning):
         warnings.filterwarnings("ignore", category=category, module=r"(?!textual_inversion).*")
