@@ -8,9 +8,12 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 SECONDS_TO_ANSWER = 5  # after which a hub counts as unreachable
+_SECONDS_TO_LIST = 8  # after which a hub that has begun to answer counts as such, too
 _LONGEST_MESSAGE = 200  # characters of a hub's answer
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -48,13 +51,24 @@ def files_of(repository: str, *, revision: str | None = None, token: str | None 
         token: for private and gated repositories; None takes the one of an earlier login.
 
     Raises:
-        HubError: the hub refuses, or does not answer within SECONDS_TO_ANSWER.
+        HubError: the hub refuses, does not answer within SECONDS_TO_ANSWER, or answers what is no list of files.
     """
-    from huggingface_hub import HfApi
+    from textual_inversion.hub.bounded_answers import within
 
     with _explaining(repository, revision):
-        info = HfApi(token=token).model_info(repository, revision=revision, timeout=SECONDS_TO_ANSWER)
-        return [entry.rfilename for entry in info.siblings or ()]
+        ask = partial(client(token).model_info, repository, revision=revision, timeout=SECONDS_TO_ANSWER)
+        names = [entry.rfilename for entry in within(_SECONDS_TO_LIST, ask).siblings or ()]
+        return [name for name in names if isinstance(name, str)]
+
+
+def client(token: str | None) -> Any:
+    """A huggingface_hub.HfApi, of which no answer but a file may be long; see `bounded_answers`."""
+    from huggingface_hub import HfApi
+
+    from textual_inversion.hub.bounded_answers import bound_answers
+
+    bound_answers()
+    return HfApi(token=token)
 
 
 def fetch(
@@ -75,7 +89,10 @@ def fetch(
     """
     from huggingface_hub import snapshot_download
 
+    from textual_inversion.hub.bounded_answers import bound_answers
+
     with _explaining(repository, revision):
+        bound_answers()
         # By the name of the branch, not by its commit: only then can the copy be found again without a network.
         folder = snapshot_download(
             repository, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=list(files)
@@ -85,14 +102,12 @@ def fetch(
 
 @contextlib.contextmanager
 def _explaining(repository: str, revision: str | None) -> Iterator[None]:
-    import requests
-    from huggingface_hub.utils import HFValidationError
-
     if is_offline():
         raise HubError("HF_HUB_OFFLINE forbids downloads")
     try:
         yield
-    except (requests.RequestException, OSError, HFValidationError) as error:
+    # The client takes whatever a hub answers for what it expects, so any exception may come of it.
+    except Exception as error:
         raise HubError(explain(error, repository, revision)) from error
 
 
@@ -101,12 +116,18 @@ def explain(error: BaseException, repository: str = "", revision: str | None = N
     import requests
     from huggingface_hub import utils as hub
 
+    from textual_inversion.hub.bounded_answers import LongAnswer
+
     if isinstance(error, hub.GatedRepoError):
         return f"access must be requested at https://huggingface.co/{repository}; then log in or give --hub_token"
     if isinstance(error, hub.RevisionNotFoundError):
         return f"the hub has no revision {revision} of it"
     if isinstance(error, hub.RepositoryNotFoundError):
         return "the hub has no public repository of this name (a private one needs --hub_token)"
+    if isinstance(error, LongAnswer):
+        return str(error)
+    if isinstance(error, LookupError | TypeError | RecursionError | requests.JSONDecodeError):
+        return f"the hub answers what is no answer ({type(error).__name__})"
     if isinstance(error, hub.LocalEntryNotFoundError | requests.ConnectionError | requests.Timeout):
         return "the hub cannot be reached"
     if isinstance(error, requests.HTTPError) and error.response is not None:

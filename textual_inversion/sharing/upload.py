@@ -11,7 +11,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from textual_inversion.hub.hugging_face import explain
+from textual_inversion.hub.hugging_face import client, explain
 from textual_inversion.sharing.redact import put_public_copy
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
@@ -31,10 +31,8 @@ def check_login(token: str | None) -> None:
     Raises:
         OutputError: the hub does not accept it, or cannot be reached.
     """
-    from huggingface_hub import HfApi
-
     try:
-        HfApi(token=token).whoami()
+        client(token).whoami()
     except Exception as error:
         raise OutputError(
             f"--push_to_hub: cannot log in ({explain(error)}); check --hub_token and the network, or leave "
@@ -53,12 +51,10 @@ def upload(folder: Path, repository: str | None, token: str | None, *, whole_pip
     Raises:
         OutputError: the hub cannot be reached or refuses; all files are still in `folder`.
     """
-    from huggingface_hub import HfApi
-
     name = repository or folder.resolve().name
     stage = _collect(folder, whole_pipeline=whole_pipeline)
     try:
-        api = HfApi(token=token)
+        api = client(token)
         address = api.create_repo(name, exist_ok=True)
         api.upload_folder(repo_id=address.repo_id, folder_path=str(stage), commit_message="Textual Inversion")
     # The client raises errors of several libraries: network, HTTP, token store.
