@@ -107,3 +107,22 @@ def test_image_processors_of_sizes_that_no_model_reads_are_refused(config):
         check_image_sizes(good, Path("preprocessor_config.json"))
     with pytest.raises(BaseModelError, match=r"preprocessor_config.json says (crop_)?size .*; download it again"):
         check_image_sizes(config, Path("preprocessor_config.json"))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"hidden_size": 70_000}, "announces hidden_size 70000, and no tensor of its weights has an axis longer than"),
+        ({"vision_config": {"hidden_size": 9_000_000}}, "announces hidden_size 9000000"),
+        ({"block_out_channels": [320, 70_000]}, "announces block_out_channels 70000"),
+        ({"text_config": {"max_position_embeddings": 49_409}}, "announces max_position_embeddings 49409"),
+        ({"text_config": {"max_position_embeddings": 10**9}}, "which no model has"),
+        ({"vision_config": {"num_hidden_layers": float("inf")}}, "which no model has"),
+        ({"vision_config": {"hidden_size": float("nan")}}, "which no model has"),
+    ],
+)
+def test_sizes_that_no_tensor_has_are_refused(config, words):
+    passing = {"hidden_size": 768, "vocab_size": 49_408, "max_position_embeddings": 77, "eos_token_id": 250_001}
+    check_announced(passing | {"text_config": passing}, 200, Path("clip"), 49_408)
+    with pytest.raises(BaseModelError, match=words):
+        check_announced(config, 200, Path("clip"), 49_408)

@@ -59,7 +59,7 @@ class ClipScorer:
         from ppdiffusers.transformers import CLIPModel
 
         config, state = _clip_config(folder), read_state(folder, ENCODER_FILES)
-        check_announced(read_json(folder / "config.json"), len(state), folder)
+        check_announced(read_json(folder / "config.json"), len(state), folder, state.largest_dimension)
         limits = {"longest": config.text_config.max_position_embeddings, "rows": config.text_config.vocab_size}
         tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), **limits)
         # Some files say 2, which selects another way to find the end of a text. Both ways find the same end.

@@ -249,7 +249,8 @@ class BaseModel:
         from ppdiffusers.transformers import CLIPConfig
 
         config = read_json(folder / "config.json")
-        check_announced(config, len(read_state(folder, ENCODER_FILES, variant=self.variant)), folder)
+        state = read_state(folder, ENCODER_FILES, variant=self.variant)
+        check_announced(config, len(state), folder, state.largest_dimension)
         with explained(folder):
             return build_unset(lambda: StableDiffusionSafetyChecker(CLIPConfig.from_dict(for_float32(config))))
 
@@ -313,7 +314,7 @@ def _load_diffusion_part(
     cls = getattr(ppdiffusers, class_name)
     known = set(inspect.signature(cls.__init__).parameters)
     state = read_state(folder, DIFFUSION_FILES, variant=variant)
-    check_announced(config, len(state), folder)
+    check_announced(config, len(state), folder, state.largest_dimension)
     layer = build_unset(lambda: cls(**{key: value for key, value in config.items() if key in known}))
     layout = load_weights(layer, state)
     work_in_blocks(layer)

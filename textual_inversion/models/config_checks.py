@@ -15,6 +15,8 @@ MOST_SAMPLE_SIZE = {"unet": 1024, "vae": 8192}
 _OF_BLOCKS = ("block_out_channels", "down_block_types", "up_block_types")  # lists with an entry for each block
 # How `explained` begins for a part that was built already.
 IN_USE = "nothing can be computed with"
+_SMALL_DIMENSION = 65_536  # what is built of smaller numbers fits into memory
+_FEW_POSITIONS = 4096  # a mask has the square of it
 _FEW_LAYERS = 200  # are built in a moment; loading them says which tensors are missing
 _SHOWN = 160  # characters of another library's message
 
@@ -54,22 +56,37 @@ def check_image_sizes(config: dict[str, Any], path: Path) -> None:
                 )
 
 
-def check_announced(config: dict[str, Any], num_tensors: int, folder: Path) -> None:
-    """Refuse a configuration of more layers than its weights have tensors, before such a model is built.
+def check_announced(config: dict[str, Any], num_tensors: int, folder: Path, largest_dimension: int = 0) -> None:
+    """Refuse a configuration of more than its weights have, layers or numbers in a row, before such a model is built.
 
     Args:
         config: of any part; each of its layers has a tensor at least.
-        num_tensors: in the files of weights, which say so in their headers.
+        num_tensors, largest_dimension: of the files of weights, which say so in their headers.
 
     Raises:
-        BaseModelError: file and configuration are of different models.
+        BaseModelError: file and configuration are of different models, or no model has such a size.
     """
+    for within in (config, *(value for value in config.values() if isinstance(value, dict))):
+        check_sizes(within, folder)
+        _check_dimensions(within, largest_dimension, folder)
     layers = _layers(config)
     if layers > max(num_tensors, _FEW_LAYERS):
         raise BaseModelError(
             f"{folder / 'config.json'} announces {layers} layers, and its weights have {num_tensors} tensors; file and "
             "config.json are of different models"
         )
+
+
+def _check_dimensions(config: dict[str, Any], largest: int, folder: Path) -> None:
+    for key, value in config.items():
+        most = max(largest, _FEW_POSITIONS if "position" in key else _SMALL_DIMENSION)
+        for number in value if isinstance(value, list) else [value]:
+            # Ids of tokens are left at other models' defaults.
+            if isinstance(number, (int, float)) and number > most and "_id" not in key:
+                raise BaseModelError(
+                    f"{folder / 'config.json'} announces {printable(key, 40)} {number}, and no tensor of its weights "
+                    f"has an axis longer than {largest}; file and config.json are of different models"
+                )
 
 
 def _layers(config: dict[str, Any]) -> int:

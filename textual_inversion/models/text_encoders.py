@@ -209,7 +209,7 @@ def load_text_encoder(
     config_class, encoder_class = config_and_class(kind)
     stored = encoder_config(folder / location.folder, kind)
     state = read_state(folder / location.folder, ENCODER_FILES, variant=variant)
-    check_announced(stored, len(state), folder / location.folder)
+    check_announced(stored, len(state), folder / location.folder, state.largest_dimension)
     config = config_class.from_dict(stored)
     longest = config.max_position_embeddings - kind.unread_positions(config)
     own = folder / location.tokenizer  # of an unpacked single file this says how to pad, and has no vocabulary

@@ -30,7 +30,7 @@ ENCODER_FILES = ("model.safetensors", "model_state.pdparams", "pytorch_model.bin
 # Where there is no full-precision file, its half-precision copy is cast to float32.
 _VARIANTS = (None, "fp32", "fp16", "bf16")
 _LAYOUT_OF_METADATA = {"pd": PPDIFFUSERS, "np": PPDIFFUSERS, "pt": DIFFUSERS}
-_LONGEST_HEADER = 100 << 20  # bytes; the safetensors format's own limit
+_LONGEST_HEADER = 8 << 20  # bytes; 60,000 tensors, where the largest model here has 3,000. The format allows 100 MB
 LARGEST_CONFIG = 16 << 20  # bytes; the largest known have some thousand
 LARGEST_LIST = 64 << 20  # of words or of tensors; AltDiffusion's tokenizer.json has 17 MB
 _AGAIN = "download the model again"
@@ -111,6 +111,11 @@ class StoredState(Mapping[str, np.ndarray]):
         """A tensor's shape; of a safetensors file only the header is read for it."""
         part = self._part_of[name]
         return part.shape(name) if isinstance(part, WeightFile) else part[name].shape
+
+    @property
+    def largest_dimension(self) -> int:
+        """The largest size of any axis of any tensor; 0 where there is none."""
+        return max((size for name in self for size in self.shape(name)), default=0)
 
     @property
     def data_types(self) -> set[str]:

@@ -16,6 +16,8 @@ VALUES: dict[str, Any] = {
     "zero": 0,
     "minus one": -1,
     "a billion": 10**9,
+    "nine million": 9_000_000,
+    "seventy thousand": 70_000,
     "2**70": 2**70,
     "1e308": 1e308,
     "infinity": float("inf"),
@@ -36,7 +38,18 @@ VALUES: dict[str, Any] = {
     "an object": {},
     "an object of itself": {"layers": {"layers": 10**9}},
 }
-SIZES = ("a billion", "2**70", "1e308", "infinity", "NaN", "a list of a billion", "a long list", "an object of itself")
+SIZES = (
+    "a billion",
+    "nine million",
+    "seventy thousand",
+    "2**70",
+    "1e308",
+    "infinity",
+    "NaN",
+    "a list of a billion",
+    "a long list",
+    "an object of itself",
+)
 CONFIGS = (
     "unet/config.json",
     "vae/config.json",
