@@ -160,6 +160,7 @@ def test_the_scores_in_the_readme_of_the_demo_are_measured():
 # Figures from before sections named the weights that they are of. Whoever measures one anew takes it out.
 NOT_MEASURED_ANEW = {
     "benchmarks/RESULTS.md, Start-up and the demo",
+    "benchmarks/RESULTS.md, Memory by the number of images",
     "benchmarks/RESULTS.md, Generation, demo model, 8 pictures of 64x64, 30 steps",
     "benchmarks/RESULTS.md, Several processes",
     "benchmarks/RESULTS.md, Steps to quality, 5 seed(s), 200 steps",
