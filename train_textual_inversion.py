@@ -67,6 +67,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         from textual_inversion.training.step_plan import plan_steps
 
         record = resume.find(config.saving, context)
+        resume.keep_list(record, context, held)
     with phases("images"):
         read = read_images(config.concepts, config.images, config.prompts, config.base_model.language, context.say)
     config, plan = plan_steps(config, len(read.images), context.ranks.world_size)
@@ -250,8 +251,8 @@ def finish(config: TrainConfig, run: "Run") -> None:
         raise unsaved(failures, context.folder / FINAL_NAME)
     # Last of all: an upload that fails ends the command, and nobody waits for it.
     if hub.push_to_hub and context.ranks.is_main:
-        whole = {"whole_pipeline": hub.hub_whole_pipeline}
-        context.say(f"uploaded to {upload.upload(context.folder, hub.hub_model_id, hub.hub_token, **whole)}")
+        options = {"whole_pipeline": hub.hub_whole_pipeline, "say": context.say}
+        context.say(f"uploaded to {upload.upload(context.files, hub.hub_model_id, hub.hub_token, **options)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import train_textual_inversion
 from helpers.configs import config_of
 from helpers.tiny_models import build_model
 from helpers.training_runs import short_run
+from helpers.written_runs import LOCAL_HASH
 from textual_inversion.settings.concept import Concept
 from textual_inversion.sharing import model_card
 from textual_inversion.sharing.model_card import CardFacts
@@ -36,7 +37,8 @@ def head(text):
         ("stabilityai/stable-diffusion-xl-base-1.0", "openrail++", True),
         ("somebody/finetune", "other", True),
         ("/home/somebody/models/mine", "other", False),
-        ("demo/model", "apache-2.0", False),
+        ("local:demo", "apache-2.0", False),
+        (LOCAL_HASH, "other", False),
     ],
 )
 def test_the_head_is_what_the_hub_reads(base, license_name, named):

@@ -12,7 +12,7 @@ from textual_inversion.formats.embedding_file import LearnedEmbedding, check_tok
 from textual_inversion.formats.learned_embedding import composed, embedding_notes, token_names
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import DEMO_MODEL, ROOT, has_demo, is_single_file
+from textual_inversion.system.paths import DEMO_MODEL, LOCAL, LOCAL_DEMO, ROOT, has_demo, is_single_file
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ def _existing(name: str, source: Path) -> str:
     for candidate in (Path(name), ROOT / name):
         if candidate.is_dir() or is_single_file(candidate):
             return str(candidate.resolve())
-    if Path(name).parts[-2:] == DEMO_MODEL.parts[-2:]:
+    if name == LOCAL_DEMO or Path(name).parts[-2:] == DEMO_MODEL.parts[-2:]:
         return str(DEMO_MODEL)
-    if Path(name).is_absolute() or name.startswith("."):
+    if Path(name).is_absolute() or name.startswith((".", LOCAL)):
         raise SettingsError(
             f"{source} was learned on {name}, which does not exist; name it with --pretrained_model_name_or_path"
         )

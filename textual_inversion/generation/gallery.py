@@ -99,7 +99,7 @@ class Gallery:
             if runs:
                 atomic.write_json(path, {"runs": runs})
             else:
-                path.unlink(missing_ok=True)
+                atomic.remove_file(path)
 
     def _scanned(self) -> list[str]:
         """The settings that differ between the images."""
