@@ -94,8 +94,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     with explained(path):
         target = _checked(Path(path))
         _refuse_special(target)
-        temporary = _temporary_name(target)
-        _step("create")
+        temporary = _begun(target)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         with _removed_on_failure(temporary):
             _keep_permissions(target, temporary)
@@ -124,8 +123,7 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             raise OutputError(f"cannot write the folder {target}: a file has that name; move it or choose another name")
         if target.is_symlink():
             target.unlink()
-        temporary = _temporary_name(target)
-        _step("create")
+        temporary = _begun(target)
         temporary.mkdir()
         with _removed_on_failure(temporary):
             yield temporary
@@ -188,18 +186,19 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY_NAME.match(name) is not None
 
 
-def remove_leftovers(folder: str | os.PathLike[str], token: str | None) -> list[Path]:
+def remove_leftovers(folder: str | os.PathLike[str], token: str | None, target: str | None = None) -> list[Path]:
     """Remove the temporary files of killed processes in `folder` (not below it); returns what was removed.
 
     Files whose name contains the id of another running process are kept.
 
     Args:
         token: of the process, as its record names it; files of any other process stay, with None all.
+        target: name of a file whose temporary ones go whichever process left them.
     """
     removed = []
     for entry in sorted(Path(folder).iterdir()) if os.path.isdir(folder) else []:
         match = _TEMPORARY_NAME.match(entry.name)
-        is_known = match is not None and match[2] == token
+        is_known = match is not None and (match[2] == token or entry.name.startswith(f".{target}.tmp-"))
         if is_known and str(entry) not in _open_temporaries and not _is_another_process(int(match[1])):
             _remove(entry)
             removed.append(entry)
@@ -212,6 +211,14 @@ def remove_leftovers(folder: str | os.PathLike[str], token: str | None) -> list[
 def _temporary_name(target: Path) -> Path:
     kept = os.fsencode(target.name)[:_LONGEST_KEPT_NAME].decode("utf-8", "ignore")
     return target.with_name(f".{kept}.tmp-{os.getpid()}-{TOKEN}-{secrets.token_hex(4)}")
+
+
+def _begun(target: Path) -> Path:
+    """The name of the temporary file or folder of a target that is about to be made."""
+    for watcher in watchers_of(target):
+        watcher.will_begin(target)
+    _step("create")
+    return _temporary_name(target)
 
 
 def _checked(path: Path) -> Path:
@@ -229,10 +236,11 @@ def _refuse_special(target: Path) -> None:
     if target.is_dir() and not target.is_symlink():
         raise OutputError(f"cannot write {target}: a folder has that name; give the name of a file in it")
     try:
-        mode = target.stat().st_mode  # of a link's target too: /dev/stdout is a link
+        leads_to = os.readlink(target) if target.is_symlink() else str(target)  # /dev/stdout is a link
+        mode = target.stat().st_mode
     except OSError:
         return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+    if leads_to.startswith(("/dev/", "/proc/")) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OutputError(f"cannot write {target}: it is a device or a pipe; give the name of a regular file")
 
 

@@ -15,6 +15,9 @@ class Watcher(Protocol):
 
     folder: Path
 
+    def will_begin(self, target: Path) -> None:
+        """Called before the temporary file or folder of a target is made; may raise OutputError."""
+
     def will_write(self, files: Mapping[Path, Path]) -> None:
         """Called before files get their names: target -> where it lies, complete and flushed; may raise OutputError."""
 

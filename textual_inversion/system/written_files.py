@@ -83,16 +83,20 @@ class WrittenFiles:
         self._earlier, self._token = _read(self.folder)
         self._entries: dict[str, Entry] = {}
         self._watching = contextlib.ExitStack()
+        self._is_begun = self._has_lost = False
 
     def __enter__(self) -> "WrittenFiles":
-        """Remove what earlier processes in this folder left half written, and begin or continue the list."""
-        for each in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink())):
+        """Remove what earlier processes in this folder left half written, and begin to watch."""
+        atomic.remove_leftovers(self.folder, self._token, FILE_NAME)
+        for each in (path for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()):
             atomic.remove_leftovers(each, self._token)
         self._watching.enter_context(watched(self))
-        self._save()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._has_lost:
+            with contextlib.suppress(OutputError):  # the folder may be gone
+                self._save()
         self._watching.close()
 
     def continue_from(self, folder: Path) -> bool:
@@ -186,6 +190,11 @@ class WrittenFiles:
 
     # ------------------------------------------------------------------------------------------ what `atomic` tells it
 
+    def will_begin(self, target: Path) -> None:
+        """Replace the list of the run before this one, so that it names this process. Raises OutputError."""
+        if not self._is_begun and target != self.folder / FILE_NAME:
+            self._save()
+
     def will_write(self, files: Mapping[Path, Path]) -> None:
         """List files that are about to get their names. Raises OutputError: the list cannot be written."""
         names = {self._name(target): source for target, source in files.items()}
@@ -218,9 +227,10 @@ class WrittenFiles:
             raise OutputError(f"{path} is not as this run wrote it, so it stays; remove it yourself")
 
     def removed(self, path: Path) -> None:
-        """Forget a file, or all files below a folder. The list on the disk is corrected with the next file."""
+        """Forget a file, or all files below a folder; the list on the disk follows with the next file, or at the end."""
         name = self._name(path)
         if name is not None:
+            self._has_lost = True
             self._entries = {n: e for n, e in self._entries.items() if n != name and not n.startswith(f"{name}/")}
 
     def _name(self, path: Path) -> str | None:
@@ -244,6 +254,7 @@ class WrittenFiles:
     def _save(self) -> None:
         files = {name: _plain(entry) for name, entry in sorted(self._entries.items())}
         atomic.write_json(self.folder / FILE_NAME, {"format": _FORMAT, "process": atomic.TOKEN, "files": files})
+        self._is_begun, self._has_lost = True, False
 
 
 def is_own(path: Path) -> bool:
@@ -270,7 +281,8 @@ def _is_linked(file: BinaryIO, target: Path) -> bool:
     """Whether an open file could be given a second name in place of an empty file."""
     try:
         target.unlink()
-        os.link(f"/proc/self/fd/{file.fileno()}", target, follow_symlinks=True)
+        # With a descriptor (which an absolute path leaves unused) Python calls linkat, which follows this link.
+        os.link(f"/proc/self/fd/{file.fileno()}", target, src_dir_fd=file.fileno(), follow_symlinks=True)
     except OSError:
         target.touch()
         return False
