@@ -116,7 +116,9 @@ def write_lock(path: Path, descriptor: int, text: str) -> None:
     try:
         if os.path.samestat(os.fstat(writable), os.fstat(descriptor)):
             os.ftruncate(writable, 0)
-            os.write(writable, text.encode("utf-8", "replace"))
+            rest = text.encode("utf-8", "replace")
+            while rest:
+                rest = rest[os.write(writable, rest) :]
     finally:
         os.close(writable)
 

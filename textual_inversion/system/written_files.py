@@ -227,7 +227,7 @@ class WrittenFiles:
             raise OutputError(f"{path} is not as this run wrote it, so it stays; remove it yourself")
 
     def removed(self, path: Path) -> None:
-        """Forget a file, or all files below a folder; the list on the disk follows with the next file, or at the end."""
+        """Forget a file, or all files below a folder; the list on the disk follows with the next file or the last."""
         name = self._name(path)
         if name is not None:
             self._has_lost = True
