@@ -30,7 +30,6 @@ def main():
         sys.stdin.read()
 run_command(main)
 """
-RUN = "x" * 16  # replaced by the run's own name, which a stranger on the machine can compute
 
 
 def environment(port, rank, **more):
@@ -40,7 +39,12 @@ def environment(port, rank, **more):
 
 
 def start(port, *, secret="s" * 20, later="pass"):
-    """Two ranks that are together; with `later` they learn the secret only then."""
+    """Two ranks.
+
+    Args:
+        secret: in their environment; None: none is.
+        later: what they do once they have met.
+    """
     ranks = []
     more = {} if secret is None else {"TEXTUAL_INVERSION_SECRET": secret}
     for rank in range(2):
@@ -109,11 +113,22 @@ def hostile(port, seed):
 SEEDS = 110
 
 
+def connected(port):
+    """A connection to rank 0, which may not listen yet."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
 def send_all(port):
     """Send everything, a connection each, half of them left open; returns those."""
     held = []
     for seed in range(SEEDS):
-        stranger = socket.create_connection(("127.0.0.1", port))
+        stranger = connected(port)
         try:
             stranger.settimeout(0.2)
             stranger.sendall(hostile(port, seed))
@@ -132,8 +147,6 @@ def test_nothing_that_strangers_send_ends_a_run_its_watch_or_a_ranks_place_in_it
     if moment == "after it":
         for rank in first:
             assert rank.stdout.readline() == "together\n", rank.communicate()
-    else:
-        time.sleep(0.5)  # some come before the second, some with it
     held = send_all(port)
     if moment != "after it":
         for rank in first:
@@ -156,26 +169,30 @@ def test_nothing_that_strangers_send_ends_a_run_its_watch_or_a_ranks_place_in_it
 def test_who_greets_as_a_rank_before_the_secret_is_known_is_not_believed_and_keeps_nobody_out():
     """As with the launcher's store, which exists only after a while."""
     port = free_port()
-    ranks = start(
-        port, secret=None, later="peers.learn(peers.secret if peers._rank == 0 else sys.stdin.readline()[:64])"
-    )
+    learn = "peers._rank or print(peers.secret, flush=True); peers.learn(peers.secret or sys.stdin.readline().strip())"
+    ranks = start(port, secret=None, later=learn)
     lie = {"status": 2, "rank": 1, "host": "h", "log": "", "reason": "my own words"}
     strangers = []
-    for _ in range(5):
-        while True:
-            try:
-                strangers.append(socket.create_connection(("127.0.0.1", port)))
-                break
-            except OSError:
-                time.sleep(0.05)
-        strangers[-1].sendall(json.dumps(greeting(port)).encode() + b"\n" + json.dumps(lie).encode() + b"\n")
-    time.sleep(1)
-    assert [rank.poll() for rank in ranks] == [None, None]
+    for number in range(5):
+        strangers.append(connected(port))
+        lines = [greeting(port), {"ready": True}] + [lie] * (number % 2)
+        strangers[-1].sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    secret = ranks[0].stdout.readline()
+    assert len(secret) == 65 and [rank.poll() for rank in ranks] == [None, None]
+    ranks[1].stdin.write(secret)
+    ranks[1].stdin.flush()
     for rank in ranks:
-        rank.kill()
-        assert "my own words" not in "".join(rank.communicate())
+        assert rank.stdout.readline() == "together\n", rank.communicate()
     for stranger in strangers:
         stranger.close()
+    time.sleep(0.3)
+    assert [rank.poll() for rank in ranks] == [None, None]
+
+    ranks[1].kill()
+    _, said = ranks[0].communicate(timeout=30)
+    ranks[1].communicate()
+
+    assert ranks[0].returncode == LOST_STATUS and said.startswith("error: rank 1 (") and "my own words" not in said
 
 
 def test_a_secret_that_is_too_short_is_refused():

@@ -23,10 +23,12 @@ ALLOWED = {
         "SummaryWriter",
     },  # `atomic`'s temporary file; names never used before
 }
-WRITERS = {"write_text", "write_bytes", "mkdir", "makedirs", "unlink", "remove", "rmdir", "removedirs", "rmtree",
-           "rename", "renames", "symlink", "symlink_to", "link", "hardlink_to", "copy", "copy2", "copyfile", "copytree",
-           "move", "touch", "truncate", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile",
-           "LogWriter", "SummaryWriter", "mkfifo", "mknod", "chmod", "savez", "savetxt", "save_pretrained"}  # fmt: skip
+WRITERS = set(
+    """write_text write_bytes mkdir makedirs unlink remove rmdir removedirs rmtree rename renames symlink
+    symlink_to link hardlink_to copy copy2 copyfile copytree move touch truncate mkdtemp mkstemp
+    TemporaryDirectory NamedTemporaryFile TemporaryFile LogWriter SummaryWriter mkfifo mknod chmod savez
+    savetxt save_pretrained""".split()
+)
 # Methods of these names that write no file: of lists, dictionaries, tensors, copies in memory.
 HARMLESS = {"copy", "remove", "truncate", "move", "link"}
 FILES = [*sorted((ROOT / "textual_inversion").rglob("*.py")), *(ROOT / name for name in
