@@ -131,10 +131,9 @@ def public_config(text: str, base_model: str) -> str:
 
     try:
         given = yaml.safe_load(text) or {}
-        first = text.splitlines()[0]
-    except (yaml.YAMLError, IndexError, RecursionError) as error:
+        shown, first = public_settings(given, base_model), text.splitlines()[0]
+    except (yaml.YAMLError, IndexError, AttributeError, RecursionError) as error:
         raise OutputError("config.yaml is not as a run writes it, so it cannot be uploaded; train again") from error
-    shown = public_settings(given, base_model)
     left_out = [name for name in given if name in all_flags(TrainConfig) and name not in shown]
     lines = [first] + ([f"# To be given by who repeats it: {', '.join(left_out)}"] if left_out else [])
     dumped = yaml.safe_dump(shown, allow_unicode=True, sort_keys=False, width=10**6) if shown else ""
