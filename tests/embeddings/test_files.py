@@ -71,17 +71,18 @@ def test_where_the_base_model_is_looked_for(tmp_path):
 
 
 def test_the_demo_model_is_found_from_another_clones_record(tmp_path):
-    for name in ("demo/model", "/another/clone/demo/model"):
+    for name in ("demo/model", "/another/clone/demo/model", "local:demo"):
         record = dict(placeholder_token="<cat-toy>", base_model=name)
         files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])
         assert base_model_of(files) == str(DEMO_MODEL.resolve())
 
 
-def test_a_base_model_that_is_gone_is_named(tmp_path):
-    record = dict(placeholder_token="<cat-toy>", base_model="/nowhere/sd")
+@pytest.mark.parametrize("name", ["/nowhere/sd", "local:" + "a" * 64])
+def test_a_base_model_that_is_gone_or_was_local_elsewhere_is_named(tmp_path, name):
+    record = dict(placeholder_token="<cat-toy>", base_model=name)
     files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])
 
-    with pytest.raises(SettingsError, match="/nowhere/sd, which does not exist.*--pretrained_model_name_or_path"):
+    with pytest.raises(SettingsError, match=f"{name}, which does not exist.*--pretrained_model_name_or_path"):
         base_model_of(files)
 
 

@@ -1,6 +1,8 @@
 """The model card of a run: metadata that the hub understands, examples that work."""
 
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +99,16 @@ def test_a_readme_of_the_users_own_stays(tmp_path):
 
     assert not model_card.write(tmp_path, facts())
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"),
+                                 lambda path: path.symlink_to("absent")])  # fmt: skip
+def test_whatever_else_has_the_name_of_the_card_stays_and_is_not_waited_for(tmp_path, put):
+    put(tmp_path / "README.md")
+    before = (tmp_path / "README.md").lstat()
+
+    assert not model_card.write(tmp_path, facts())
+    assert (tmp_path / "README.md").lstat() == before
 
 
 @pytest.mark.slow

@@ -276,7 +276,7 @@ def test_a_hard_linked_file_keeps_its_content_under_the_other_name(tmp_path):
 def test_what_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    (tmp_path / "output").symlink_to("/dev/stdout")
+    (tmp_path / "output").symlink_to("/proc/self/fd/1")
     os.mkfifo(tmp_path / "pipe")
     for path, reason in {
         "absent/f": "does not exist; create it first",

@@ -15,11 +15,13 @@ from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import TrainingSettings
 from textual_inversion.system import atomic
+from textual_inversion.system.links import beginning_of
 from textual_inversion.system.paths import LOCAL, LOCAL_DEMO
 
 FILE_NAME = "README.md"
 # Marks a card of ours, which a later run may replace; the user's own README stays.
 _MARK = "<!-- written by train_textual_inversion.py -->"
+_MOST_BYTES = 1 << 20  # of a card of ours
 # Embedding vectors follow the licence of the base model; where it is not known, "other".
 _LICENSES = (
     (
@@ -65,7 +67,11 @@ def write(folder: Path, facts: CardFacts) -> bool:
         OutputError: the card cannot be written.
     """
     path = folder / FILE_NAME
-    if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
+    try:
+        earlier = beginning_of(path, _MOST_BYTES)
+    except OSError:
+        return False
+    if earlier is not None and _MARK.encode() not in earlier:
         return False
     atomic.write_text(path, card(facts))
     return True

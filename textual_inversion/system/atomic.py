@@ -236,11 +236,11 @@ def _refuse_special(target: Path) -> None:
     if target.is_dir() and not target.is_symlink():
         raise OutputError(f"cannot write {target}: a folder has that name; give the name of a file in it")
     try:
-        leads_to = os.readlink(target) if target.is_symlink() else str(target)  # /dev/stdout is a link
+        leads_to = os.readlink(target) if target.is_symlink() else ""
         mode = target.stat().st_mode
     except OSError:
         return
-    if leads_to.startswith(("/dev/", "/proc/")) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if leads_to.startswith("/proc/") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # such as /dev/stdout
         raise OutputError(f"cannot write {target}: it is a device or a pipe; give the name of a regular file")
 
 

@@ -2,6 +2,7 @@
 
     refuse_links_below(root, path)    before something is written: no folder between root and path is a link
     open_below(root, name)            a regular file of a folder, for reading; no part of its name is a link
+    beginning_of(path, size)          what such a file begins with, to see whose it is
     open_lock(path)                   a file that only this program's user may have made, to be locked
 
 What a user names, such as the output folder, may be a link or lie behind one. What lies below it may not: an unpacked
@@ -77,6 +78,19 @@ def _opened(root: Path, parts: list[str]) -> int:
         return os.open(parts[-1], os.O_RDONLY | _NO_FOLLOW | _NO_WAIT, dir_fd=folder)
     finally:
         os.close(folder)
+
+
+def beginning_of(path: Path, size: int) -> bytes | None:
+    """The first bytes of a file that may be somebody else's; None where there is none.
+
+    Raises:
+        OSError: it cannot be read, or is a link or no regular file.
+    """
+    try:
+        with open(open_below(path.parent, path.name), "rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        return None
 
 
 def open_lock(path: Path, access: int) -> int:
