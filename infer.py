@@ -1,5 +1,6 @@
 """Make images of learned concepts: embedding files + prompts -> PNG files, a contact sheet, a manifest."""
 
+import importlib
 import secrets
 import sys
 import time
@@ -15,6 +16,8 @@ from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.paths import is_demo, portable
+from textual_inversion.system.progress import print_line
+from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
 
@@ -22,31 +25,44 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_infer(argv)
-    from textual_inversion.embeddings.files import base_model_of, read_concept_files
+    with Signals() as stop:
+        stop.advice = "before the first image was made"
+        run(config, stop)
 
-    files = read_concept_files(config.images.embeds)
-    base_model = base_model_of(files, config.base_model.pretrained_model_name_or_path)
+
+def run(config: InferConfig, stop: Signals) -> None:
+    """Make the images that the settings ask for."""
+    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
+
+    files = read_concept_files(config.images.embeds, config.images.rename)
+    named = config.base_model.pretrained_model_name_or_path
+    base_model, records = base_model_of(files, named), doubted_records(files, config.base_model)
     config = with_recorded_source(config, [file.run for file in files])
     config = with_defaults(config, is_demo=is_demo(base_model), num_images=4)
     seed = secrets.randbelow(2**32) if config.images.seed is None else config.images.seed
     config = changed(config, prompt=config.images.prompt or _showcase(files), seed=seed)
     gallery = _open_gallery(config.output.output_dir, files, base_model)  # before the slow part: it may refuse
 
-    prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+    with stop.held_back():
+        prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+        importlib.import_module("ppdiffusers")
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.precision import check_device, lower
 
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
     source = source_of(config.base_model, config.base_model.hub_token)
-    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source)
+    for note in base_model_notes(files, base_model, named):  # before a download, or what fails because of the model
+        print_line(f"note: {note}", sys.stderr)
+    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
     about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
-    for note in [*(note for file in files for note in file.notes), *about_prompts]:
-        print(f"note: {note}", file=sys.stderr)
-    _make_images(config, model, gallery)
+    about_drawing = model.drawing_notes(config.sampling.scheduler)
+    for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
+        print_line(f"note: {note}", sys.stderr)
+    _make_images(config, model, gallery, stop)
 
 
 def _showcase(files) -> list[str]:
@@ -64,9 +80,7 @@ def _open_gallery(output_dir: str, files, base_model: str):
     from textual_inversion.system.output_folder import make_output_folder
     from textual_inversion.system.provenance import git_revision, versions
 
-    embeds = [
-        {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256} for file in files
-    ]
+    embeds = [_described(file) for file in files]
     settings = {
         "base_model": portable(base_model),
         "embeds": embeds,
@@ -76,6 +90,16 @@ def _open_gallery(output_dir: str, files, base_model: str):
     return Gallery(make_output_folder(output_dir), settings)
 
 
+def _described(file) -> dict[str, Any]:
+    """What the manifest says about an embedding file."""
+    facts = {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256}
+    if file.partner is not None:
+        facts |= {"partner": portable(str(file.partner)), "partner_sha256": file.partner_sha256}
+    if renamed := {old: new for new, old in file.originals.items() if new in file.placeholder_tokens}:
+        facts["renamed"] = renamed
+    return facts
+
+
 def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str) -> list[str]:
     """What the user should know before the images are made: unknown placeholder tokens, text that is not read."""
     from textual_inversion.formats.learned_embedding import composed
@@ -83,7 +107,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
 
     encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(tokens), []
-    avoided = encode_ids.holds_placeholder(negative_prompt)
+    avoided = encode_ids.holds_learned_word(negative_prompt)
     for prompt in dict.fromkeys([*prompts, negative_prompt]):
         words = composed(prompt).split()
         bare = [token for token in tokens if token.strip("<>") in words and token not in composed(prompt)]
@@ -91,7 +115,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif prompt in prompts and not avoided and not encode_ids.holds_placeholder(prompt):
+        elif prompt in prompts and not avoided and not encode_ids.holds_learned_word(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 
@@ -107,29 +131,34 @@ def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
     ]
 
 
-def _make_images(config: InferConfig, model, gallery) -> None:
+def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
     """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generation.generate import generate_each, total_steps
+    from textual_inversion.generation.generate import blank_notes, generate_each, total_steps
     from textual_inversion.system.progress import Progress, duration
 
     requests = _requests(config.images, config.sampling)
     begun, made = time.monotonic(), {}
     pipeline = model.pipeline(config.sampling.scheduler, with_safety_checker=config.images.safety_checker)
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
-        print("note: this base model comes without a safety checker; nothing is checked", file=sys.stderr)
+        print_line("note: this base model comes without a safety checker; nothing is checked", sys.stderr)
     size = dict(height=config.images.height, width=config.images.width)
-    gallery.reserve(len(requests))
     try:
+        gallery.reserve(len(requests))
         with Progress(total_steps(requests), description="denoising step") as progress:
             for position, image in generate_each(
                 model, requests, batch_size=config.sampling.batch_size, progress=progress, pipeline=pipeline, **size
             ):
-                gallery.save(position, image, _facts(requests[position], model, pipeline, image))
-                made[position] = image
+                with stop.noted():
+                    gallery.save(position, image, _facts(requests[position], model, pipeline, image))
+                    made[position] = image
+                    stop.advice = f"after {len(made)} of {len(requests)} images, which are in {gallery.folder}"
     finally:
         images = [made[position] for position in sorted(made)]
-        gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
-    print(
+        with stop.noted():
+            gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
+    for note in blank_notes(images):
+        print_line(f"note: {note}", sys.stderr)
+    print_line(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"
     )

@@ -1,5 +1,6 @@
 """Measure how well a concept was learned: CLIP similarities with a baseline and a ceiling (arXiv 2208.01618)."""
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from textual_inversion.settings.generation import Measuring, ScoreConfig, Scored
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
-from textual_inversion.system.paths import ROOT, from_root, has_demo, is_demo, portable
+from textual_inversion.system.paths import ROOT, from_root, has_demo, is_demo, located, portable
+from textual_inversion.system.progress import print_line
+from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
 
@@ -19,19 +22,29 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_score(argv)
+    with Signals() as stop:
+        stop.advice = "before everything was measured; nothing was written"
+        run(config, stop)
+
+
+def run(config: ScoreConfig, stop: Signals) -> None:
+    """Measure what the settings ask for, and print and write the figures."""
     from textual_inversion.data.images import find_images, load_image
-    from textual_inversion.embeddings.files import base_model_of, read_concept_files
+    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
 
     output = config.output.output
     if output and not Path(output).resolve().parent.is_dir():
         raise SettingsError(f"--output {output}: there is no such folder; make it first")
-    file = read_concept_files([config.concept.embeds])[0]
+    file = _read(config.concept)
+    named = config.base_model.pretrained_model_name_or_path
+    base_model, records = base_model_of([file], named), doubted_records([file], config.base_model)
     config = changed(config, **_recorded(config.concept, file))
-    base_model = base_model_of([file], config.base_model.pretrained_model_name_or_path)
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
     images = [load_image(path) for path in find_images(config.concept.train_data_dir)]
 
-    prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+    with stop.held_back():
+        prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+        importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
@@ -41,15 +54,28 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(config.machine.device)
     check_device(config.machine.mixed_precision, device)
     source, clip_model = source_of(config.base_model, config.base_model.hub_token), config.measuring.clip_model
-    scorer = ClipScorer(find_clip(resolve(base_model, **source), clip_model), name=clip_model)
-    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source)
+    for note in base_model_notes([file], base_model, named):
+        print_line(f"note: {note}", sys.stderr)
+    folder = resolve(base_model, **source, recorded_in=records["recorded_in"])
+    scorer = ClipScorer(find_clip(folder, clip_model), name=clip_model)
+    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, [file])
-    for note in file.notes + scorer.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for note in file.notes + scorer.notes + model.drawing_notes(config.sampling.scheduler):
+        print_line(f"note: {note}", sys.stderr)
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, images)  # fmt: skip
-    _report(changed(config, device=device), file, model, scorer, result)
+    _report(changed(config, device=device), file, model, scorer, result, stop)
+
+
+def _read(concept: ScoredConcept):
+    """The embedding file; raises SettingsError for several that are not one concept."""
+    from textual_inversion.embeddings.files import read_concept_files
+
+    file, *others = read_concept_files(concept.embeds, concept.rename)
+    if others:
+        raise SettingsError(f"{file.path} and {others[0].path} are no pair of one concept; score one at a time")
+    return file
 
 
 def _recorded(concept: ScoredConcept, file) -> dict[str, Any]:
@@ -72,14 +98,14 @@ def _recorded(concept: ScoredConcept, file) -> dict[str, Any]:
 def _recorded_images(file, token: str) -> str:
     """The folder of training images that is recorded beside an embedding, if it still exists."""
     settings = file.run.get("settings") or {}
-    recorded = settings.get("train_data_dir")
-    if isinstance(recorded, list):
-        recorded = dict(zip(file.recorded_tokens, recorded, strict=False)).get(token)
+    recorded = file.of_concept(settings.get("train_data_dir"), token)
     shipped = file.path.resolve() == Path(from_root("demo/learned_embeds.pdparams")).resolve()
-    candidates = [Path(recorded), ROOT / recorded] if recorded else []
-    for folder in (*candidates, *([ROOT / "cat_toy_images"] if shipped else [])):
-        if folder.is_dir():
-            return str(folder)
+    place = located(recorded) if recorded else ROOT / "cat_toy_images" if shipped else None
+    if place is not None and place.is_dir():
+        return str(place)
+    if recorded:
+        raise SettingsError(f"{file.path} was learned from the images in {recorded}, which is no folder here; add "
+                            "--train_data_dir DIR")  # fmt: skip
     raise SettingsError(f"{file.path} does not say which images it was learned from; add --train_data_dir DIR")
 
 
@@ -135,31 +161,41 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list
         )
 
 
-def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
-    """Print the table and write the JSON file."""
+def _portable(value: Any) -> Any:
+    """A setting as the report holds it: paths, one or several, as another machine can read them."""
+    if isinstance(value, tuple):
+        return [_portable(one) for one in value]
+    return portable(value) if isinstance(value, str) else value
+
+
+def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any], stop: Signals) -> None:
+    """Write the JSON file, then print the table: whoever reads it may leave without loss of a figure."""
     from textual_inversion.evaluation.scoring import table
+
+    output = config.output.output
+    if output:
+        _write(config, file, model, scorer, result)
+        stop.advice = f"after everything was measured; the figures are in {output}"
+    for line in [table(result), *([output] if output else [])]:
+        print_line(line)
+
+
+def _write(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
     from textual_inversion.system import atomic
     from textual_inversion.system.provenance import git_revision, versions
 
-    print(table(result))
-    output = config.output.output
-    if output is None:
-        return
     flags, values = all_flags(ScoreConfig), values_of(config)
     facts = {
         "embeds": {"file": portable(str(file.path)), "sha256": file.sha256},
         "base_model": portable(model.name),
         "clip_model": portable(scorer.name),
         "settings": {
-            name: portable(values[name]) if isinstance(values[name], str) else values[name]
-            for name in sorted(values)
-            if name != "output" and not flags[name].is_secret
+            name: _portable(values[name]) for name in sorted(values) if name != "output" and not flags[name].is_secret
         },
         "versions": versions(),
         "git_revision": git_revision(),
     }
-    atomic.write_json(output, {**result, **facts})
-    print(output)
+    atomic.write_json(config.output.output, {**result, **facts})
 
 
 if __name__ == "__main__":

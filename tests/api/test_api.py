@@ -54,6 +54,7 @@ def test_training_through_the_api_is_the_commands_training(world, tmp_path):
 def test_an_embedding_file_is_read_attached_and_drawn_with(world):
     root, run = world
     model = ti.load_base_model(root / "base")
+    assert ti.attach_embeddings(model, run.folder, rename={"<cat-toy>": "<new>"}) == ["<new>"]
     assert ti.attach_embeddings(model, run.folder) == ["<cat-toy>"]
 
     images = ti.generate(model, ["a <cat-toy>", "a cat"], seed=5, num_images=2, num_inference_steps=2)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import infer
 import score
@@ -23,6 +24,7 @@ from helpers.paths import ROOT
 from helpers.strangers import attacks_by_global, entry, text, zip_of
 from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model, tree
+from helpers.torch_samples import TORCH_FILES
 from helpers.training_runs import draw_images, short_run
 from textual_inversion.cli.parser import Switch
 from textual_inversion.cli.train import build_parser
@@ -30,6 +32,7 @@ from textual_inversion.data import images
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.generation import generate
+from textual_inversion.models.weight_files import WeightFile
 from textual_inversion.system.errors import run_command
 
 COMMANDS = {"train": train_textual_inversion.main, "infer": infer.main, "score": score.main}
@@ -177,6 +180,13 @@ def saying(part: str, **entries):
     return model(change)
 
 
+def spoil(path: Path) -> None:
+    """Put a NaN into one tensor of a file."""
+    metadata, tensors = WeightFile(path).metadata, load_file(path)
+    next(iter(tensors.values())).reshape(-1)[0] = np.nan
+    save_file(tensors, path, metadata=metadata)
+
+
 def pickled(data: bytes):
     def change(folder: Path) -> None:
         (folder / "unet/diffusion_paddle_model.safetensors").unlink()
@@ -207,6 +217,20 @@ def recorded(**record):
     def make(world: World) -> list[str]:
         world.write("recorded/run.json", json.dumps({"placeholder_token": "<x>", **record}))
         return ["--embeds", world.write("recorded/x.pdparams", embedding()())]
+
+    return make
+
+
+def broken_record(content: bytes | None):
+    """An embedding beside a run.json of this content; None: beside a folder of that name."""
+
+    def make(world: World) -> list[str]:
+        shutil.rmtree(world.folder("broken"))
+        if content is None:
+            world.folder("broken/run.json")
+        else:
+            world.write("broken/run.json", content)
+        return ["--embeds", world.write("broken/x.pdparams", embedding()())]
 
     return make
 
@@ -338,13 +362,16 @@ TRAIN_ROWS = [
     (["--output_dir", "{base}/unet"], "is never changed; choose another"),
     (["--output_dir", "{pictures}"], "--train_data_dir are the same folder"),
     (["--logging_dir", "run.json", "--report_to", "visualdl"], "run.json is not a folder; choose another"),
-    (["--output_dir", "a\udcffb"], "has bytes that are not UTF-8; rename"),
+    (["--output_dir", "a\udcffb"], "--output_dir a?b has bytes that are not UTF-8; rename the file"),
+    (["--train_data_dir=a\udcffb"], "--train_data_dir=a?b has bytes that are not UTF-8; rename the file"),
+    (["--placeholder_token", "<a\udcffb>"], "--placeholder_token <a?b> has bytes that are not UTF-8; save the script"),
+    (["--validation_prompt", "a <w>", "caf\udce9"], "--validation_prompt caf? has bytes that are not UTF-8; save"),
     ("--config /nowhere.yaml", "--config /nowhere.yaml cannot be read", "give a YAML file"),
     (file("--config", "c1.yaml", "learning_rate: [1, 2]"), "c1.yaml, line 1", "takes one value, not a list"),
     (file("--config", "c2.yaml", "seed: 1\nlearning_rat: 2"), "line 2", "did you mean learning_rate?"),
     (file("--config", "c3.yaml", "a: [b"), "this is not YAML"),
     (file("--config", "c4.yaml", b"\xff\xfe\x00"), "not UTF-8 text"),
-    (file("--config", "c5.yaml", 'output_dir: "a\\0b"'), "NUL"),
+    (file("--config", "c5.yaml", 'output_dir: "a\\0b"'), "control character", "single quotes"),
     (file("--template_file", "t1.txt", "a photo of a toy"), "must contain {} once, for the placeholder token"),
     (file("--template_file", "t2.txt", "# none"), "has no prompt template; write one per line"),
     ("--template_file /nowhere.txt", "/nowhere.txt cannot be read", "give a text file"),
@@ -360,8 +387,10 @@ TRAIN_ROWS = [
     ("--num_vectors 0", "--num_vectors"),
     ("--num_vectors few", "must be a whole number or auto"),
     ("--num_vectors auto", "counts the tokens of --initializer_token"),
-    ("--num_vectors 70", "leave no room for a prompt in the 75 tokens", "at most 63"),
-    ("--num_vectors 1000000000", "leave no room for a prompt"),
+    ("--num_vectors 70", "a word of 70 vectors cannot fit in a prompt", "the 75 tokens", "at most 63"),
+    ("--num_vectors 1000000000", "a word of 1000000000 vectors cannot fit in a prompt"),
+    ("--rename <a>", "--rename: must be OLD=NEW"),
+    ("--rename <a>=<b>", "--rename", "--initializer_embeds"),
     ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
     (file("--initializer_embeds", "evil.pt", EVIL), "evil.pt: asks for os.system, which could run any code"),
     (file("--initializer_embeds", "wide.pt", embedding(width=768)), "768 values (Stable Diffusion 1.x)"),
@@ -414,6 +443,21 @@ TRAIN_ROWS = [
     (saying("text_encoder/config.json", vocab_size=10**12), "vocab_size 1000000000000, which no model has"),
     (saying("scheduler/scheduler_config.json", prediction_type="sample"), "only epsilon and v_prediction"),
     (saying("scheduler/scheduler_config.json", beta_schedule="x"), "no model can be built"),
+    (saying("scheduler/scheduler_config.json", num_train_timesteps=10**9), "num_train_timesteps 1000000000, which no"),
+    (saying("unet/config.json", layers_per_block=1000), "announces 2002 layers", "of different models"),
+    (
+        saying("unet/config.json", **{f"{way}_block_types": ["DownBlock2D"] * 20_000 for way in ("down", "up")}),
+        "announces 40000 layers",
+    ),
+    (saying("unet/config.json", sample_size=20_000), "sample_size 20000, and no model has more than 1024"),
+    (saying("vae/config.json", layers_per_block=1000), "announces 2002 layers"),
+    (saying("text_encoder/config.json", num_hidden_layers=1000), "announces 1000 layers"),
+    (saying("text_encoder/config.json", max_position_embeddings=9_999_999), "holds text_model.embeddings.position_emb"),
+    (saying("text_encoder/config.json", intermediate_size=9_999_999), "mlp.fc1", "of different models"),
+    (model(lambda folder: os.truncate(folder / "unet/config.json", 300 << 20)), "config.json has 300 MB"),
+    (saying("tokenizer/vocab.json", **{"cat</w>": 9999}), "'cat</w>' the id 9999", "they belong to different models"),
+    (model(lambda folder: spoil(folder / "unet/diffusion_paddle_model.safetensors")), "holds NaN or infinite values"),
+    (model(lambda folder: spoil(folder / "text_encoder/model.safetensors")), "holds NaN or infinite values"),
     (holding("tokenizer/vocab.json", "[]"), "vocab.json is damaged; download the tokenizer again"),
     (holding("tokenizer/tokenizer_config.json", '{"model_max_length": -5}'), "model_max_length -5"),
     (holding("unet/diffusion_paddle_model.safetensors", EMPTY), "lacks the tensor"),
@@ -449,11 +493,34 @@ INFER_ROWS = [
     (file("--embeds", "cut.pdparams", lambda: embedding()()[:-20]), "download or copy it again"),
     (file("--embeds", "nan.pdparams", embedding(value=float("nan"))), "NaN or infinite values", "save it again"),
     (with_base(file("--embeds", "sd1.pt", embedding(width=768))), "768 values (Stable Diffusion 1.x), and ", "32"),
-    (with_base(file("--embeds", "cat.pt", embedding("cat"))), "cat.pt: the placeholder token 'cat' is a token of this"),
-    (file("--embeds", "blank.pt", embedding("a b")), "'a b' holds blanks or control characters; choose another"),
+    (
+        with_base(file("--embeds", "cat.pt", embedding("cat"))),
+        "cat.pt: the placeholder token 'cat' is a token of this",
+        "choose another with --rename 'cat=<cat>'",
+    ),
+    (
+        file("--embeds", "blank.pt", embedding("a b")),
+        "'a b' holds blanks or control characters; choose another with --rename 'a b=<blank>'",
+    ),
     (file("--embeds", "long.pt", embedding("x" * 9999)), "9999 bytes", "choose another"),
     (recorded(base_model="/nowhere"), "was learned on /nowhere, which does not exist", "--pretrained_model"),
-    (recorded(base_model=["{", 5]), "32 values, and ", "choose the base model that it was made for"),
+    (recorded(base_model=["{", 5]), "run.json holds a list as base_model, which no run writes", "repair or remove it"),
+    (
+        recorded(base_model="models/gone"),
+        "names the base model models/gone, which is not on this machine",
+        "no hub is asked for what a record names",
+        "--trust_record",
+    ),
+    (recorded(settings={"height": "x"}), "holds 'x' as settings.height"),
+    (broken_record(b""), "run.json is empty; repair or remove it"),
+    (broken_record(b"{"), "is no readable JSON (line 1"),
+    (broken_record(b"[]"), "holds a list instead of the settings of a run"),
+    (broken_record(None), "run.json is a folder, a device or a pipe instead of a file; repair or remove it"),
+    (file("--embeds", "a1111.pt", lambda: TORCH_FILES["a1111_pt"]), "says that it was learned on v1-5-pruned; name"),
+    ("--rename <a>", "--rename: must be OLD=NEW"),
+    (["--rename", "<a>="], "--rename: must be OLD=NEW"),
+    (["--rename", "<a>=b c"], "--rename: must be OLD=NEW"),
+    ("--rename <z>=<y>", "--rename: nothing is called '<z>'; the files hold <cat-toy>"),
     (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
     (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),
     (["--config", "{out}/config.yaml"], "train_data_dir is not a setting of infer.py"),
@@ -472,8 +539,19 @@ SCORE_ROWS = [
     ("--output /nowhere/x.json", "there is no such folder; make it first"),
     (["--output", "{out}"], "a folder has that name; give the name of a file"),
     (file("--embeds", "evil.ckpt", EVIL), "asks for os.system"),
-    (recorded(settings=5), "does not say which images it was learned from; add --train_data_dir DIR"),
-    (recorded(settings={"train_data_dir": {"a": 5}}), "add --train_data_dir DIR"),
+    (recorded(settings=5), "run.json holds a number under settings; repair or remove it"),
+    (recorded(settings={"train_data_dir": {"a": 5}}), "holds an object as settings.train_data_dir"),
+    (
+        recorded(settings={"train_data_dir": "/gone"}),
+        "learned from the images in /gone, which is no folder",
+        "add --tr",
+    ),
+    (recorded(settings={}), "does not say which images it was learned from; add --train_data_dir DIR"),
+    (broken_record(b"{"), "is no readable JSON (line 1"),
+    (broken_record(None), "run.json is a folder, a device or a pipe instead of a file"),
+    (two_files, "the token <x> occurs twice in"),
+    (file("--embeds", "a1111.pt", lambda: TORCH_FILES["a1111_pt"]), "says that it was learned on v1-5-pruned; name"),
+    ("--rename <a>", "--rename: must be OLD=NEW"),
 ]
 ROWS = [
     *(("train", *row) for row in TRAIN_ROWS),

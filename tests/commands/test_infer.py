@@ -1,8 +1,10 @@
 """The command infer.py."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ from PIL import Image
 
 import infer
 from helpers.tiny_models import build_model, tree
-from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
+from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
+from textual_inversion.generation.gallery import recorded_runs
+from textual_inversion.models.base_model import load_base_model
+from textual_inversion.models.export import save_pipeline
 from textual_inversion.system.errors import BaseModelError, EmbeddingFileError, OutputError, SettingsError
 from textual_inversion.system.paths import ROOT
 
@@ -123,6 +128,21 @@ def test_size_scheduler_guidance_and_safety_checker_reach_the_images(tmp_path, b
     assert "safety" not in capsys.readouterr().err
 
 
+def test_a_scheduler_of_another_version_is_told_and_another_draws(tmp_path, capsys):
+    base = build_model(tmp_path / "tcd", scheduler={"_class_name": "TCDScheduler"})
+    flags = ["--embeds", embeds(tmp_path / "run", base), *QUICK]
+
+    infer.main([*flags, "--output_dir", str(tmp_path / "own")])
+    own = capsys.readouterr().err
+    infer.main([*flags, "--scheduler", "euler", "--output_dir", str(tmp_path / "named")])
+
+    note = "the base model names the scheduler TCDScheduler, which is not drawn with here; images are drawn with DDIM"
+    assert f"note: {note}" in own and "note:" not in capsys.readouterr().err
+    for folder, scheduler in (("own", "DDIMScheduler"), ("named", "EulerDiscreteScheduler")):
+        (run,) = json.loads((tmp_path / folder / "manifest.json").read_text())["runs"]
+        assert {image["scheduler"] for image in run["images"]} == {scheduler}
+
+
 def test_without_a_seed_one_is_drawn_and_said(tmp_path, base, capsys):
     file = embeds(tmp_path / "run", base)
     flags = "--num_inference_steps 1 --num_images 1 --prompt <cat-toy>".split()
@@ -169,6 +189,32 @@ def test_no_note_on_a_placeholder_that_is_there(tmp_path, base, capsys, token, p
     infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
 
     assert "note:" not in capsys.readouterr().err
+
+
+def test_a_word_of_more_vectors_than_a_prompt_has_room_for_is_told(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base, vectors=80)
+
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    assert "note: a word of 80 vectors cannot fit in a prompt of 75 tokens: 'a <cat-toy>'" in capsys.readouterr().err
+
+
+def test_words_that_the_base_model_holds_are_drawn_with_all_their_vectors(tmp_path, base, capsys):
+    """The same images, whether a word comes from a file or from the base model; and no note that no file holds it."""
+    held = embeds(tmp_path / "held", base, "<held>", vectors=3)
+    save_pipeline(load_base_model(base), read_embeddings(held), tmp_path / "saved")
+    other = embeds(tmp_path / "other", base)
+    flags = ["--prompt", "a <held>", "<held> on a <cat-toy>", "--negative_prompt", "<held>", *QUICK]
+    infer.main(["--embeds", held, other, *flags, "--output_dir", str(tmp_path / "files")])
+    capsys.readouterr()
+
+    model = ["--pretrained_model_name_or_path", str(tmp_path / "saved")]
+    infer.main(["--embeds", other, *model, *flags, "--output_dir", str(tmp_path / "model")])
+
+    assert "note:" not in capsys.readouterr().err
+    for name in ("0000-seed7.png", "0002-seed7.png"):
+        images = [Image.open(tmp_path / folder / name) for folder in ("files", "model")]
+        assert np.abs(np.subtract(*(np.asarray(image, int) for image in images))).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -258,3 +304,45 @@ def test_prompts_guidance_and_steps_are_scanned_as_a_grid(tmp_path, base):
     ]
     drawn = {np.asarray(Image.open(tmp_path / "out" / i["file"])).tobytes() for i in run["images"]}
     assert len(drawn) == 8
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_no_image_from_the_record(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "infer.py"), "--prompt", "a <cat-toy>", "--num_inference_steps", "1",
+               "--batch_size", "1", "--output_dir", str(out), "--num_images"]  # fmt: skip
+    process = subprocess.Popen([*command, "5000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(out.glob("*-seed*.png"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait(timeout=60)
+    made = sorted(path.name for path in out.glob("*-seed*.png"))
+    assert [image["file"] for run in recorded_runs(out) for image in run["images"]] == made and len(made) >= 5
+
+    subprocess.run([*command, "1"], check=True, capture_output=True, timeout=100)
+
+    killed, finished = json.loads((out / "manifest.json").read_text())["runs"]
+    assert [image["file"] for image in killed["images"]] == made and len(finished["images"]) == 1
+    assert all(image["prompt"] == "a <cat-toy>" for image in killed["images"]) and not list(out.glob("*.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_that_is_told_to_end_lists_and_shows_what_was_made(tmp_path, number):
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "infer.py"), "--prompt", "a <cat-toy>", "--num_inference_steps", "1",
+               "--batch_size", "1", "--output_dir", str(out), "--num_images", "5000"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while len(list(out.glob("*-seed*.png"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    last = process.communicate(timeout=100)[1].splitlines()[-1]
+
+    made = sorted(path.name for path in out.glob("*-seed*.png"))
+    assert process.returncode == 128 + number and len(made) >= 3
+    assert last == f"stopped by {number.name} after {len(made)} of 5000 images, which are in {out}"
+    (run,) = json.loads((out / "manifest.json").read_text())["runs"]
+    assert [image["file"] for image in run["images"]] == made and (out / "contact_sheet.png").exists()
+    assert not list(out.glob(".*"))

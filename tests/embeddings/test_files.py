@@ -1,14 +1,23 @@
 """Embedding files, the records beside them, and the base model they belong to."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
-from textual_inversion.embeddings.files import base_model_of, read_concept_files
-from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams, write_safetensors
-from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import DEMO_MODEL
+from helpers.torch_samples import TORCH_FILES
+from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
+from textual_inversion.formats.embedding_file import (
+    LearnedEmbedding,
+    UnusableToken,
+    write_pdparams,
+    write_safetensors,
+)
+from textual_inversion.formats.safetensors_file import safetensors_bytes
+from textual_inversion.settings.generation import BaseModelSettings
+from textual_inversion.system.errors import EmbeddingFileError, SettingsError
+from textual_inversion.system.paths import DEMO_MODEL, ROOT
 
 
 def learned(token="<cat-toy>", vectors=1, width=32, seed=1, **metadata):
@@ -51,12 +60,71 @@ def test_metadata_of_safetensors_step_in(tmp_path):
     assert base_model_of([file]) == "CompVis/sd"
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '"text"', "null"])
-def test_a_damaged_record_is_no_record(tmp_path, content):
+@pytest.mark.parametrize("content", ["[]", "{", '"text"', "null", ""])
+def test_a_record_that_cannot_be_used_is_no_missing_one(tmp_path, content):
     path = stored(tmp_path / "f.pdparams", learned())
     (tmp_path / "run.json").write_text(content)
 
-    assert read_concept_files([path])[0].run == {}
+    with pytest.raises(EmbeddingFileError, match="the record .*run.json"):
+        read_concept_files([path])
+
+
+def test_a_name_in_the_metadata_that_can_be_none_is_no_missing_one(tmp_path):
+    for number, name in enumerate(("", "x" * 300, "//host/share")):
+        write_safetensors(tmp_path / f"{number}.safetensors", learned(base_model=name))
+        with pytest.raises(EmbeddingFileError, match="as base_model, which no run writes"):
+            base_model_of(read_concept_files([tmp_path / f"{number}.safetensors"]))
+
+
+@pytest.mark.parametrize("metadata", [{"base_model": "SD 1.5"}, {"ss_sd_model_name": "evil/model"}])
+def test_what_another_program_says_is_a_hint_and_no_path(tmp_path, monkeypatch, metadata):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / next(iter(metadata.values()))).mkdir(parents=True)  # even where it is the name of a folder here
+    (tmp_path / "f.safetensors").write_bytes(safetensors_bytes({"<cat>": np.ones((1, 32), np.float32)}, metadata))
+    files = read_concept_files(["f.safetensors"])
+
+    with pytest.raises(SettingsError) as caught:
+        base_model_of(files)
+    hint = next(iter(metadata.values()))
+    assert f"f.safetensors says that it was learned on {hint}; name that model with --pretrained" in str(caught.value)
+    assert base_model_of(files, "named/one") == "named/one" and doubted(files) is None
+
+
+def test_the_checkpoint_that_automatic1111_notes_is_a_hint(tmp_path):
+    (tmp_path / "f.pt").write_bytes(TORCH_FILES["a1111_pt"])
+    with pytest.raises(SettingsError, match="says that it was learned on v1-5-pruned; name that model"):
+        base_model_of(read_concept_files([tmp_path / "f.pt"]))
+
+
+def doubted(files, **given):
+    return doubted_records(files, BaseModelSettings(**given))["recorded_in"]
+
+
+def test_a_record_is_doubted_unless_the_user_names_the_model_or_trusts_it(tmp_path):
+    record = dict(placeholder_token="<cat-toy>", base_model="some/model")
+    files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])
+    (tmp_path / "m").mkdir()
+    write_safetensors(tmp_path / "m/f.safetensors", learned(base_model="some/model"))
+    described = read_concept_files([tmp_path / "m/f.safetensors"])
+
+    assert doubted(files) == tmp_path / "run.json" and doubted(described) == tmp_path / "m/f.safetensors"
+    assert doubted(files, pretrained_model_name_or_path="x/y") is None is doubted(files, trust_record=True)
+    both = doubted_records(files, BaseModelSettings(tokenizer_name="my/own"))
+    assert both == {"recorded_in": tmp_path / "run.json", "tokenizer_recorded_in": None}
+
+
+def test_the_base_model_that_nobody_named_is_told(tmp_path):
+    record = dict(placeholder_token="<cat-toy>", base_model="some/model")
+    recorded = read_concept_files([stored(tmp_path / "a/f.pdparams", learned(), record=record)])
+    silent = read_concept_files([stored(tmp_path / "b/f.pdparams", learned())])
+
+    assert base_model_notes(recorded, "some/model", None) == [
+        f"base model some/model, as {tmp_path / 'a/run.json'} says"
+    ]
+    (note,) = base_model_notes(silent, str(DEMO_MODEL), None)
+    assert "f.pdparams does not say which base model it was learned on; the demo's is used" in note
+    assert base_model_notes(silent, "x/y", "x/y") == []
+    assert base_model_notes(read_concept_files([ROOT / "demo/learned_embeds.pdparams"]), str(DEMO_MODEL), None) == []
 
 
 def test_where_the_base_model_is_looked_for(tmp_path):
@@ -77,12 +145,12 @@ def test_the_demo_model_is_found_from_another_clones_record(tmp_path):
         assert base_model_of(files) == str(DEMO_MODEL.resolve())
 
 
-@pytest.mark.parametrize("name", ["/nowhere/sd", "local:" + "a" * 64])
-def test_a_base_model_that_is_gone_or_was_local_elsewhere_is_named(tmp_path, name):
+@pytest.mark.parametrize("name", ["/nowhere/sd", "~/sd", "./sd", "C:/models/sd", "a/b/c", "local:" + "a" * 64])
+def test_a_base_model_that_is_gone_is_named(tmp_path, name):
     record = dict(placeholder_token="<cat-toy>", base_model=name)
     files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])
 
-    with pytest.raises(SettingsError, match=f"{name}, which does not exist.*--pretrained_model_name_or_path"):
+    with pytest.raises(SettingsError, match=r"run.json was learned on .*, which does not exist; name it with --pretr"):
         base_model_of(files)
 
 
@@ -99,7 +167,7 @@ def test_files_of_different_models_are_refused(tmp_path):
 def test_one_token_in_two_files_is_refused(tmp_path):
     paths = [stored(tmp_path / name, learned(vectors=2)) for name in ("a.pdparams", "b.pdparams")]
 
-    with pytest.raises(SettingsError, match="<cat-toy> occurs twice in .*a.pdparams, .*b.pdparams"):
+    with pytest.raises(SettingsError, match="<cat-toy> occurs twice in .*a.pdparams, .*b.pdparams.*--rename FILE=NEW"):
         read_concept_files(paths)
 
 
@@ -108,3 +176,24 @@ def test_a_token_that_is_the_name_of_anothers_vector_is_refused(tmp_path):
 
     with pytest.raises(SettingsError, match="<a>_1 occurs twice"):
         read_concept_files(paths)
+
+
+def test_a_hint_beside_a_record_is_told(tmp_path):
+    record = dict(placeholder_token="<cat-toy>", base_model=str(tmp_path))
+    files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/g.pt").write_bytes(TORCH_FILES["a1111_pt"])
+    files += read_concept_files([tmp_path / "a/g.pt"])
+    base_model = base_model_of(files)
+    assert base_model_notes(files, base_model, None) == [
+        f"{tmp_path / 'a/g.pt'} says that it was learned on v1-5-pruned; {base_model} is used"
+    ]
+
+
+def test_a_name_of_heaps_of_marks_is_refused_at_once(tmp_path):
+    name = "a" + "\u0301\u0316" * 100_000
+    (tmp_path / "f.safetensors").write_bytes(safetensors_bytes({name: np.ones((1, 4), np.float32)}, {}))
+    started = time.monotonic()
+    with pytest.raises(UnusableToken, match="has 400001 bytes, more than 200; choose another with --rename"):
+        read_concept_files([tmp_path / "f.safetensors"])
+    assert time.monotonic() - started < 5

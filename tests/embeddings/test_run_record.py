@@ -1,6 +1,7 @@
 """The record beside an embedding is a stranger's too."""
 
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from textual_inversion.embeddings import run_record
 from textual_inversion.embeddings.run_record import read_record, valid_entries
+from textual_inversion.system.errors import EmbeddingFileError
 
 VALUES = st.recursive(
     st.one_of(
@@ -36,29 +38,93 @@ def test_a_valid_record_stays_as_it_is(tmp_path):
     assert read_record(tmp_path) == record
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"{"])
-def test_a_damaged_record_is_none(tmp_path, content):
-    (tmp_path / "run.json").write_bytes(content)
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_a_byte_order_mark_does_no_harm(tmp_path, mark, encoding):
+    (tmp_path / "run.json").write_bytes(f'{mark}{{"placeholder_token": "<猫>"}}'.encode(encoding))
+    assert read_record(tmp_path) == {"placeholder_token": "<猫>"}
+
+
+def test_without_a_record_there_is_none(tmp_path):
     assert read_record(tmp_path) == {} == read_record(tmp_path / "nowhere")
 
 
-def test_a_record_larger_than_any_is_not_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"[]", "holds a list"),
+        (b"null", "holds nothing"),
+        (b"5", "holds a number"),
+        (b"\xff\xfe", "no readable JSON"),
+        (b"[" * 100_000, "no readable JSON"),
+        (b'{\n"base_model": }', "no readable JSON (line 2: Expecting value)"),
+        (b"{}", "does not say which concepts it is about"),
+        (b'{"base_model": "/x"}', "does not say which concepts it is about"),
+        (b'{"placeholder_token": 5}', "holds 5 as placeholder_token"),
+        (b'{"placeholder_token": "<a>", "base_model": ["/x"]}', "holds a list as base_model"),
+        (b'{"placeholder_token": "<a>", "base_model": ""}', "holds '' as base_model"),
+        (b'{"placeholder_token": "<a>", "base_model": "//host/share/sd"}', "holds '//host/share/sd' as base_model"),
+        (b'{"placeholder_token": "<a>", "settings": "x"}', "holds a text under settings"),
+        (b'{"placeholder_token": "<a>", "settings": {"height": "64"}}', "holds '64' as settings.height"),
+        (b'{"placeholder_token": "<a>", "settings": {"variant": "../x"}}', "holds '../x' as settings.variant"),
+        (b'{"placeholder_token": "<a>", "settings": {"train_data_dir": {}}}', "an object as settings.train_data_dir"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named(tmp_path, content, words):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(EmbeddingFileError) as caught:
+        read_record(tmp_path)
+    assert words in str(caught.value) and str(caught.value).isprintable()
+    assert str(caught.value).startswith(f"the record {tmp_path / 'run.json'} ") and run_record.WAY_OUT in str(
+        caught.value
+    )
+
+
+def test_what_lies_in_the_place_of_a_record_is_named(tmp_path):
+    places = {name: tmp_path / name for name in ("folder", "pipe", "nowhere", "device")}
+    for folder in places.values():
+        folder.mkdir()
+    (places["folder"] / "run.json").mkdir()
+    os.mkfifo(places["pipe"] / "run.json")
+    (places["nowhere"] / "run.json").symlink_to("gone")
+    (places["device"] / "run.json").symlink_to("/dev/zero")
+
+    for name, folder in places.items():
+        words = "No such file" if name == "nowhere" else "is a folder, a device or a pipe"
+        with pytest.raises(EmbeddingFileError, match=words):
+            read_record(folder)
+
+
+def test_a_record_larger_than_any_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(run_record, "MOST_BYTES", 10)
     (tmp_path / "run.json").write_text('{"base_model": "x"}')
-    assert read_record(tmp_path) == {}
+    with pytest.raises(EmbeddingFileError, match="far more than a run writes"):
+        read_record(tmp_path)
+
+
+def test_what_a_run_left_unset_is_missing():
+    record = {"placeholder_token": "<a>", "initializer_token": None, "settings": {"variant": None, "height": 64}}
+    assert valid_entries(record) == {"placeholder_token": "<a>", "settings": {"height": 64}}
 
 
 def test_a_stranger_does_not_choose_where_downloads_are_kept(tmp_path):
-    gone = valid_entries({"settings": {"cache_dir": str(tmp_path / "new")}})
-    here = valid_entries({"settings": {"cache_dir": str(tmp_path)}})
-    assert gone == {"settings": {}} and here["settings"] == {"cache_dir": str(tmp_path)}
+    def left(folder):
+        return valid_entries({"placeholder_token": "<a>", "settings": {"cache_dir": str(folder)}})["settings"]
+
+    assert left(tmp_path / "new") == {} and left(tmp_path) == {"cache_dir": str(tmp_path)}
 
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), st.one_of(VALUES, st.dictionaries(st.sampled_from(SETTINGS), VALUES))))
 def test_whatever_is_recorded_what_is_left_is_of_the_right_type(record):
-    left = valid_entries(record)
+    try:
+        left = valid_entries({"placeholder_token": "<a>", **record})
+    except EmbeddingFileError as error:
+        assert str(error).isprintable()
+        return
 
     assert all(run_record._RECORD[name](left[name]) for name in run_record._RECORD if name in left)
     own = left.get("settings", {})

@@ -19,6 +19,7 @@ from textual_inversion.formats.embedding_file import (
     write_pdparams,
     write_safetensors,
 )
+from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.system.errors import EmbeddingFileError
 
 NAME = "sd-concepts-library/cat-toy"
@@ -140,3 +141,12 @@ def test_the_commands_draw_and_score_concepts_of_the_hub_and_of_a_runs_folder(hu
     assert [entry["words"] for entry in run["embeds"]] == [["<cat-toy>"], ["<dog>"]]
     with pytest.raises(Exception, match="does not say which images"):
         score.main(["--embeds", NAME])
+
+
+def test_both_files_of_a_pair_are_fetched(hub, tmp_path):
+    hub.repositories[NAME] = {
+        name: safetensors_bytes({"<cat>": np.ones((1, width), np.float32)}, {})
+        for name, width in (("learned_embeds.safetensors", 32), ("learned_embeds_2.safetensors", 40))
+    }
+    (file,) = read_concept_files([NAME])
+    assert file.concepts[0].widths == {"text_encoder": 32, "text_encoder_2": 40}

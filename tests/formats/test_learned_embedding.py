@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from textual_inversion.formats.embedding_file import (
     check_token,
     check_width,
 )
-from textual_inversion.formats.learned_embedding import embedding_notes
+from textual_inversion.formats.learned_embedding import composed, embedding_notes
 from textual_inversion.system.errors import ConceptError
 
 
@@ -27,6 +29,13 @@ def test_vectors_of_zero_and_parts_that_are_not_used_are_told():
         "f.pt: <t>: clip_l_out act after the text encoder and are not used",
     ]
     assert embedding_notes(LearnedEmbedding("<t>", {"text_encoder": vectors[::2]})) == []
+
+
+def test_heaps_of_marks_on_a_letter_cost_no_time():
+    heap = "a" + "\u0301\u0316" * 400_000
+    started = time.monotonic()
+    assert composed(heap) == heap and time.monotonic() - started < 5
+    assert composed("e\u0301" * 2000) == "\u00e9" * 2000  # long text is composed all the same
 
 
 def test_a_fitting_width_passes():

@@ -4,8 +4,8 @@ import pickle
 import pytest
 
 from helpers.embedding_samples import read_one
+from textual_inversion.formats.budget import MOST_WHOLE
 from textual_inversion.formats.embedding_file import (
-    MOST_EMBEDDING_BYTES,
     NotAnEmbedding,
     UnreadableFile,
     read_embeddings,
@@ -46,6 +46,6 @@ def test_what_cannot_be_opened_is_named(tmp_path):
 
 def test_a_large_file_is_not_even_read(tmp_path):
     with open(tmp_path / "f", "wb") as file:
-        file.truncate(MOST_EMBEDDING_BYTES + 1)
-    with pytest.raises(NotAnEmbedding, match="has 67 MB"):
+        file.truncate(MOST_WHOLE + 1)
+    with pytest.raises(NotAnEmbedding, match="has 50 MB"):
         read_embeddings(tmp_path / "f")

@@ -7,8 +7,9 @@ from helpers.embedding_samples import read_one, stored
 from helpers.fuzz_formats import most_memory
 from helpers.strangers import VECTORS, zip_of
 from helpers.torch_samples import TORCH_FILES
-from textual_inversion.formats.embedding_file import BrokenFile, NotAnEmbedding, read_pickled_tensors
-from textual_inversion.formats.torch_file import MOST_DIRECTORY_BYTES, MOST_ENTRIES, Archive
+from textual_inversion.formats.budget import MOST_PARTS, Budget
+from textual_inversion.formats.embedding_file import AsksTooMuch, BrokenFile, read_pickled_tensors
+from textual_inversion.formats.torch_file import MOST_DIRECTORY_BYTES, Archive
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from textual_inversion.formats.torch_file import MOST_DIRECTORY_BYTES, MOST_ENTR
     [
         ("diffusers_bin", "<cat>", {}),
         ("diffusers_plain", "<cat>", {}),
-        ("a1111_pt", "cat-toy", {"base_model": "v1-5-pruned", "steps": "500"}),
+        ("a1111_pt", "cat-toy", {"learned_on": "v1-5-pruned", "steps": "500"}),
         ("original_pt", "my-cat", {}),
         ("kohya_pt", "k", {}),
         ("float64_bin", "<cat>", {}),
@@ -61,17 +62,17 @@ def test_an_archive_whose_parts_overlap_is_refused():
     data[third + 16 : third + 28] = data[second + 16 : second + 28]  # check sum and sizes
     data[third + 42 : third + 46] = data[second + 42 : second + 46]  # where it begins
     with pytest.raises(BrokenFile, match="parts overlap"):
-        Archive(memoryview(bytes(data)))
+        Archive(memoryview(bytes(data)), Budget.of_weights(len(data)))
 
 
-@pytest.mark.parametrize("entries", [MOST_ENTRIES + 1, 100_000])
+@pytest.mark.parametrize("entries", [MOST_PARTS + 1, 100_000])
 def test_an_archive_of_too_many_parts_is_refused_within_little_memory(entries):
     entry = b"PK\x01\x02" + bytes(24) + b"\x05\x00" + bytes(16)
     directory = b"".join(entry + b"%05d" % number for number in range(entries))
     end = b"PK\x05\x06" + bytes(8) + len(directory).to_bytes(4, "little") + bytes(6)
     tracemalloc.start()
-    with pytest.raises(NotAnEmbedding, match="is a zip archive (of|with)"):
-        Archive(memoryview(directory + end))
+    with pytest.raises(AsksTooMuch, match="is a zip archive (of|with)"):
+        Archive(memoryview(directory + end), Budget.of_weights(len(directory)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40e6
@@ -85,8 +86,8 @@ def test_the_longest_directory_that_is_read_takes_little_memory():
     directory = b"".join(entry + number.to_bytes(3, "big").replace(b"\0", b"\1") for number in range(count))
     end = b"PK\x05\x06" + bytes(8) + len(directory).to_bytes(4, "little") + bytes(6)
     tracemalloc.start()
-    with pytest.raises(NotAnEmbedding, match="more than 20000 parts"):
-        Archive(memoryview(directory + end))
+    with pytest.raises(AsksTooMuch, match="more than 20000 parts"):
+        Archive(memoryview(directory + end), Budget.of_weights(len(directory)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < most_memory(len(directory))

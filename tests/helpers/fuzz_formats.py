@@ -31,19 +31,20 @@ if __name__ == "__main__":
 from benchmarks import runs, tables
 from helpers.strangers import ExecutionWatch, attacks_by_global, attacks_by_structure, valid_files, zip_of
 from textual_inversion.cli.parser import OneLineParser
+from textual_inversion.formats.budget import MOST_STEPS
 from textual_inversion.formats.embedding_file import read_embeddings, read_pickled_tensors
-from textual_inversion.formats.unpickle import MOST_STEPS
 from textual_inversion.settings.bounds import positive_int
 from textual_inversion.system.errors import EmbeddingFileError, run_command
 
 NAMES = (b"os\nsystem\n", b"builtins\neval\n", b"numpy\nload\n", b"numpy\nndarray\n", b"collections\nOrderedDict\n")
+MOST_MEMORY = 200_000_000  # bytes, for one reading of any file
 EXTREMES = (b"\xff" * 4, b"\x00" * 4, b"\xff" * 8, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80")
 OPCODES = bytes(range(0x80, 0x99)) + b"(.0125abcdeghijlopqrstuBCFGIJKLMNPQRSTUVX]})"
 
 
 def most_memory(size: int) -> int:
     """Bytes that reading a file of `size` bytes may take at once: a byte of opcode may make an object of a hundred."""
-    return 5 * size + 100 * min(size, MOST_STEPS) + (1 << 20)
+    return min(5 * size + 100 * min(size, MOST_STEPS) + (1 << 20), MOST_MEMORY)
 
 
 def damaged(data: bytes, others: list[bytes], chance: random.Random) -> bytes:

@@ -189,7 +189,7 @@ def attacks_by_structure() -> dict[str, tuple[bytes, str]]:
         ),
         "deep nesting": (b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", "NotAnEmbedding"),
         "list within itself": (b"\x80\x02]q\x00h\x00a.", "NotAnEmbedding"),
-        "too many steps": (b"\x80\x02" + b"]0" * 600_000 + b"N.", "BrokenFile"),
+        "too many steps": (b"\x80\x02" + b"]0" * 600_000 + b"N.", "AsksTooMuch"),
         "memo bomb": (b"\x80\x02Nr\xff\xff\xff\xff.", "NotAnEmbedding"),
         "text memo bomb": (b"Np99999999999999999999\n.", "NotAnEmbedding"),
         "unknown memo": (b"\x80\x02j\xff\xff\xff\xff.", "BrokenFile"),

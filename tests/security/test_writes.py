@@ -12,6 +12,8 @@ ALLOWED = {
     "system/links.py": {"*"},
     "system/output_lock.py": {"unlink"},  # of the lock that it holds
     "system/output_folder.py": {"mkdir", "unlink"},  # the folder that the user names; the file that it has just made
+    "system/journal.py": {"open", "unlink"},  # of a file that it has made new
+    "system/home.py": {"mkdir", "mkdtemp"},  # folders of libraries in the user's own home, or a new one
     "system/written_files.py": {"open", "unlink", "link", "touch"},  # temporary files that `atomic` has made
     "models/weight_files.py": {"open"},  # a temporary file that `atomic` has made
     "models/single_file/convert.py": {"open", "mkdir"},  # inside a folder that `atomic` is filling
@@ -29,6 +31,9 @@ WRITERS = set(
     TemporaryDirectory NamedTemporaryFile TemporaryFile LogWriter SummaryWriter mkfifo mknod chmod savez
     savetxt save_pretrained""".split()
 )
+# Names that are imported without the module that they come from.
+PLAIN = {"open", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile", "LogWriter",
+         "SummaryWriter", "rmtree", "copyfile", "copytree"}  # fmt: skip
 # Methods of these names that write no file: of lists, dictionaries, tensors, copies in memory.
 HARMLESS = {"copy", "remove", "truncate", "move", "link"}
 FILES = [*sorted((ROOT / "textual_inversion").rglob("*.py")), *(ROOT / name for name in
@@ -45,8 +50,8 @@ def writes(source: str) -> list[tuple[str, int]]:
         function = node.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         owner = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
-        if owner == "atomic" or (not owner and name in ("write_text", "write_bytes")):
-            continue  # functions of `atomic`; methods of the same names have an owner
+        if owner == "atomic" or (not owner and name not in PLAIN):
+            continue  # a function of `atomic`, or one of ours that has the name of a method of files
         if name in WRITERS and (name not in HARMLESS or owner in ("os", "shutil")):
             found.append((name, node.lineno))
         if name == "replace" and (owner == "os" or (len(node.args) == 1 and not node.keywords)):

@@ -22,10 +22,11 @@ MACHINE = {
 }  # fmt: skip
 # The prompts and the masks themselves are compared.
 HOW_PROMPTS_AND_MASKS_COME = {"no_captions", "append_file_name_to_text", "file_name_split_char", "alpha_mask"}
-# The global batch is compared, the peak learning rate, the images' height and width, the resize mode, and the steps.
+# The global batch is compared, the peak learning rate, the images' height and width, the resize mode, and the steps; a
+# checkpoint holds the vectors that a run started from.
 SAID_BY_OTHERS = {
     "train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "repeats", "scale_lr", "resolution",
-    "height", "width", "center_crop",
+    "height", "width", "center_crop", "rename",
 }  # fmt: skip
 VALIDATION_PROMPTS = {"validation_prompt", "validation_prompts_file"}
 ONLY_WATCHED = {

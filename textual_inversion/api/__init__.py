@@ -10,7 +10,7 @@ Everything else in the library may change between versions. Errors are `TextualI
 line. May import every other package of the library.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +62,12 @@ def load_base_model(name_or_path: str | Path, *, tokenizer: str | None = None, *
     return load(name_or_path, tokenizer_name=tokenizer, **source)
 
 
-def attach_embeddings(model: "BaseModel", *files: str | Path) -> list[str]:
+def attach_embeddings(model: "BaseModel", *files: str | Path, rename: Mapping[str, str] | None = None) -> list[str]:
     """Give a base model the concepts of embedding files, in place of those that were attached before.
 
     Args:
         files: embedding files, folders of runs, or repository ids.
+        rename: other placeholder tokens, by the token or the name of the file that they replace.
 
     Returns:
         The placeholder tokens, for use in prompts.
@@ -78,7 +79,7 @@ def attach_embeddings(model: "BaseModel", *files: str | Path) -> list[str]:
     from textual_inversion.embeddings.files import read_concept_files
     from textual_inversion.models.attach import attach_files
 
-    read = read_concept_files(files)
+    read = read_concept_files(files, [f"{old}={new}" for old, new in (rename or {}).items()])
     attach_files(model, read)
     return [token for file in read for token in file.placeholder_tokens]
 

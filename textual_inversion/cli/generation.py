@@ -5,11 +5,11 @@ from typing import Any, TypeVar
 
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.settings import shared
-from textual_inversion.settings.flag import changed, filled, flags_of, values_of
+from textual_inversion.settings.flag import Flag, changed, filled, flags_of, values_of
 from textual_inversion.settings.generation import InferConfig, ScoreConfig
 from textual_inversion.settings.train import REUSED
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import has_demo
+from textual_inversion.system.paths import has_demo, located
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
@@ -55,10 +55,15 @@ def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -
     if config.base_model.pretrained_model_name_or_path is not None:
         return config
     recorded = next((one["settings"] for one in records if isinstance(one.get("settings"), dict)), {})
-    names = [
-        name for name in flags_of(config.base_model) if name in REUSED and getattr(config.base_model, name) is None
-    ]
-    return changed(config, **{name: recorded.get(name) for name in names})
+    flags = flags_of(config.base_model)
+    names = [name for name in flags if name in REUSED and getattr(config.base_model, name) is None]
+    return changed(config, **{name: _found(REUSED[name], recorded.get(name)) for name in names})
+
+
+def _found(flag: Flag, value: Any) -> Any:
+    """A recorded value; a path that is relative to this project as it is found from here."""
+    place = located(value) if flag.recorded_portably and isinstance(value, str) else None
+    return value if place is None else str(place)
 
 
 def with_defaults(config: Config, *, is_demo: bool, **defaults: Any) -> Config:

@@ -32,6 +32,7 @@ def check_effects(config: TrainConfig) -> None:
     _check_masks(config.images, config.concept, config.given)
     _check_objective(config.objective, config.given)
     _check_clipping(config.optimizer.max_grad_norm)
+    _check_effect("rename", config.given, config.concept.initializer_embeds is not None, "--initializer_embeds")
     is_sgd = config.optimizer.optimizer == "sgd"
     _check_effect("sgd_momentum", config.given, is_sgd, "--optimizer sgd")
     _check_machine(config.machine)

@@ -1,18 +1,25 @@
 """Embedding files with what is recorded about them, and the base model that they were learned on."""
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textual_inversion.embeddings.run_record import is_name, read_record
+from textual_inversion.embeddings.pairs import ReadFile, read_files
+from textual_inversion.embeddings.renaming import read_renaming, rename
+from textual_inversion.embeddings.run_record import FILE_NAME, is_name, is_place, read_record
 from textual_inversion.embeddings.sources import find_embedding_file
-from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token, read_embeddings
+from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token
+from textual_inversion.formats.errors import file_name, printable, quoted
 from textual_inversion.formats.learned_embedding import composed, embedding_notes, token_names
 from textual_inversion.settings.choices import PROPERTIES
-from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import DEMO_MODEL, LOCAL, LOCAL_DEMO, ROOT, has_demo, is_single_file
+from textual_inversion.settings.generation import BaseModelSettings
+from textual_inversion.system.errors import EmbeddingFileError, SettingsError
+from textual_inversion.system.paths import DEMO_MODEL, LOCAL_DEMO, has_demo, located
+
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -23,11 +30,17 @@ class ConceptFile:
         path: the file.
         concepts: the learned embeddings in it.
         run: content of the run.json beside it; empty if there is none or it is about other concepts.
+        partner: the file with the vectors for the second text encoder, where there are two files.
+        originals: placeholder token -> what the file calls it, for concepts that got another name.
+        found_in: the folder that was named, if the file is not the one that a finished run writes; else None.
     """
 
     path: Path
     concepts: tuple[LearnedEmbedding, ...]
     run: dict[str, Any] = field(default_factory=dict)
+    partner: Path | None = None
+    originals: Mapping[str, str] = field(default_factory=dict)
+    found_in: Path | None = None
 
     @property
     def placeholder_tokens(self) -> list[str]:
@@ -37,31 +50,57 @@ class ConceptFile:
     @property
     def notes(self) -> list[str]:
         """What a user of the file should know; see `formats.learned_embedding.embedding_notes`."""
-        return [note for concept in self.concepts for note in embedding_notes(concept)]
+        return [*_how_found(self), *(note for concept in self.concepts for note in embedding_notes(concept))]
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return _sha256(self.path)
+
+    @property
+    def partner_sha256(self) -> str | None:
+        """SHA-256 of the partner; None where there is none."""
+        return None if self.partner is None else _sha256(self.partner)
 
     @property
     def recorded_tokens(self) -> list[str]:
         """The placeholder tokens of the run, in the order in which its record lists values for each concept."""
         return _as_list(self.run.get("placeholder_token"))
 
+    def of_concept(self, value: Any, token: str | None) -> Any:
+        """A recorded value for one concept, where the record lists one for each; None where it lists none for it."""
+        if not isinstance(value, list):
+            return value
+        return dict(zip(self.recorded_tokens, value, strict=False)).get(self.originals.get(token, token))
+
     def recorded(self, key: str, token: str | None = None) -> str | None:
         """The entry `key` of the run's record, else of the file's own metadata; None where neither has one.
 
         Args:
             token: the placeholder token of the concept in question, for entries with a value for each concept.
+
+        Raises:
+            EmbeddingFileError: the metadata names a base model by what can be no name.
         """
-        value = self.run.get(key)
-        if isinstance(value, list):
-            value = dict(zip(self.recorded_tokens, value, strict=False)).get(token)
+        value = self.of_concept(self.run.get(key), token)
         if value is None:
             concepts = [c for c in self.concepts if token in (None, c.placeholder_token)]
             value = next((c.metadata[key] for c in concepts if key in c.metadata), None)
+        if value is not None and key == "base_model" and not is_place(value):
+            raise EmbeddingFileError(
+                f"{file_name(self.path)}: says {quoted(value)} as {key}, which no run writes; save the embedding anew"
+            )
         return value if is_name(value) else None
+
+    @property
+    def record_path(self) -> Path:
+        """The file that says which base model this was learned on."""
+        return self.path.parent / FILE_NAME if self.run.get("base_model") is not None else self.path
+
+    @property
+    def hint(self) -> str | None:
+        """What another program noted about the base model: a text for people, never a path or a repository id."""
+        return next((c.metadata["learned_on"] for c in self.concepts if "learned_on" in c.metadata), None)
 
     @property
     def language(self) -> str:
@@ -74,44 +113,77 @@ class ConceptFile:
         return recorded if recorded in PROPERTIES else "object"
 
 
-def read_concept_files(paths: Sequence[str | Path]) -> list[ConceptFile]:
+def read_concept_files(paths: Sequence[str | Path], renaming: Sequence[str] | None = None) -> list[ConceptFile]:
     """Read embedding files with the records beside them.
 
     Args:
-        paths: files, folders of runs, or repository ids of the Hugging Face hub.
+        paths: files, folders of runs, or repository ids of the Hugging Face hub. Two files may be one concept, see
+            `pairs`.
+        renaming: other placeholder tokens for some concepts, see `renaming.rename`; texts such as "OLD=NEW".
 
     Raises:
-        EmbeddingFileError: a file cannot be found or cannot be used.
-        SettingsError: two concepts have the same token.
+        EmbeddingFileError: a file, or the record beside it, cannot be found or cannot be used.
+        SettingsError: two concepts have the same token, or nothing is called as `renaming` says.
     """
+    found = [find_embedding_file(path) for path in paths]
+    folders = {file: Path(path) for path, file in zip(paths, found, strict=True) if "-steps-" in file.name}
+    read = read_files(found)
+    runs = [_run_record(file.path, file.tokens) for file in read]
+    read, originals = rename(read, read_renaming(renaming))
     files = []
-    for path in map(find_embedding_file, paths):
-        concepts = tuple(read_embeddings(path))
-        for concept in concepts:
-            check_token(concept.placeholder_token, source=str(path))
-        files.append(ConceptFile(path, concepts, _run_record(path, concepts)))
+    for file, run in zip(read, runs, strict=True):
+        for concept in file.concepts:
+            check_token(concept.placeholder_token, source=str(file.path))
+        folder = folders.get(file.path)
+        found_in = folder if folder is not None and folder.is_dir() else None
+        files.append(ConceptFile(file.path, file.concepts, run, file.partner, originals, found_in))
     _refuse_duplicates(files)
     return files
 
 
-def read_initializer_embeds(sources: Sequence[str] | None, *, token: str | None = None) -> list[LearnedEmbedding]:
+def read_initializer_embeds(
+    sources: Sequence[str] | None, *, token: str | None = None, renaming: Sequence[str] | None = None
+) -> list[LearnedEmbedding]:
     """The learned embeddings that training starts from; [] for None.
 
     Args:
         sources: as `paths` of `read_concept_files`.
         token: for private and gated repositories; None takes the one of an earlier login.
+        renaming: as of `read_concept_files`.
 
     Raises:
         EmbeddingFileError: a file cannot be found or cannot be used.
+        SettingsError: nothing is called as `renaming` says.
     """
-    return [embedding for source in sources or () for embedding in read_embeddings(find_embedding_file(source, token))]
+    read: list[ReadFile] = read_files([find_embedding_file(source, token) for source in sources or ()])
+    renamed, _ = rename(read, read_renaming(renaming))
+    return [embedding for file in renamed for embedding in file.concepts]
 
 
-def _run_record(path: Path, concepts: Sequence[LearnedEmbedding]) -> dict[str, Any]:
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _how_found(file: ConceptFile) -> list[str]:
+    """What a user should know about where the vectors come from."""
+    found = []
+    if file.found_in is not None:
+        found.append(f"{file_name(file.found_in)} holds no finished embedding; {file.path.name} is its newest")
+    if file.partner is not None:
+        found.append(
+            f"{file_name(file.path)} and {file_name(file.partner)} are one concept for two text encoders; both are used"
+        )
+    return found
+
+
+def _run_record(path: Path, file_tokens: Sequence[str]) -> dict[str, Any]:
     """The run.json beside a file, if it is about one of the file's concepts."""
     record = read_record(path.parent)
-    tokens = _as_list(record.get("placeholder_token"))
-    return record if any(concept.placeholder_token in tokens for concept in concepts) else {}
+    return record if set(file_tokens) & set(_as_list(record.get("placeholder_token"))) else {}
 
 
 def _as_list(value: Any) -> list:
@@ -127,11 +199,20 @@ def _refuse_duplicates(files: Sequence[ConceptFile]) -> None:
     for name, paths in holders.items():
         if len(paths) > 1:
             listed = ", ".join(dict.fromkeys(paths))
-            raise SettingsError(f"the token {name} occurs twice in {listed}; use these embeddings one at a time")
+            raise SettingsError(
+                f"the token {name} occurs twice in {listed}; use these embeddings one at a time, or give one another "
+                "name with --rename FILE=NEW"
+            )
+
+
+# ------------------------------------------------------------------------------------------------- the base model
 
 
 def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str:
     """Folder or repository id of the base model that embedding files were learned on.
+
+    A repository id from a record is a stranger's word: whoever loads it must not ask a hub for it, unless the user
+    trusts the record (`models.hub.resolve` has an argument for that).
 
     Args:
         named: the one that the user names, which overrides the records.
@@ -140,38 +221,94 @@ def base_model_of(files: Sequence[ConceptFile], named: str | None = None) -> str
         The named one, else that of the run.json beside a file, else that of a file's metadata, else the demo's.
 
     Raises:
-        SettingsError: the files were learned on different models, on one that no longer exists, or on an unknown one.
+        SettingsError: the files were learned on different models, on one that no longer exists, on an unknown one, or
+            on one that another program describes.
     """
     if named is not None:
         return named
-    found = {}
+    found: dict[str, Path] = {}
     for file in files:
         recorded = file.recorded("base_model")
         if recorded is not None:
-            found.setdefault(_existing(recorded, file.path), file.path)
+            found.setdefault(_existing(recorded, file.record_path), file.path)
     if len(found) > 1:
         (first, one), (second, other) = list(found.items())[:2]
         raise SettingsError(
             f"{one} was learned on {first} and {other} on {second}; use them one at a time, or choose a model "
             "with --pretrained_model_name_or_path"
         )
-    if not found and not has_demo():
+    if not found:
+        _refuse_to_guess(files)
+    return next(iter(found), str(DEMO_MODEL))
+
+
+def doubted_records(files: Sequence[ConceptFile], chosen: BaseModelSettings) -> dict[str, Path | None]:
+    """The arguments of `models.base_model.load_base_model` that keep a record from deciding what a hub is asked for.
+
+    Args:
+        chosen: what the user says about the base model, before anything is filled in from a record.
+
+    Returns:
+        `recorded_in` and `tokenizer_recorded_in`: the record to doubt, None where there is none.
+    """
+    if chosen.pretrained_model_name_or_path is not None or chosen.trust_record:
+        return {"recorded_in": None, "tokenizer_recorded_in": None}
+    run = next((file.path.parent / FILE_NAME for file in files if file.run), None)
+    return {
+        "recorded_in": _record_of_model(files),
+        "tokenizer_recorded_in": run if chosen.tokenizer_name is None else None,
+    }
+
+
+def _record_of_model(files: Sequence[ConceptFile]) -> Path | None:
+    """The record that `base_model_of` takes the base model from where the user names none; None: no record has one."""
+    return next((file.record_path for file in files if file.recorded("base_model") is not None), None)
+
+
+def base_model_notes(files: Sequence[ConceptFile], base_model: str, named: str | None) -> list[str]:
+    """What a user who named no base model should know about the one that is used."""
+    if named is not None:
+        return []
+    record = _record_of_model(files)
+    if record is not None:
+        is_id = not Path(base_model).exists()
+        found = [f"base model {printable(base_model)}, as {file_name(record)} says"] if is_id else []
+        hints = [(file_name(file.path), printable(file.hint)) for file in files if file.hint is not None]
+        return found + [f"{path} says that it was learned on {hint}; {base_model} is used" for path, hint in hints]
+    silent = next((file for file in files if not file.path.resolve().is_relative_to(DEMO_MODEL.parent)), None)
+    if silent is None:
+        return []
+    return [
+        f"{file_name(silent.path)} does not say which base model it was learned on; the demo's is used, another one "
+        "with --pretrained_model_name_or_path"
+    ]
+
+
+def _refuse_to_guess(files: Sequence[ConceptFile]) -> None:
+    """Raise SettingsError where a file was learned on a model that nobody here can name."""
+    hinting = next((file for file in files if file.hint is not None), None)
+    if hinting is not None:
+        raise SettingsError(
+            f"{file_name(hinting.path)} says that it was learned on {printable(hinting.hint)}; name that model with "
+            "--pretrained_model_name_or_path"
+        )
+    if not has_demo():
         raise SettingsError(
             f"{files[0].path} does not say which base model it was learned on; name it with "
             "--pretrained_model_name_or_path"
         )
-    return next(iter(found), str(DEMO_MODEL))
 
 
-def _existing(name: str, source: Path) -> str:
+def _existing(name: str, record: Path) -> str:
     """Where a recorded base model is now: a path may be relative to this project, which may have moved."""
-    for candidate in (Path(name), ROOT / name):
-        if candidate.is_dir() or is_single_file(candidate):
-            return str(candidate.resolve())
-    if name == LOCAL_DEMO or Path(name).parts[-2:] == DEMO_MODEL.parts[-2:]:
+    found = located(name)
+    if found is not None:
+        return str(found.resolve())
+    if name == LOCAL_DEMO or Path(name).parts[-2:] == DEMO_MODEL.parts[-2:] and has_demo():
         return str(DEMO_MODEL)
-    if Path(name).is_absolute() or name.startswith((".", LOCAL)):
+    if not _REPOSITORY_ID.fullmatch(name):
         raise SettingsError(
-            f"{source} was learned on {name}, which does not exist; name it with --pretrained_model_name_or_path"
+            f"{file_name(record)} was learned on {printable(name, 300)}, which does not exist; name it with "
+            "--pretrained_model_name_or_path"
         )
     return name

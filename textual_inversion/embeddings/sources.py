@@ -5,8 +5,10 @@ machine. If it is not there, one of its embedding files is fetched. It is read b
 placeholder token of a concept in that library is the key inside its `learned_embeds.bin`.
 """
 
+import re
 from pathlib import Path
 
+from textual_inversion.embeddings.pairs import partner_names
 from textual_inversion.hub import hugging_face
 from textual_inversion.system.errors import EmbeddingFileError
 
@@ -15,6 +17,8 @@ from textual_inversion.system.errors import EmbeddingFileError
 NAMES = ("learned_embeds.safetensors", "learned_embeds.pdparams", "learned_embeds.bin")
 _NAMES_HERE = ("learned_embeds.pdparams", "learned_embeds.safetensors", "learned_embeds.bin")
 
+_OF_STEPS = re.compile(r"learned_embeds-steps-(\d+)\.(pdparams|safetensors|bin)")
+
 _ENDINGS = (".pdparams", ".safetensors", ".pt", ".bin", ".pth", ".ckpt")
 
 
@@ -22,8 +26,9 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
     """The embedding file that a path or a repository id stands for.
 
     Args:
-        name_or_path: a file; a folder that holds one of `NAMES`, such as that of a run; or a repository id. Any other
-            path is returned unchanged, so that the reader can explain what is wrong with it.
+        name_or_path: a file; a folder that holds one of `NAMES`, such as that of a run, else the newest of those that
+            a run saves on its way; or a repository id. Any other path is returned unchanged, so that the reader can
+            explain what is wrong with it.
         token: for private and gated repositories; None takes the one of an earlier login.
 
     Returns:
@@ -34,7 +39,7 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
     """
     path, name = Path(name_or_path).expanduser(), str(name_or_path)
     if path.is_dir():
-        found = _first_of(path, _NAMES_HERE)
+        found = _first_of(path, _NAMES_HERE) or _newest_of(path)
         if found is None:
             raise EmbeddingFileError(f"{name} holds none of {', '.join(NAMES)}; name an embedding file in it")
         return found
@@ -54,6 +59,12 @@ def _first_of(folder: Path, names: tuple[str, ...] = NAMES) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
+def _newest_of(folder: Path) -> Path | None:
+    """What a run that has not finished saved last."""
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _OF_STEPS.fullmatch(path.name))]
+    return max(found)[1] if found else None
+
+
 def _fetched(repository: str, token: str | None) -> Path:
     try:
         available = set(hugging_face.files_of(repository, token=token))
@@ -62,7 +73,8 @@ def _fetched(repository: str, token: str | None) -> Path:
             raise EmbeddingFileError(
                 f"{repository} on the hub holds none of {', '.join(NAMES)}; choose a repository of a learned embedding"
             )
-        return hugging_face.fetch(repository, [name], token=token) / name
+        partners = [partner for partner in partner_names(name) if partner in available][:1]
+        return hugging_face.fetch(repository, [name, *partners], token=token) / name
     except hugging_face.HubError as error:
         raise EmbeddingFileError(
             f"{repository} is not a file or folder here, is not in the cache, and {error}; give a file instead"

@@ -5,22 +5,23 @@ from typing import Any
 
 import numpy as np
 
+from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import BrokenFile
 
 MOST_DIMENSIONS = 32
 
 
-class Budget:
-    """Bytes that a file may make us allocate: four times its own size and a mebibyte."""
+class Tensor:
+    """A tensor in a file, whose values are read when they are asked for."""
 
-    def __init__(self, file_size: int):
-        self.remaining = 4 * file_size + (1 << 20)
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Its shape as the file declares it; () before there is one."""
+        raise NotImplementedError
 
-    def spend(self, size: int) -> None:
-        """Take `size` bytes; raises BrokenFile if fewer remain."""
-        self.remaining -= size
-        if self.remaining < 0:
-            raise BrokenFile("declares far more values than it holds")
+    def to_numpy(self) -> np.ndarray:
+        """float16, bfloat16 and float64 as float32; other types as they are; raises EmbeddingFileError."""
+        raise NotImplementedError
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
@@ -51,10 +52,10 @@ def widened(bits: np.ndarray) -> np.ndarray:
 def to_float32(array: np.ndarray, budget: Budget, *, is_bfloat16: bool = False) -> np.ndarray:
     """float16, bfloat16 (as uint16) and float64 as float32; float32, integers and booleans as they are."""
     if is_bfloat16:
-        budget.spend(4 * array.size)
+        budget.spend_values(4 * array.size)
         return widened(array)
     if array.dtype.kind == "f" and array.dtype != np.float32:
-        budget.spend(4 * array.size)
+        budget.spend_values(4 * array.size)
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which readers refuse
             return array.astype(np.float32)
     return array

@@ -15,6 +15,7 @@ Errors, each one line with the file's name and the way out:
     ├── NotAnEmbedding    a file of another kind, or with other contents
     ├── RefusedFile       asks for more than arrays and containers; names what it asks for
     ├── BrokenFile        cut short, damaged, declares more than it holds
+    ├── AsksTooMuch       wants more memory or work than an embedding needs
     ├── WrongValues       not floating point, NaN or infinite, no vectors
     ├── WrongWidth        made for a base model of another width
     ├── UnusableToken     the placeholder token is empty or holds blanks (also a ConceptError)
@@ -28,7 +29,9 @@ from pathlib import Path
 
 import numpy as np
 
+from textual_inversion.formats.budget import MOST_WHOLE, Budget
 from textual_inversion.formats.errors import (
+    AsksTooMuch,
     BrokenFile,
     NotAnEmbedding,
     RefusedFile,
@@ -38,18 +41,19 @@ from textual_inversion.formats.errors import (
     WrongValues,
     WrongWidth,
     naming,
-    printable,
+    quoted,
 )
 from textual_inversion.formats.layouts import ENCODERS, group_vectors, read_layout
 from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_token, check_width
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.pickled_arrays import array_of
-from textual_inversion.formats.reader import map_whole, read_content, read_whole
+from textual_inversion.formats.reader import map_whole, read_content, read_or_map
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
 
 __all__ = [
+    "AsksTooMuch",
     "BrokenFile",
     "LearnedEmbedding",
     "NotAnEmbedding",
@@ -67,7 +71,6 @@ __all__ = [
     "write_safetensors",
 ]
 
-MOST_EMBEDDING_BYTES = 64 << 20
 _CONTAINERS = ("state_dict", "model")  # under which training programs nest the weights
 _WAYS_OUT_FOR_WEIGHTS = {NotAnEmbedding: "choose a file of weights, preferably a .safetensors"}
 
@@ -78,11 +81,13 @@ def read_embeddings(path: str | os.PathLike[str]) -> list[LearnedEmbedding]:
     The placeholder token is the name that the file gives to a concept, else the file's own name without its ending.
 
     Raises:
-        UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile, WrongValues: see the tree above.
+        UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile, AsksTooMuch, WrongValues: see the tree above.
     """
     with naming(path):
-        content, metadata = read_content(read_whole(path, MOST_EMBEDDING_BYTES))
-        embeddings = read_layout(content, metadata, Path(path).stem)
+        data = read_or_map(path, MOST_WHOLE)
+        budget = Budget.of_embedding(len(data))
+        content, metadata = read_content(data, budget)
+        embeddings = read_layout(content, metadata, Path(path).stem, budget)
         return [dataclasses.replace(embedding, source=os.fspath(path)) for embedding in embeddings]
 
 
@@ -94,10 +99,11 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     as `system.atomic` does: shortening it in place while it is mapped ends the process.
 
     Raises:
-        UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile: see the tree above.
+        UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile, AsksTooMuch: see the tree above.
     """
     with naming(path, _WAYS_OUT_FOR_WEIGHTS):
-        content, _ = read_content(map_whole(path))
+        data = map_whole(path)
+        content, _ = read_content(data, Budget.of_weights(len(data)))
         for name in _CONTAINERS:
             if isinstance(content, dict) and isinstance(content.get(name), dict):
                 content = content[name]
@@ -106,7 +112,7 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         tensors = {str(name): array_of(value) for name, value in content.items()}
         missing = next((name for name, tensor in tensors.items() if tensor is None), None)
         if missing is not None or not tensors:
-            name = "" if missing is None else f" under {printable(repr(missing))}"
+            name = "" if missing is None else f" under {quoted(missing, 120)}"
             raise NotAnEmbedding(f"holds no tensor{name}; it is not a dictionary of weights")
         return tensors
 

@@ -37,6 +37,12 @@ class BrokenFile(EmbeddingFileError):
     way_out = "download or copy it again"
 
 
+class AsksTooMuch(EmbeddingFileError):
+    """Reading the file would take more memory or work than any embedding or model of its size needs."""
+
+    way_out = "nothing of it was kept; ask its author for a .safetensors file"
+
+
 class WrongValues(EmbeddingFileError):
     """The values are not floating point, not finite, or not a list of vectors."""
 
@@ -66,6 +72,16 @@ def printable(text: object, longest: int = 120) -> str:
     cut = str(text)[: longest + 1]
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def quoted(value: object, longest: int = 60) -> str:
+    """A name from a file in quotes, safe for one line; of what is no text or number only its type is shown.
+
+    `repr` of nested containers may take exponential time.
+    """
+    if isinstance(value, str):
+        return printable(repr(value[: longest + 1]), longest)
+    return printable(repr(value)) if value is None or isinstance(value, (int, float)) else type(value).__name__
 
 
 def file_name(path: str | os.PathLike[str]) -> str:

@@ -1,14 +1,20 @@
 """A learned embedding as it comes from a file, and whether a base model can use it."""
 
+import re
+import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from textual_inversion.formats.errors import UnusableToken, WrongWidth, file_name, printable
+from textual_inversion.formats.errors import UnusableToken, WrongWidth, file_name, printable, quoted
 
 LONGEST_TOKEN = 200  # bytes in UTF-8: a placeholder token is part of file names, of which systems allow 255
+MOST_MARKS = 30  # on one letter, of Unicode's stream-safe text (UAX 15, section 13)
+_SHORT = 1000  # letters that are sorted in no time, whatever they are
+_LONGEST_SHOWN = 60  # letters of a token that a way out repeats
 _BASE_MODELS = {
     (768,): "Stable Diffusion 1.x",
     (1024,): "Stable Diffusion 2.x",
@@ -51,8 +57,19 @@ def composed(text: str) -> str:
     """Text in Unicode's composed form (NFC), in which placeholder tokens, prompts and captions are compared.
 
     "é" is one character or "e" and an accent, which look the same; macOS writes file names in the second form.
+    Text with more marks on one letter than any script has stays as it is: sorting them takes quadratic time.
     """
-    return unicodedata.normalize("NFC", text)
+    return text if len(text) > _SHORT and _has_heaps_of_marks(text) else unicodedata.normalize("NFC", text)
+
+
+def _has_heaps_of_marks(text: str) -> bool:
+    """Whether a letter has more than MOST_MARKS marks."""
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MOST_MARKS:
+            return True
+    return False
 
 
 def check_width(embedding: LearnedEmbedding, widths: Mapping[str, int], base_model_name: str) -> None:
@@ -84,8 +101,23 @@ def check_token(token: str, *, source: str = "") -> None:
     elif len(token.encode()) > LONGEST_TOKEN:
         fault = f"has {len(token.encode())} bytes, more than {LONGEST_TOKEN}"
     if fault:
-        shown = f" {printable(repr(token), 60)}" if token else ""
-        raise UnusableToken(f"{from_source(source)}the placeholder token{shown} {fault}; {UnusableToken.way_out}")
+        shown = f" {quoted(token)}" if token else ""
+        raise UnusableToken(f"{from_source(source)}the placeholder token{shown} {fault}; {other_name(token, source)}")
+
+
+def other_name(token: str, source: str) -> str:
+    """The way out for a placeholder token that cannot be used: another one, for a token from a file by --rename.
+
+    Args:
+        source: the file that the token comes from; "" for a flag.
+    """
+    if not source:
+        return UnusableToken.way_out
+    path = Path(source)
+    kept = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:60]
+    is_shown = token.isprintable() and 0 < len(token) <= _LONGEST_SHOWN
+    renaming = f"{token if is_shown else printable(path.name)}=<{kept or 'concept'}>"
+    return f"choose another with --rename {shlex.quote(renaming)}"
 
 
 def embedding_notes(embedding: LearnedEmbedding) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.formats.arrays import Budget, checked_shape
+from textual_inversion.formats.arrays import checked_shape
+from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import BrokenFile
 from textual_inversion.formats.pickled_arrays import allowed_builders, array_of
 from textual_inversion.formats.unpickle import interpret
@@ -19,10 +20,9 @@ NAME_TABLE = "StructuredToParameterName@@"
 SLICE_TABLE = "UnpackBigParamInfor@@"
 
 
-def read_pickle(data: memoryview) -> Any:
+def read_pickle(data: memoryview, budget: Budget) -> Any:
     """The object in a pickle of arrays and containers, with Paddle's tables resolved; raises EmbeddingFileError."""
-    budget = Budget(len(data))
-    value, _ = interpret(data, allowed_builders(budget))
+    value, _ = interpret(data, allowed_builders(budget), budget=budget)
     if isinstance(value, dict):
         value.pop(NAME_TABLE, None)
         if SLICE_TABLE in value:
@@ -39,7 +39,7 @@ def _join_slices(value: dict, table: Any, budget: Budget) -> None:
         slices = [array_of(value.pop(part, None)) for part in entry["slices"] if isinstance(part, str)]
         if not slices or any(part is None for part in slices):
             raise BrokenFile("lacks a slice of a large array")
-        budget.spend(sum(part.nbytes for part in slices))
+        budget.spend_values(sum(part.nbytes for part in slices))
         value[name] = np.concatenate(slices).reshape(checked_shape(entry.get("OriginShape")))
 
 

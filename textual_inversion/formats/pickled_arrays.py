@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.formats.arrays import Budget, checked_shape, to_float32, view
-from textual_inversion.formats.errors import BrokenFile, RefusedFile, WrongValues, printable
+from textual_inversion.formats.arrays import Tensor, checked_shape, to_float32, view
+from textual_inversion.formats.budget import Budget
+from textual_inversion.formats.errors import BrokenFile, RefusedFile, WrongValues, quoted
 from textual_inversion.formats.unpickle import Buildable, Builder, refuse_key
 
 BFLOAT16 = np.dtype("uint16")  # the bits of a bfloat16; neither PyTorch nor Paddle has a 16-bit unsigned parameter
@@ -25,7 +26,7 @@ class PickledDtype(Buildable):
 
     def __init__(self, code: Any, *_flags: Any):
         if not isinstance(code, str) or not _DTYPE_CODE.fullmatch(code):
-            raise WrongValues(f"holds an array of {printable(repr(code), 40)}; embeddings and weights are numbers")
+            raise WrongValues(f"holds an array of {quoted(code, 40)}; embeddings and weights are numbers")
         self.dtype = np.dtype(code)
 
     def set_state(self, state: Any) -> None:
@@ -35,7 +36,7 @@ class PickledDtype(Buildable):
         self.dtype = self.dtype.newbyteorder(order)
 
 
-class PickledArray(Buildable):
+class PickledArray(Tensor, Buildable):
     """A `numpy.ndarray` in a pickle, empty until BUILD fills it."""
 
     def __init__(self, budget: Budget):
@@ -57,6 +58,10 @@ class PickledArray(Buildable):
             raise RefusedFile("holds an array of Python objects; embeddings and weights are numbers")
         self.as_float32 = None
         self.array = view(data, dtype.dtype, checked_shape(shape), by_columns=by_columns)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        return () if self.array is None else self.array.shape
 
     def to_numpy(self) -> np.ndarray:
         """The array, bfloat16 widened to float32 (Paddle saves its bits as uint16)."""
@@ -81,7 +86,7 @@ class Storage:
         return view(self.data, self.kind.dtype.newbyteorder(self.byte_order), (self.length,))
 
 
-class PickledTensor:
+class PickledTensor(Tensor):
     """A `torch.Tensor` in a pickle: a view of a storage."""
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any):
@@ -90,6 +95,11 @@ class PickledTensor:
         self.storage, self.offset = storage, offset
         self.shape, self.stride = checked_shape(size), checked_shape(stride)
         self.as_float32: np.ndarray | None = None
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Its shape; raises BrokenFile if it exceeds its storage."""
+        return self._window().shape
 
     def to_numpy(self) -> np.ndarray:
         """The tensor as float32 (integers and booleans as they are); raises BrokenFile if it exceeds its storage."""
@@ -157,11 +167,21 @@ def array_of(value: Any) -> np.ndarray | None:
 
     Paddle writes a tensor inside a list or a deeper dictionary as the pair (name, array).
     """
+    value = tensor_of(value)
+    return value if value is None or isinstance(value, np.ndarray) else value.to_numpy()
+
+
+def tensor_of(value: Any) -> Tensor | np.ndarray | None:
+    """As `array_of`, but the values are not read yet."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
         value = value[1]
-    if isinstance(value, np.ndarray):
-        return value
-    return value.to_numpy() if isinstance(value, (PickledArray, PickledTensor)) else None
+    return value if isinstance(value, (Tensor, np.ndarray)) else None
+
+
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """The shape of the tensor behind a pickled value, of which nothing is read; None where there is none."""
+    tensor = tensor_of(value)
+    return tensor.stored_shape if isinstance(tensor, Tensor) else None if tensor is None else tensor.shape
 
 
 def allowed_builders(budget: Budget) -> Mapping[tuple[str, str], Builder]:
@@ -209,7 +229,7 @@ def _encoded(budget: Budget, text: Any) -> memoryview:
         return text
     if not isinstance(text, str):
         raise BrokenFile("holds bytes in an unknown form")
-    budget.spend(len(text))
+    budget.spend_values(len(text))
     return memoryview(text.encode("latin-1"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from textual_inversion.formats import paddle_file, safetensors_file, torch_file
+from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, UnreadableFile
 from textual_inversion.formats.signatures import other_kind
 from textual_inversion.formats.unpickle import interpret
@@ -16,8 +17,8 @@ from textual_inversion.system.errors import EmbeddingFileError
 _TEXT_PICKLE = b"(c}])iSVNIFLp"  # what a pickle of protocol 0 or 1 may begin with
 
 
-def read_content(data: memoryview) -> tuple[Any, dict[str, str]]:
-    """The object in a file (tensors as `pickled_arrays` builds them, or arrays) and its metadata.
+def read_content(data: memoryview, budget: Budget) -> tuple[Any, dict[str, str]]:
+    """The object in a file (its tensors as `arrays.Tensor`, read when they are asked for) and its metadata.
 
     Raises:
         EmbeddingFileError: one of its subclasses in `formats.errors`; `naming` adds the file's name to the message.
@@ -25,16 +26,16 @@ def read_content(data: memoryview) -> tuple[Any, dict[str, str]]:
     if len(data) == 0:
         raise BrokenFile("is empty")
     if torch_file.is_archive(data):
-        return torch_file.read_archive(data), {}
+        return torch_file.read_archive(data, budget), {}
     if safetensors_file.is_safetensors(data):
-        return safetensors_file.read_safetensors(data)
+        return safetensors_file.stored_tensors(data, budget)
     if data[0] == 0x80:
-        return (torch_file.read_plain if _is_plain_torch(data) else paddle_file.read_pickle)(data), {}
+        return (torch_file.read_plain if _is_plain_torch(data) else paddle_file.read_pickle)(data, budget), {}
     described = other_kind(bytes(data[:32]))
     if described:
         raise NotAnEmbedding(described)
     if data[0] in _TEXT_PICKLE:
-        return paddle_file.read_pickle(data), {}
+        return paddle_file.read_pickle(data, budget), {}
     raise NotAnEmbedding("is neither safetensors nor a pickle of Paddle or PyTorch")
 
 
@@ -46,6 +47,24 @@ def read_whole(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
         if size > most_bytes:
             raise NotAnEmbedding(f"has {size / 1e6:.0f} MB; an embedding has a few kilobytes")
         return memoryview(file.read(size))
+
+
+def read_or_map(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
+    """The bytes of a regular file, mapped into memory if it has more than `most_bytes` and comes from PyTorch.
+
+    PyTorch stores the whole table of a text encoder with a view of a few rows. Of a mapped file only what is looked at
+    is read.
+
+    Raises:
+        UnreadableFile: as `read_whole`.
+        NotAnEmbedding: another kind of file has more than `most_bytes`.
+    """
+    data = map_whole(path)
+    if len(data) <= most_bytes:
+        return read_whole(path, most_bytes)  # a mapped file that somebody shortens would end the process
+    if torch_file.is_archive(data) or _is_plain_torch(data):
+        return data
+    raise NotAnEmbedding(f"has {len(data) / 1e6:.0f} MB; an embedding has a few kilobytes")
 
 
 def map_whole(path: str | os.PathLike[str]) -> memoryview:

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from textual_inversion.formats.arrays import Budget, checked_shape, to_float32, view, widened
+from textual_inversion.formats.arrays import Tensor, checked_shape, to_float32, view, widened
+from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, WrongValues, printable
 from textual_inversion.formats.signatures import other_kind
 
@@ -97,15 +98,41 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         return len(self._header)
 
 
+class StoredTensor(Tensor):
+    """One tensor of a safetensors file."""
+
+    def __init__(self, file: SafetensorsFile, name: str, budget: Budget):
+        self._file, self._name, self._budget = file, name, budget
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        return self._file.shape(self._name)
+
+    def to_numpy(self) -> np.ndarray:
+        """The values, as a view of the file where possible; raises BrokenFile or WrongValues."""
+        return to_float32(self._file[self._name], self._budget)
+
+
 def read_safetensors(data: memoryview) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All tensors by name, as views of `data` where possible (floating point as float32), and the metadata.
 
     Raises:
         NotAnEmbedding, BrokenFile, WrongValues: see `SafetensorsFile`.
+        AsksTooMuch: as floats of 32 bits they are more than four times the file.
     """
-    file = SafetensorsFile(len(data), lambda begin, end: data[begin:end])
-    budget = Budget(len(data))
-    return {name: to_float32(array, budget) for name, array in file.items()}, file.metadata
+    tensors, metadata = stored_tensors(data, Budget.of_weights(len(data)))
+    return {name: tensor.to_numpy() for name, tensor in tensors.items()}, metadata
+
+
+def stored_tensors(data: memoryview, budget: Budget) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """As `read_safetensors`, but each tensor is read when it is asked for, and charged to `budget`.
+
+    Raises:
+        NotAnEmbedding, BrokenFile: see `SafetensorsFile`.
+    """
+    longest = budget.longest_header or LONGEST_HEADER
+    file = SafetensorsFile(len(data), lambda begin, end: data[begin:end], longest)
+    return {name: StoredTensor(file, name, budget) for name in file}, file.metadata
 
 
 def write_tensors(
@@ -175,9 +202,11 @@ def _checked_entries(header: dict[str, Any], size: int) -> dict[str, dict[str, A
         begin, end = _offsets(entry)
         if begin != position or end > size:
             raise BrokenFile(f"declares values for {printable(name)} that overlap, leave a gap or lie outside the file")
-        checked_shape(entry.get("shape"))
-        if not isinstance(entry.get("dtype"), str):
+        count, code = math.prod(checked_shape(entry.get("shape"))), entry.get("dtype")
+        if not isinstance(code, str):
             raise BrokenFile(f"declares no type for {printable(name)}")
+        if code in _CODES and count * np.dtype(_CODES[code]).itemsize != end - begin:
+            raise BrokenFile(f"declares {count} values for {printable(name)} but holds {end - begin} bytes")
         position = end
     if position != size:
         raise BrokenFile(f"holds {size - position} bytes that belong to no tensor")

@@ -14,15 +14,14 @@ import zipfile
 import zlib
 from typing import Any
 
-from textual_inversion.formats.arrays import Budget
-from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, RefusedFile, printable
+from textual_inversion.formats.budget import MOST_PARTS, Budget
+from textual_inversion.formats.errors import AsksTooMuch, BrokenFile, NotAnEmbedding, RefusedFile, printable
 from textual_inversion.formats.pickled_arrays import Storage, allowed_builders, storage_kind
 from textual_inversion.formats.unpickle import Builder, interpret
 
 PLAIN_MAGIC = 0x1950A86A20F9469CFC6C
-MOST_ENTRIES = 20_000
 # PyTorch's entries take 60 to 100 bytes each. `zipfile` makes an object of a kilobyte for each, without any limit.
-MOST_DIRECTORY_BYTES = 100 * MOST_ENTRIES
+MOST_DIRECTORY_BYTES = 100 * MOST_PARTS
 _LOCAL = struct.Struct("<4s5H3L2H")  # the header that precedes the bytes of an entry
 _ENCRYPTED = 1
 codecs.lookup("cp437")  # the encoding of names; imported here, so that reading a stranger's file imports nothing
@@ -33,14 +32,13 @@ def is_archive(data: memoryview) -> bool:
     return bytes(data[:4]) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def read_archive(data: memoryview) -> Any:
+def read_archive(data: memoryview, budget: Budget) -> Any:
     """The object in an archive of `torch.save`, tensors as `PickledTensor`; raises EmbeddingFileError."""
-    entries = Archive(data)
+    entries = Archive(data, budget)
     pickles = [name for name in entries.names if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
         raise NotAnEmbedding("is a zip archive, but not PyTorch's (it lacks data.pkl)")
     folder = pickles[0].removesuffix("data.pkl")
-    budget = Budget(len(data))
     order = bytes(entries.read(folder + "byteorder")) if folder + "byteorder" in entries.names else b"little"
     storages: dict[str, Storage] = {}
 
@@ -53,13 +51,12 @@ def read_archive(data: memoryview) -> Any:
             raise BrokenFile("uses the same values as two types")
         return storages[key]
 
-    value, _ = interpret(entries.read(pickles[0]), allowed_builders(budget), load_persistent)
+    value, _ = interpret(entries.read(pickles[0]), allowed_builders(budget), load_persistent, budget=budget)
     return value
 
 
-def read_plain(data: memoryview) -> Any:
+def read_plain(data: memoryview, budget: Budget) -> Any:
     """The object in a file of `torch.save` before version 1.6; raises EmbeddingFileError."""
-    budget = Budget(len(data))
     storages: dict[str, Storage] = {}
 
     def load_persistent(identity: Any) -> Storage | Builder:
@@ -72,9 +69,9 @@ def read_plain(data: memoryview) -> Any:
 
     position = 0
     for _header in ("magic number", "version", "system"):
-        system, position = interpret(data, {}, start=position)
-    value, position = interpret(data, allowed_builders(budget), load_persistent, position)
-    keys, position = interpret(data, {}, start=position)
+        system, position = interpret(data, {}, start=position, budget=budget)
+    value, position = interpret(data, allowed_builders(budget), load_persistent, position, budget)
+    keys, position = interpret(data, {}, start=position, budget=budget)
     _attach_values(data, position, keys, storages)
     if isinstance(system, dict) and system.get("little_endian") is False:
         for storage in storages.values():
@@ -113,16 +110,15 @@ class Archive:
         names: the names of all entries.
 
     Raises:
-        NotAnEmbedding: there are more than MOST_ENTRIES.
+        AsksTooMuch: there are more parts than the budget allows.
         RefusedFile: one is compressed or encrypted.
         BrokenFile: the directory is damaged, names an entry twice, or declares more than the file holds.
     """
 
-    def __init__(self, data: memoryview):
-        self._data = data
+    def __init__(self, data: memoryview, budget: Budget):
+        self._data, self._checksums_up_to = data, budget.checksums_up_to
         entries = _directory(data)
-        if len(entries) > MOST_ENTRIES:
-            raise NotAnEmbedding(f"is a zip archive of more than {MOST_ENTRIES} parts")
+        budget.spend_parts(len(entries))
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
                 shown = printable(entry.filename)
@@ -137,7 +133,11 @@ class Archive:
         self.names = list(self._entries)
 
     def read(self, name: str) -> memoryview:
-        """The bytes of an entry, after verifying its checksum; raises BrokenFile."""
+        """The bytes of an entry, after verifying its checksum; raises BrokenFile.
+
+        The checksum of a part beyond `budget.checksums_up_to` is not verified: of the table of a whole text encoder,
+        which PyTorch stores with a view of three rows, only the rows are read.
+        """
         if name not in self._entries:
             raise BrokenFile(f"lacks its part {printable(name)}")
         offset, size = self._entries[name].header_offset, self._entries[name].file_size
@@ -148,7 +148,8 @@ class Archive:
         if signature != b"PK\x03\x04" or begin + size > len(self._data):
             raise BrokenFile(f"is damaged or cut short at its part {printable(name)}")
         content = self._data[begin : begin + size]
-        if zlib.crc32(content) != self._entries[name].CRC:
+        is_read = self._checksums_up_to is None or size <= self._checksums_up_to
+        if is_read and zlib.crc32(content) != self._entries[name].CRC:
             raise BrokenFile(f"is damaged: the checksum of its part {printable(name)} does not match")
         return content
 
@@ -181,7 +182,9 @@ class _BoundedFile:
     def read(self, size: int = -1) -> bytes:
         end = len(self._data) if size < 0 else min(len(self._data), self._position + size)
         if end - self._position > MOST_DIRECTORY_BYTES:
-            raise NotAnEmbedding(f"is a zip archive with a directory of more than {MOST_DIRECTORY_BYTES} bytes")
+            raise AsksTooMuch(
+                f"asks for too much: it is a zip archive with a directory of more than {MOST_DIRECTORY_BYTES} bytes"
+            )
         content = bytes(self._data[self._position : end])
         self._position = max(end, self._position)
         return content

@@ -3,7 +3,7 @@
 Python's own unpickler imports what a file names and then calls it. This one imports nothing and calls only the
 `Builder` functions that it is given: any other name raises `RefusedFile`. The work is bounded:
 
-    steps       MOST_STEPS opcodes (a U-Net of 1700 tensors takes about 80,000)
+    steps       opcodes, and items that a call goes over, are charged to a `Budget`
     memory      what an opcode declares must be in the file; byte strings are views of it, never copies
     memo        a dictionary, so a huge index costs nothing
     keys        text and small integers only: hashing nested tuples can take exponential time
@@ -18,9 +18,9 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import BrokenFile, RefusedFile, near, printable
 
-MOST_STEPS = 300_000
 LONGEST_LINE = 1024  # bytes of a global's name or of a number in text form
 LONGEST_INTEGER = 64  # bytes of a binary integer; storage keys of PyTorch take 8
 _MARK = object()
@@ -47,17 +47,22 @@ def interpret(
     builders: Mapping[tuple[str, str], Builder],
     load_persistent: Callable[[Any], Any] | None = None,
     start: int = 0,
+    budget: Budget | None = None,
 ) -> tuple[Any, int]:
     """Run the pickle that begins at byte `start` of `data`.
+
+    Args:
+        budget: of the whole reading; None: one for this pickle alone.
 
     Returns:
         The object, and the offset after its STOP opcode.
 
     Raises:
         RefusedFile: a global outside `builders`, a persistent id without `load_persistent`, an extension code, …
-        BrokenFile: cut short, damaged, or more work than MOST_STEPS.
+        BrokenFile: cut short or damaged.
+        AsksTooMuch: more work than the budget allows.
     """
-    machine = _Machine(data, builders, load_persistent, start)
+    machine = _Machine(data, builders, load_persistent, start, budget or Budget.of_weights(len(data)))
     with near(lambda: machine.position):
         return machine.run(), machine.position
 
@@ -78,6 +83,7 @@ class _Machine:
         builders: Mapping[tuple[str, str], Builder],
         load_persistent: Callable[[Any], Any] | None,
         start: int,
+        budget: Budget,
     ):
         self.data = data
         self.position = start
@@ -85,7 +91,7 @@ class _Machine:
         self.load_persistent = load_persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.steps = 0
+        self.count = budget.spend_steps
 
     # ------------------------------------------------------------------------------------------------- reading
 
@@ -99,11 +105,6 @@ class _Machine:
             if operation is None:
                 raise BrokenFile(f"byte {self.position - 1} (0x{code:02x}) is not a pickle opcode")
             operation(self)
-
-    def count(self, steps: int) -> None:
-        self.steps += steps
-        if self.steps > MOST_STEPS:
-            raise BrokenFile(f"takes more than {MOST_STEPS} steps to read; no embedding or model needs so many")
 
     def take(self, size: int) -> memoryview:
         end = self.position + size
@@ -241,6 +242,10 @@ class _Machine:
         values = self.pop_to_mark()
         self.fill(values, self.top(dict))
 
+    def new_set(self, values: list[Any]) -> None:
+        self.count(2)  # even an empty one takes the memory of three other objects
+        self.push({refuse_key(value) for value in values})
+
     def add_items(self) -> None:
         values = self.pop_to_mark()
         self.top(set).update(refuse_key(value) for value in values)
@@ -331,11 +336,11 @@ _TABLE: dict[bytes, Callable[[_Machine], Any]] = {
     b"]": lambda m: m.push([]),
     b"}": lambda m: m.push({}),
     b")": lambda m: m.push(()),
-    b"\x8f": lambda m: m.push(set()),
+    b"\x8f": lambda m: m.new_set([]),
     b"l": lambda m: m.push(m.pop_to_mark()),
     b"d": lambda m: m.push(m.fill(m.pop_to_mark(), {})),
     b"t": lambda m: m.push(tuple(m.pop_to_mark())),
-    b"\x91": lambda m: m.push({refuse_key(value) for value in m.pop_to_mark()}),
+    b"\x91": lambda m: m.new_set(m.pop_to_mark()),
     b"\x85": lambda m: m.push(m.pop_tuple(1)),
     b"\x86": lambda m: m.push(m.pop_tuple(2)),
     b"\x87": lambda m: m.push(m.pop_tuple(3)),

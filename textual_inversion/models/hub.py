@@ -4,16 +4,16 @@ Two hubs are asked for a repository id such as `CompVis/stable-diffusion-v1-4`: 
 models, then Hugging Face. Only files that are used are fetched: one set of weights for each part.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from textual_inversion.formats.errors import file_name
 from textual_inversion.hub import hugging_face, paddle_store
 from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
 from textual_inversion.models.tokenizers import holds_vocabulary
-from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names
+from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names, read_json
 from textual_inversion.system.errors import BaseModelError
 from textual_inversion.system.paths import is_possible_path, is_single_file
 
@@ -49,6 +49,7 @@ def resolve(
     cache_dir: str | Path | None = None,
     token: str | None = None,
     only_tokenizer: bool = False,
+    recorded_in: str | Path | None = None,
 ) -> Path:
     """The folder of a base model.
 
@@ -59,9 +60,10 @@ def resolve(
         cache_dir: where downloads are kept, instead of the hubs' own folders.
         token: for Hugging Face; None: the one of an earlier login.
         only_tokenizer: the files of a tokenizer are enough.
+        recorded_in: the record of a stranger that names the model; no hub is asked for it then.
 
     Raises:
-        BaseModelError: the model is not on this machine and cannot be fetched from a hub.
+        BaseModelError: the model is not on this machine and cannot be fetched from a hub, or must not be.
     """
     name, path = str(name_or_path), _path_of(str(name_or_path))
     if path.is_dir():
@@ -74,12 +76,24 @@ def resolve(
             "one .safetensors file"
         )
     if not _REPOSITORY_ID.fullmatch(name):
-        raise BaseModelError(f"there is no folder {name}; give the folder of a model or its repository id")
+        by = "" if recorded_in is None else f", which {file_name(recorded_in)} names"
+        raise BaseModelError(f"there is no folder {name}{by}; give the folder of a model or its repository id")
     is_complete = _holds_tokenizer if only_tokenizer else _holds_model
-    for folder in _cached_folders(name, revision, cache_dir):
-        if is_complete(folder):
-            return folder
+    found = next(filter(is_complete, _cached_folders(name, revision, cache_dir)), None)
+    if found is not None:
+        return found
+    if recorded_in is not None:
+        raise _not_to_be_asked_for(name, recorded_in, only_tokenizer)
     return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
+
+
+def _not_to_be_asked_for(name: str, recorded_in: str | Path, only_tokenizer: bool) -> BaseModelError:
+    flag = "--tokenizer_name" if only_tokenizer else "--pretrained_model_name_or_path"
+    what = "tokenizer" if only_tokenizer else "base model"
+    return BaseModelError(
+        f"{file_name(recorded_in)} names the {what} {name}, which is not on this machine; no hub is asked for what a "
+        f"record names: say {flag} {name}, or trust the record with --trust_record"
+    )
 
 
 def _path_of(name: str) -> Path:
@@ -135,8 +149,8 @@ def _holds_tokenizer(folder: Path) -> bool:
 def _holds_model(folder: Path) -> bool:
     """Whether a folder holds every necessary part; after an interrupted download some are missing."""
     try:
-        index = json.loads((folder / "model_index.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        index = read_json(folder / "model_index.json")
+    except BaseModelError:
         return False
     for part in [part for part, entry in index.items() if _is_part(entry) and part not in _DISPENSABLE]:
         if part in _WEIGHTS and not _holds_weights(folder / part, _WEIGHTS[part]):
@@ -196,7 +210,7 @@ def _from_store(name: str, variant: str | None, cache_dir: str | Path | None) ->
     index = fetch("model_index.json")
     if index is None:
         raise _not_here(name, "its download was interrupted")
-    collect(fetch, [part for part, entry in json.loads(index.read_bytes()).items() if _is_part(entry)], variant)
+    collect(fetch, [part for part, entry in read_json(index).items() if _is_part(entry)], variant)
     if not _holds_model(index.parent):
         raise _not_here(name, "its download was interrupted, or the store holds only a part of it")
     return index.parent

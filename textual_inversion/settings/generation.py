@@ -31,6 +31,8 @@ class BaseModelSettings:
     revision: str | None = shared.revision_flag()
     variant: str | None = shared.variant_flag()
     cache_dir: str | None = shared.cache_dir_flag()
+    trust_record: bool = flag(
+        False, "ask the hubs for the base model and tokenizer that the record beside an embedding names")
     hub_token: str | None = flag(
         None, "access token for gated models; unset: the one you logged in with", metavar="TOKEN", is_secret=True)
 
@@ -56,6 +58,7 @@ class ImagesToMake:
         (from_root(DEMO_EMBEDDING),),
         "embedding files of this and other programs, or repository ids; a prompt may hold several placeholder tokens",
         nargs="+", metavar="FILE")
+    rename: tuple[str, ...] | None = shared.rename_flag("their concepts")
     prompt: tuple[str, ...] | None = flag(
         None, "unset: a handful that show the concepts off", nargs="+", metavar="PROMPT")
     negative_prompt: str = flag("", "what the images should not show", metavar="PROMPT")
@@ -110,7 +113,11 @@ class InferConfig:
 class ScoredConcept:
     """Which concept is scored, and what it was learned from."""
 
-    embeds: str = flag(from_root(DEMO_EMBEDDING), "an embedding file, or a repository id", metavar="FILE")
+    embeds: tuple[str, ...] = flag(
+        (from_root(DEMO_EMBEDDING),),
+        "an embedding file, or a repository id; or the two files of a concept of Stable Diffusion XL",
+        nargs="+", metavar="FILE")
+    rename: tuple[str, ...] | None = shared.rename_flag("its concepts")
     placeholder_token: str | None = flag(
         None, "which of the file's placeholder tokens; unset: the only one", type=composed, metavar="WORD")
     train_data_dir: str | None = flag(

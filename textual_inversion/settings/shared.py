@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any
 
+from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings.bounds import device_name, number, side, threads
 from textual_inversion.settings.choices import PRECISIONS
 from textual_inversion.settings.flag import flag, group
@@ -36,7 +37,21 @@ def pixels(text: str) -> int:
     return value
 
 
+def renaming(text: str) -> str:
+    """An argparse `type` for another placeholder token of a concept: OLD=NEW."""
+    old, sign, new = text.rpartition("=")
+    if not sign or not new or any(character.isspace() for character in new):
+        raise argparse.ArgumentTypeError(f"must be OLD=NEW, such as 'my cat=<my-cat>', not {text or 'nothing'}")
+    return f"{composed(old)}={composed(new)}"
+
+
 # Flags that each command has in one of its groups.
+def rename_flag(what: str) -> tuple[str, ...] | None:
+    """The flag --rename, with what it renames."""
+    text = f"other placeholder tokens for {what}; OLD is the one in the file, or the file's name"
+    return flag(None, text, nargs="+", type=renaming, metavar="OLD=NEW", decides_result=False)
+
+
 def revision_flag() -> str | None:
     """The flag --revision."""
     return flag(

@@ -80,6 +80,7 @@ class ConceptSettings:
         "unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)
     initializer_embeds: tuple[str, ...] | None = flag(
         None, "embedding files whose vectors are the start", nargs="+", metavar="FILE", **CONTENTS_COMPARED)
+    rename: tuple[str, ...] | None = shared.rename_flag("the concepts of --initializer_embeds")
     learnable_property: tuple[str, ...] = flag(
         ("object",), "what of the images is learned", nargs="+", choices=PROPERTIES, per_concept=True)
     num_vectors: tuple[int | str, ...] = flag(

@@ -42,11 +42,12 @@ def refuse_links_below(root: Path, path: Path) -> None:
             )
 
 
-def open_below(root: Path, name: str) -> int:
-    """Open a regular file of a folder for reading, and return its descriptor.
+def open_below(root: Path, name: str, access: int = os.O_RDONLY) -> int:
+    """Open a regular file of a folder, and return its descriptor.
 
     Args:
         name: of the file below `root`, with slashes; "..", an absolute path or an empty part is refused.
+        access: `os.O_RDONLY`, or `os.O_RDWR` where a file system locks only what is open for writing.
 
     Raises:
         OSError: it is not there, cannot be read, is no regular file, or a part of its name is a link.
@@ -54,28 +55,28 @@ def open_below(root: Path, name: str) -> int:
     parts = name.split("/")
     if any(part in ("", ".", "..") or os.sep in part for part in parts):
         raise OSError(errno.EINVAL, "it leads out of its folder", name)
-    descriptor = _opened(Path(root), parts)
+    descriptor = _opened(Path(root), parts, access)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", name)
     return descriptor
 
 
-def _opened(root: Path, parts: list[str]) -> int:
+def _opened(root: Path, parts: list[str], access: int) -> int:
     if os.open not in os.supports_dir_fd:  # Windows, where links need rights of their own
         path = root
         for part in parts:
             path = path / part
             if path.is_symlink():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        return os.open(path, access | getattr(os, "O_BINARY", 0))
     folder = os.open(root, os.O_RDONLY | _FOLDER)
     try:
         for part in parts[:-1]:
             inner = os.open(part, os.O_RDONLY | _FOLDER | _NO_FOLLOW, dir_fd=folder)
             os.close(folder)
             folder = inner
-        return os.open(parts[-1], os.O_RDONLY | _NO_FOLLOW | _NO_WAIT, dir_fd=folder)
+        return os.open(parts[-1], access | _NO_FOLLOW | _NO_WAIT, dir_fd=folder)
     finally:
         os.close(folder)
 

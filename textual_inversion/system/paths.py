@@ -1,6 +1,7 @@
 """Where this project's files are, how a user calls its commands, and how a record names a path."""
 
 import os
+import shlex
 from pathlib import Path
 
 # The top of a checkout. In an installed package it is the folder that packages are installed into, where neither the
@@ -37,6 +38,12 @@ def how_to_call(script: str) -> str:
     return f"python {script}" if name is None or (ROOT / script).is_file() else f"textual-inversion {name}"
 
 
+def in_shell(path: str | Path) -> str:
+    """A path as a part of a command line that a user may copy: quoted where need be, and never taken for a flag."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
 def is_possible_path(text: str) -> bool:
     """Whether a file system could hold this path at all: it has no NUL, and neither it nor a part of it is too long."""
     parts = [os.fsencode(part) for part in text.replace(os.sep, "/").split("/")]
@@ -55,6 +62,12 @@ def portable(path: str) -> str:
         return path
     resolved = Path(path).resolve()
     return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else str(resolved)
+
+
+def located(recorded: str) -> Path | None:
+    """Where the path of a record is now, the inverse of `portable`; None where nothing is there that can be seen."""
+    # Path.exists would raise for what lies in a folder that may not be searched.
+    return next((path for path in (Path(recorded), ROOT / recorded) if os.path.exists(path)), None)
 
 
 def is_single_file(path: Path) -> bool:

@@ -70,11 +70,13 @@ def teach(
     concepts = context.ranks.broadcast(_with_initializers(config, context, model, read))
     if config.concept.initializer_token is not None:
         config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
-    learned = read_initializer_embeds(config.concept.initializer_embeds, token=config.hub.hub_token)
+    learned = read_initializer_embeds(
+        config.concept.initializer_embeds, token=config.hub.hub_token, renaming=config.concept.rename
+    )
     vectors = add_concepts(concepts, model, learned, config.training.seed, read, context.say)
     about_files = [note for embedding in learned for note in embedding_notes(embedding)]
     about_prompts = prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens)
-    for note in about_files + about_prompts:
+    for note in about_files + about_prompts + model.drawing_notes():
         context.say(f"note: {note}")
     check_judge(config.validation, config.validation_prompts, model, vectors)
     return config, vectors, learned
