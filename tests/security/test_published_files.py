@@ -70,6 +70,7 @@ def assert_only_own(up, outside):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "link", "folder", "hard link"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("name", NAMES)

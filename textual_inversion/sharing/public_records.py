@@ -72,6 +72,7 @@ KEPT_BACK = (
              "train_data_dir", "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "clip_model")
+    | _because("tokens of files that stay on the machine that trained", "rename")
     | _because("about the machine that trained", "device", "num_threads", "dataloader_num_workers")
     | _because("about the upload and its account", "push_to_hub", "hub_whole_pipeline", "hub_token", "hub_model_id")
 )  # fmt: skip
