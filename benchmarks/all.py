@@ -40,9 +40,15 @@ PARTS = {
     "start_up": (((),), (("--repeats", "1", "--part", "answers"),)),
     "step_time": (((),), (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),)),
     "memory": (((),), (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),)),
+    "many_images": (((),), (("--images", "2", "6", "--megapixels", "0.2"),)),
     "generation": (
         ((), ("--size", "full", "--resolution", "256", "--pictures", "1", "--denoising_steps", "50")),
         (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),),
+    ),
+    "growth": (
+        ((),),
+        (("--images", "2", "4", "--concepts", "1", "3", "--vectors", "1", "2", "--global_batch", "2", "4")
+         + ("--steps", "1"),),
     ),
     "traffic": (((),), (("--size", "tiny", "--steps", "2", "--num_vectors", "1"),)),
     "scaling": (((),), (("--steps", "2", "--timed_steps", "4", "--rounds", "1", "--timed_batch_size", "1"),)),

@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
+from textual_inversion.data import image_order, random_streams, sampler, timesteps
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.sampler import SampleStream, TrainingImage
 
@@ -161,6 +162,49 @@ def test_concepts_take_turns_whatever_their_number_of_images():
         assert prompt in s.images[image].prompts
 
 
+def repeated(*repeats, buckets=None, concepts=None) -> tuple[TrainingImage, ...]:
+    """Images that are seen more or less often."""
+    return tuple(
+        TrainingImage(concepts[i] if concepts else 0, ("a",), buckets[i] if buckets else 0, n)
+        for i, n in enumerate(repeats)
+    )
+
+
+def test_in_every_cycle_an_image_stands_as_often_as_its_repeats_say():
+    s = stream(images=repeated(10, 30, 20), global_batch=6)
+
+    cycles = [[s.image_of(step, index) for index in range(6)] for step in range(20)]
+
+    assert all(sorted(cycle) == [0, 1, 1, 1, 2, 2] for cycle in cycles) and len(set(map(tuple, cycles))) > 10
+
+
+def test_equal_repeats_change_no_sample():
+    plain, tenfold = (stream(images=repeated(*[n] * 5), global_batch=4) for n in (1, 10))
+
+    for step in range(6):
+        assert_equal(plain.batch(step, range(4)), tenfold.batch(step, range(4)))
+
+
+def test_repeats_weigh_within_a_concept_and_in_buckets_too():
+    images = repeated(1, 3, 100, 100, buckets=(0, 1, 0, 1), concepts=(0, 0, 1, 1))
+    s = stream(images=images, global_batch=8, latent_shapes=((4, 2, 2), (4, 2, 4)))
+
+    shown = np.bincount([s.image_of(step, index) for step in range(500) for index in range(8)]) / 4000
+
+    np.testing.assert_allclose(shown, [0.125, 0.375, 0.25, 0.25], atol=0.01)
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), [(1, 4), (2, 2), (4, 1)])
+def test_with_repeats_how_a_global_batch_is_cut_changes_nothing_either(world_size, accumulation):
+    check_cut(lambda: stream(images=repeated(2, 5, 1), global_batch=8), world_size, accumulation)
+
+
+def test_the_fixed_set_shows_images_in_turn_whatever_their_repeats():
+    (batch,) = stream(images=repeated(2, 5, 1)).evaluation_batches(6)
+
+    assert list(batch.images) == [0, 1, 2, 0, 1, 2]
+
+
 def test_a_concept_alone_and_the_first_of_several_have_orders_of_their_own():
     alone, several = stream(), stream(images=images_of(5, 5))
 
@@ -313,3 +357,58 @@ def test_a_pair_shares_a_stratum_and_pairs_do_not():
 def test_evaluation_is_the_same_however_training_samples_are_drawn():
     for one, other in zip(stream().evaluation_batches(6), spread(antithetic=True).evaluation_batches(6), strict=True):
         assert_equal(one, other)
+
+
+# ------------------------------------------------------------------------------------------------------------ growth
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Random generators that were made, and numbers that were brought into an order, since the last `clear`."""
+    counted = []
+
+    class Counting:
+        def __init__(self, *args, **options):
+            self._generator = generator(*args, **options)
+            counted.append(1)
+
+        def permutation(self, size):
+            counted.append(size if isinstance(size, int) else len(size))
+            return self._generator.permutation(size)
+
+        def __getattr__(self, name):
+            return getattr(self._generator, name)
+
+    for module in (random_streams, sampler, timesteps, image_order):
+        monkeypatch.setattr(module, "generator", Counting)
+    return counted
+
+
+@pytest.mark.parametrize("buckets", [1, 3])
+@pytest.mark.parametrize("concepts", [1, 50])  # more than the orders that are kept
+def test_a_sample_costs_the_same_in_a_small_and_in_a_large_global_batch(work, concepts, buckets):
+    images = tuple(TrainingImage(n % concepts, ("a photo of a toy",), n % buckets) for n in range(150))
+
+    def cost(global_batch):
+        random_streams.permutation.cache_clear()
+        samples = stream(images=images, latent_shapes=((1, 1, 1),) * buckets, global_batch=global_batch,
+                         stratified=True, antithetic=True)  # fmt: skip
+        work.clear()
+        for batch in samples.micro_batches(3, accumulation=global_batch // 8):
+            assert len(batch.prompts) == 8
+        samples.concepts_in(3)
+        return sum(work) / global_batch
+
+    assert cost(1024) <= 1.25 * cost(64)
+
+
+def test_the_image_of_a_sample_is_found_without_a_look_at_all_others(monkeypatch):
+    sums, cumsum = [], np.cumsum
+    monkeypatch.setattr(image_order.np, "cumsum", lambda values: sums.append(len(values)) or cumsum(values))
+    images = tuple(TrainingImage(0, ("a toy",), n % 2) for n in range(1000))
+    samples = stream(images=images, latent_shapes=((1, 1, 1),) * 2, global_batch=64)
+
+    for step in range(20):
+        samples.concepts_in(step)
+
+    assert sum(sums) == 2 + 500 + 500

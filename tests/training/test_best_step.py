@@ -10,7 +10,6 @@ from PIL import Image
 import train_textual_inversion
 from helpers.tiny_clip import build_clip
 from helpers.training_runs import short_run, vectors_in
-from textual_inversion.data import images
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training import best_step
@@ -37,6 +36,10 @@ def test_images_are_judged_where_there_is_a_clip_model(tmp_path, capsys):
     assert kept["step"] == max(trained, key=trained.get) and kept["score"] == max(trained.values())
     at_that_step = tmp_path / "out" / f"learned_embeds-steps-{kept['step']}.pdparams"
     np.testing.assert_array_equal(vectors_in(tmp_path / "out" / kept["file"]), vectors_in(at_that_step))
+    best, same = (
+        path.with_suffix(".safetensors").read_bytes() for path in (tmp_path / "out" / kept["file"], at_that_step)
+    )
+    assert best == same
     said = capsys.readouterr()
     assert f"kept as learned_embeds-best.pdparams, judged by the {best_step.BY_IMAGES}" in said.out
     assert f"best step: {kept['step']} by the {best_step.BY_IMAGES}" in said.out and "the best so far" in said.err
@@ -96,7 +99,7 @@ def test_the_score_is_the_mean_over_the_concepts():
     red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
     vectors = ConceptVectors([Concept(token) for token in ("<a>", "<b>", "<c>")], {}, {})
     data = SimpleNamespace(
-        pixels=[images.to_array(image) for image in (red, red, red, blue)],
+        previews=[red, red, red, blue],
         images=[SimpleNamespace(concept=index) for index in (0, 0, 0, 1)],
     )
     model = SimpleNamespace(text_encoders=[SimpleNamespace(encode_ids=Encoder())])

@@ -57,18 +57,20 @@ SETTINGS = (
     | _because(
         "a number, a switch or one of a few words, which decides what is measured and drawn", "eval_steps",
         "eval_samples", "validation_epochs", "validation_steps", "num_validation_images", "keep_best",
+        "overview_concepts", "overview_images",
         "guidance_scale", "num_inference_steps", "overview", "report_to")
     | _because(
         "a number or a switch, which decides what is written", "save_steps", "checkpointing_steps",
         "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds")
     | _because(
-        "a number, a switch or one of a few words, which decides how it is computed", "mixed_precision", "allow_tf32",
-        "gradient_checkpointing", "enable_xformers_memory_efficient_attention", "compile", "low_memory")
+        "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size", "mixed_precision",
+        "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention", "compile", "low_memory")
 )  # fmt: skip
 
 # Flag -> why it is not shown. A test demands that each flag stands here or above.
 KEPT_BACK = (
     _because("a path of the machine that trained, or a name in a folder there", "config", "cache_dir",
+             "cache_latents_dir",
              "train_data_dir", "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "clip_model")
