@@ -63,8 +63,9 @@ SETTINGS = (
         "a number or a switch, which decides what is written", "save_steps", "checkpointing_steps",
         "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds")
     | _because(
-        "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size", "mixed_precision",
-        "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention", "compile", "low_memory")
+        "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size",
+        "mixed_precision", "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention",
+        "compile", "low_memory")
 )  # fmt: skip
 
 # Flag -> why it is not shown. A test demands that each flag stands here or above.
