@@ -35,6 +35,7 @@ def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
         *(f"checkpoint-{step}/{name}" for step in (1, 2) for name in checkpoint),
         "README.md",
         "config.yaml",
+        "files.json",
         *(f"learned_embeds-steps-{step}.{ending}" for step in (1, 2) for ending in ("pdparams", "safetensors")),
         "learned_embeds.pdparams",
         "learned_embeds.safetensors",

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,11 @@ def test_where_there_are_no_locks_nobody_calls_a_journal_abandoned(tmp_path, mon
     written.add({"id": 1})
     os.close(written._descriptor)
     assert not is_abandoned(tmp_path / "j") and read(tmp_path / "j") == [{"id": 1}]
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"),
+                                 lambda path: path.symlink_to(path.with_name("mine"))])  # fmt: skip
+def test_what_has_the_name_of_a_journal_and_is_none_is_neither_read_nor_taken_over(tmp_path, put):
+    (tmp_path / "mine").write_text('{"a": 1}\n')
+    put(tmp_path / "j")
+    assert journal.read(tmp_path / "j") == [] and not journal.is_abandoned(tmp_path / "j")

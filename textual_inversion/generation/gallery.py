@@ -128,9 +128,9 @@ class Gallery:
             if runs:
                 atomic.write_json(path, {"runs": runs})
             else:
-                path.unlink(missing_ok=True)
+                atomic.remove_file(path)
             for taken_over in abandoned:
-                taken_over.unlink(missing_ok=True)
+                atomic.remove_file(taken_over)
         now = self._clock()
         self._next_update = now + _UPDATE_SHARE * (now - begun)
 

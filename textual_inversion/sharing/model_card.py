@@ -16,11 +16,13 @@ from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import TrainingSettings
 from textual_inversion.system import atomic
-from textual_inversion.system.paths import portable
+from textual_inversion.system.links import beginning_of
+from textual_inversion.system.paths import LOCAL, LOCAL_DEMO
 
 FILE_NAME = "README.md"
 # Marks a card of ours, which a later run may replace; the user's own README stays.
 _MARK = "<!-- written by train_textual_inversion.py -->"
+_MOST_BYTES = 1 << 20  # of a card of ours
 # Embedding vectors follow the licence of the base model; where it is not known, "other".
 _LICENSES = (
     (
@@ -28,9 +30,8 @@ _LICENSES = (
         "creativeml-openrail-m",
     ),
     (re.compile(r"stabilityai/(stable-diffusion-2|stable-diffusion-xl-base)"), "openrail++"),
-    (re.compile(r"demo/model"), "apache-2.0"),
+    (re.compile(LOCAL_DEMO), "apache-2.0"),
 )
-_DEMO = "demo/model"  # its name in records
 _SETTINGS = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "learning_rate", "seed")
 
 
@@ -39,7 +40,7 @@ class CardFacts:
     """The facts about a run that its card states.
 
     Attributes:
-        base_model: its name, as the user gave it.
+        base_model: its name for others, see `models.identity`.
         is_xl: whether the base model has two text encoders.
         concepts: what was learned.
         language: of the prompts, one of `choices.LANGUAGES`.
@@ -67,7 +68,11 @@ def write(folder: Path, facts: CardFacts) -> bool:
         OutputError: the card cannot be written.
     """
     path = folder / FILE_NAME
-    if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
+    try:
+        earlier = beginning_of(path, _MOST_BYTES)
+    except OSError:
+        return False
+    if earlier is not None and _MARK.encode() not in earlier:
         return False
     atomic.write_text(path, card(facts))
     return True
@@ -76,7 +81,7 @@ def write(folder: Path, facts: CardFacts) -> bool:
 def card(facts: CardFacts) -> str:
     """The text of the model card."""
     tokens = [concept.placeholder_token for concept in facts.concepts]
-    base, is_xl = portable(facts.base_model), facts.is_xl
+    base, is_xl = facts.base_model, facts.is_xl
     files = dict(zip(tokens, safetensors_names(FINAL, tokens), strict=True))
     parts = [
         front_matter(base, tokens, is_xl=is_xl),
@@ -115,14 +120,17 @@ def front_matter(base_model: str, tokens: Sequence[str], *, is_xl: bool = False)
 
 
 def _is_repository(base_model: str) -> bool:
-    return is_repository_id(base_model) and base_model != _DEMO
+    return is_repository_id(base_model)  # which has no colon
 
 
 def _named(base_model: str) -> str:
-    """The base model as readers see it, without the folders of this machine."""
-    if base_model == _DEMO:
+    """The base model as readers see it."""
+    if base_model == LOCAL_DEMO:
         return "the miniature model of this project"
-    return f"`{base_model}`" if _is_repository(base_model) else f"the model `{Path(base_model).name}`"
+    if _is_repository(base_model):
+        return f"`{base_model}`"
+    is_hash = base_model.startswith(LOCAL)
+    return "a local model" + (f", hash `{base_model.removeprefix(LOCAL)}`" if is_hash else "")
 
 
 def _prompt(concept: Concept, language: str) -> str:

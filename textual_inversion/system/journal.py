@@ -14,8 +14,10 @@ from typing import Any
 from filelock import lock_descriptor
 
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.links import beginning_of, open_below
 
 _MODE = 0o666  # less the umask, like any file
+_MOST_BYTES = 64 << 20  # that are read of a journal: of a hundred thousand images
 
 
 class Journal:
@@ -67,7 +69,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The records of a journal, of this process or another; a line that is not whole or no record is passed over."""
     records = []
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = (beginning_of(path, _MOST_BYTES) or b"").splitlines(keepends=True)
     except OSError:
         return []
     for line in lines:
@@ -83,7 +85,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def is_abandoned(path: Path) -> bool:
     """Whether the writer of a journal was killed, so that nothing is added any more; False if nobody can tell."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = open_below(path.parent, path.name, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -24,6 +24,7 @@ from textual_inversion.formats.safetensors_file import read_safetensors, safeten
 from textual_inversion.settings.choices import LATEST
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import CheckpointError, EmbeddingFileError
+from textual_inversion.system.written_files import CHECKPOINT, is_own, of_kind
 
 STATE_FILE, FACTS_FILE, SUMS_FILE = "state.safetensors", "checkpoint.json", "SHA256SUMS"
 _FORMAT = 1
@@ -51,6 +52,8 @@ class Checkpoint:
 def save(output: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     """Write `checkpoint-N/` into the output folder; when it is complete, remove old ones beyond the newest `keep`.
 
+    Only checkpoints that this run wrote and that hold nothing else are counted and removed.
+
     Returns:
         The new folder.
 
@@ -65,11 +68,11 @@ def save(output: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     }
     contents[SUMS_FILE] = "".join(_sum_line(name, data) for name, data in contents.items()).encode()
     target = output / f"checkpoint-{checkpoint.step}"
-    with atomic.fill_folder(target) as temporary:
+    with of_kind(CHECKPOINT), atomic.fill_folder(target) as temporary:
         for name, data in contents.items():
             atomic.write_new(temporary / name, data)
     if keep is not None:
-        for folder in newest_first(output)[keep:]:
+        for folder in [folder for folder in newest_first(output) if is_own(folder)][keep:]:
             atomic.remove_folder(folder)
     return target
 
