@@ -59,12 +59,12 @@ PARTS = {
     ),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
-    "attacks": ((("--number", "800"),), (("--number", "8"),)),
+    "attack_commands": ((("--number", "800"),), (("--number", "8"),)),
     "gpu": (((),), ((),)),
 }  # fmt: skip
 # Parts that lie elsewhere, because tests hold a short form of them.
 _IN_TESTS = machine.ROOT / "tests" / "helpers"
-_ELSEWHERE = {"fuzz_formats": _IN_TESTS / "fuzz_formats.py", "attacks": _IN_TESTS / "attacks" / "running.py"}
+_ELSEWHERE = {"fuzz_formats": _IN_TESTS / "fuzz_formats.py", "attack_commands": _IN_TESTS / "attack_commands.py"}
 # Which parts take which of the flags below.
 _PEER_FLAGS = {"step_time": ("peer", "torch_python", "torch_peer"), "memory": ("peer",)}
 

@@ -1,6 +1,6 @@
 """Attacks of every kind on the three commands, each in a process of its own: none goes through.
 
-`python tests/helpers/attacks/running.py` runs all of them, which takes an hour; here are as many of every rule.
+`python tests/helpers.attack_commands.py` runs all of them, which takes an hour; here are as many of every rule.
 """
 
 import json
@@ -10,11 +10,11 @@ from collections import defaultdict
 
 import pytest
 
+from helpers.attack_commands import MOST_BYTES, MOST_SECONDS, RULES, listening_hub, run_attack
 from helpers.attacks.attack import Attack, Kit
-from helpers.attacks.running import MOST_BYTES, MOST_SECONDS, RULES, listening_hub, run_attack
 from helpers.paths import ROOT
 
-PROGRAM = ROOT / "tests" / "helpers" / "attacks" / "running.py"
+PROGRAM = ROOT / "tests" / "helpers" / "attack_commands.py"
 AT_LEAST = 200
 
 

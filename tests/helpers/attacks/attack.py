@@ -17,7 +17,7 @@ class Attack:
     """One attack.
 
     Attributes:
-        rule: which rule of `running.RULES` holds it off.
+        rule: which rule of `attack_commands.RULES` holds it off.
         name: what it does, in words.
         build: writes what it needs into an empty folder, and returns the command's name and arguments.
         right: the exit statuses that are right.

@@ -1,4 +1,4 @@
-"""Run attacks, each in a process of its own, and say what came of them: `python tests/helpers/attacks/running.py`.
+"""Run attacks, each in a process of its own, and say what came of them: `python tests/helpers.attack_commands.py`.
 
 The process that imports the libraries computes nothing; every attack is a fork of it, so that what is measured is the
 attack and not the imports. It runs the command's own `main` as the program does. The hubs that it could ask are one
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path[:0] = map(str, Path(__file__).absolute().parents[2:4])  # tests/ and the repository
+    sys.path[:0] = map(str, Path(__file__).absolute().parents[1:3])  # tests/ and the repository
 
 from helpers.attacks.attack import Attack, Kit
 
@@ -306,8 +306,8 @@ def table(outcomes: list[Outcome]) -> str:
     return tables.table(head, [*rows, ("**in all**", number, held, "", "")])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run attacks, print their table, and what came of each; the status is 1 where one was not held off."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
     parser = argparse.ArgumentParser(description="Attack the commands.")
     parser.add_argument("--rules", type=int, nargs="+", default=sorted(RULES), choices=sorted(RULES))
     parser.add_argument("--number", type=int, help="only so many, of every rule as many")
@@ -315,7 +315,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="decides which")
     parser.add_argument("--json", type=Path, help="write all outcomes into this file")
     parser.add_argument("--work_dir", type=Path, help="for copies; unset: a temporary folder")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run attacks, print their table, and what came of each; the status is 1 where one was not held off."""
+    args = build_parser().parse_args(argv)
 
     def wanted(attacks: list[Attack]) -> list[Attack]:
         chance, chosen = random.Random(args.seed), []
