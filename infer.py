@@ -1,5 +1,6 @@
 """Make images of learned concepts: embedding files + prompts -> PNG files, a contact sheet, a manifest."""
 
+import importlib
 import secrets
 import sys
 import time
@@ -15,6 +16,8 @@ from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.paths import is_demo, portable
+from textual_inversion.system.progress import print_line
+from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
 
@@ -22,6 +25,13 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_infer(argv)
+    with Signals() as stop:
+        stop.advice = "before the first image was made"
+        run(config, stop)
+
+
+def run(config: InferConfig, stop: Signals) -> None:
+    """Make the images that the settings ask for."""
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
 
     files = read_concept_files(config.images.embeds, config.images.rename)
@@ -33,7 +43,9 @@ def main(argv: list[str] | None = None) -> None:
     config = changed(config, prompt=config.images.prompt or _showcase(files), seed=seed)
     gallery = _open_gallery(config.output.output_dir, files, base_model)  # before the slow part: it may refuse
 
-    prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+    with stop.held_back():
+        prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+        importlib.import_module("ppdiffusers")
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.precision import check_device, lower
@@ -41,15 +53,15 @@ def main(argv: list[str] | None = None) -> None:
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
     source = source_of(config.base_model, config.base_model.hub_token)
     for note in base_model_notes(files, base_model, named):  # before a download, or what fails because of the model
-        print(f"note: {note}", file=sys.stderr)
+        print_line(f"note: {note}", sys.stderr)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
     about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
     for note in [*(note for file in files for note in file.notes), *about_prompts]:
-        print(f"note: {note}", file=sys.stderr)
-    _make_images(config, model, gallery)
+        print_line(f"note: {note}", sys.stderr)
+    _make_images(config, model, gallery, stop)
 
 
 def _showcase(files) -> list[str]:
@@ -118,7 +130,7 @@ def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
     ]
 
 
-def _make_images(config: InferConfig, model, gallery) -> None:
+def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
     """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
     from textual_inversion.generation.generate import generate_each, total_steps
     from textual_inversion.system.progress import Progress, duration
@@ -127,20 +139,23 @@ def _make_images(config: InferConfig, model, gallery) -> None:
     begun, made = time.monotonic(), {}
     pipeline = model.pipeline(config.sampling.scheduler, with_safety_checker=config.images.safety_checker)
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
-        print("note: this base model comes without a safety checker; nothing is checked", file=sys.stderr)
+        print_line("note: this base model comes without a safety checker; nothing is checked", sys.stderr)
     size = dict(height=config.images.height, width=config.images.width)
-    gallery.reserve(len(requests))
     try:
+        gallery.reserve(len(requests))
         with Progress(total_steps(requests), description="denoising step") as progress:
             for position, image in generate_each(
                 model, requests, batch_size=config.sampling.batch_size, progress=progress, pipeline=pipeline, **size
             ):
-                gallery.save(position, image, _facts(requests[position], model, pipeline, image))
-                made[position] = image
+                with stop.noted():
+                    gallery.save(position, image, _facts(requests[position], model, pipeline, image))
+                    made[position] = image
+                    stop.advice = f"after {len(made)} of {len(requests)} images, which are in {gallery.folder}"
     finally:
         images = [made[position] for position in sorted(made)]
-        gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
-    print(
+        with stop.noted():
+            gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
+    print_line(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"
     )

@@ -1,5 +1,6 @@
 """Measure how well a concept was learned: CLIP similarities with a baseline and a ceiling (arXiv 2208.01618)."""
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, from_root, has_demo, is_demo, located, portable
+from textual_inversion.system.progress import print_line
+from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
 
@@ -19,6 +22,13 @@ __all__ = ["build_parser", "main"]
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
     config = parse_score(argv)
+    with Signals() as stop:
+        stop.advice = "before everything was measured; nothing was written"
+        run(config, stop)
+
+
+def run(config: ScoreConfig, stop: Signals) -> None:
+    """Measure what the settings ask for, and print and write the figures."""
     from textual_inversion.data.images import find_images, load_image
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
 
@@ -32,8 +42,11 @@ def main(argv: list[str] | None = None) -> None:
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
     images = [load_image(path) for path in find_images(config.concept.train_data_dir)]
 
-    prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+    with stop.held_back():
+        prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
+        importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
+    from textual_inversion.evaluation.scoring import table
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
@@ -43,17 +56,21 @@ def main(argv: list[str] | None = None) -> None:
     check_device(config.machine.mixed_precision, device)
     source, clip_model = source_of(config.base_model, config.base_model.hub_token), config.measuring.clip_model
     for note in base_model_notes([file], base_model, named):
-        print(f"note: {note}", file=sys.stderr)
+        print_line(f"note: {note}", sys.stderr)
     folder = resolve(base_model, **source, recorded_in=records["recorded_in"])
     scorer = ClipScorer(find_clip(folder, clip_model), name=clip_model)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, [file])
     for note in file.notes + scorer.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print_line(f"note: {note}", sys.stderr)
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, images)  # fmt: skip
-    _report(changed(config, device=device), file, model, scorer, result)
+    if output:
+        _write(changed(config, device=device), file, model, scorer, result)
+        stop.advice = f"after everything was measured; the figures are in {output}"
+    for line in [table(result), *([output] if output else [])]:
+        print_line(line)
 
 
 def _read(concept: ScoredConcept):
@@ -156,16 +173,11 @@ def _portable(value: Any) -> Any:
     return portable(value) if isinstance(value, str) else value
 
 
-def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
-    """Print the table and write the JSON file."""
-    from textual_inversion.evaluation.scoring import table
+def _write(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
+    """Write the JSON file."""
     from textual_inversion.system import atomic
     from textual_inversion.system.provenance import git_revision, versions
 
-    print(table(result))
-    output = config.output.output
-    if output is None:
-        return
     flags, values = all_flags(ScoreConfig), values_of(config)
     facts = {
         "embeds": {"file": portable(str(file.path)), "sha256": file.sha256},
@@ -177,8 +189,7 @@ def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) ->
         "versions": versions(),
         "git_revision": git_revision(),
     }
-    atomic.write_json(output, {**result, **facts})
-    print(output)
+    atomic.write_json(config.output.output, {**result, **facts})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from textual_inversion.cli.train import build_parser, parse
 from textual_inversion.distributed.peers import Peers
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system import home
 from textual_inversion.system.environment import prepare_environment
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.signals import Signals
@@ -101,6 +102,8 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
 def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) -> "RunContext":
     """Import paddle, meet the other processes, lock the output folder, and say how the run begins."""
     machine, saving = config.machine, config.saving
+    if machine.compile:
+        held.enter_context(home.taking(*home.OF_COMPILER))
     with stop.held_back():
         environment = prepare_environment(machine.num_threads, allow_tf32=machine.allow_tf32)
 

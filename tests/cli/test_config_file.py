@@ -87,6 +87,16 @@ def test_what_the_file_says_wins_over_the_demos_defaults(config):
         ("- a", "has no settings"),
         ("a: 'b", "this is not YAML"),
         ("a: \x07", "this is not YAML"),
+        (r'train_data_dir: "C:\Users\me"', "found 's'); a backslash in double quotes is an escape"),
+        (r'train_data_dir: "C:\images"', "character 'i'); a backslash in double quotes is an escape"),
+        (r'train_data_dir: "D:\train"', "line 1: train_data_dir is a path with a control character; a backslash"),
+        (r'train_data_dir: [a, "D:\new"]', "line 1: train_data_dir is a path with a control character; a backslash in"),
+        ("saving:\n\tsave_steps: 3", "(found character '\\t' that cannot start any token); indent with blanks"),
+        ("validation_prompt: a: b", "; put a value that contains a colon and a blank in quotes"),
+        ("placeholder_token: @a", "; put a value that begins with this character in quotes"),
+        ("placeholder_token: *a", "; put a value that begins with * or & in quotes"),
+        ("placeholder_token: [a", "; close the bracket"),
+        ('placeholder_token: "a', "; close the quotes"),
     ],
 )  # fmt: skip
 def test_refusals_are_one_line_that_names_the_place(config, text, message):
@@ -94,6 +104,15 @@ def test_refusals_are_one_line_that_names_the_place(config, text, message):
         parsed(config(text))
 
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("written", [r"'C:\Users\train'", r"C:\Users\train", r'"C:\\Users\\train"'])
+def test_a_windows_path_is_taken_as_it_is_meant(config, written):
+    assert parsed(config(f"train_data_dir: {written}")).train_data_dir == (r"C:\Users\train",)
+
+
+def test_a_prompt_may_hold_a_control_character(config):
+    assert parsed(config('validation_prompt: "a\\tb"')).validation_prompt == ("a\tb",)
 
 
 @pytest.mark.parametrize("words", [["--config", "none.yaml"], ["--config=none.yaml"], ["--config", "."]])

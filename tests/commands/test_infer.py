@@ -1,8 +1,10 @@
 """The command infer.py."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 import infer
 from helpers.tiny_models import build_model, tree
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
+from textual_inversion.generation.gallery import recorded_runs
 from textual_inversion.system.errors import BaseModelError, EmbeddingFileError, OutputError, SettingsError
 from textual_inversion.system.paths import ROOT
 
@@ -258,3 +261,45 @@ def test_prompts_guidance_and_steps_are_scanned_as_a_grid(tmp_path, base):
     ]
     drawn = {np.asarray(Image.open(tmp_path / "out" / i["file"])).tobytes() for i in run["images"]}
     assert len(drawn) == 8
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_no_image_from_the_record(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "infer.py"), "--prompt", "a <cat-toy>", "--num_inference_steps", "1",
+               "--batch_size", "1", "--output_dir", str(out), "--num_images"]  # fmt: skip
+    process = subprocess.Popen([*command, "5000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(out.glob("*-seed*.png"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait(timeout=60)
+    made = sorted(path.name for path in out.glob("*-seed*.png"))
+    assert [image["file"] for run in recorded_runs(out) for image in run["images"]] == made and len(made) >= 5
+
+    subprocess.run([*command, "1"], check=True, capture_output=True, timeout=100)
+
+    killed, finished = json.loads((out / "manifest.json").read_text())["runs"]
+    assert [image["file"] for image in killed["images"]] == made and len(finished["images"]) == 1
+    assert all(image["prompt"] == "a <cat-toy>" for image in killed["images"]) and not list(out.glob("*.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_that_is_told_to_end_lists_and_shows_what_was_made(tmp_path, number):
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "infer.py"), "--prompt", "a <cat-toy>", "--num_inference_steps", "1",
+               "--batch_size", "1", "--output_dir", str(out), "--num_images", "5000"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while len(list(out.glob("*-seed*.png"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    last = process.communicate(timeout=100)[1].splitlines()[-1]
+
+    made = sorted(path.name for path in out.glob("*-seed*.png"))
+    assert process.returncode == 128 + number and len(made) >= 3
+    assert last == f"stopped by {number.name} after {len(made)} of 5000 images, which are in {out}"
+    (run,) = json.loads((out / "manifest.json").read_text())["runs"]
+    assert [image["file"] for image in run["images"]] == made and (out / "contact_sheet.png").exists()
+    assert not list(out.glob(".*"))

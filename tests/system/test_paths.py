@@ -1,6 +1,9 @@
 """Where this project's files are, and how a record names a path."""
 
+import ast
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,10 @@ def test_a_single_file_is_a_file_and_named_so(tmp_path):
     (tmp_path / "a.safetensors").touch(), (tmp_path / "b.ckpt").touch(), (tmp_path / "c.safetensors").mkdir()
     found = [is_single_file(tmp_path / name) for name in ("a.safetensors", "b.ckpt", "c.safetensors", "d.safetensors")]
     assert found == [True, False, False, False]
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "a(1)", "$HOME", "it's", "-x", "--seed", "猫", "a\tb", "~", "*"])
+def test_a_printed_path_comes_back_from_a_shell_as_it_was(name):
+    line = f"{sys.executable} -c 'import sys; print(ascii(sys.argv[1:]))' {paths.in_shell(name)}"
+    (came,) = ast.literal_eval(subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout)
+    assert not came.startswith("-") and os.path.normpath(came) == name

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shlex
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import train_textual_inversion
 from helpers.training_runs import short_run, vectors_in
 from textual_inversion.system.errors import Stopped
 from textual_inversion.training import validation
+from textual_inversion.training.finish import closing_lines
+from textual_inversion.training.state import Record
 
 
 @pytest.mark.slow
@@ -70,3 +74,8 @@ def test_a_run_that_is_ended_while_images_are_drawn_has_saved_what_it_learned(tm
     assert json.loads((cut / "run.json").read_text())["figures"]["rows"] and not (cut / "overview.png").exists()
     train_textual_inversion.main([*argv, "--resume_from_checkpoint", "latest"])
     assert (cut / "overview.png").read_bytes() == (tmp_path / "out" / "overview.png").read_bytes()
+
+
+def test_the_line_that_draws_can_be_copied_from_any_folder():
+    (line,) = [line for line in closing_lines(Record(), ["<a>"], Path("my toys [1]"), 2, "") if "infer.py" in line]
+    assert shlex.split(line) == ["python", "infer.py", "--embeds", "my toys [1]/learned_embeds.pdparams"]

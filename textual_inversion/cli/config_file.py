@@ -25,6 +25,18 @@ from textual_inversion.system.paths import how_to_call
 FLAG = "--config"
 # Former titles of groups, which older files may use.
 _EARLIER_TITLES = {"sentences", "watching"}
+_ESCAPED = "a backslash in double quotes is an escape: write a path in single quotes, or with forward slashes"
+_ESCAPES = frozenset("\0\a\b\t\n\v\f\r\x1b\x85\u2028\u2029")  # what YAML makes of a backslash and a letter
+# Words of what the parser found, and what to do about it; the first that fits.
+_FIXES = (
+    ("escape", _ESCAPED),
+    (r"'\t'", "indent with blanks, not with tabs"),
+    ("mapping values are not allowed", "put a value that contains a colon and a blank in quotes"),
+    ("cannot start any token", "put a value that begins with this character in quotes"),
+    ("alias", "put a value that begins with * or & in quotes"),
+    ("unexpected end of stream", "close the quotes"),
+    ("expected ',' or", "close the bracket, or put a value that begins with one in quotes"),
+)
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -83,7 +95,8 @@ def _root(path: str | Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         location = f"{path}, line {mark.line + 1}" if mark else f"{FLAG} {path}"
         reason = str(getattr(error, "problem", None) or error).partition("\n")[0]
-        raise SettingsError(f"{location}: this is not YAML ({reason})") from None
+        fix = next((fix for words, fix in _FIXES if words in reason), "")
+        raise SettingsError(f"{location}: this is not YAML ({reason}){fix and f'; {fix}'}") from None
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise SettingsError(f"{FLAG} {path} has no settings; write lines such as learning_rate: 0.001")
     return root
@@ -124,6 +137,8 @@ def _arguments(action: argparse.Action, value: Any, location: str) -> list[str]:
     flag = action.option_strings[-1]
     if value.tag == _NULL:
         return []
+    if getattr(action, "flag", None) and action.flag.is_path and any(map(_holds_escape, _scalars(value))):
+        raise SettingsError(f"{location}: {action.dest} is a path with a control character; {_ESCAPED}")
     if isinstance(value, yaml.ScalarNode):
         return [f"{flag}={value.value}"]
     if not isinstance(value, yaml.SequenceNode) or not all(isinstance(item, yaml.ScalarNode) for item in value.value):
@@ -139,6 +154,15 @@ def _arguments(action: argparse.Action, value: Any, location: str) -> list[str]:
     if dashed is not None:
         raise SettingsError(f"{location}: {dashed!r} would be read as a flag; start it with another character")
     return [flag, *items]
+
+
+def _scalars(value: Any) -> list[Any]:
+    return value.value if isinstance(value.value, list) else [value]
+
+
+def _holds_escape(value: Any) -> bool:
+    """Whether a value in double quotes holds what no path does: "D:\\train" is read as a tab and "rain"."""
+    return getattr(value, "style", None) == '"' and not _ESCAPES.isdisjoint(value.value)
 
 
 def free_folder(config: str | Path) -> str | None:

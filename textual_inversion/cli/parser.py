@@ -15,6 +15,7 @@ from textual_inversion.cli import config_file
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.flag import Flag, flags_of, groups_of
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.home import home_folder
 from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path
 
 
@@ -37,13 +38,29 @@ class OneLineParser(argparse.ArgumentParser):
         arguments = sys.argv[1:] if args is None else list(args)
         if config_file.FLAG in self._option_string_actions:
             arguments = config_file.with_files(arguments, self)
-        for argument in arguments:
-            _check_characters(argument)
+        self._check_characters(arguments)
         parsed = super().parse_args(arguments, namespace)
         for action in self._actions:
             if getattr(action, "flag", None) and action.flag.is_path and hasattr(parsed, action.dest):
                 setattr(parsed, action.dest, _checked_path(action, getattr(parsed, action.dest)))
         return parsed
+
+    def _check_characters(self, arguments: Sequence[str]) -> None:
+        """Refuse characters that neither a record nor a file system takes; raises SettingsError."""
+        action = None  # to which an argument belongs
+        for argument in arguments:
+            if "\0" in argument:
+                raise SettingsError(f"{argument.partition(chr(0))[0]} is followed by a NUL character; remove it")
+            action = self._option_string_actions.get(argument.partition("=")[0], action)
+            try:
+                argument.encode("utf-8")
+            except UnicodeEncodeError:
+                shown = argument.encode("utf-8", "replace").decode("utf-8")
+                if action is not None and shown.partition("=")[0] not in action.option_strings:
+                    shown = f"{action.option_strings[-1]} {shown}"
+                is_path = action is not None and getattr(action, "flag", None) and action.flag.is_path
+                fix = "rename the file or folder" if is_path else "save the script, or set the terminal, as UTF-8"
+                raise SettingsError(f"{shown} has bytes that are not UTF-8; {fix}") from None
 
     def error(self, message: str) -> NoReturn:
         """Raise SettingsError instead of printing the usage and exiting."""
@@ -91,17 +108,6 @@ def _argument(flag: Flag, default: Any) -> dict[str, Any]:
     return {"help": flag.help, "default": default} | {name: v for name, v in options.items() if v is not None}
 
 
-def _check_characters(argument: str) -> None:
-    """Refuse characters that neither a record nor a file system takes; raises SettingsError."""
-    if "\0" in argument:
-        raise SettingsError(f"{argument.partition(chr(0))[0]} is followed by a NUL character; remove it")
-    try:
-        argument.encode("utf-8")
-    except UnicodeEncodeError:
-        shown = argument.encode("utf-8", "replace").decode("utf-8")
-        raise SettingsError(f"{shown} has bytes that are not UTF-8; rename the file or folder") from None
-
-
 def _checked_path(action: argparse.Action, value: Any) -> Any:
     """The value of a path flag, with the home folder in place of a leading `~`.
 
@@ -115,6 +121,8 @@ def _checked_path(action: argparse.Action, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     name, path = action.option_strings[-1], os.path.expanduser(value)
+    if value.partition("/")[0] == "~" and home_folder() is None:
+        raise SettingsError(f"{name} {value}: there is no home folder here; set HOME, or give the whole path")
     if path == "":
         raise SettingsError(f"{name} is empty (a shell variable that is not set?); give it a value or leave it out")
     if not is_possible_path(path):

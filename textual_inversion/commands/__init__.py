@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, SCRIPTS
 
 _USAGE = """usage: textual-inversion {train,infer,score} [flags]
@@ -43,13 +44,13 @@ def load(command: str) -> ModuleType:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that the first argument names with the other arguments, and exit with its status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    run_command(lambda: _dispatch(arguments))
+
+
+def _dispatch(arguments: list[str]) -> int | None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE, end="")
-        sys.exit(0)
+        return 0
     if arguments[0] not in SCRIPTS:
-        print(f"error: {arguments[0]!r} is not a command; choose one of {', '.join(SCRIPTS)}", file=sys.stderr)
-        sys.exit(2)
-    from textual_inversion.system.errors import run_command
-
-    module = load(arguments[0])
-    run_command(lambda: module.main(arguments[1:]))
+        raise SettingsError(f"{arguments[0]!r} is not a command; choose one of {', '.join(SCRIPTS)}")
+    return load(arguments[0]).main(arguments[1:])

@@ -244,10 +244,15 @@ def _line(message: Message, advice: str) -> str:
     return f"error: rank {message['rank']} ({message['host']}) {what}; this process ends too; {fix}{advice}"
 
 
+def _write_error(text: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
+        os.write(2, text)
+
+
 def _end(line: str, status: int) -> NoReturn:
     """Print a line and end this process, from any thread, without waiting for anything."""
     text = f"{one_line(line)}\n".encode(errors="replace")
-    writer = threading.Thread(target=os.write, args=(2, text), daemon=True)
+    writer = threading.Thread(target=_write_error, args=(text,), daemon=True)
     writer.start()
     writer.join(_GRACE)  # whoever reads the output may have stopped reading
     os._exit(status)

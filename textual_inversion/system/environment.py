@@ -15,12 +15,14 @@ import sys
 import warnings
 from pathlib import Path
 
+from textual_inversion.system import home
 from textual_inversion.system.errors import SettingsError
 
 _THREADS = "OMP_NUM_THREADS"
 _MKL = "MKL_DEBUG_CPU_TYPE"
 # It overrides all other settings of NVIDIA's libraries. Without it, Paddle lets them use TF32 on every GPU that has it.
 _TF32 = "NVIDIA_TF32_OVERRIDE"
+_PADDLENLP_HOME = "PPNLP_HOME"  # replaces ~/.paddlenlp
 # paddle writes OMP_NUM_THREADS=1 into its own environment, so the launcher's children inherit a 1 that no user chose.
 # Under the launcher, the variable counts only if it has another value.
 _LAUNCHED = "PADDLE_LOCAL_SIZE"
@@ -37,6 +39,9 @@ def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = Fa
 
     Returns:
         One line that says what was set.
+
+    Raises:
+        OutputError: neither the home folder nor a temporary one can be written, and paddle needs one.
     """
     if "paddle" not in sys.modules:
         local_processes = _first_number(os.environ.get(_LAUNCHED)) or 1
@@ -51,7 +56,7 @@ def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = Fa
         if not allow_tf32:
             os.environ.setdefault(_TF32, "0")
         _quiet_dependencies()
-        _import_paddle()
+        _import_libraries()
     mkl = f", {_MKL}={os.environ[_MKL]}" if _MKL in os.environ else ""
     return f"{os.environ.get(_THREADS, '1')} threads{mkl}"
 
@@ -141,6 +146,27 @@ def _is_amd_with_avx2() -> bool:
     return "AuthenticAMD" in text and " avx2 " in text
 
 
+def _import_libraries() -> None:
+    """Import paddle, and paddlenlp where it would make folders that cannot be made.
+
+    Raises:
+        OutputError: neither the home folder nor a temporary one can be written.
+    """
+    home.prepare()
+    with home.taking(*home.OF_PADDLE):
+        _import_paddle()
+    own = os.environ.get(_PADDLENLP_HOME)
+    if own and home.can_make(Path(own, "models")):
+        return
+    importlib.import_module("huggingface_hub.constants")  # which are to name the real home folder
+    with home.taking(*home.OF_PADDLENLP) as takes_it:
+        if own or not takes_it:
+            os.environ.pop(_PADDLENLP_HOME, None)
+            importlib.import_module("paddlenlp")
+    if own:
+        os.environ[_PADDLENLP_HOME] = own
+
+
 def _import_paddle() -> None:
     """Import paddle without its warning about the number of threads; pass on everything else that it prints."""
     printed = io.StringIO()
@@ -149,7 +175,8 @@ def _import_paddle() -> None:
             importlib.import_module("paddle")
     finally:
         lines = [line for line in printed.getvalue().splitlines(keepends=True) if _THREADS not in line]
-        sys.stderr.write("".join(lines))
+        if sys.stderr is not None:  # in a program that closed it
+            sys.stderr.write("".join(lines))
 
 
 def _quiet_dependencies() -> None:

@@ -14,13 +14,12 @@
 Each message is one line that names the thing and the way out.
 """
 
-import contextlib
-import io
-import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from textual_inversion.system import streams
 
 
 class TextualInversionError(Exception):
@@ -77,56 +76,36 @@ _NO_MEMORY = (
 )
 
 
+# A launcher repeats SIGTERM, and a closed terminal or a shut-down may send both.
+_REPEATED = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 def one_line(error: object) -> str:
     """A message on one line, without control characters, which names of files and tokens may contain."""
     line = " ".join(str(error).split())
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
-def _print_any_character() -> None:
-    """From now on, print characters that the terminal's encoding lacks as escapes: folders may have Chinese names."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _print_error(line: str) -> None:
-    with contextlib.suppress(OSError):  # stderr may be a file on a full disk
-        print(line, file=sys.stderr)
-
-
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, and end the process with its exit status.
 
+    Every command enters here. Whatever its standard streams are, nothing that it prints raises an error (`streams`).
     A `TextualInversionError` becomes one line `error: …` on stderr and status 2, and so does a lack of memory.
     `Stopped` becomes its message and its status. Any other exception is a bug, so it keeps its traceback.
     """
-    _print_any_character()
+    streams.prepare()
     try:
         status = main() or 0
     except TextualInversionError as error:
-        _print_error(f"error: {one_line(error)}")
+        streams.print_error(f"error: {one_line(error)}")
         status = 2
     except MemoryError:
-        _print_error(f"error: {_NO_MEMORY}")
+        streams.print_error(f"error: {_NO_MEMORY}")
         status = 2
     except Stopped as stop:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher repeats it
+        for number in _REPEATED:
+            signal.signal(number, signal.SIG_IGN)
         if str(stop):
-            _print_error(str(stop))
+            streams.print_error(str(stop))
         status = stop.status
-    except BrokenPipeError:
-        # The reader of our output has closed it (`… | head`); stdout must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
-    _drop_unwritable_output()
     sys.exit(status)
-
-
-def _drop_unwritable_output() -> None:
-    """Drop output that a full disk did not accept; flushing it at exit would change the status to 120."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,6 +1,7 @@
 """Where this project's files are, how a user calls its commands, and how a record names a path."""
 
 import os
+import shlex
 from pathlib import Path
 
 # The top of a checkout. In an installed package it is the folder that packages are installed into, where neither the
@@ -32,6 +33,12 @@ def how_to_call(script: str) -> str:
     """How a user calls a command: `python infer.py` in a checkout, `textual-inversion infer` where it is installed."""
     name = next((name for name, own in SCRIPTS.items() if own == script), None)
     return f"python {script}" if name is None or (ROOT / script).is_file() else f"textual-inversion {name}"
+
+
+def in_shell(path: str | Path) -> str:
+    """A path as a part of a command line that a user may copy: quoted where need be, and never taken for a flag."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def is_possible_path(text: str) -> bool:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from textual_inversion.system import streams
+
 _LINE_SECONDS = 5.0  # shortest time between two plain lines
 _open_bars: list = []  # tqdm's, of this process
 
@@ -105,18 +107,18 @@ class Progress:
 def print_line(line: str, stream: TextIO | None = None) -> None:
     """Print a line at once, to `sys.stdout` if no stream is given, and above the bars on the same terminal.
 
-    If the output goes to a file on a full disk, the line is dropped: that is no reason to end a run.
-
-    Raises:
-        BrokenPipeError: the reader of a pipe has closed it.
+    A line that cannot be printed is dropped: that is no reason to end a run. If the reader of a pipe has left, whoever
+    listens is told (`streams`).
     """
     stream = sys.stdout if stream is None else stream
+    if stream is None:  # closed from the start
+        return
     try:
         with _bars_cleared(stream):
             print(line, file=stream, flush=True)
     except BrokenPipeError:
-        raise
-    except OSError:
+        streams.reader_is_gone()
+    except (OSError, ValueError):  # ValueError: closed since
         pass  # there is nowhere to report it
 
 
@@ -129,8 +131,8 @@ def _bars_cleared(stream: TextIO) -> Iterator[None]:
         yield
 
 
-def _draws_bars(stream: TextIO) -> bool:
-    if not stream.isatty():
+def _draws_bars(stream: TextIO | None) -> bool:
+    if stream is None or not stream.isatty():
         return False
     try:
         return os.get_terminal_size(stream.fileno()).columns > 0  # 0 in some containers: tqdm would draw nothing

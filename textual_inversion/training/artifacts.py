@@ -24,6 +24,7 @@ from textual_inversion.settings.flag import all_flags, values_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.home import home_folder
 from textual_inversion.system.paths import portable
 from textual_inversion.system.provenance import git_revision, versions
 from textual_inversion.training.state import Record
@@ -182,8 +183,6 @@ class Saves:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._tell(f"warning: the output folder {self._folder} was gone; it is created again")
             write(*arguments, **options)
-        except BrokenPipeError:
-            raise  # of who reads our output, no file
         except (OutputError, OSError) as error:
             self.failures.append(as_output_error(error, self._folder))
             self._tell(f"warning: {self.failures[-1]}; training continues, and the next save tries again")
@@ -220,12 +219,12 @@ def save_somewhere(folder: Path, learned: Sequence[LearnedEmbedding]) -> tuple[P
 
 def _other_folders() -> list[Path]:
     """Where files may go that the output folder cannot take: the system's temporary folders, then the user's own."""
-    folders = [Path("/tmp"), Path("/var/tmp"), Path.home(), Path.cwd()]
+    folders = [Path("/tmp"), Path("/var/tmp"), home_folder(), Path.cwd()]
     try:
         folders.insert(0, Path(tempfile.gettempdir()))
     except FileNotFoundError:  # it can write into none of those that it knows
         pass
-    return list(dict.fromkeys(folders))
+    return list(dict.fromkeys(filter(None, folders)))
 
 
 def as_output_error(error: Exception, folder: Path) -> OutputError:

@@ -9,7 +9,7 @@ from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.system.errors import OutputError
-from textual_inversion.system.paths import how_to_call
+from textual_inversion.system.paths import how_to_call, in_shell
 from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
@@ -75,6 +75,8 @@ def write_results(
     if main:
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
+        known = where_embeddings_are(run.vectors.tokens, context.folder)
+        context.stop.advice = f"after everything was written; {known}"
         for line in closing_lines(
             run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary()
         ):
@@ -172,7 +174,7 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
     if "overview" in figures:
         lines.append(f"before and after, side by side: {folder / 'overview.png'}")
     lines.append(f"{where_embeddings_are(tokens, folder)}; draw with {'it' if len(tokens) == 1 else 'them'}:")
-    lines.append(f"    {how_to_call('infer.py')} --embeds {folder / FINAL_NAME}")
+    lines.append(f"    {how_to_call('infer.py')} --embeds {in_shell(folder / FINAL_NAME)}")
     return lines
 
 

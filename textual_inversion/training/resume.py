@@ -6,7 +6,6 @@ need no state: they are a function of seed and step.
 """
 
 import copy
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ import numpy as np
 from textual_inversion.distributed import consistency
 from textual_inversion.settings.train import SavingSettings
 from textual_inversion.system.errors import CheckpointError, SettingsError
+from textual_inversion.system.paths import in_shell
 from textual_inversion.training import checkpoints, optimizer
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.fingerprint import changes
@@ -192,7 +192,7 @@ def best_vectors(checkpoint: Checkpoint | None) -> dict[str, np.ndarray]:
 
 def how_to_resume(folder: Path) -> str:
     """The flags with which the same command resumes."""
-    return f"resume with the same command and --resume_from_checkpoint latest --output_dir {shlex.quote(str(folder))}"
+    return f"resume with the same command and --resume_from_checkpoint latest --output_dir {in_shell(folder)}"
 
 
 def _under(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from textual_inversion.settings.choices import TRACKERS
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, home
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
 
@@ -144,7 +144,8 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
 
 def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
     try:
-        from visualdl import LogWriter
+        with home.taking(*home.OF_VISUALDL):
+            from visualdl import LogWriter
     except ImportError as error:
         raise SettingsError(_not_installed("visualdl", "visualdl")) from error
     # VisualDL shows the file with the last name of a folder, so a resumed run continues that one. VisualDL's own names
