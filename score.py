@@ -29,7 +29,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(config: ScoreConfig, stop: Signals) -> None:
     """Measure what the settings ask for, and print and write the figures."""
-    from textual_inversion.data.images import find_images, load_image
+    from textual_inversion.data.image_folder import find_images
+    from textual_inversion.data.images import load_image
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
 
     output = config.output.output
@@ -40,7 +41,8 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     base_model, records = base_model_of([file], named), doubted_records([file], config.base_model)
     config = changed(config, **_recorded(config.concept, file))
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
-    images = [load_image(path) for path in find_images(config.concept.train_data_dir)]
+    paths = find_images(config.concept.train_data_dir, note=lambda line: print_line(f"note: {line}", sys.stderr))
+    sizes = [load_image(path).size for path in paths]  # whatever is wrong with one is said before a model is loaded
 
     with stop.held_back():
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
@@ -65,7 +67,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
         print_line(f"note: {note}", sys.stderr)
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
-                      scorer, images)  # fmt: skip
+                      scorer, _resizer(file.run, model).resize_all(paths, sizes, load_image))  # fmt: skip
     if output:
         _write(changed(config, device=device), file, model, scorer, result)
         stop.advice = f"after everything was measured; the figures are in {output}"
@@ -149,7 +151,7 @@ def _fresh_drawings(train_data_dir: str, size: int) -> list:
     return fresh_drawings(train_data_dir, size)
 
 
-def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list) -> dict[str, Any]:
+def _measure(concept: ScoredConcept, protocol, file, model, scorer, images) -> dict[str, Any]:
     from textual_inversion.evaluation.scoring import score
     from textual_inversion.system.progress import Progress
 
@@ -159,7 +161,7 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images: list
             scorer,
             word=concept.placeholder_token,
             initializer=concept.initializer_token,
-            training_images=_resizer(file.run, model).resize_all(images),
+            training_images=images,
             fresh_images=_fresh_drawings(concept.train_data_dir, model.resolution),
             protocol=protocol,
             progress=progress,

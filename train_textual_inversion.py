@@ -69,8 +69,10 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
 
         record = resume.find(config.saving, context)
     with phases("images"):
-        read = read_images(config.concepts, config.images, config.prompts, config.base_model.language, context.say)
-    config, plan = plan_steps(config, len(read.images), context.ranks.world_size)
+        told = {"say": context.say, "shows_progress": context.ranks.is_main}
+        prompts, repeats = config.prompts, config.concept.repeats
+        read = read_images(config.concepts, config.images, prompts, config.base_model.language, repeats, **told)
+    config, plan = plan_steps(config, read.epoch_samples, context.ranks.world_size)
     config = assembly.with_seed(config, record, context)
     allow = {"allow_changes": config.saving.allow_changed_settings}
     resume.compare(
@@ -92,7 +94,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         record.fingerprint["--seed"] = config.training.seed
     with phases("images"):
         keep_vae = assembly.keeps_vae(config)
-        data = encode_images(read, model, config.images, size, keep_vae=keep_vae, say=context.say)
+        data = encode_images(read, model, config.images, size, keep_vae=keep_vae, **told)
         samples = assembly.plan_samples(config, model, vectors, data, plan.global_batch)
     run = Run(context, record, model, vectors, data, samples, plan)
     finish.begin(config, run)

@@ -40,6 +40,7 @@ PARTS = {
     "start_up": (((),), (("--repeats", "1", "--part", "answers"),)),
     "step_time": (((),), (("--size", "tiny", "--resolution", "64", "--steps", "2", "--rounds", "1"),)),
     "memory": (((),), (("--size", "tiny", "--case", "64", "64+gradient_checkpointing"),)),
+    "many_images": (((),), (("--images", "2", "6", "--megapixels", "0.2"),)),
     "generation": (
         ((), ("--size", "full", "--resolution", "256", "--pictures", "1", "--denoising_steps", "50")),
         (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),),

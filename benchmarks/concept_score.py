@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.machine import ROOT
 from demo.shipped import fresh_drawings
 from textual_inversion.cli.parser import demo_defaults
-from textual_inversion.data.images import find_images, fit, load_image
+from textual_inversion.data.image_folder import find_images
+from textual_inversion.data.images import fit, load_image
 from textual_inversion.embeddings.files import read_concept_files
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import Protocol, ceiling, mean_cosine, share_of_the_way

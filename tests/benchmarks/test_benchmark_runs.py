@@ -17,6 +17,7 @@ from benchmarks import (
     full_size_model,
     generation,
     gpu,
+    many_images,
     memory,
     runs,
     scaling,
@@ -184,6 +185,24 @@ def test_memory_ends_a_run_that_takes_too_much(work, capsys):
 
 
 @pytest.mark.slow
+def test_memory_by_the_number_of_images(work, capsys):
+    many_images.main(["--images", "2", "30", "--megapixels", "0.1", "--work_dir", str(work)])
+
+    printed = rows(capsys.readouterr().out)
+    assert {"2 images", "30 images", "30 images: peak above that of 2, GB"} <= set(printed)
+    assert printed["kept of an image, of mean and std"][0] == "≤ 1.10"
+    assert len(list((work / "photos-365x274-30").iterdir())) == 30
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_an_image_is_its_posterior_and_a_tenth(work):
+    """At the size and with the latents of a full-size model."""
+    kept = many_images.bytes_kept(work, 250)
+
+    assert 1.0 < kept / (2 * 4 * 4 * 64 * 64) <= 1.1
+
+
+@pytest.mark.slow
 def test_traffic_and_throughput_of_two_real_processes(work, every_run_is, capsys):
     image_folder = runs.draw_images(work / "pictures", count=2, side=64)
     words = runs.quiet_training(
@@ -301,7 +320,8 @@ def test_steps_to_quality_trains_scores_and_takes_what_is_there(tmp_path, monkey
 def test_the_score_of_a_save_is_the_one_of_the_protocol():
     from benchmarks.concept_score import ConceptScorer
     from demo.shipped import fresh_drawings
-    from textual_inversion.data.images import find_images, fit, load_image
+    from textual_inversion.data.image_folder import find_images
+    from textual_inversion.data.images import fit, load_image
     from textual_inversion.embeddings.files import read_concept_files
     from textual_inversion.evaluation.scoring import Protocol, score
     from textual_inversion.models.attach import attach_files

@@ -28,6 +28,8 @@ from helpers.training_runs import draw_images, short_run
 from textual_inversion.cli.parser import Switch
 from textual_inversion.cli.train import build_parser
 from textual_inversion.data import images
+from textual_inversion.data.image_folder import natural
+from textual_inversion.data.image_formats import Plugin
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.generation import generate
@@ -122,6 +124,14 @@ def header_jpeg(width: int, height: int) -> bytes:
 def only(world: World, name: str, data: bytes) -> list[str]:
     """Training on a folder that holds one file."""
     folder = world.folder(f"only-{zlib.crc32(data + name.encode())}")
+    (folder / name).write_bytes(data)
+    return ["--train_data_dir", str(folder)]
+
+
+def beside(world: World, name: str, data: bytes | str) -> list[str]:
+    """Training on a folder of images and one more file."""
+    data = data if isinstance(data, bytes) else data.encode()
+    folder = draw_images(world.folder(f"beside-{zlib.crc32(data + name.encode())}"))
     (folder / name).write_bytes(data)
     return ["--train_data_dir", str(folder)]
 
@@ -276,6 +286,15 @@ TRAIN_ROWS = [
     ("--seed -1", "--seed: must be between 0"),
     ("--seed 99999999999999999999", "--seed"),
     ("--flip_p 2", "between 0.0 and 1.0"),
+    ("--vae_batch_size 0", "--vae_batch_size: must be at least 1"),
+    ("--vae_batch_size 100000000000", "--vae_batch_size: must be at most"),
+    ("--vae_batch_size 2 --resize_mode random_crop", "--vae_batch_size has no effect", "leave one of the two out"),
+    (
+        "--cache_latents_dir x --resize_mode random_crop",
+        "--cache_latents_dir has no effect",
+        "leave one of the two out",
+    ),
+    (["--cache_latents_dir", "{pictures}/0.png"], "--cache_latents_dir", "cannot be made", "name another folder"),
     ("--token_dropout 1", "--token_dropout"),
     ("--progressive_vectors -1", "--progressive_vectors"),
     ("--eval_samples 0", "--eval_samples"),
@@ -389,7 +408,11 @@ TRAIN_ROWS = [
     ("--train_data_dir /nowhere", "image folder /nowhere does not exist; give the folder"),
     (lambda world: ["--train_data_dir", str(world.folder("empty"))], "is empty; put three to six images"),
     (lambda world: only(world, "notes.txt", b"x"), "no images, only files such as notes.txt"),
-    (lambda world: only(world, "IMG_1.HEIC", b"x"), "save them as JPEG or PNG"),
+    (lambda world: only(world, "IMG_1.NEF", b"x"), "save them as JPEG or PNG"),
+    (lambda world: only(world, "0.txt", b"a cat"), "no images, only files such as 0.txt"),
+    (lambda world: beside(world, "metadata.jsonl", '{"file_name": "0.png"}\n{'), "metadata.jsonl, line 2: is not JSON"),
+    (lambda world: beside(world, "metadata.csv", "file,text\n0.png,x\n"), "metadata.csv, line 1: does not name"),
+    (lambda world: beside(world, "0.caption", b"\xff"), "0.caption is not UTF-8 text", "--no_captions"),
     (lambda world: only(world, "text.png", b"a photo"), "text.png: is not an image that can be read"),
     (
         lambda world: only(world, "cut.jpg", saved(noise(128), "JPEG")[:4000]),
@@ -671,13 +694,12 @@ def odd_images(folder: Path) -> dict[str, str]:
         "print.jpg": "CMYK converted to RGB",
         "deep.png": "16-bit values scaled to 8 bits",
         "moving.gif": "has several frames, the first one is used",
-        "circle.png": "skipped, the link is broken",
-        "photo.heic": "skipped; save it as JPEG or PNG to use it",
         "玩具 猫.png": "", "UPPER.JPEG": "", "web.webp": "", "wide.bmp": "", "link.webp": "",
     }  # fmt: skip
 
 
-def test_images_that_can_be_used_are_used_and_what_was_done_is_said(world, capsys):
+def test_images_that_can_be_used_are_used_and_what_was_done_is_said(world, monkeypatch, capsys):
+    monkeypatch.setattr(Plugin, "is_ready", False)
     folder = world.folder("图片 of mine")
     said = odd_images(folder)
     argv = ["--train_data_dir", str(folder), "--output_dir", str(world.root / "odd"), "--only_save_embeds",
@@ -686,7 +708,12 @@ def test_images_that_can_be_used_are_used_and_what_was_done_is_said(world, capsy
     status, out, err = run("train", world.argv("train", *argv), capsys)
 
     assert status == 0, err
-    lines = [line for line in out.splitlines() if line.startswith(str(folder))]
+    lines = [line for line in out.splitlines() if line.startswith(f"{folder}{os.sep}")]
+    of_folder = [line.removeprefix(f"{folder}: ") for line in out.splitlines() if line.startswith(f"{folder}: ")]
+    assert [line.split(";")[0] for line in of_folder] == [
+        "1 broken link(s) passed over: circle.png", "1 HEIC image(s) passed over",
+        "1 text file(s) without an image of that name: notes.txt",
+    ]  # fmt: skip
     assert lines == [f"{folder / name}: {words}" for name, words in sorted_as_read(folder, said) if words] or sorted(
         lines
     ) == sorted(f"{folder / name}: {words}" for name, words in said.items() if words)
@@ -696,7 +723,7 @@ def test_images_that_can_be_used_are_used_and_what_was_done_is_said(world, capsy
 
 
 def sorted_as_read(folder: Path, said: dict[str, str]):
-    return sorted(said.items(), key=lambda item: images._natural(item[0]))
+    return sorted(said.items(), key=lambda item: natural(item[0]))
 
 
 def test_what_of_a_prompt_is_not_read_is_said(world, capsys):

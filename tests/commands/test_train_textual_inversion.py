@@ -10,6 +10,7 @@ import pytest
 import train_textual_inversion
 from helpers.tiny_models import tree
 from helpers.training_runs import launch, short_run
+from textual_inversion.data.images import to_array
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.models.base_model import load_base_model
 
@@ -200,7 +201,9 @@ def written_out(run, folder, family):
     ids = np.array(ids)
     for i, token in enumerate(["<cat-toy>", "<cat-toy>_1"]):
         ids[ids == encoder.tokenizer.convert_tokens_to_ids(token)] = len(table) + i
-    posterior = model.vae.encode(paddle.to_tensor(np.stack([run.data.pixels[i] for i in batch.images]))).latent_dist
+    posterior = model.vae.encode(
+        paddle.to_tensor(np.stack([to_array(run.data.previews[i]) for i in batch.images]))
+    ).latent_dist
     x = (posterior.mean + posterior.std * paddle.to_tensor(batch.posterior_noise)) * model.vae.config.scaling_factor
     betas = model.noise_scheduler.betas.numpy().astype("float64")
     a = np.cumprod(1 - betas)[batch.timesteps].astype("float32")[:, None, None, None]

@@ -9,6 +9,7 @@ import train_textual_inversion
 from helpers.tiny_models import FAMILIES
 from helpers.training_runs import draw_images, launch, masks_of, rows_after, rows_in, set_up, short_run
 from textual_inversion.data import latents
+from textual_inversion.data.images import to_array
 from textual_inversion.data.resizing import cut
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.system.errors import ImageError
@@ -104,7 +105,7 @@ def test_transparency_counts_for_nothing_in_the_loss_and_images_lie_on_white(tmp
     weights = run.data.mask(run.samples.batch(0, range(2))).numpy()
     assert weights.shape == (2, 1, 8, 8)
     assert (weights[..., :3] == 1).all() and (weights[..., 5:] == 0.25).all()
-    assert all((pixels[:, :, 10:] > 0.99).all() for pixels in run.data.pixels)
+    assert all((pixels[:, :, 10:] > 0.99).all() for pixels in map(to_array, run.data.previews))
 
 
 @pytest.mark.slow

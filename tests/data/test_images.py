@@ -1,6 +1,5 @@
 """Images from a user's folder: what is found, what is repaired and said, what is refused."""
 
-import os
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from textual_inversion.data import images
+from textual_inversion.data.image_folder import find_images
 from textual_inversion.settings.choices import INTERPOLATIONS
 from textual_inversion.system.errors import ImageError, SettingsError
 
@@ -29,114 +29,6 @@ def load_with_notes(path):
 
 def near(pixel, color, tolerance=6):
     return all(abs(one - other) <= tolerance for one, other in zip(pixel, color, strict=True))
-
-
-# ------------------------------------------------------------------------------------------------------ the folder
-
-
-def test_order_is_natural_and_depends_on_names_alone(tmp_path):
-    wanted = ["1.png", "2.PNG", "10.png", "a2.webp", "A10.jpg", "b.tiff", "cafe\u0301.gif", "猫1.jpeg", "猫02.bmp"]
-    for name in reversed(wanted):
-        (tmp_path / name).touch()
-
-    found = images.find_images(tmp_path)
-
-    assert [path.name for path in found] == wanted
-
-
-def test_names_that_differ_in_case_or_zeros_only_keep_one_order():
-    names = ["a1.png", "A1.png", "a01.png", "A01.png"]
-    assert sorted(names, key=images._natural) == sorted(reversed(names), key=images._natural)
-
-
-def test_other_files_are_passed_over(tmp_path):
-    for name in ("cat.png", ".hidden.png", "._cat.png", "cat.txt", "README"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    os.mkfifo(tmp_path / "pipe.png")
-    notes = []
-
-    found = images.find_images(tmp_path, notes.append)
-
-    assert [path.name for path in found] == ["cat.png"]
-    assert notes == []
-
-
-def test_symbolic_links_are_followed_and_loops_survived(tmp_path):
-    (tmp_path / "cat.png").touch()
-    os.symlink("cat.png", tmp_path / "link.png")
-    os.symlink("loop.png", tmp_path / "loop.png")
-    os.symlink("nowhere.png", tmp_path / "broken.png")
-    os.symlink(".", tmp_path / "itself")
-    notes = []
-
-    found = images.find_images(tmp_path, notes.append)
-
-    assert [path.name for path in found] == ["cat.png", "link.png"]
-    assert [note.split(":")[0] for note in notes] == [str(tmp_path / "broken.png"), str(tmp_path / "loop.png")]
-
-
-def test_phone_formats_that_cannot_be_read_are_told(tmp_path):
-    (tmp_path / "a.heic").touch()
-    (tmp_path / "b.jpg").touch()
-    notes = []
-
-    assert len(images.find_images(tmp_path, notes.append)) == 1
-    assert "a.heic" in notes[0] and "JPEG" in notes[0]
-
-
-def make_missing(folder):
-    return folder / "missing"
-
-
-def make_file(folder):
-    (folder / "file").touch()
-    return folder / "file"
-
-
-def make_empty(folder):
-    (folder / "empty").mkdir()
-    return folder / "empty"
-
-
-def make_loop(folder):
-    os.symlink("loop", folder / "loop")
-    return folder / "loop"
-
-
-def make_texts(folder):
-    (folder / "notes.txt").touch()
-    return folder
-
-
-def make_subfolders(folder):
-    (folder / "cats").mkdir()
-    return folder
-
-
-def make_photos(folder):
-    (folder / "IMG_1.HEIC").touch()
-    return folder
-
-
-@pytest.mark.parametrize(
-    "make, reason",
-    [
-        (make_missing, "does not exist"),
-        (make_file, "not a folder"),
-        (make_empty, "is empty"),
-        (make_loop, "is a broken link"),
-        (make_texts, "notes.txt"),
-        (make_subfolders, "subfolders"),
-        (make_photos, "save them as JPEG or PNG"),
-    ],
-)
-def test_a_folder_without_images_is_refused(tmp_path, make, reason):
-    folder = make(tmp_path)
-    with pytest.raises(ImageError) as caught:
-        images.find_images(folder)
-    assert str(folder) in str(caught.value) and reason in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------------------- repaired and said
@@ -301,13 +193,33 @@ def test_colours_follow_the_embedded_profile(tmp_path):
     assert near(loaded.getpixel((8, 8)), (0, 255, 0)) and "Swap" in notes[0]
 
 
+PLAIN_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
 @pytest.mark.parametrize(
-    "profile", [b"not a profile", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()]
+    ("profile", "said"),
+    [
+        (PLAIN_PROFILE, []),
+        (b"not a profile", ["its colour profile cannot be used; the colours are taken for sRGB"]),
+        (
+            PLAIN_PROFILE + bytes(2_000_000),
+            ["its colour profile is larger than 1 MiB and is left out; the colours are taken for sRGB"],
+        ),
+    ],
 )
-def test_a_damaged_or_plain_profile_changes_nothing(tmp_path, profile):
+def test_a_plain_profile_changes_nothing_and_one_that_is_not_used_is_told(tmp_path, profile, said):
     two_halves().save(tmp_path / "a.png", icc_profile=profile)
     loaded, notes = load_with_notes(tmp_path / "a.png")
-    assert loaded.getpixel((0, 0)) == RED and notes == []
+    assert loaded.getpixel((0, 0)) == RED
+    assert notes == [f"{tmp_path / 'a.png'}: {line}" for line in said]
+
+
+@pytest.mark.parametrize("most", [200, 65535])
+def test_sixteen_bits_of_a_ppm_have_a_fixed_range(tmp_path, most):
+    values = np.linspace(0, most, 256).astype(">u2").reshape(16, 16)
+    (tmp_path / "a.pgm").write_bytes(b"P5 16 16 65535\n" + values.tobytes())
+    loaded, notes = load_with_notes(tmp_path / "a.pgm")
+    assert np.asarray(loaded).max() == round(most / 65535 * 255) and "16-bit" in notes[0]
 
 
 # --------------------------------------------------------------------------------------------------------- refused
@@ -387,7 +299,7 @@ def test_many_threads_read_side_by_side(tmp_path):
     for number in range(40):
         Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"{number}.png")
     with ThreadPoolExecutor(8) as pool:
-        loaded = list(pool.map(images.load_image, images.find_images(tmp_path)))
+        loaded = list(pool.map(images.load_image, find_images(tmp_path)))
     assert [image.getpixel((0, 0))[0] for image in loaded] == list(range(40))
 
 

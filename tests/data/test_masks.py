@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textual_inversion.data.masks import Masks, alpha_masks, check_alpha, find_masks, masks_for, read_masks
+from textual_inversion.data.masks import Masks, check_alpha, find_masks, masks_for
 from textual_inversion.data.resizing import Resizer
 from textual_inversion.system.errors import ImageError
 
@@ -20,6 +20,17 @@ def write(folder, *names, mode="L", size=(40, 20), color=255):
 
 def silent(_):
     pass
+
+
+def read(paths, sizes, note=silent):
+    """The masks in files that all lie in one folder, for images of these sizes and of the masks' names."""
+    images = [(path.with_suffix(".jpeg"), size) for path, size in zip(paths, sizes, strict=True)]
+    return masks_for(images, str(paths[0].parent), alpha=False, note=note)
+
+
+def alpha(paths, sizes, note=silent):
+    """The images' own transparency."""
+    return masks_for(list(zip(paths, sizes, strict=True)), None, alpha=True, note=note)
 
 
 # ------------------------------------------------------------------------------------------------- found and checked
@@ -56,7 +67,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 def test_a_smaller_mask_of_the_same_shape_is_enlarged(tmp_path):
     paths = write(tmp_path, "1.png", size=(21, 10))
 
-    (mask,) = read_masks(paths, [Image.new("RGB", (400, 192))], silent)
+    mask = read(paths, [(400, 192)])[0].load()
 
     assert (mask.size, mask.mode, mask.getextrema()) == ((400, 192), "L", (255, 255))
 
@@ -67,7 +78,7 @@ def test_what_is_transparent_in_a_mask_does_not_count_and_a_white_one_is_said(tm
     cutout.save(tmp_path / "1.png")
     paths, notes = [tmp_path / "1.png", *write(tmp_path, "2.png")], []
 
-    first, second = read_masks(paths, [Image.new("RGB", (40, 20))] * 2, notes.append)
+    first, second = (mask.load() for mask in read(paths, [(40, 20)] * 2, notes.append))
 
     assert np.array_equal(np.asarray(first)[:, :10], np.full((20, 10), 255)) and not np.asarray(first)[:, 10:].any()
     assert second.getextrema() == (255, 255)
@@ -80,7 +91,8 @@ def test_a_mask_of_which_framing_leaves_nothing_is_named(tmp_path, source):
     image.paste((255, 255, 255, 255), (0, 0, 20, 64))  # cut off by a centred square
     image.save(tmp_path / "1.png")
     paths = [tmp_path / "1.png"]
-    made = alpha_masks(paths, silent) if source == "alpha" else read_masks(paths, [image], silent)
+    files = alpha([paths[0]], [(160, 64)]) if source == "alpha" else read(paths, [image.size])
+    made = [mask.load() for mask in files]
     crop = Resizer("center_crop", 64, 64, "bicubic", 8)
 
     with pytest.raises(ImageError, match="1.png: is black in all that is left after cropping"):
@@ -96,7 +108,7 @@ def test_a_mask_of_another_shape_and_a_black_one_are_refused(tmp_path, size, col
     paths = write(tmp_path, "1.png", size=size, color=color)
 
     with pytest.raises(ImageError, match=f"1.png: is {reason}"):
-        read_masks(paths, [Image.new("RGB", (40, 20))], silent)
+        read(paths, [(40, 20)])
 
 
 def half_transparent(path):
@@ -110,7 +122,7 @@ def test_transparency_is_a_mask_and_an_opaque_image_counts_whole(tmp_path):
     paths = [half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")]
     notes = []
 
-    masks = alpha_masks(paths, notes.append)
+    masks = [mask.load() for mask in alpha(paths, [(40, 20)] * 2, notes.append)]
 
     assert [mask.getpixel((5, 5)) for mask in masks] == [255, 255]
     assert [mask.getpixel((35, 5)) for mask in masks] == [0, 255]
@@ -118,7 +130,7 @@ def test_transparency_is_a_mask_and_an_opaque_image_counts_whole(tmp_path):
 
 
 def test_images_of_which_none_is_transparent_are_refused(tmp_path):
-    one, other = alpha_masks([half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")], silent)
+    one, other = alpha([half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")], [(40, 20)] * 2)
 
     check_alpha([one, other])
     with pytest.raises(ImageError, match="--alpha_mask has no effect"):
@@ -128,11 +140,11 @@ def test_images_of_which_none_is_transparent_are_refused(tmp_path):
 def test_masks_come_from_where_they_are_asked_for(tmp_path):
     paths = [half_transparent(tmp_path / "1.png")]
     write(tmp_path / "masks", "1.png", color=128)
-    loaded = [Image.new("RGB", (40, 20))]
+    images, folder = [(paths[0], (40, 20))], str(tmp_path / "masks")
 
-    assert masks_for(loaded, paths, None, alpha=False, note=silent) == []
-    assert masks_for(loaded, paths, None, alpha=True, note=silent)[0].getpixel((35, 5)) == 0
-    assert masks_for(loaded, paths, str(tmp_path / "masks"), alpha=False, note=silent)[0].getpixel((35, 5)) == 128
+    assert masks_for(images, None, alpha=False, note=silent) == []
+    assert masks_for(images, None, alpha=True, note=silent)[0].load().getpixel((35, 5)) == 0
+    assert masks_for(images, folder, alpha=False, note=silent)[0].load().getpixel((35, 5)) == 128
 
 
 # ----------------------------------------------------------------------------------------- through framing to latents

@@ -78,7 +78,9 @@ def test_views_and_material_by_mode():
 def test_a_bucket_loses_only_what_is_left_over():
     view = Resizer("bucket", 16, 16, "nearest").resize(columns(40, 16), (8, 24))
 
-    views = Resizer("bucket", 16, 16, "nearest").resize_all([columns(96, 24), columns(32, 32)])
+    views = Resizer("bucket", 16, 16, "nearest").resize_all(
+        [columns(96, 24), columns(32, 32)], [(96, 24), (32, 32)], lambda it: it
+    )
 
     assert [found.size for found in views] == [(32, 8), (16, 16)]
     # 40x16 keeps 40x13 of its pixels, of which none is squashed.

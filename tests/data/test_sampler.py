@@ -161,6 +161,49 @@ def test_concepts_take_turns_whatever_their_number_of_images():
         assert prompt in s.images[image].prompts
 
 
+def repeated(*repeats, buckets=None, concepts=None) -> tuple[TrainingImage, ...]:
+    """Images that are seen more or less often."""
+    return tuple(
+        TrainingImage(concepts[i] if concepts else 0, ("a",), buckets[i] if buckets else 0, n)
+        for i, n in enumerate(repeats)
+    )
+
+
+def test_in_every_cycle_an_image_stands_as_often_as_its_repeats_say():
+    s = stream(images=repeated(10, 30, 20), global_batch=6)
+
+    cycles = [[s.image_of(step, index) for index in range(6)] for step in range(20)]
+
+    assert all(sorted(cycle) == [0, 1, 1, 1, 2, 2] for cycle in cycles) and len(set(map(tuple, cycles))) > 10
+
+
+def test_equal_repeats_change_no_sample():
+    plain, tenfold = (stream(images=repeated(*[n] * 5), global_batch=4) for n in (1, 10))
+
+    for step in range(6):
+        assert_equal(plain.batch(step, range(4)), tenfold.batch(step, range(4)))
+
+
+def test_repeats_weigh_within_a_concept_and_in_buckets_too():
+    images = repeated(1, 3, 100, 100, buckets=(0, 1, 0, 1), concepts=(0, 0, 1, 1))
+    s = stream(images=images, global_batch=8, latent_shapes=((4, 2, 2), (4, 2, 4)))
+
+    shown = np.bincount([s.image_of(step, index) for step in range(500) for index in range(8)]) / 4000
+
+    np.testing.assert_allclose(shown, [0.125, 0.375, 0.25, 0.25], atol=0.01)
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), [(1, 4), (2, 2), (4, 1)])
+def test_with_repeats_how_a_global_batch_is_cut_changes_nothing_either(world_size, accumulation):
+    check_cut(lambda: stream(images=repeated(2, 5, 1), global_batch=8), world_size, accumulation)
+
+
+def test_the_fixed_set_shows_images_in_turn_whatever_their_repeats():
+    (batch,) = stream(images=repeated(2, 5, 1)).evaluation_batches(6)
+
+    assert list(batch.images) == [0, 1, 2, 0, 1, 2]
+
+
 def test_a_concept_alone_and_the_first_of_several_have_orders_of_their_own():
     alone, several = stream(), stream(images=images_of(5, 5))
 

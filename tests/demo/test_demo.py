@@ -7,7 +7,8 @@ import pytest
 import train_textual_inversion
 from demo import shipped
 from helpers.paths import ROOT
-from textual_inversion.data.images import find_images, load_image
+from textual_inversion.data.image_folder import find_images
+from textual_inversion.data.images import load_image
 from textual_inversion.data.templates import templates
 from textual_inversion.models.prompt_encoder import PromptEncoder
 

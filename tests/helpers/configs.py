@@ -21,7 +21,8 @@ def parsed(argv: list[str]) -> SimpleNamespace:
 
 def planned(argv: list[str], num_images: int = 4, world_size: int = 1) -> SimpleNamespace:
     """The same once the number of images and of processes is known; `plan` is the step plan."""
-    config, plan = plan_steps(parse(argv), num_images, world_size)
+    asked = parse(argv)
+    config, plan = plan_steps(asked, num_images * asked.concept.repeats, world_size)
     return SimpleNamespace(**vars(flat(config)), plan=plan)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from textual_inversion.system import progress as progress_module
 from textual_inversion.system import streams
-from textual_inversion.system.progress import Progress, duration, print_line
+from textual_inversion.system.progress import LateProgress, Progress, duration, print_line
 
 
 class Clock:
@@ -53,6 +53,31 @@ def test_plain_lines_come_every_few_seconds_with_first_and_last_step():
 
 def test_slow_steps_give_a_line_each():
     assert len(run(4, 60.0)) == 4
+
+
+def late(seconds_per_step, steps=20, stream=None, **options):
+    """What a `LateProgress` shows of a loop."""
+    clock, stream = Clock(), stream or io.StringIO()
+    with LateProgress(steps, "image", stream=stream, clock=clock, **options) as progress:
+        for step in range(steps):
+            clock.now += seconds_per_step
+            assert progress.after(step) == step
+    return stream.getvalue()
+
+
+def test_a_loop_that_is_soon_over_shows_nothing():
+    assert late(0.1) == "" and late(0.1, stream=Terminal()) == "" and late(9.0, enabled=False) == ""
+
+
+def test_a_loop_that_takes_long_shows_itself_from_then_on_with_times_since_its_beginning():
+    assert late(1.0).splitlines() == [
+        "image 5/20  0:05 elapsed, 0:15 remaining",
+        "image 10/20  0:10 elapsed, 0:10 remaining",
+        "image 15/20  0:15 elapsed, 0:05 remaining",
+        "image 20/20  0:20 elapsed, 0:00 remaining",
+    ]
+    shown = screen_of(late(60.0, stream=Terminal()))
+    assert shown[0].startswith("image 20/20") and "01:00 elapsed" in shown[0]
 
 
 def test_steps_of_an_earlier_run_do_not_count_for_the_speed():

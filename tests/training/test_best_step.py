@@ -10,7 +10,6 @@ from PIL import Image
 import train_textual_inversion
 from helpers.tiny_clip import build_clip
 from helpers.training_runs import short_run, vectors_in
-from textual_inversion.data import images
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training import best_step
@@ -96,7 +95,7 @@ def test_the_score_is_the_mean_over_the_concepts():
     red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
     vectors = ConceptVectors([Concept(token) for token in ("<a>", "<b>", "<c>")], {}, {})
     data = SimpleNamespace(
-        pixels=[images.to_array(image) for image in (red, red, red, blue)],
+        previews=[red, red, red, blue],
         images=[SimpleNamespace(concept=index) for index in (0, 0, 0, 1)],
     )
     model = SimpleNamespace(text_encoders=[SimpleNamespace(encode_ids=Encoder())])

@@ -1,12 +1,16 @@
 """What decides a run: flags by their declaration, data by its contents."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers.configs import planned
 from helpers.tiny_models import FAMILIES, build_model
-from textual_inversion.data.dataset import ReadImages
+from textual_inversion.data.dataset import ImageFile, ReadImages
+from textual_inversion.data.images import content_digest
+from textual_inversion.data.masks import MaskFile
 from textual_inversion.data.sampler import TrainingImage
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.base_model import load_base_model
@@ -78,9 +82,11 @@ def colours(*values):
     return [Image.new("RGB", (4, 4), (value, 0, 0)) for value in values]
 
 
-def data(values=(1, 2), prompts=("a <w>", "the <w>"), concept=0, masks=()):
-    images = tuple(TrainingImage(concept, (prompt,)) for prompt in prompts)
-    return fingerprint.of_data(ReadImages(images, colours(*values), list(masks)))
+def data(values=(1, 2), prompts=("a <w>", "the <w>"), concept=0, masks=(), repeats=(1, 1)):
+    images = tuple(TrainingImage(concept, (prompt,), repeats=n) for prompt, n in zip(prompts, repeats, strict=True))
+    files = [ImageFile(Path("image"), image.size, content_digest(image)) for image in colours(*values)]
+    kept = [MaskFile(Path("mask"), mask.size, False, content_digest(mask), False) for mask in masks]
+    return fingerprint.of_data(ReadImages(images, tuple(files), tuple(kept)))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,8 @@ def data(values=(1, 2), prompts=("a <w>", "the <w>"), concept=0, masks=()):
         (dict(prompts=("a <w>", "a <w>")), ["the prompts (captions, templates)"]),
         (dict(concept=1), ["the prompts (captions, templates)"]),
         (dict(masks=[Image.new("L", (4, 4))]), ["the masks"]),
+        (dict(repeats=(10, 20)), ["the repeats of the images"]),
+        (dict(repeats=(10, 10)), []),
         ({}, []),
     ],
 )

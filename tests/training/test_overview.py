@@ -56,10 +56,10 @@ def test_without_prompts_a_concept_is_shown_off_as_what_it_is():
 
 def test_the_overview_is_a_readable_image(tmp_path):
     made = plan()
-    pixels = [np.full((3, 16, 16), value, dtype="float32") for value in (-1.0, 0.0, 1.0)]
+    training = [Image.new("RGB", (16, 16), color) for color in ("black", "grey", "white")]
     drawn = [Image.new("RGB", (16, 16), "red") for _ in made.prompts]
 
-    save_overview(tmp_path / "overview.png", made, pixels, Drawings(drawn, drawn, {}))
+    save_overview(tmp_path / "overview.png", made, training, Drawings(drawn, drawn, {}))
 
     with Image.open(tmp_path / "overview.png") as image:
         assert image.width > 400 and image.height > 400
@@ -94,10 +94,10 @@ def watched(monkeypatch):
         train(config, run)
         seen.read_then = encode(PROMPTS, [Reading(initial=True)] * len(PROMPTS)), encode(PROMPTS)
 
-    def keep(path, plan, pixels, drawings):
+    def keep(path, plan, training, drawings):
         both = (drawings.before, drawings.after)
         seen.shown = [[np.asarray(image).astype(int) for image in images] for images in both]
-        save(path, plan, pixels, drawings)
+        save(path, plan, training, drawings)
 
     monkeypatch.setattr(train_textual_inversion, "train", look_first)
     monkeypatch.setattr(overview, "save_overview", keep)

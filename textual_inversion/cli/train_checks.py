@@ -30,6 +30,7 @@ def check_effects(config: TrainConfig) -> None:
     """
     _check_crop(config.images, config.given)
     _check_masks(config.images, config.concept, config.given)
+    _check_latents(config.images, config.given)
     _check_objective(config.objective, config.given)
     _check_clipping(config.optimizer.max_grad_norm)
     _check_effect("rename", config.given, config.concept.initializer_embeds is not None, "--initializer_embeds")
@@ -81,6 +82,15 @@ def _check_crop(images: ImageSettings, given: Container[str]) -> None:
         raise SettingsError(
             f"--center_crop and --resize_mode {images.resize_mode} contradict each other; give one of them"
         )
+
+
+def _check_latents(images: ImageSettings, given: Container[str]) -> None:
+    for name in ("vae_batch_size", "cache_latents_dir"):
+        if name in given and images.resize_mode == "random_crop":
+            raise SettingsError(
+                f"--{name} has no effect with --resize_mode random_crop, whose crops are encoded at every step; leave "
+                "one of the two out"
+            )
 
 
 def _check_masks(images: ImageSettings, concept: ConceptSettings, given: Container[str]) -> None:

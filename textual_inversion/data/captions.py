@@ -1,16 +1,18 @@
 """The prompts of each training image: its own captions, or prompt templates filled with the placeholder token."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from textual_inversion.data.caption_files import FoundCaptions, find_captions
 from textual_inversion.data.templates import read_templates, templates
+from textual_inversion.formats.errors import printable
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.models.prompt_encoder import whole_words
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import PromptSettings
-from textual_inversion.system.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Captions:
     Attributes:
         placeholder: the placeholder token.
         templates: prompt templates with one `{}` each.
-        read_files: take captions from `.txt` files beside the images.
+        read_files: take captions from where `caption_files` finds them.
         append_file_name: put the words of the file name after each template.
         split_char: what separates words in file names.
     """
@@ -31,30 +33,43 @@ class Captions:
     append_file_name: bool = False
     split_char: str = "_"
 
-    def of(self, images: Sequence[Path], note: Callable[[str], None] = lambda line: None) -> list[tuple[str, ...]]:
+    def of(
+        self, images: Sequence[Path], note: Callable[[str], None] = lambda line: None, *, folder: Path | None = None
+    ) -> list[tuple[str, ...]]:
         """The prompts of each image, with the placeholder token filled in.
 
-        The prompts of an image with a caption file are the lines of that file, and nothing else. A caption without the
-        placeholder token gets it appended after a comma, whatever other placeholder tokens it contains.
+        The prompts of an image with captions are these, and nothing else. A caption without the placeholder token gets
+        it appended after a comma, whatever other placeholder tokens it contains.
 
         Args:
             images: paths of the images.
-            note: called with the number of captions, and with the number that the placeholder token was added to.
+            note: called with the number of captions and where they are from, with the number that the placeholder token
+                was added to, and with captions that are not used.
+            folder: that holds the images, some of them perhaps in subfolders; None: that of the first one.
 
         Raises:
-            SettingsError: a caption file cannot be read.
+            SettingsError: a caption cannot be read.
         """
-        prompts, captioned, added = [], 0, 0
-        for image in images:
-            captions = read_captions(image) if self.read_files else ()
-            captioned += bool(captions)
-            added += sum(not self._holds_token(caption) for caption in captions)
-            prompts.append(tuple(map(self._complete, captions)) or self._from_templates(image))
-        if captioned:
-            note(f"{captioned} of {len(images)} image(s) of {self.placeholder} have captions beside them")
+        folder = folder or (images[0].parent if images else Path())
+        found = find_captions(images, folder, note) if self.read_files else [FoundCaptions()] * len(images)
+        self._tell_sources(found, note)
+        added = sum(not self._holds_token(caption) for captions in found for caption in captions.prompts)
         if added:
             note(f"{self.placeholder} was added to {added} caption(s) that did not hold it")
+        shared = {}  # images with equal prompts share them
+        prompts = []
+        for image, captions in zip(images, found, strict=True):
+            own = tuple(map(self._complete, captions.prompts)) or self._from_templates(image)
+            prompts.append(shared.setdefault(own, own))
         return prompts
+
+    def _tell_sources(self, found: Sequence[FoundCaptions], note: Callable[[str], None]) -> None:
+        beside = sum(captions.is_beside for captions in found)
+        if beside:
+            note(f"{beside} of {len(found)} image(s) of {self.placeholder} have captions beside them")
+        elsewhere = Counter(captions.source for captions in found if captions.source and not captions.is_beside)
+        for source, count in elsewhere.items():
+            note(f"{count} of {len(found)} image(s) of {self.placeholder} have captions from {printable(source)}")
 
     def _from_templates(self, image: Path) -> tuple[str, ...]:
         words = file_words(image, self.split_char)
@@ -89,7 +104,7 @@ def prompts_of(
         language: of the built-in templates, one of `choices.LANGUAGES`.
 
     Raises:
-        SettingsError: a caption file or the template file cannot be used.
+        SettingsError: a caption or the template file cannot be used.
     """
     captions = Captions(
         concept.placeholder_token,
@@ -98,27 +113,7 @@ def prompts_of(
         append_file_name=settings.append_file_name_to_text,
         split_char=settings.file_name_split_char,
     )
-    return captions.of(images, note)
-
-
-def read_captions(image: Path) -> tuple[str, ...]:
-    """The lines of the `.txt` file beside an image, without empty ones; () if there is no such file.
-
-    Raises:
-        SettingsError: the file cannot be read.
-    """
-    path = image.with_suffix(".txt")
-    try:
-        text = composed(path.read_text(encoding="utf-8-sig"))
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
-    except FileNotFoundError:
-        return ()
-    except UnicodeDecodeError:
-        raise SettingsError(f"the caption {path} is not UTF-8 text; save it as UTF-8, or add --no_captions") from None
-    except OSError as error:
-        raise SettingsError(
-            f"the caption {path} cannot be read ({error.strerror}); repair it, or add --no_captions"
-        ) from None
+    return captions.of(images, note, folder=Path(concept.image_folder))
 
 
 def file_words(image: Path, split_char: str) -> str:

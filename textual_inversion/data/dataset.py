@@ -1,45 +1,91 @@
-"""The training images of a run: read with their prompts and masks, resized, and encoded by the VAE."""
+"""The training images of a run: looked at with their prompts and masks, resized, and encoded by the VAE.
 
-from collections.abc import Callable, Sequence
+An image is decoded twice: when the run begins, so that whatever is wrong with it is said before a model is loaded, and
+on the way to its latents. At no time is more than one kept at its full size, besides those that threads read ahead.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import paddle
 from PIL import Image
 
+from textual_inversion.data import latent_files
 from textual_inversion.data.captions import prompts_of
-from textual_inversion.data.images import find_images, load_image, to_array
+from textual_inversion.data.image_folder import find_images, repeat_folder
+from textual_inversion.data.image_sequence import ImageSequence
+from textual_inversion.data.images import content_digest, load_image, to_array, to_bytes
 from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
-from textual_inversion.data.masks import Masks, check_alpha, masks_for
+from textual_inversion.data.masks import MaskFile, Masks, check_alpha, masks_for
+from textual_inversion.data.previews import Previews
 from textual_inversion.data.resizing import Resizer, Shape
 from textual_inversion.data.sampler import Batch, TrainingImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import ImageSettings, PromptSettings
 from textual_inversion.system.device import to_device
+from textual_inversion.system.errors import ImageError
 from textual_inversion.system.paths import portable
+from textual_inversion.system.progress import LateProgress
 
 Say = Callable[[str], None]
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A training image that was looked at.
+
+    Attributes:
+        path: where it is.
+        size: (width, height) in pixels, upright.
+        digest: of its pixels.
+        version: changes with the file.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    digest: bytes
+    version: tuple[int, int] | None = None
+
+    def load(self) -> Image.Image:
+        """The image again, RGB; raises ImageError, also if it is no longer the same."""
+        version = _version_of(self.path)
+        image = load_image(self.path)
+        # Hashing the pixels takes as long as decoding them: an untouched file is taken at its word.
+        if version != self.version and content_digest(image) != self.digest:
+            raise ImageError(f"{self.path}: has changed since this run began; start the run again")
+        return image
 
 
 @dataclass(frozen=True)
 class ReadImages:
-    """Training images as they were read; their size is decided later, by the base model.
+    """Training images as they were looked at; their size is decided later, by the base model.
 
     Attributes:
         images: the concept and the prompts of each image, in the order of the concepts.
-        originals: RGB PIL images.
-        masks: PIL images of mode L, one for each image; [] without masks.
+        files: the file of each image.
+        masks: the mask of each image; () without masks.
     """
 
     images: tuple[TrainingImage, ...]
-    originals: list[Image.Image]
-    masks: list[Image.Image]
+    files: tuple[ImageFile, ...]
+    masks: tuple[MaskFile, ...] = ()
 
-    def of_concept(self, index: int) -> list[Image.Image]:
-        """The original images of one concept, given by its index."""
-        return [original for original, image in zip(self.originals, self.images, strict=True) if image.concept == index]
+    def of_concept(self, index: int) -> ImageSequence:
+        """The original images of one concept, given by its index; each is read when it is asked for."""
+        files = [file for file, image in zip(self.files, self.images, strict=True) if image.concept == index]
+        return ImageSequence(files, ImageFile.load)
+
+    @property
+    def epoch_samples(self) -> int:
+        """Samples in an epoch."""
+        return sum(image.repeats for image in self.images)
 
     @property
     def distinct_prompts(self) -> list[str]:
@@ -54,14 +100,14 @@ class TrainingSet:
     Attributes:
         images: the concept, the prompts and the bucket of each image.
         shapes: (height, width) in pixels, by bucket.
-        pixels: float32 [3, H, W] in [-1, 1], one for each image.
+        previews: small versions of the images as the model sees them.
         latents: gives the latents of a batch.
         masks: which parts of the images are learned; None: all.
     """
 
     images: tuple[TrainingImage, ...]
     shapes: list[Shape]
-    pixels: list[np.ndarray]
+    previews: ImageSequence
     latents: LatentCache | LiveLatents
     masks: Masks | None = None
 
@@ -75,65 +121,180 @@ class TrainingSet:
         """The weight of each latent position of a batch in the loss: float32 [B, 1, H, W]; None: all are equal."""
         return None if self.masks is None else to_device(self.masks.weights(batch))
 
-    def pixels_of(self, concept: int) -> list[np.ndarray]:
-        """The pixels of one concept's images; the concept is given by its index."""
-        return [array for array, image in zip(self.pixels, self.images, strict=True) if image.concept == concept]
+    def previews_of(self, concept: int) -> ImageSequence:
+        """The small versions of one concept's images; the concept is given by its index."""
+        return self.previews.where(image.concept == concept for image in self.images)
 
 
 def read_images(
-    concepts: Sequence[Concept], settings: ImageSettings, prompt_settings: PromptSettings, language: str, say: Say
+    concepts: Sequence[Concept],
+    settings: ImageSettings,
+    prompt_settings: PromptSettings,
+    language: str,
+    repeats: int,
+    say: Say,
+    *,
+    shows_progress: bool = True,
 ) -> ReadImages:
-    """Read the images and masks of every concept, and make their prompts.
+    """Look at the images and masks of every concept, and make their prompts.
 
     Args:
         language: of the prompt templates, one of `choices.LANGUAGES`.
+        repeats: times an image is seen in an epoch, unless the name of its folder says otherwise.
         say: called with a line about each thing that was found or skipped.
+        shows_progress: whether this process shows how far it is.
 
     Raises:
         ImageError: a folder or an image cannot be used.
+        OutputError: the folder of latents cannot be made.
         SettingsError: a caption or a template file cannot be used.
     """
-    images, originals, masks = [], [], []
+    if settings.cache_latents_dir:
+        latent_files.make_folder(settings.cache_latents_dir)
+    images, files, masks = [], [], []
     for index, concept in enumerate(concepts):
         paths = find_images(concept.image_folder, note=say)
-        with ThreadPoolExecutor(max_workers=max(1, settings.dataloader_num_workers)) as pool:
-            originals_of_concept = list(pool.map(lambda path: load_image(path, note=say), paths))
+        own = _look_at(paths, settings.dataloader_num_workers, say, shows_progress)
         folder = settings.mask_dir[index] if settings.mask_dir else None
-        masks += masks_for(originals_of_concept, paths, folder, alpha=settings.alpha_mask, note=say)
-        originals += originals_of_concept
+        masks += masks_for([(one.path, one.size) for one in own], folder, alpha=settings.alpha_mask, note=say)
+        files += own
         template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
-        image_prompts = prompts_of(concept, paths, prompt_settings, template_file, language, note=say)
-        images += [TrainingImage(index, prompts) for prompts in image_prompts]
+        prompts = prompts_of(concept, paths, prompt_settings, template_file, language, note=say)
+        times = [_repeats_of(path, Path(concept.image_folder), repeats) for path in paths]
+        images += [TrainingImage(index, own, repeats=n) for own, n in zip(prompts, times, strict=True)]
         say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
     if settings.alpha_mask:
         check_alpha(masks)
-    return ReadImages(tuple(images), originals, masks)
+    return ReadImages(tuple(images), tuple(files), tuple(masks))
+
+
+def _look_at(paths: Sequence[Path], workers: int, say: Say, shows_progress: bool) -> list[ImageFile]:
+    """Decode images once, and keep what is to be known of them."""
+
+    def look(path: Path) -> ImageFile:
+        version = _version_of(path)
+        image = load_image(path, note=say)
+        return ImageFile(path, image.size, content_digest(image), version)
+
+    with LateProgress(len(paths), "reading image", enabled=shows_progress) as progress:
+        return [progress.after(file) for file in ahead(look, paths, workers)]
+
+
+def _version_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _repeats_of(path: Path, folder: Path, repeats: int) -> int:
+    meaning = repeat_folder(path.parent.name) if path.parent != folder else None
+    return repeats if meaning is None else meaning.repeats
 
 
 def encode_images(
-    read: ReadImages, model: BaseModel, settings: ImageSettings, size: Shape, *, keep_vae: bool, say: Say
+    read: ReadImages,
+    model: BaseModel,
+    settings: ImageSettings,
+    size: Shape,
+    *,
+    keep_vae: bool,
+    say: Say,
+    shows_progress: bool = True,
 ) -> TrainingSet:
     """Resize every training image, and encode it once with the VAE, or at every step where it is cropped at random.
 
     Args:
         size: (height, width) in pixels.
         keep_vae: whether the VAE is needed again soon; otherwise it is freed.
-        say: called with the buckets, or with the cost of random crops.
+        say: called with the buckets, with the cost of random crops, and with what was found on disk.
+        shows_progress: whether this process shows how far it is.
+
+    Raises:
+        ImageError: an image or a mask is no longer what it was, or too little of a mask is left.
     """
     height, width = size
     resizer = Resizer(settings.resize_mode, height, width, settings.interpolation, model.side_factor)
-    shapes, buckets = resizer.buckets([original.size for original in read.originals])
+    shapes, buckets = resizer.buckets([file.size for file in read.files])
     resizer.report(shapes, buckets, say)
     images = tuple(replace(image, bucket=bucket) for image, bucket in zip(read.images, buckets, strict=True))
-    shaped = list(zip(read.originals, (shapes[bucket] for bucket in buckets), strict=True))
-    pixels = [to_array(resizer.resize(original, shape)) for original, shape in shaped]
     masks = None
     if read.masks:
-        masks = Masks(read.masks, resizer, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
+        loaded = (mask.load() for mask in read.masks)
+        masks = Masks(loaded, resizer, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
+    framed = list(zip(read.files, (shapes[bucket] for bucket in buckets), strict=True))
+    previews, workers = Previews(len(framed)), settings.dataloader_num_workers
+    progress = LateProgress(len(framed), "encoding image", enabled=shows_progress)
     if settings.resize_mode == "random_crop":
-        sources = [to_array(resizer.crop_source(original, shape)) for original, shape in shaped]
-        return TrainingSet(images, shapes, pixels, LiveLatents(model, sources, shapes[0]), masks)
-    latents = encode_posteriors(model.vae, pixels, mirrored=settings.flip_p > 0)
+        sources = _sources(framed, resizer, previews, workers)
+        return TrainingSet(images, shapes, previews.images, LiveLatents(model, sources, shapes[0]), masks)
+    files = None
+    if settings.cache_latents_dir:
+        files = latent_files.LatentFiles(settings.cache_latents_dir, model.vae, model.vae_scale_factor, say)
+    with progress:
+        latents = encode_posteriors(
+            model.vae,
+            _pixels(framed, resizer, previews, workers, progress),
+            [shape for _, shape in framed],
+            mirrored=settings.flip_p > 0,
+            batch_size=settings.vae_batch_size,
+            files=files,
+        )
     if not keep_vae:
         model.free_vae()
-    return TrainingSet(images, shapes, pixels, latents, masks)
+    return TrainingSet(images, shapes, previews.images, latents, masks)
+
+
+def _pixels(
+    framed: Sequence[tuple[ImageFile, Shape]],
+    resizer: Resizer,
+    previews: Previews,
+    workers: int,
+    progress: LateProgress,
+) -> Iterator[np.ndarray]:
+    """The images as the model sees them, float32 [3, H, W] in [-1, 1], one at a time."""
+    for image in ahead(lambda one: resizer.resize(one[0].load(), one[1]), framed, workers):
+        previews.add(image)
+        yield to_array(image)
+        progress.after(image)
+
+
+def _sources(
+    framed: Sequence[tuple[ImageFile, Shape]], resizer: Resizer, previews: Previews, workers: int
+) -> list[np.ndarray]:
+    """What random crops are cut from, uint8 [3, H, W]."""
+
+    def both(one: tuple[ImageFile, Shape]) -> tuple[Image.Image, Image.Image]:
+        image, shape = one[0].load(), one[1]
+        return resizer.resize(image, shape), resizer.crop_source(image, shape)
+
+    sources = []
+    for preview, source in ahead(both, framed, workers):
+        previews.add(preview)
+        sources.append(to_bytes(source))
+    return sources
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """The results of a function, in the order of the items; `workers` threads are at most as many results ahead.
+
+    Args:
+        workers: 0: no threads.
+    """
+    if workers < 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,10 +1,12 @@
 """Which training image each sample shows.
 
 Concepts get equal shares of the samples, whatever their number of images. Within one bucket the concepts take turns,
-sample by sample, and each goes through its images in cycles. With several buckets a whole global batch comes from one
+sample by sample, and each goes through its images in cycles, in which an image may stand several times. With several
+buckets a whole global batch comes from one
 bucket, which the seed and the step choose such that the shares stay equal in expectation.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +28,7 @@ class ImageOrder:
         buckets: the bucket of each image, counted from 0.
         num_buckets: number of buckets; some may be without images.
         global_batch: samples per optimizer step, over all processes and accumulation steps.
+        repeats: of each image, positive; among the images of a concept their ratio counts. None: all are equal.
     """
 
     seed: int
@@ -33,6 +36,7 @@ class ImageOrder:
     buckets: tuple[int, ...]
     num_buckets: int
     global_batch: int
+    repeats: tuple[int, ...] | None = None
 
     @property
     def num_concepts(self) -> int:
@@ -44,7 +48,7 @@ class ImageOrder:
         if self.num_buckets > 1:
             return self._image_in_bucket(step, index)
         turn, concept = divmod(step * self.global_batch + index, self.num_concepts)
-        images = self._by_concept[concept]
+        images = self._cycles[concept]
         cycle, position = divmod(turn, len(images))
         # Every cycle through a concept's images has an order of its own.
         order = permutation(self.seed, Purpose.IMAGE_ORDER, len(images), step=cycle, index=concept)
@@ -81,13 +85,26 @@ class ImageOrder:
         return _grouped(self.concepts, 1 + max(self.concepts))
 
     @cached_property
+    def _cycles(self) -> list[list[int]]:
+        """For each concept its images, each as often as it stands in a cycle: as seldom as the repeats allow."""
+        if self.repeats is None:
+            return self._by_concept
+        cycles = []
+        for images in self._by_concept:
+            common = math.gcd(*(self.repeats[image] for image in images))
+            cycles.append([image for image in images for _ in range(self.repeats[image] // common)])
+        return cycles
+
+    @cached_property
     def _by_bucket(self) -> list[list[int]]:
         return _grouped(self.buckets, self.num_buckets)
 
     @cached_property
     def _image_shares(self) -> np.ndarray:
-        """Share of each image in all samples, float64 [images]: equal among concepts, and among a concept's images."""
-        return np.array([1.0 / (self.num_concepts * len(self._by_concept[concept])) for concept in self.concepts])
+        """Share of each image in all samples, float64 [images]: equal among concepts; within one, by the repeats."""
+        times = np.bincount([image for cycle in self._cycles for image in cycle], minlength=len(self.concepts))
+        lengths = np.array([len(self._cycles[concept]) for concept in self.concepts])
+        return times / (self.num_concepts * lengths)
 
     @cached_property
     def _bucket_shares(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Images from a user's folder: found in a fixed order, checked, converted to RGB, resized to the model's size.
+"""Images from a user's folder: checked, converted to RGB, resized to the model's size.
 
 An image that can be used is used, and `note` is called with what was done to it: photos are rotated by their EXIF
 orientation, transparency is laid on white, CMYK, 16-bit, palette and wide-gamut images are converted to sRGB, and an
@@ -6,11 +6,8 @@ animation gives its first frame. An image that cannot be used raises an `ImageEr
 out. The size is read from the header, so a huge image is refused before any pixel is decoded.
 """
 
+import hashlib
 import os
-import re
-import threading
-import unicodedata
-import warnings
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -19,10 +16,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from textual_inversion.data.png_chunks import without_texts
+from textual_inversion.data.image_formats import FORMAT_NAMES, MAX_PIXELS, missing_plugin, open_image
 from textual_inversion.system.errors import ImageError, SettingsError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "linear": Image.Resampling.BILINEAR,  # what other examples of this method call bilinear
@@ -31,13 +27,7 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 MIN_SIDE = 8  # pixels; the VAE encodes 8x8 pixels as one latent
-MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
 
-# Only these decoders run, whatever a file is called: Pillow would start Ghostscript for an EPS named .png.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
-_FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-_UNREADABLE_PHOTOS = (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd")
-_OPENING = threading.Lock()
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {  # EXIF orientation -> the transposition that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,70 +44,6 @@ Note = Callable[[str], None]
 
 def _silent(_: str) -> None:
     """A `note` that does nothing."""
-
-
-# ------------------------------------------------------------------------------------------------------ the folder
-
-
-def find_images(folder: str | os.PathLike[str], note: Note = _silent, *, called: str = "image folder") -> list[Path]:
-    """The images that lie directly in `folder`, in natural order ("2.png" before "10.png").
-
-    The order depends on the names alone: not on the file system, the locale or how accents are encoded. Images are
-    recognized by their extension, upper or lower case. Hidden files, subfolders and other files are skipped. `note` is
-    called with those that the user may have meant as images: broken links, HEIC photos.
-
-    Args:
-        called: the name of the folder in messages.
-
-    Raises:
-        ImageError: the folder is missing, is not a folder, cannot be listed, or has no images.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ImageError(f"{called} {folder} {_why_no_folder(folder)}; give the folder that contains the images")
-    try:
-        names = sorted(os.listdir(folder), key=_natural)
-    except OSError as error:
-        raise ImageError(f"{called} {folder} cannot be listed ({error.strerror}); change its permissions") from error
-    names = [name for name in names if not name.startswith(".")]
-    found = []
-    for name in names:
-        if not name.lower().endswith(EXTENSIONS + _UNREADABLE_PHOTOS):
-            continue
-        if not os.path.isfile(folder / name):
-            if os.path.islink(folder / name):
-                note(f"{folder / name}: skipped, the link is broken")
-        elif name.lower().endswith(_UNREADABLE_PHOTOS):
-            note(f"{folder / name}: skipped; save it as JPEG or PNG to use it")
-        else:
-            found.append(folder / name)
-    if not found:
-        raise ImageError(f"{called} {folder} {_why_no_images(folder, names)}")
-    return found
-
-
-def _natural(name: str) -> tuple:
-    """Sort key: digits by value, letters without case; names that are equal so far are compared as they are."""
-    composed = unicodedata.normalize("NFC", name)  # macOS returns decomposed names
-    parts = re.split(r"([0-9]+)", composed.casefold())  # text, digits, text, …
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], composed, name
-
-
-def _why_no_folder(folder: Path) -> str:
-    if folder.exists():
-        return "is a file, not a folder"
-    return "is a broken link" if folder.is_symlink() else "does not exist"
-
-
-def _why_no_images(folder: Path, names: list[str]) -> str:
-    way_out = f"put three to six images of the concept into it ({_FORMAT_NAMES})"
-    if not names:
-        return f"is empty; {way_out}"
-    if any(name.lower().endswith(_UNREADABLE_PHOTOS) for name in names):
-        return f"has only images of kinds that cannot be read, such as {names[0]}; save them as JPEG or PNG"
-    if any((folder / name).is_dir() for name in names):
-        return f"has no images of its own, and its subfolders are not searched; give one of them, or {way_out}"
-    return f"has no images, only files such as {names[0]}; {way_out}"
 
 
 # ----------------------------------------------------------------------------------------------------- one image
@@ -169,15 +95,11 @@ def _cannot_read(path: Path, error: OSError) -> str:
 
 def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
     """The first frame, decoded and upright, in its stored mode."""
-    image = _read_header(file, path)
-    size = f"{image.width}x{image.height} pixels"
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(_too_large(path, size))
-    if min(image.size) < MIN_SIDE:
-        raise ImageError(f"{path}: is only {size}; use images of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
+    image = _read_header(file, path, say)
+    _check_size(image, path)
     try:
         image.load()
-        if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False):
+        if image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and getattr(image, "is_animated", False):
             say("has several frames, the first one is used")
             image.seek(0)
             image.load()
@@ -186,16 +108,21 @@ def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
     return _upright(image, say)
 
 
-def _read_header(file: BinaryIO, path: Path) -> Image.Image:
-    # Pillow warns above 89 million pixels. All threads share the warning filters, so only one at a time changes them.
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return Image.open(without_texts(file), formats=_FORMATS)
-        except Image.DecompressionBombError as error:
-            raise ImageError(_too_large(path, "far more pixels")) from error
-        except Exception as error:  # on damaged data, decoders raise almost any exception
-            raise ImageError(f"{path}: {_why_no_image(path)}") from error
+def _read_header(file: BinaryIO, path: Path, say: Note) -> Image.Image:
+    try:
+        return open_image(file, path, say)
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(path, "far more pixels")) from error
+    except Exception as error:  # on damaged data, decoders raise almost any exception
+        raise ImageError(f"{path}: {_why_no_image(path)}") from error
+
+
+def _check_size(image: Image.Image, path: Path) -> None:
+    size = f"{image.width}x{image.height} pixels"
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(_too_large(path, size))
+    if min(image.size) < MIN_SIDE:
+        raise ImageError(f"{path}: is only {size}; use images of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
 
 
 def _upright(image: Image.Image, say: Note) -> Image.Image:
@@ -212,10 +139,10 @@ def _upright(image: Image.Image, say: Note) -> Image.Image:
 def _why_no_image(path: Path) -> str:
     if path.stat().st_size == 0:
         return "is empty (0 bytes); copy it again or remove it"
-    return (
-        f"is not an image that can be read, whatever its name; save it as {_FORMAT_NAMES} (HEIC photos too), "
-        "or remove it"
-    )
+    plugin = missing_plugin(path)
+    if plugin is not None:
+        return f"is {plugin.label}, which is read after `pip install {plugin.package}`; or save it as JPEG or PNG"
+    return f"is not an image that can be read, whatever its name; save it as {FORMAT_NAMES}, or remove it"
 
 
 def _too_large(path: Path, size: str) -> str:
@@ -233,7 +160,7 @@ def _to_rgb(image: Image.Image, path: Path, say: Note) -> Image.Image:
     profile = image.info.get("icc_profile")
     try:
         if image.mode.startswith("I") or image.mode == "F":
-            say(f"{'16' if ';' in image.mode else '32'}-bit values scaled to 8 bits")
+            say(f"{'16' if ';' in image.mode or image.format == 'PPM' else '32'}-bit values scaled to 8 bits")
             return Image.fromarray(_eight_bits(image)).convert("RGB")
         if image.has_transparency_data:
             image = _on_white(image.convert("RGBA"), path, say)
@@ -252,7 +179,7 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
     """
     values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
         low, high = 0.0, 65535.0
     else:
         low, high = next(((0.0, white) for white in (1.0, 255.0, 65535.0) if low >= 0 and high <= white), (low, high))
@@ -280,6 +207,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, say: Note) -> Image.Imag
             return image.convert("RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ImportError):  # a damaged or wrong profile, or Pillow without LittleCMS
+        say("its colour profile cannot be used; the colours are taken for sRGB")
         return image.convert("RGB")
     say(f"colours converted from {name or 'its profile'} to sRGB")
     return converted
@@ -329,10 +257,26 @@ def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int
     return left, top, left + box_width, top + box_height
 
 
+def content_digest(image: Image.Image) -> bytes:
+    """SHA-256 of an image's mode, size and pixels; where it came from does not count."""
+    digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
+    digest.update(image.tobytes())
+    return digest.digest()
+
+
+def to_bytes(image: Image.Image) -> np.ndarray:
+    """uint8 [3, H, W] of an RGB image."""
+    return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+
+def to_unit(pixels: np.ndarray) -> np.ndarray:
+    """float32 values in [-1, 1] of uint8 values."""
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
+
+
 def to_array(image: Image.Image) -> np.ndarray:
     """float32 [3, H, W] in [-1, 1] of an RGB image."""
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)  # (H, W, 3) in [0, 255]
-    return np.ascontiguousarray((pixels / 127.5 - 1.0).transpose(2, 0, 1))
+    return to_unit(to_bytes(image))
 
 
 def from_array(array: np.ndarray) -> Image.Image:

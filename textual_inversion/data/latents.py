@@ -5,12 +5,15 @@ draws from them (arXiv 2112.10752, section 3.1). At 256 pixels, encoding an imag
 A random crop is a different image every time, so its latents cannot be cached: `LiveLatents` encodes at every step.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import paddle
 from paddle import nn
 
+from textual_inversion.data.images import to_unit
+from textual_inversion.data.latent_files import LatentFiles
 from textual_inversion.data.resizing import Shape, cut
 from textual_inversion.data.sampler import Batch
 from textual_inversion.models.base_model import BaseModel
@@ -18,30 +21,37 @@ from textual_inversion.system.device import to_device
 
 
 class LatentCache:
-    """Cached posteriors of n images, and of their mirror images where images are flipped.
+    """Posteriors of n images, and of their mirror images where images are flipped, in the memory of the host.
 
     Args:
-        posteriors: (mean, std) of each image, float32 [1, C, H, W]; then those of the mirror images, if any. Images
-            in one bucket have the same shape.
-        num_images: n.
+        shapes: of each image in pixels (height, width); images of one shape have latents of one shape.
+        mirrored: whether the mirror images have posteriors too.
         scaling_factor: of the VAE; it gives the latents about unit variance.
     """
 
-    def __init__(self, posteriors: list[tuple[paddle.Tensor, paddle.Tensor]], num_images: int, scaling_factor: float):
-        self.num_images = num_images
-        self._scaling_factor = scaling_factor
-        self._has_mirrored = len(posteriors) == 2 * num_images
-        self._shapes = [tuple(mean.shape[1:]) for mean, _ in posteriors]
-        self._stacked = {}  # shape -> (means, stds), each [n of this shape, C, H, W]
-        self._index = np.zeros(len(posteriors), dtype=np.int64)  # position of an image among those of its shape
-        for shape in set(self._shapes):
-            alike = [i for i, other in enumerate(self._shapes) if other == shape]
-            self._index[alike] = np.arange(len(alike))
-            self._stacked[shape] = tuple(paddle.concat([posteriors[i][part] for i in alike]) for part in range(2))
+    def __init__(self, shapes: Sequence[Shape], *, mirrored: bool, scaling_factor: float):
+        self.num_images = len(shapes)
+        self._scaling_factor, self._has_mirrored = scaling_factor, mirrored
+        self._shapes = list(shapes) * (1 + mirrored)  # the mirror images come after all others
+        self._stacked: dict[Shape, tuple[np.ndarray, np.ndarray]] = {}  # (means, stds), each [n of this shape, C, H, W]
+        counts = Counter()
+        self._index = np.zeros(len(self._shapes), dtype=np.int64)  # position of an image among those of its shape
+        for position, shape in enumerate(self._shapes):
+            self._index[position] = counts[shape]
+            counts[shape] += 1
+        self._counts = counts
+
+    def put(self, position: int, mean: np.ndarray, std: np.ndarray) -> None:
+        """Keep a posterior, float32 [C, H, W], of an image or, at position + n, of its mirror image."""
+        shape = self._shapes[position]
+        if shape not in self._stacked:  # one allocation: stacking them later would need twice the memory
+            self._stacked[shape] = tuple(np.empty((self._counts[shape], *mean.shape), np.float32) for _ in range(2))
+        for kept, new in zip(self._stacked[shape], (mean, std), strict=True):
+            kept[self._index[position]] = new
 
     def shape_of(self, image: int) -> tuple[int, int, int]:
         """(C, H, W) of an image's latents."""
-        return self._shapes[image]
+        return self._stacked[self._shapes[image]][0].shape[1:]
 
     def sample(self, batch: Batch) -> paddle.Tensor:
         """Draw the latents of a batch.
@@ -55,8 +65,8 @@ class LatentCache:
         if batch.flips.any() and not self._has_mirrored:
             raise ValueError("mirror images were not encoded")
         means, stds = self._stacked[self._shapes[batch.images[0]]]
-        index = to_device(self._index[batch.images + self.num_images * batch.flips])
-        mean, std = paddle.gather(means, index), paddle.gather(stds, index)
+        index = self._index[batch.images + self.num_images * batch.flips]
+        mean, std = to_device(means[index]), to_device(stds[index])
         return (mean + std * to_device(batch.posterior_noise)) * self._scaling_factor
 
 
@@ -65,7 +75,7 @@ class LiveLatents:
 
     Args:
         model: the base model, whose VAE is used.
-        sources: what crops are cut from, float32 [3, H, W] in [-1, 1], each at least as large as the shape.
+        sources: what crops are cut from, uint8 [3, H, W], each at least as large as the shape.
         shape: (height, width) of a crop in pixels.
     """
 
@@ -85,25 +95,79 @@ class LiveLatents:
             for image, crop, flip in zip(batch.images, batch.crops, batch.flips, strict=True)
         ]
         vae = self._model.vae
-        mean, std = _posterior(vae, np.stack(crops))
+        mean, std = _posterior(vae, to_unit(np.stack(crops)))
         return (mean + std * to_device(batch.posterior_noise)) * vae.config.scaling_factor
 
 
-@paddle.no_grad()
-def encode_posteriors(vae: nn.Layer, pixels: Iterable[np.ndarray], *, mirrored: bool) -> LatentCache:
+def encode_posteriors(
+    vae: nn.Layer,
+    pixels: Iterable[np.ndarray],
+    shapes: Sequence[Shape],
+    *,
+    mirrored: bool,
+    batch_size: int = 1,
+    files: LatentFiles | None = None,
+) -> LatentCache:
     """Encode images with a frozen VAE.
+
+    Images of one shape go through the VAE in batches of one size; the last one is filled up with copies. So what an
+    image's posterior is depends on that size by rounding, and not at all on the other images.
 
     Args:
         vae: an AutoencoderKL.
         pixels: float32 [3, height, width] in [-1, 1], read one at a time.
+        shapes: (height, width) of each of them.
         mirrored: encode the mirror images too. Mirroring the latents would not do: the VAE is not symmetric.
+        batch_size: images that go through the VAE together; no more than there are of a shape.
+        files: where posteriors are kept on disk, if they are.
     """
-    plain, flipped = [], []
-    for array in pixels:
-        plain.append(_posterior(vae, array[None]))
+    cache = LatentCache(shapes, mirrored=mirrored, scaling_factor=vae.config.scaling_factor)
+    counts = Counter(shapes)
+    sizes = {shape: min(batch_size, count * (1 + mirrored)) for shape, count in counts.items()}
+    encoders = {shape: _BatchEncoder(vae, cache, size, files) for shape, size in sizes.items()}
+    for number, (array, shape) in enumerate(zip(pixels, shapes, strict=True)):
+        encoders[shape].add(number, array)
         if mirrored:
-            flipped.append(_posterior(vae, array[None, :, :, ::-1]))
-    return LatentCache(plain + flipped, len(plain), vae.config.scaling_factor)
+            encoders[shape].add(number + len(shapes), np.ascontiguousarray(array[:, :, ::-1]))
+    for encoder in encoders.values():
+        encoder.finish()
+    if files is not None:
+        files.tell(len(shapes) * (1 + mirrored))
+    return cache
+
+
+class _BatchEncoder:
+    """Encodes images of one shape in batches of one size, and puts their posteriors into a cache."""
+
+    def __init__(self, vae: nn.Layer, cache: LatentCache, size: int, files: LatentFiles | None):
+        self._vae, self._cache, self._size, self._files = vae, cache, size, files
+        self._waiting: list[tuple[int, str, np.ndarray]] = []  # position, key on disk, pixels
+
+    def add(self, position: int, pixels: np.ndarray) -> None:
+        """Take an image's posterior from the disk, or let it wait until a batch is full."""
+        key = ""
+        if self._files is not None:
+            key = self._files.key(pixels, self._size)
+            found = self._files.read(key, pixels.shape[1:])
+            if found is not None:
+                self._cache.put(position, *found)
+                return
+        self._waiting.append((position, key, pixels))
+        if len(self._waiting) == self._size:
+            self.finish()
+
+    @paddle.no_grad()
+    def finish(self) -> None:
+        """Encode those that wait."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        filled = [waiting[min(number, len(waiting) - 1)][2] for number in range(self._size)]
+        means, stds = (part.numpy() for part in _posterior(self._vae, np.stack(filled)))
+        for (position, key, _), mean, std in zip(waiting, means, stds, strict=False):
+            self._cache.put(position, mean, std)
+            if self._files is not None:
+                self._files.write(key, mean, std)
 
 
 def _posterior(vae: nn.Layer, pixels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:

@@ -5,34 +5,59 @@ image, and averaged over the pixels of each latent.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops
 
-from textual_inversion.data.images import find_images, load_alpha, load_image
+from textual_inversion.data.image_folder import find_images, listed
+from textual_inversion.data.images import content_digest, load_alpha, load_image
 from textual_inversion.data.resizing import Resizer, Shape, cut
 from textual_inversion.data.sampler import Batch
+from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.system.errors import ImageError
 
 _SHAPE_TOLERANCE = 0.02  # a smaller mask has rounded sides
 _SOURCE = "source"
+_WHITE = "is white everywhere, so the whole image"
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """The mask of one training image, read whenever it is needed.
+
+    Attributes:
+        path: of the mask, or of an image whose transparency is the mask.
+        size: (width, height) of the image.
+        is_alpha: it is the transparency of that file.
+        digest: of the mask's pixels.
+        is_white: all of the image is learned.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    is_alpha: bool
+    digest: bytes
+    is_white: bool
+
+    def load(self) -> Image.Image:
+        """The mask: mode "L", as large as its image. Its `info` names the file."""
+        return _load(self.path, self.size, self.is_alpha)
 
 
 def masks_for(
-    images: list[Image.Image],
-    paths: list[Path],
+    images: Sequence[tuple[Path, tuple[int, int]]],
     folder: str | None,
     *,
     alpha: bool,
     note: Callable[[str], None],
-) -> list[Image.Image]:
-    """The masks of one concept's images: mode "L", each as large as its image; [] without a source of masks.
+) -> list[MaskFile]:
+    """The masks of one concept's images, each looked at once; [] without a source of masks.
 
     Args:
-        images: the concept's images.
-        paths: their files.
+        images: the concept's images and their sizes (width, height).
         folder: of mask files, or None.
         alpha: without a folder, take the images' own transparency.
         note: called with masks that have no image, and with masks that have no effect.
@@ -40,76 +65,87 @@ def masks_for(
     Raises:
         ImageError: a mask is missing or cannot be used.
     """
+    paths = [path for path, _ in images]
     if folder is not None:
-        return read_masks(find_masks(folder, paths, note), images, note)
-    return alpha_masks(paths, note) if alpha else []
+        sources = find_masks(folder, paths, note)
+    else:
+        sources = paths if alpha else []
+    return [
+        _looked_at(source, size, folder is None, note)
+        for source, (_, size) in zip(sources, images, strict=bool(sources))
+    ]
+
+
+def _looked_at(path: Path, size: tuple[int, int], is_alpha: bool, note: Callable[[str], None]) -> MaskFile:
+    mask = _load(path, size, is_alpha)
+    is_white = _is_white(mask)
+    if is_white:
+        note(f"{path}: {'is not transparent anywhere, so all of it' if is_alpha else _WHITE} is learned")
+    return MaskFile(path, size, is_alpha, content_digest(mask), is_white)
 
 
 def find_masks(folder: str | os.PathLike[str], images: list[Path], note: Callable[[str], None]) -> list[Path]:
     """The mask file of each image: the file in `folder` that has the same name, apart from the extension.
+
+    Of several, the one in a subfolder of the same name as the image's is taken.
 
     Raises:
         ImageError: the folder is missing or has no images, or an image has no mask or several.
     """
     by_stem: dict[str, list[Path]] = {}
     for path in find_images(folder, note, called="mask folder"):
-        by_stem.setdefault(path.stem, []).append(path)
+        by_stem.setdefault(composed(path.stem), []).append(path)
+    chosen = []
     for image in images:
-        found = by_stem.get(image.stem, [])
+        found = by_stem.get(composed(image.stem), [])
+        if len(found) > 1:
+            found = [path for path in found if path.parent.name == image.parent.name] or found
         if not found:
             raise ImageError(f"mask folder {folder} has no mask for {image}; add {image.stem}.png, white is learned")
         if len(found) > 1:
             names = " and ".join(path.name for path in found)
             raise ImageError(f"mask folder {folder} has {names} for {image}; keep one of them")
-    unused = sorted(by_stem.keys() - {image.stem for image in images})
+        chosen += found
+    unused = sorted(by_stem.keys() - {composed(image.stem) for image in images})
     if unused:
-        note(f"mask folder {folder}: no image for {', '.join(unused)}")
-    return [by_stem[image.stem][0] for image in images]
+        note(f"mask folder {folder}: no image for {listed(unused)}")
+    return chosen
 
 
-def read_masks(paths: list[Path], images: list[Image.Image], note: Callable[[str], None]) -> list[Image.Image]:
-    """Read mask files: mode "L", each as large as its image. Transparent parts of a mask count as black.
+def _load(path: Path, size: tuple[int, int], is_alpha: bool) -> Image.Image:
+    """The mask in a file, or the transparency of an image. Transparent parts of a mask count as black.
 
     Raises:
-        ImageError: a file cannot be read, has another aspect ratio than its image, or is black everywhere.
+        ImageError: the file cannot be read or, as a mask, has another aspect ratio than its image or is black.
     """
-    masks = [ImageChops.multiply(load_image(path).convert("L"), load_alpha(path)) for path in paths]
-    for path, mask in zip(paths, masks, strict=True):
-        if _is_white(mask):
-            note(f"{path}: is white everywhere, so the whole image is learned")
-    return [_as_large(mask, path, image) for mask, path, image in zip(masks, paths, images, strict=True)]
+    if not is_alpha:
+        return _as_large(ImageChops.multiply(load_image(path).convert("L"), load_alpha(path)), path, size)
+    mask = load_alpha(path)
+    mask.info[_SOURCE] = path
+    return mask
 
 
-def _as_large(mask: Image.Image, path: Path, image: Image.Image) -> Image.Image:
-    if abs(mask.width * image.height / (mask.height * image.width) - 1) > _SHAPE_TOLERANCE:
+def _as_large(mask: Image.Image, path: Path, size: tuple[int, int]) -> Image.Image:
+    width, height = size
+    if abs(mask.width * height / (mask.height * width) - 1) > _SHAPE_TOLERANCE:
         raise ImageError(
-            f"{path}: is {mask.width}x{mask.height} pixels, but its image {image.width}x{image.height}; "
+            f"{path}: is {mask.width}x{mask.height} pixels, but its image {width}x{height}; "
             "give the mask the shape of its image"
         )
     if mask.getextrema()[1] == 0:
         raise ImageError(f"{path}: is black everywhere, so nothing of its image would be learned; white is learned")
-    mask = mask.resize(image.size, Image.Resampling.BILINEAR)
+    mask = mask.resize(size, Image.Resampling.BILINEAR)
     mask.info[_SOURCE] = path  # PIL keeps it in copies of the image
     return mask
 
 
-def alpha_masks(paths: list[Path], note: Callable[[str], None]) -> list[Image.Image]:
-    """Masks (mode "L") from the images' own transparency; an opaque image is learned as a whole."""
-    masks = [load_alpha(path) for path in paths]
-    for path, mask in zip(paths, masks, strict=True):
-        mask.info[_SOURCE] = path
-        if _is_white(mask):
-            note(f"{path}: is not transparent anywhere, so all of it is learned")
-    return masks
-
-
-def check_alpha(masks: list[Image.Image]) -> None:
+def check_alpha(masks: Sequence[MaskFile]) -> None:
     """Make sure that the masks of all concepts together hide something.
 
     Raises:
         ImageError: no image has a transparent pixel.
     """
-    if all(map(_is_white, masks)):
+    if all(mask.is_white for mask in masks):
         raise ImageError("--alpha_mask has no effect: no training image is transparent anywhere; leave it out")
 
 
@@ -121,7 +157,7 @@ class Masks:
     """The weight of every position of every training image.
 
     Args:
-        masks: mode "L", each as large as its image.
+        masks: mode "L", each as large as its image; looked at one by one.
         resizer: what resizes the images.
         shapes: (height, width) in pixels, by bucket.
         buckets: the bucket of each image.
@@ -134,7 +170,7 @@ class Masks:
 
     def __init__(
         self,
-        masks: list[Image.Image],
+        masks: Iterable[Image.Image],
         resizer: Resizer,
         shapes: list[Shape],
         buckets: list[int],
@@ -142,21 +178,36 @@ class Masks:
         unmasked_weight: float = 0.0,
     ):
         self._shapes, self._factor, self._unmasked = shapes, factor, unmasked_weight
-        resized = [resizer.crop_source(mask, shapes[bucket]) for mask, bucket in zip(masks, buckets, strict=True)]
-        self._arrays = [np.asarray(mask, dtype=np.float32) / 255 for mask in resized]  # (H, W) in [0, 1]
-        for mask, array in zip(masks, self._arrays, strict=True):
+        self._is_cropped = resizer.mode == "random_crop"
+        # Where nothing is cropped, the sums over the pixels of each latent are all that is needed.
+        self._arrays = []  # uint8 [H, W], or the sums
+        for mask, bucket in zip(masks, buckets, strict=True):
+            array = np.asarray(resizer.crop_source(mask, shapes[bucket]))
             if not array.any() and not unmasked_weight:
                 raise ImageError(
                     f"{mask.info.get(_SOURCE, 'a mask')}: is black in all that is left after cropping, so nothing "
                     "of its image would be learned; choose another --resize_mode, or --unmasked_weight above 0"
                 )
+            self._arrays.append(array if self._is_cropped else _sums(array, factor))
 
     def weights(self, batch: Batch) -> np.ndarray:
         """The weights of a batch, in latent resolution: float32 [B, 1, H, W] in [0, 1]."""
-        shape, f = self._shapes[batch.bucket], self._factor
-        windows = [
-            cut(self._arrays[image], crop, shape, flipped=bool(flip))
+        sums = np.stack([
+            self._sums_of(image, crop, self._shapes[batch.bucket], flipped=bool(flip))
             for image, crop, flip in zip(batch.images, batch.crops, batch.flips, strict=True)
-        ]
-        blocks = np.stack(windows).reshape(len(windows), 1, shape[0] // f, f, shape[1] // f, f)
-        return self._unmasked + (1 - self._unmasked) * blocks.mean(axis=(3, 5), dtype=np.float32)
+        ])[:, None]  # fmt: skip
+        means = sums.astype(np.float32) / np.float32(255 * self._factor**2)
+        return self._unmasked + (1 - self._unmasked) * means
+
+    def _sums_of(self, image: int, crop: np.ndarray, shape: Shape, *, flipped: bool) -> np.ndarray:
+        array = self._arrays[image]
+        if self._is_cropped:
+            return _sums(cut(array, crop, shape, flipped=flipped), self._factor)
+        return array[:, ::-1] if flipped else array
+
+
+def _sums(mask: np.ndarray, factor: int) -> np.ndarray:
+    """The sum over the pixels of each latent, uint32 [H / factor, W / factor], of a mask uint8 [H, W]."""
+    height, width = mask.shape
+    blocks = mask.reshape(height // factor, factor, width // factor, factor)
+    return blocks.sum(axis=(1, 3), dtype=np.uint32)

@@ -6,7 +6,7 @@ file (PNG specification, third edition, section 11.3.3).
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import BinaryIO
 
@@ -19,19 +19,22 @@ _MOST_BYTES = 1 << 20  # of a decompressed text or profile; Pillow has the same 
 _MOST_CHUNKS = 1 << 17  # an image of 128 megapixels in pieces of 8 KiB has 48,000
 
 
-def without_texts(file: BinaryIO) -> BinaryIO:
+def without_texts(file: BinaryIO, note: Callable[[str], None] = lambda line: None) -> BinaryIO:
     """The same file if it is no PNG or holds no such text, else a copy in memory without them; both at the beginning.
 
     Args:
         file: at its beginning; can seek.
+        note: called if the colours change with what is left out: if it is the colour profile.
     """
     chunks = list(_chunks(file)) if file.read(len(_SIGNATURE)) == _SIGNATURE else []
-    dropped = [(start, end) for kind, start, end in chunks if not _is_kept(file, kind, start, end)]
+    dropped = [(kind, start, end) for kind, start, end in chunks if not _is_kept(file, kind, start, end)]
     file.seek(0)
+    if any(kind == _PROFILE for kind, _, _ in dropped):
+        note("its colour profile is larger than 1 MiB and is left out; the colours are taken for sRGB")
     if not dropped:
         return file
     copy = BytesIO()
-    for start, end in dropped:
+    for _, start, end in dropped:
         copy.write(file.read(start - file.tell()))
         file.seek(end)
     copy.write(file.read())

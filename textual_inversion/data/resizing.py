@@ -5,12 +5,14 @@ nearest to its own, and loses only a narrow margin. A crop to one common shape w
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from textual_inversion.data.image_sequence import ImageSequence
 from textual_inversion.data.images import cover, fit
 
 _LARGE_SIDE = 256  # pixels; targets of this side and more have buckets in multiples of _LARGE_MULTIPLE
@@ -84,10 +86,18 @@ class Resizer:
         """An image, or its mask, in the shape of its bucket. With random crops this is the crop in the middle."""
         return fit(image, *shape, center_crop=self.mode != "squash", interpolation=self.interpolation)
 
-    def resize_all(self, images: list[Image.Image]) -> list[Image.Image]:
-        """All images, each in the shape of its bucket."""
-        shapes, buckets = self.buckets([image.size for image in images])
-        return [self.resize(image, shapes[bucket]) for image, bucket in zip(images, buckets, strict=True)]
+    def resize_all(
+        self, files: Sequence[Path], sizes: list[tuple[int, int]], load: Callable[[Path], Image.Image]
+    ) -> ImageSequence:
+        """All images, each in the shape of its bucket and read when it is asked for.
+
+        Args:
+            sizes: (width, height) of each image.
+            load: reads one.
+        """
+        shapes, buckets = self.buckets(sizes)
+        framed = list(zip(files, (shapes[bucket] for bucket in buckets), strict=True))
+        return ImageSequence(framed, lambda one: self.resize(load(one[0]), one[1]))
 
     def crop_source(self, image: Image.Image, shape: Shape) -> Image.Image:
         """What samples are cut from: the resized image or, for random crops, the smallest that covers the shape."""

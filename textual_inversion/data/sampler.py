@@ -28,11 +28,13 @@ class TrainingImage:
         concept: index of the concept that it shows, counted from 0.
         prompts: with the placeholder token; one is drawn for each sample, and the first is the plain one.
         bucket: images in one bucket have the same size.
+        repeats: times the image is seen in an epoch; among the images of a concept their ratio counts.
     """
 
     concept: int
     prompts: tuple[str, ...]
     bucket: int = 0
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ class SampleStream:
     def _order(self) -> ImageOrder:
         concepts = tuple(image.concept for image in self.images)
         buckets = tuple(image.bucket for image in self.images)
-        return ImageOrder(self.seed, concepts, buckets, len(self.latent_shapes), self.global_batch)
+        repeats = tuple(image.repeats for image in self.images)
+        return ImageOrder(self.seed, concepts, buckets, len(self.latent_shapes), self.global_batch, repeats)
 
     @cached_property
     def _timesteps(self) -> TimestepRange:

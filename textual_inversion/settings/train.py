@@ -87,7 +87,8 @@ class ConceptSettings:
         (1,), "embedding vectors of the concept; auto: one per token of the initializer",
         nargs="+", type=vector_count, metavar="N", per_concept=True)
     repeats: int = flag(
-        100, "times each image is seen in an epoch", type=positive_int, metavar="N", decides_result=False)
+        100, "times each image is seen in an epoch, unless its folder is named like 10_cat",
+        type=positive_int, metavar="N", decides_result=False)
 
 
 @group("prompts")
@@ -97,7 +98,8 @@ class PromptSettings:
     template_file: tuple[str, ...] | None = flag(
         None, "your own prompt templates, one a line, {} where the placeholder token goes",
         nargs="+", metavar="FILE", per_concept=True, **CONTENTS_COMPARED)
-    no_captions: bool = flag(False, "ignore .txt captions beside the images", decides_result=False)
+    no_captions: bool = flag(
+        False, "ignore captions: text files beside the images, metadata.jsonl, names of folders", decides_result=False)
     append_file_name_to_text: bool = flag(
         False, "put the words of the file name after the prompt", decides_result=False)
     file_name_split_char: str = flag(
@@ -138,6 +140,11 @@ class ImageSettings:
     unmasked_weight: float = flag(0.0, "weight of what a mask leaves out", type=share, metavar="X")
     dataloader_num_workers: int = flag(
         0, "threads that read the images; 0: one after another", type=count(0, 256), metavar="N", **ONE_MACHINE)
+    vae_batch_size: int = flag(
+        1, "images that the VAE encodes together, before training", type=at_once, metavar="N", decides_result=False)
+    cache_latents_dir: str | None = flag(
+        None, "folder that keeps what the VAE encoded, so that the next run need not encode it again",
+        metavar="DIR", **CONTENTS_COMPARED)
 
 
 @group("training")

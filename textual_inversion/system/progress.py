@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TextIO
 
 from textual_inversion.system import streams
@@ -28,6 +29,7 @@ class Progress:
         stream: where to write; None: stderr.
         enabled: False shows nothing, not even by `write`: for all processes but rank 0.
         clock: monotonic, in seconds.
+        begun: when the loop began, by that clock; None: now.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class Progress:
         stream: TextIO | None = None,
         enabled: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        begun: float | None = None,
     ):
         self._stream = stream if stream is not None else sys.stderr
         self._total, self._start, self._description = total, start, description
         self._enabled, self._clock = enabled, clock
-        self._begun, self._last_line = clock(), None
+        self._begun, self._last_line = clock() if begun is None else begun, None
         self._bar = self._open_bar() if enabled and _draws_bars(self._stream) else None
 
     def _open_bar(self) -> Any:
@@ -58,6 +61,7 @@ class Progress:
             mininterval=0.2,
             bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} elapsed, {remaining} remaining{postfix}",
         )
+        bar.start_t -= self._clock() - self._begun
         _open_bars.append(bar)
         return bar
 
@@ -102,6 +106,47 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class LateProgress:
+    """Progress of a loop that is mostly over at once: nothing is shown during its first seconds.
+
+    Args:
+        total: the last step.
+        description: the label before the step.
+        stream: where to write; None: stderr.
+        enabled: False shows nothing.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        *,
+        stream: TextIO | None = None,
+        enabled: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._make = partial(Progress, total, description=description, stream=stream, clock=clock, begun=clock())
+        self._enabled, self._clock, self._begun = enabled, clock, clock()
+        self._done, self._shown = 0, None
+
+    def after(self, result: Any) -> Any:
+        """Count one more step, and return its result."""
+        self._done += 1
+        if self._shown is None and self._enabled and self._clock() - self._begun >= _LINE_SECONDS:
+            self._shown = self._make()
+        if self._shown is not None:
+            self._shown.update(self._done)
+        return result
+
+    def __enter__(self) -> "LateProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.close()
 
 
 def print_line(line: str, stream: TextIO | None = None) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from textual_inversion.data import images
 from textual_inversion.data.dataset import TrainingSet
 from textual_inversion.embeddings.file_names import BEST_NAME
 from textual_inversion.evaluation.clip import ClipScorer, check_clip, find_clip
@@ -165,7 +164,7 @@ class _Likeness:
 
     def __init__(self, model: BaseModel, vectors: ConceptVectors, data: TrainingSet, scorer: ClipScorer):
         self._model, self._vectors, self._scorer = model, vectors, scorer
-        features = scorer.image_features([images.from_array(array) for array in data.pixels])  # (n, P)
+        features = scorer.image_features(data.previews)  # (n, P)
         shown = np.array([image.concept for image in data.images])
         self._training = [features[shown == index] for index in range(len(vectors.concepts))]
 

@@ -42,11 +42,15 @@ def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
 def of_data(read: ReadImages) -> dict[str, str]:
     """Hashes of what is learned from."""
     prompts = [[image.concept, *image.prompts] for image in read.images]
-    return {
-        "the training images": _hash(_of_image(image) for image in read.originals),
+    repeats = [image.repeats for image in read.images]
+    found = {
+        "the training images": _hash(file.digest for file in read.files),
         "the prompts (captions, templates)": _hash([json.dumps(prompts).encode()]),
-        "the masks": _hash(_of_image(mask) for mask in read.masks),
+        "the masks": _hash(mask.digest for mask in read.masks),
     }
+    if len(set(repeats)) > 1:  # where all are equal, they only say how long an epoch is
+        found["the repeats of the images"] = _hash([json.dumps(repeats).encode()])
+    return found
 
 
 def of_model(
@@ -108,11 +112,6 @@ def _hash(pieces: Iterable[bytes]) -> str:
         whole.update(len(piece).to_bytes(8, "little"))
         whole.update(piece)
     return whole.hexdigest()
-
-
-def _of_image(image) -> bytes:
-    head = f"{image.mode} {image.size}".encode()
-    return hashlib.sha256(head + image.tobytes()).digest()
 
 
 def _of_array(array: np.ndarray) -> bytes:

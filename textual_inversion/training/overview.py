@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from textual_inversion.data import images
 from textual_inversion.data.dataset import TrainingSet
 from textual_inversion.data.templates import plain_template
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
@@ -143,13 +141,12 @@ def draw_all(plan: DrawingPlan, painter: Painter, size: tuple[int, int], resolut
     return Drawings(before, after, {token: [next(rest) for _ in requests] for token, requests in plan.scored.items()})
 
 
-def save_overview(path: Path, plan: DrawingPlan, pixels: Sequence[np.ndarray], drawings: Drawings) -> None:
+def save_overview(path: Path, plan: DrawingPlan, training: Sequence[Image.Image], drawings: Drawings) -> None:
     """Write the overview: training images | before | after.
 
     Args:
-        pixels: training images as the model saw them, float32 [3, H, W] in [-1, 1].
+        training: training images as the model saw them.
     """
-    training = [images.from_array(array) for array in pixels]
     captions = [prompt.caption for prompt in plan.prompts]
     image_grid.save_png(image_grid.overview(training, drawings.before, drawings.after, captions), path)
 
@@ -183,9 +180,9 @@ def score_all(
     for note in scorer.notes:
         say(f"note: {note}")
     for index, concept in enumerate(concepts):
-        own, token = data.pixels_of(index), concept.placeholder_token
-        training = scorer.image_features([images.from_array(array) for array in own])
-        best = ceiling(scorer, training, fresh_images(concept.image_folder, own[0].shape[-1]))
+        own, token = data.previews_of(index), concept.placeholder_token
+        training = scorer.image_features(own)
+        best = ceiling(scorer, training, fresh_images(concept.image_folder, data.shapes[0][1]))
         baseline, learned = compare(scorer, drawings.scored[token], training, _protocol(settings, concept))
         found[token] = report(baseline, learned, best, word=token, initializer=_baseline_word(concept))
     return found

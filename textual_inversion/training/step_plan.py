@@ -17,7 +17,7 @@ class StepPlan:
     Attributes:
         steps: optimizer steps of the run.
         global_batch: samples per optimizer step, over all processes and micro-batches.
-        epoch_samples: samples in an epoch: images x repeats.
+        epoch_samples: samples in an epoch: the sum of the repeats of all images.
         peak_learning_rate: the highest value of the learning-rate schedule.
     """
 
@@ -27,11 +27,14 @@ class StepPlan:
     peak_learning_rate: float
 
 
-def plan_steps(config: TrainConfig, num_images: int, world_size: int) -> tuple[TrainConfig, StepPlan]:
+def plan_steps(config: TrainConfig, epoch_samples: int, world_size: int) -> tuple[TrainConfig, StepPlan]:
     """Settle steps and epochs.
 
     Epochs become steps by counting samples, so none is lost to rounding per process. The steps decide, unless only
     `--num_train_epochs` was given.
+
+    Args:
+        epoch_samples: samples in an epoch.
 
     Returns:
         The settings with their steps, epochs and progressive steps filled in, and the plan.
@@ -43,7 +46,7 @@ def plan_steps(config: TrainConfig, num_images: int, world_size: int) -> tuple[T
     training = config.training
     global_batch = training.train_batch_size * training.gradient_accumulation_steps * world_size
     check_global_batch(config.objective, global_batch, config.given)
-    epoch_samples, steps = num_images * config.concept.repeats, training.max_train_steps
+    steps = training.max_train_steps
     if "num_train_epochs" in config.given and "max_train_steps" not in config.given:
         steps = math.ceil(training.num_train_epochs * epoch_samples / global_batch)
     if config.optimizer.average_last_steps > steps:
