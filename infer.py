@@ -59,7 +59,8 @@ def run(config: InferConfig, stop: Signals) -> None:
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
     about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
-    for note in [*(note for file in files for note in file.notes), *about_prompts]:
+    about_drawing = model.drawing_notes(config.sampling.scheduler)
+    for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
         print_line(f"note: {note}", sys.stderr)
     _make_images(config, model, gallery, stop)
 
@@ -106,7 +107,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
 
     encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(tokens), []
-    avoided = encode_ids.holds_placeholder(negative_prompt)
+    avoided = encode_ids.holds_learned_word(negative_prompt)
     for prompt in dict.fromkeys([*prompts, negative_prompt]):
         words = composed(prompt).split()
         bare = [token for token in tokens if token.strip("<>") in words and token not in composed(prompt)]
@@ -114,7 +115,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif prompt in prompts and not avoided and not encode_ids.holds_placeholder(prompt):
+        elif prompt in prompts and not avoided and not encode_ids.holds_learned_word(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 
@@ -132,7 +133,7 @@ def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
 
 def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
     """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generation.generate import generate_each, total_steps
+    from textual_inversion.generation.generate import blank_notes, generate_each, total_steps
     from textual_inversion.system.progress import Progress, duration
 
     requests = _requests(config.images, config.sampling)
@@ -155,6 +156,8 @@ def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
         images = [made[position] for position in sorted(made)]
         with stop.noted():
             gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
+    for note in blank_notes(images):
+        print_line(f"note: {note}", sys.stderr)
     print_line(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"

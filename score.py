@@ -63,7 +63,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     scorer = ClipScorer(find_clip(folder, clip_model), name=clip_model)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, [file])
-    for note in file.notes + scorer.notes:
+    for note in file.notes + scorer.notes + model.drawing_notes(config.sampling.scheduler):
         print_line(f"note: {note}", sys.stderr)
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import infer
 import score
@@ -33,6 +34,7 @@ from textual_inversion.data.image_formats import Plugin
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.generation import generate
+from textual_inversion.models.weight_files import WeightFile
 from textual_inversion.system.errors import run_command
 
 COMMANDS = {"train": train_textual_inversion.main, "infer": infer.main, "score": score.main}
@@ -186,6 +188,13 @@ def saying(part: str, **entries):
         (folder / part).write_text(json.dumps(config))
 
     return model(change)
+
+
+def spoil(path: Path) -> None:
+    """Put a NaN into one tensor of a file."""
+    metadata, tensors = WeightFile(path).metadata, load_file(path)
+    next(iter(tensors.values())).reshape(-1)[0] = np.nan
+    save_file(tensors, path, metadata=metadata)
 
 
 def pickled(data: bytes):
@@ -397,8 +406,8 @@ TRAIN_ROWS = [
     ("--num_vectors 0", "--num_vectors"),
     ("--num_vectors few", "must be a whole number or auto"),
     ("--num_vectors auto", "counts the tokens of --initializer_token"),
-    ("--num_vectors 70", "leave no room for a prompt in the 75 tokens", "at most 63"),
-    ("--num_vectors 1000000000", "leave no room for a prompt"),
+    ("--num_vectors 70", "a word of 70 vectors cannot fit in a prompt", "the 75 tokens", "at most 63"),
+    ("--num_vectors 1000000000", "a word of 1000000000 vectors cannot fit in a prompt"),
     ("--rename <a>", "--rename: must be OLD=NEW"),
     ("--rename <a>=<b>", "--rename", "--initializer_embeds"),
     ("--initializer_embeds /nowhere.pt", "/nowhere.pt: No such file or directory; check the path"),
@@ -457,6 +466,21 @@ TRAIN_ROWS = [
     (saying("text_encoder/config.json", vocab_size=10**12), "vocab_size 1000000000000, which no model has"),
     (saying("scheduler/scheduler_config.json", prediction_type="sample"), "only epsilon and v_prediction"),
     (saying("scheduler/scheduler_config.json", beta_schedule="x"), "no model can be built"),
+    (saying("scheduler/scheduler_config.json", num_train_timesteps=10**9), "num_train_timesteps 1000000000, which no"),
+    (saying("unet/config.json", layers_per_block=1000), "announces 2002 layers", "of different models"),
+    (
+        saying("unet/config.json", **{f"{way}_block_types": ["DownBlock2D"] * 20_000 for way in ("down", "up")}),
+        "announces 40000 layers",
+    ),
+    (saying("unet/config.json", sample_size=20_000), "sample_size 20000, and no model has more than 1024"),
+    (saying("vae/config.json", layers_per_block=1000), "announces 2002 layers"),
+    (saying("text_encoder/config.json", num_hidden_layers=1000), "announces 1000 layers"),
+    (saying("text_encoder/config.json", max_position_embeddings=9_999_999), "holds text_model.embeddings.position_emb"),
+    (saying("text_encoder/config.json", intermediate_size=9_999_999), "mlp.fc1", "of different models"),
+    (model(lambda folder: os.truncate(folder / "unet/config.json", 300 << 20)), "config.json has 300 MB"),
+    (saying("tokenizer/vocab.json", **{"cat</w>": 9999}), "'cat</w>' the id 9999", "they belong to different models"),
+    (model(lambda folder: spoil(folder / "unet/diffusion_paddle_model.safetensors")), "holds NaN or infinite values"),
+    (model(lambda folder: spoil(folder / "text_encoder/model.safetensors")), "holds NaN or infinite values"),
     (holding("tokenizer/vocab.json", "[]"), "vocab.json is damaged; download the tokenizer again"),
     (holding("tokenizer/tokenizer_config.json", '{"model_max_length": -5}'), "model_max_length -5"),
     (holding("unet/diffusion_paddle_model.safetensors", EMPTY), "lacks the tensor"),

@@ -12,8 +12,10 @@ from PIL import Image
 
 import infer
 from helpers.tiny_models import build_model, tree
-from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
+from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
 from textual_inversion.generation.gallery import recorded_runs
+from textual_inversion.models.base_model import load_base_model
+from textual_inversion.models.export import save_pipeline
 from textual_inversion.system.errors import BaseModelError, EmbeddingFileError, OutputError, SettingsError
 from textual_inversion.system.paths import ROOT
 
@@ -126,6 +128,21 @@ def test_size_scheduler_guidance_and_safety_checker_reach_the_images(tmp_path, b
     assert "safety" not in capsys.readouterr().err
 
 
+def test_a_scheduler_of_another_version_is_told_and_another_draws(tmp_path, capsys):
+    base = build_model(tmp_path / "tcd", scheduler={"_class_name": "TCDScheduler"})
+    flags = ["--embeds", embeds(tmp_path / "run", base), *QUICK]
+
+    infer.main([*flags, "--output_dir", str(tmp_path / "own")])
+    own = capsys.readouterr().err
+    infer.main([*flags, "--scheduler", "euler", "--output_dir", str(tmp_path / "named")])
+
+    note = "the base model names the scheduler TCDScheduler, which is not drawn with here; images are drawn with DDIM"
+    assert f"note: {note}" in own and "note:" not in capsys.readouterr().err
+    for folder, scheduler in (("own", "DDIMScheduler"), ("named", "EulerDiscreteScheduler")):
+        (run,) = json.loads((tmp_path / folder / "manifest.json").read_text())["runs"]
+        assert {image["scheduler"] for image in run["images"]} == {scheduler}
+
+
 def test_without_a_seed_one_is_drawn_and_said(tmp_path, base, capsys):
     file = embeds(tmp_path / "run", base)
     flags = "--num_inference_steps 1 --num_images 1 --prompt <cat-toy>".split()
@@ -172,6 +189,32 @@ def test_no_note_on_a_placeholder_that_is_there(tmp_path, base, capsys, token, p
     infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
 
     assert "note:" not in capsys.readouterr().err
+
+
+def test_a_word_of_more_vectors_than_a_prompt_has_room_for_is_told(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base, vectors=80)
+
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    assert "note: a word of 80 vectors cannot fit in a prompt of 75 tokens: 'a <cat-toy>'" in capsys.readouterr().err
+
+
+def test_words_that_the_base_model_holds_are_drawn_with_all_their_vectors(tmp_path, base, capsys):
+    """The same images, whether a word comes from a file or from the base model; and no note that no file holds it."""
+    held = embeds(tmp_path / "held", base, "<held>", vectors=3)
+    save_pipeline(load_base_model(base), read_embeddings(held), tmp_path / "saved")
+    other = embeds(tmp_path / "other", base)
+    flags = ["--prompt", "a <held>", "<held> on a <cat-toy>", "--negative_prompt", "<held>", *QUICK]
+    infer.main(["--embeds", held, other, *flags, "--output_dir", str(tmp_path / "files")])
+    capsys.readouterr()
+
+    model = ["--pretrained_model_name_or_path", str(tmp_path / "saved")]
+    infer.main(["--embeds", other, *model, *flags, "--output_dir", str(tmp_path / "model")])
+
+    assert "note:" not in capsys.readouterr().err
+    for name in ("0000-seed7.png", "0002-seed7.png"):
+        images = [Image.open(tmp_path / folder / name) for folder in ("files", "model")]
+        assert np.abs(np.subtract(*(np.asarray(image, int) for image in images))).max() <= 1
 
 
 @pytest.mark.parametrize(

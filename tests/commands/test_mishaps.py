@@ -77,6 +77,17 @@ def test_an_infinite_penalty_skips_the_step_too(tmp_path, monkeypatch, capsys):
         )
 
 
+def test_a_run_that_took_no_step_fails_and_says_so(tmp_path, spoiled_steps):
+    spoiled_steps.update({1: float("nan"), 2: float("nan")})
+
+    with pytest.raises(
+        DivergenceError, match="steps 1 to 2 gave no finite loss.*the vectors of step 0.*as no step was"
+    ):
+        train_textual_inversion.main(short_run(tmp_path, *SMALL))
+    with pytest.raises(DivergenceError, match="steps 1 to 2 gave no finite loss"):  # resumed at its end, it has still
+        train_textual_inversion.main(short_run(tmp_path, *SMALL, "--resume_from_checkpoint", "latest"))
+
+
 def test_too_many_skipped_steps_end_the_run_with_the_last_good_rows_saved(tmp_path, spoiled_steps):
     spoiled_steps.update(dict.fromkeys([2, *range(4, 30)], float("nan")))
 

@@ -62,6 +62,18 @@ def test_everything_can_come_from_the_record(tmp_path, base, image_folder, capsy
     )
 
 
+def test_a_clip_model_that_does_not_say_how_it_wants_its_images_is_told(tmp_path, base, image_folder, capsys):
+    file = embeds(tmp_path / "run", base, "<w>")
+    flags = ["--train_data_dir", str(image_folder), "--initializer_token", "cat", "--clip_model"]
+
+    score.main(["--embeds", file, *QUICK, *flags, str(build_clip(tmp_path / "silent", preprocessor=False))])
+    silent = capsys.readouterr().err
+    score.main(["--embeds", file, *QUICK, *flags, str(build_clip(tmp_path / "clip"))])
+
+    assert silent.count("silent does not say how it wants its images; CLIP's usual mean and std are used") == 1
+    assert "note:" not in capsys.readouterr().err
+
+
 def test_flags_win_over_the_record(tmp_path, base, image_folder):
     file = embeds(tmp_path / "run", base, "<a>", "<b>", initializer_token=["cat", "dog"])
     clip = build_clip(tmp_path / "clip")

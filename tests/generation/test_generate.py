@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
 from helpers.tiny_models import build_model
 from textual_inversion.generation import generate as generation
 from textual_inversion.generation.generate import (
     ImageRequest,
     batches,
+    blank_notes,
     generate,
     generate_each,
     total_steps,
@@ -351,3 +353,13 @@ def test_images_of_the_initial_vectors(model):
 
     assert np.abs(started - before).max() <= 1 and np.abs(now - before).max() > 1
     assert encoded == ["a <cat-toy>", "a <cat-toy>", "a dog"]  # what holds no placeholder is encoded once
+
+
+def test_images_of_one_colour_are_told_unless_a_safety_checker_made_them():
+    black, red, drawn = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), "red"), Image.linear_gradient("L")
+    checked = Image.new("RGB", (8, 8))
+    checked.info["safety_checker"] = "blacked out"
+
+    assert blank_notes([drawn, checked]) == [] and blank_notes([]) == []
+    (note,) = blank_notes([black, drawn, red, checked])
+    assert note.startswith("2 of 4 images hold one colour only, as where a model computes NaN;")

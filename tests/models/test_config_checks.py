@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from textual_inversion.models.config_checks import check_blocks, check_sizes, explained
+from textual_inversion.models.config_checks import (
+    check_announced,
+    check_blocks,
+    check_sample_size,
+    check_sizes,
+    explained,
+)
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
 UNET = {"block_out_channels": [32, 64], "norm_num_groups": 8, "layers_per_block": 1, "act_fn": "silu"}
@@ -55,3 +61,32 @@ def test_what_a_library_raises_becomes_one_line():
 def test_what_says_it_better_passes(error):
     with pytest.raises(type(error)), explained(Path("base")):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("config", "layers"),
+    [
+        ({"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2}, 4 + 2 * 4),
+        (
+            {"block_out_channels": [320, 640], "layers_per_block": [1, 3], "transformer_layers_per_block": [1, [2, 5]]},
+            14,
+        ),
+        ({"down_block_types": ["x"] * 20_000}, 20_000),
+        ({"num_hidden_layers": 12, "hidden_size": 768}, 12),
+        ({"text_config": {"num_hidden_layers": 12}, "vision_config": {"num_hidden_layers": 24}}, 36),
+    ],
+)
+def test_more_layers_than_tensors_are_refused(config, layers):
+    check_announced(config, layers, Path("unet"))
+    with pytest.raises(
+        BaseModelError, match=rf"config.json announces {layers} layers, and its weights have {layers - 1}"
+    ):
+        check_announced(config, layers - 1, Path("unet"))
+
+
+@pytest.mark.parametrize("size", [20_000, [64, 20_000], 0, -8, "x", 64.5])
+def test_images_that_no_model_makes_are_refused(size):
+    for good in (64, 1024, [96, 128], None):
+        check_sample_size({"sample_size": good}, "unet", Path("unet"))
+    with pytest.raises(BaseModelError, match="config.json says sample_size .*, and no model has more than 1024"):
+        check_sample_size({"sample_size": size}, "unet", Path("unet"))

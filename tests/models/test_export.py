@@ -205,6 +205,17 @@ def test_a_saved_pipeline_is_a_base_model_again(tmp_path):
     assert "<second>" in pipe.tokenizer.get_vocab()
 
 
+@pytest.mark.parametrize("name", ["TCDScheduler", None])
+def test_a_scheduler_that_ppdiffusers_does_not_have_is_saved_as_the_one_that_draws(tmp_path, name):
+    model, _, output = saved(tmp_path, concept(), scheduler={"_class_name": name, "gamma_of_tomorrow": 1})
+
+    pipe = StableDiffusionPipeline.from_pretrained(str(output))
+
+    assert type(pipe.scheduler).__name__ == type(model.pipeline().scheduler).__name__ == "DDIMScheduler"
+    np.testing.assert_allclose(draw(pipe, "a toy"), draw(model.pipeline(), "a toy"), atol=2e-5)
+    np.testing.assert_array_equal(pipe.scheduler.alphas_cumprod, model.noise_scheduler.alphas_cumprod)
+
+
 @pytest.mark.slow
 def test_the_safety_checker_comes_along_if_the_base_has_one(tmp_path):
     _, _, output = saved(tmp_path, concept(), layout="diffusers", safety_checker=True)

@@ -1,18 +1,24 @@
 """Placeholders: whole words, many vectors, one expansion."""
 
+import json
+import re
+
 import numpy as np
 import paddle
 import pytest
 
-from helpers.tiny_models import build_model
+from helpers.tiny_models import FAMILIES, build_model, write_tokenizer
 from textual_inversion.data.sampler import TrainingImage
+from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
+from textual_inversion.models.export import save_pipeline
 from textual_inversion.models.prompt_encoder import (
     PromptEncoder,
     Reading,
     check_placeholder,
     check_prompts,
+    cut_notes,
 )
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.concept import Concept
@@ -164,7 +170,8 @@ def test_what_is_past_the_models_length_is_told(tokenizer):
     fits = " ".join(["toy"] * 75)
 
     assert encoder.dropped(fits) == ""
-    assert encoder.dropped(fits + " cat <t>") == "cat <t><t>_1"
+    assert encoder.dropped(fits + " cat <t>") == "cat <t>"
+    assert encoder.dropped(fits.removesuffix(" toy") + " <t>, dog") == "the last 1 of the 2 vectors of <t> , dog"
     assert encoder([fits + " cat"]).shape == (1, 77)
     assert encoder([fits + " cat"])[0, -1] == tokenizer.eos_token_id
 
@@ -230,3 +237,134 @@ def test_a_prompt_moves_the_part_of_its_own_concept_only(model):
     assert (np.abs(one.grad.numpy()).max(axis=1) > 0).all()
     assert not two.grad.numpy().any()
     np.testing.assert_array_equal(embedding.vectors.numpy(), rows["text_encoder"])
+
+
+def test_a_word_that_no_prompt_has_room_for_is_told_in_plain_words(tokenizer):
+    encoder = PromptEncoder(tokenizer, {"<big>": 80, "<t>": 2}, first_id=900)
+
+    assert cut_notes(encoder, ["a <big>", "a <t>"]) == [
+        "a word of 80 vectors cannot fit in a prompt of 75 tokens: 'a <big>' is longer than the model reads (77 "
+        "tokens); cut: 'the last 6 of the 80 vectors of <big>'"
+    ]
+
+
+def test_a_concepts_own_name_comes_before_a_vector_of_another(tokenizer):
+    for order in (("<a>", "<a>_1"), ("<a>_1", "<a>")):
+        encoder = PromptEncoder(tokenizer, {name: {"<a>": 2, "<a>_1": 3}[name] for name in order}, first_id=900)
+        assert len(encoder.token_ids("<a>")) == 2 and len(encoder.token_ids("<a>_1")) == 3
+
+
+# ---------------------------------------------------------------------------- words that a base model holds already
+
+
+PROMPTS = ["a photo of <Cat-Toy> on the beach", "det-logo, det-logos", "<Cat-Toy>_1", "<café>", "a <one> and <Cat-Toy>"]
+HELD = {"<Cat-Toy>": 3, "det-logo": 2, "<one>": 1, "<café>": 2}
+
+
+def embedding(model, word, count, seed):
+    rows = np.random.default_rng(seed)
+    widths = {encoder.name: encoder.embedding_width for encoder in model.text_encoders}
+    vectors = {name: rows.standard_normal((count, width)).astype(np.float32) for name, width in widths.items()}
+    return LearnedEmbedding(word, vectors)
+
+
+def saved(folder, family):
+    """A saved pipeline of a family that holds `HELD`."""
+    model = load_base_model(build_model(folder / "base", family))
+    save_pipeline(model, [embedding(model, *item, seed) for seed, item in enumerate(HELD.items())], folder / "saved")
+    return folder / "saved"
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name != "sd1"] + ["sd1"]
+)
+def test_a_base_models_own_words_stand_for_all_their_vectors(tmp_path, family):
+    """The ids are compared with what ppdiffusers' pipeline makes of the same prompts, if its family does that."""
+    from ppdiffusers.loaders import TextualInversionLoaderMixin
+
+    model = load_base_model(saved(tmp_path, family))
+
+    for encoder in model.text_encoders:
+        tokenizer, encode_ids = encoder.tokenizer, encoder.encode_ids
+        for prompt in PROMPTS:
+            # Where a tokenizer reads capitals as small letters, ppdiffusers finds words in small letters only.
+            text = prompt.lower() if getattr(tokenizer, "do_lower_case", False) else prompt
+            expanded = TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
+            assert encode_ids.token_ids(prompt) == tokenizer.convert_tokens_to_ids(tokenizer.tokenize(expanded))
+            assert not encode_ids.unknown_placeholders(prompt) and encode_ids.holds_learned_word(prompt)
+        assert len(encode_ids.token_ids("<Cat-Toy>")) == 3 and len(set(encode_ids.token_ids("<Cat-Toy>"))) == 3
+        assert encode_ids.unknown_placeholders("a <cot-toy>") == ["<cot-toy>"]
+        assert not encode_ids.holds_learned_word("a <cot-toy>") and not encode_ids.holds_placeholder("<Cat-Toy>")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maker", ["ours", "json_only"])
+def test_states_of_a_base_models_own_words_are_those_of_the_saved_pipeline(tmp_path, maker):
+    """json_only: as diffusers with transformers 5 stores the tokenizer."""
+    from ppdiffusers import StableDiffusionPipeline
+
+    folder = saved(tmp_path, "sd1")
+    pipe = StableDiffusionPipeline.from_pretrained(str(folder))
+    if maker == "json_only":
+        store_as_one_file(folder / "tokenizer")
+
+    model = load_base_model(folder)
+
+    for prompt in PROMPTS:
+        expected = pipe.encode_prompt(prompt, 1, False)[0].numpy()
+        states = model.encode_prompts([prompt]).hidden_states.numpy()
+        np.testing.assert_allclose(states, expected, atol=1e-5)
+
+
+def store_as_one_file(folder):
+    """Rewrite a CLIP tokenizer as a tokenizer.json alone."""
+    vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
+    merges = (folder / "merges.txt").read_text("utf-8").splitlines()[1:]
+    added = json.loads((folder / "added_tokens.json").read_text("utf-8"))
+    listed = [{"content": token, "id": number, "special": False} for token, number in added.items()]
+    whole = {
+        "added_tokens": listed,
+        "model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": vocabulary, "merges": merges},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(whole), "utf-8")
+    for name in ("vocab.json", "merges.txt", "added_tokens.json"):
+        (folder / name).unlink()
+
+
+@pytest.mark.parametrize("where", ["added_tokens.json", "vocab.json"])
+def test_a_word_in_another_form_of_unicode_or_in_the_vocabulary_itself_is_found(tmp_path, where):
+    size = len(write_tokenizer(tmp_path))
+    words = {"<cafe\u0301>": size, "<cafe\u0301>_1": size + 1}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(words))
+    if where == "vocab.json":
+        vocabulary = json.loads((tmp_path / "vocab.json").read_text()) | words
+        (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+
+    encoder = PromptEncoder(load_clip_tokenizer(tmp_path, longest=77))
+
+    for text in ("<caf\u00e9>", "<cafe\u0301>"):
+        assert encoder.token_ids(text) == [size, size + 1]
+        assert encoder.unknown_placeholders(text) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "vectors", "reason"),
+    [
+        ("<w>", 1, "'<w>' is a token of this base model already"),
+        ("<new>", 2, "'<new>' has a vector '<new>_1', which is a token of this base model already"),
+        ("<w>_2", 1, "'<w>_2' would be read as one more vector of <w>"),
+        ("<w>_3", 1, None),
+        ("<new>", 1, None),
+    ],
+)
+def test_a_new_word_keeps_clear_of_those_that_the_base_model_holds(tmp_path, word, vectors, reason):
+    size = len(write_tokenizer(tmp_path))
+    held = {"<w>": size, "<w>_1": size + 1, "<new>_1": size + 2}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(held))
+    tokenizer = load_clip_tokenizer(tmp_path, longest=77)
+
+    if reason is None:
+        check_placeholder(word, tokenizer, num_vectors=vectors)
+    else:
+        with pytest.raises(ConceptError, match=re.escape(reason)):
+            check_placeholder(word, tokenizer, num_vectors=vectors)

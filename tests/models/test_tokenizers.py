@@ -107,3 +107,98 @@ def test_missing_damaged_and_foreign_files_are_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(BaseModelError, match="not a readable JSON"):
         load_clip_tokenizer(tmp_path, longest=77)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_a_vocabulary_that_may_not_be_read_is_named(tmp_path, monkeypatch, name):
+    write_tokenizer(tmp_path)
+    read = Path.read_bytes
+
+    def read_but_one(path):  # root, as which tests may run, can read every file
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_but_one)
+
+    with pytest.raises(BaseModelError, match=rf"{name} cannot be read \(Permission denied\); change its permissions"):
+        load_clip_tokenizer(tmp_path, longest=77)
+
+
+# --------------------------------------------------------------------------------------------------------------- ids
+
+
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (lambda size: size, r"the id \d+, although it has \d+ tokens"),  # where the learned vectors begin
+        (lambda size: size + 7, r"the id \d+, although it has \d+ tokens"),
+        (lambda size: 10**18, r"the id 10+, although it has \d+ tokens"),
+        (lambda size: -1, "the id -1, which is no whole number"),
+        (lambda size: 5.5, "the id 5.5, which is no whole number"),
+        (lambda size: 5.0, "the id 5.0, which is no whole number"),
+        (lambda size: True, "the id True, which is no whole number"),
+        (lambda size: "5", "the id '5', which is no whole number"),
+        (lambda size: None, "the id None, which is no whole number"),
+        (lambda size: [5], "vocab.json is damaged"),
+        (lambda size: 5, r"'.*' the id 5, which is '.*'s; download"),
+    ],
+)
+@pytest.mark.parametrize("json_only", [False, True])
+def test_a_word_whose_id_is_not_its_own_is_refused(tmp_path, number, fault, json_only):
+    size = len(write_tokenizer(tmp_path, json_only=json_only))
+    path = tmp_path / ("tokenizer.json" if json_only else "vocab.json")
+    content = json.loads(path.read_text())
+    (content["model"]["vocab"] if json_only else content)["cat</w>"] = number(size)
+    path.write_text(json.dumps(content))
+
+    with pytest.raises(BaseModelError, match=fault):
+        load_clip_tokenizer(tmp_path, longest=77)
+
+
+def test_every_id_lies_inside_the_table(tmp_path):
+    size = len(write_tokenizer(tmp_path))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<cat>": size}))
+
+    load_clip_tokenizer(tmp_path, longest=77, rows=size + 1)
+    with pytest.raises(BaseModelError, match=rf"'<cat>' the id {size}, and its text encoder has {size} tokens"):
+        load_clip_tokenizer(tmp_path, longest=77, rows=size)
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"<cat>": "x"},
+        {"<cat>": 1.5},
+        {"<cat>": None},
+        {"added_tokens_decoder": {"x": {"content": "<cat>"}}},
+        {"added_tokens_decoder": ["<cat>"]},
+        {"added_tokens_decoder": {"5": {"content": 5}}},
+    ],
+)
+def test_added_tokens_without_an_id_are_refused(tmp_path, added):
+    write_tokenizer(tmp_path)
+    if "added_tokens_decoder" in added:
+        changed(tmp_path / "tokenizer_config.json", **added)
+    else:
+        (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+
+    with pytest.raises(BaseModelError, match="no whole number; download|in no known way; download"):
+        load_clip_tokenizer(tmp_path, longest=77)
+
+
+@pytest.mark.parametrize(
+    ("special", "fault"),
+    [
+        ({"bos_token": "<nothing>"}, "names '<nothing>' as bos_token, and its vocabulary has no such token"),
+        ({"eos_token": "<nothing>"}, "names '<nothing>' as eos_token"),
+        ({"bos_token": "<|endoftext|>"}, "one token for the beginning and the end of a text"),
+    ],
+)
+def test_special_tokens_are_in_the_vocabulary_and_differ(tmp_path, special, fault):
+    write_tokenizer(tmp_path)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        changed(tmp_path / name, **special)
+
+    with pytest.raises(BaseModelError, match=fault):
+        load_clip_tokenizer(tmp_path, longest=77)

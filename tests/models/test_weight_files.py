@@ -2,7 +2,9 @@
 tensors mean is tested in test_weights.py."""
 
 import json
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +57,8 @@ def test_a_header_that_lies_is_an_error_that_names_the_file(tmp_path, header):
 @pytest.mark.parametrize("index", ["", "[]", "{}", '{"weight_map": 5}', '{"weight_map": {"a": 5}}', "[" * 100_000])
 def test_a_damaged_index_is_named(tmp_path, index):
     (tmp_path / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(BaseModelError, match="index.json (is damaged|names no files); download the model again"):
+    faults = "is damaged|names no files|is not a readable JSON file|holds no JSON object"
+    with pytest.raises(BaseModelError, match=rf"index.json ({faults}); download the model again"):
         indexed_names(tmp_path / "model.safetensors.index.json")
 
 
@@ -84,3 +87,27 @@ def test_json_of_a_base_model_is_an_object_or_an_error(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(BaseModelError, match="config.json .*download the model again"):
         read_json(tmp_path / "config.json")
+
+
+def test_a_small_file_that_is_large_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    os.truncate(path, 300 << 20)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+
+    with pytest.raises(BaseModelError, match=r"config.json has 300 MB, and such a file has 16 at most; download"):
+        read_json(path)
+
+
+def test_a_file_that_may_not_be_read_is_named_with_its_permissions(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    monkeypatch.setattr(Path, "read_bytes", denied)
+
+    with pytest.raises(BaseModelError, match=r"config.json cannot be read \(Permission denied\); change its perm"):
+        read_json(path)
+
+
+def denied(path):
+    """Root, as which tests may run, can read every file."""
+    raise PermissionError(13, "Permission denied", str(path))

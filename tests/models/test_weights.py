@@ -388,3 +388,20 @@ def test_a_file_is_in_memory_one_tensor_at_a_time_and_not_at_all_afterwards(tmp_
         assert seen == [None] * 16  # read, not mapped
     else:
         assert len(seen) == 16 and megabyte / 2 < max(seen) < 4 * megabyte
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_weights_that_are_not_finite_are_refused(value, dtype):
+    state = {name: array.astype(dtype) for name, array in drawn(Part()).items()}
+    state["table.weight"][1, 2] = value
+
+    with pytest.raises(BaseModelError, match=r"the model holds NaN or infinite values in table.weight.*; download"):
+        load_weights(Part(), state, layout="ppdiffusers")
+
+
+def test_large_weights_are_finite_though_their_sum_is_not():
+    state = drawn(Part())
+    state["table.weight"][:] = 3e38
+
+    load_weights(Part(), state, layout="ppdiffusers")

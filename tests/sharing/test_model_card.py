@@ -1,6 +1,10 @@
 """The model card of a run: metadata that the hub understands, examples that work."""
 
+import json
 import re
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +15,11 @@ import train_textual_inversion
 from helpers.configs import config_of
 from helpers.tiny_models import build_model
 from helpers.training_runs import short_run
+from textual_inversion.formats.layouts import ENCODERS
+from textual_inversion.formats.learned_embedding import LearnedEmbedding
+from textual_inversion.models.attach import attach_concepts
+from textual_inversion.models.base_model import load_base_model
+from textual_inversion.models.export import save_pipeline
 from textual_inversion.settings.concept import Concept
 from textual_inversion.sharing import model_card
 from textual_inversion.sharing.model_card import CardFacts
@@ -117,23 +126,143 @@ def test_the_example_for_ppdiffusers_works_as_it_stands(tmp_path, monkeypatch, v
     assert f"<cat-toy>{'_1' if vectors == '2' else ''}" in names["pipe"].tokenizer.get_vocab()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("vectors", [1, 2])
-def test_the_example_for_sdxl_in_ppdiffusers_gives_both_encoders_their_vectors(tmp_path, monkeypatch, vectors):
-    from ppdiffusers import StableDiffusionPipeline
+# ------------------------------------------------------------------------------------------------------------- SDXL
 
-    values = {name: np.full((vectors, 32), value, np.float32) for name, value in (("clip_l", 1.0), ("clip_g", 2.0))}
-    save_file(values, tmp_path / "learned_embeds.safetensors")
-    text = model_card.card(facts("stabilityai/stable-diffusion-xl-base-1.0", is_xl=True))
-    example = re.search(r"```python\n(from ppdiffusers.*?)```", text, re.DOTALL)[1]
-    pipe, other = (StableDiffusionPipeline.from_pretrained(str(build_model(tmp_path / name))) for name in ("a", "b"))
-    names = {"pipe": pipe}
-    # The loader looks at no more of a pipeline than its two pairs of encoder and tokenizer.
-    pipe.__dict__.update(text_encoder_2=other.text_encoder, tokenizer_2=other.tokenizer)
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+WIDTHS = {"clip_l": 32, "clip_g": 40}  # of the tiny model
+
+
+def sdxl_example(library, tokens=("<Cat-Toy>", "<s>")):
+    text = model_card.card(facts(SDXL, is_xl=True, tokens=tokens))
+    return re.search(rf"```python\n((?:import paddle\n)?from {library}.*?)```", text, re.DOTALL)[1]
+
+
+def learned(folder, tokens, vectors=2):
+    """The files that the card names, of two vectors each; returns the embeddings."""
+    made = []
+    for seed, token in enumerate(tokens):
+        rows = np.random.default_rng(seed)
+        values = {key: rows.standard_normal((vectors, width)).astype(np.float32) for key, width in WIDTHS.items()}
+        save_file(values, folder / f"learned_embeds-{token.strip('<>')}.safetensors")
+        made.append(LearnedEmbedding(token, {ENCODERS[key]: value for key, value in values.items()}))
+    return made
+
+
+@pytest.mark.slow
+def test_the_example_for_sdxl_in_ppdiffusers_conditions_as_training_does(tmp_path, monkeypatch):
+    """On a model whose configurations say eos_token_id 2, as the real one's do; hidden and pooled states are equal."""
+    tokens = ("<Cat-Toy>", "<s>")
+    base = build_model(tmp_path / "base", "sdxl")
+    assert json.loads((base / "text_encoder_2/config.json").read_text())["eos_token_id"] == 2
+    embeddings = learned(tmp_path, tokens)
+    example = sdxl_example("ppdiffusers").replace(SDXL, str(base)).replace('>")', '>", num_inference_steps=1)')
     monkeypatch.chdir(tmp_path)
 
-    exec("\n".join(line for line in example.splitlines() if not line.startswith(("pipe =", "image ="))), names)
+    names, without_end = {}, {}
+    exec(example, names)
+    exec("\n".join(line for line in example.splitlines() if "eos_token_id" not in line), without_end)
 
-    for part, value in ((pipe, 1.0), (other, 2.0)):
-        ids = part.tokenizer.convert_tokens_to_ids(["<cat-toy>", "<cat-toy>_1"][:vectors])
-        assert (part.text_encoder.get_input_embeddings().weight.numpy()[ids] == value).all()
+    model = load_base_model(base)
+    vectors = {name: np.concatenate([one.vectors[name] for one in embeddings]) for name in ENCODERS.values()}
+    attach_concepts(model, dict.fromkeys(tokens, 2), vectors)
+    assert names["image"].size == (16, 16)
+    for prompt in ("a photo of a <Cat-Toy>", "<s>, a <Cat-Toy> in the snow"):
+        ours = model.encode_prompts([prompt])
+        hidden, _, pooled, _ = names["pipe"].encode_prompt(prompt, do_classifier_free_guidance=False)
+        _, _, elsewhere, _ = without_end["pipe"].encode_prompt(prompt, do_classifier_free_guidance=False)
+        expected = ours.added["added_cond_kwargs"]["text_embeds"].numpy()
+        np.testing.assert_allclose(hidden.numpy(), ours.hidden_states.numpy(), atol=1e-5)
+        np.testing.assert_allclose(pooled.numpy(), expected, atol=1e-5)
+        assert np.abs(elsewhere.numpy() - expected).max() > 0.1  # why the line is needed
+
+
+@pytest.mark.slow
+def test_a_saved_sdxl_pipeline_conditions_as_training_does(tmp_path):
+    from ppdiffusers import StableDiffusionXLPipeline
+
+    (embedding,) = learned(tmp_path, ["<Cat-Toy>"])
+    model = load_base_model(build_model(tmp_path / "base", "sdxl"))
+    save_pipeline(model, [embedding], tmp_path / "saved")
+    attach_concepts(model, {"<Cat-Toy>": 2}, embedding.vectors)
+
+    pipe = StableDiffusionXLPipeline.from_pretrained(str(tmp_path / "saved"))
+
+    ours = model.encode_prompts(["a <Cat-Toy> in the snow"])
+    hidden, _, pooled, _ = pipe.encode_prompt("a <Cat-Toy> in the snow", do_classifier_free_guidance=False)
+    np.testing.assert_allclose(hidden.numpy(), ours.hidden_states.numpy(), atol=1e-5)
+    np.testing.assert_allclose(pooled.numpy(), ours.added["added_cond_kwargs"]["text_embeds"].numpy(), atol=1e-5)
+    for folder in ("text_encoder", "text_encoder_2"):
+        assert json.loads((tmp_path / "saved" / folder / "config.json").read_text())["eos_token_id"] != 2
+
+
+class Recorder(SimpleNamespace):
+    """A diffusers pipeline, as far as the card uses one: it notes what is loaded, and the end token at a call."""
+
+    def __init__(self):
+        encoder = SimpleNamespace(text_model=SimpleNamespace(eos_token_id=2))
+        tokenizers = {"tokenizer": SimpleNamespace(eos_token_id=8), "tokenizer_2": SimpleNamespace(eos_token_id=9)}
+        super().__init__(text_encoder=SimpleNamespace(), text_encoder_2=encoder, **tokenizers, loaded=[])
+
+    def load_textual_inversion(self, vectors, **names):
+        self.loaded.append((vectors, names))
+
+    def __call__(self, prompt):
+        self.prompt, self.end = prompt, self.text_encoder_2.text_model.eos_token_id
+        return SimpleNamespace(images=["image"])
+
+
+def run_with_stand_ins(example, monkeypatch):
+    """Run an example for diffusers without it and without torch."""
+    pipeline = Recorder()
+    from_pretrained = SimpleNamespace(from_pretrained=lambda name: pipeline)
+    classes = dict.fromkeys(("StableDiffusionPipeline", "StableDiffusionXLPipeline"), from_pretrained)
+    monkeypatch.setitem(sys.modules, "diffusers", SimpleNamespace(**classes))
+    loader = SimpleNamespace(load_file=lambda file: {key: f"{key} of {file}" for key in WIDTHS})
+    monkeypatch.setitem(sys.modules, "safetensors.torch", loader)
+    names = {}
+    exec(example, names)
+    assert names["image"] == "image"
+    return pipeline
+
+
+def test_the_example_for_sdxl_in_diffusers_sets_the_end_token_before_it_encodes(monkeypatch):
+    pipeline = run_with_stand_ins(sdxl_example("diffusers", ("<one>", "<s>")), monkeypatch)
+
+    assert pipeline.end == 9 and pipeline.prompt == "a photo of a <one>"
+    first, second = ("", pipeline.text_encoder, pipeline.tokenizer), ("", pipeline.text_encoder_2, pipeline.tokenizer_2)
+    for index, (vectors, names) in enumerate(pipeline.loaded):
+        token, key = ("<one>", "<one>", "<s>", "<s>")[index], ("clip_l", "clip_g")[index % 2]
+        assert vectors == f"{key} of learned_embeds-{token.strip('<>')}.safetensors" and names["token"] == token
+        _, encoder, tokenizer = (first, second)[index % 2]
+        assert names["text_encoder"] is encoder and names["tokenizer"] is tokenizer
+    assert len(pipeline.loaded) == 4
+
+
+def test_nothing_is_imported_or_set_twice_however_many_words_there_are():
+    for library in ("ppdiffusers", "diffusers"):
+        lines = sdxl_example(library, ("<a>", "<b>", "<c>")).splitlines()
+        heads = [line for line in lines if not line.startswith(("vectors =", "pipe.load_textual_inversion"))]
+        assert len(set(heads)) == len(heads) and len([line for line in lines if "eos_token_id" in line]) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- capitals
+
+
+@pytest.mark.parametrize(
+    ("token", "name"), [("<Cat-Toy>", "<cat-toy>"), ("Cat", "<cat>"), ("<cat-toy>", None), ('<"quoted">', None)]
+)
+def test_words_of_several_vectors_are_loaded_in_small_letters_in_diffusers(monkeypatch, token, name):
+    text = model_card.card(facts(tokens=(token,)))
+    example = re.search(r"```python\n(from diffusers.*?)```", text, re.DOTALL)[1]
+
+    pipeline = run_with_stand_ins(example, monkeypatch)
+
+    assert pipeline.loaded == [("learned_embeds.safetensors", {"token": name} if name else {})]
+    assert pipeline.prompt == f"a photo of a {name or token}"
+    assert (f"loads `{token}` as `{name}`" in text) == ("transformers 5" in text) == bool(name)
+
+
+def test_one_vector_keeps_its_capitals():
+    one = replace(facts(), concepts=(Concept("<Cat-Toy>", 1, "toy"),))
+
+    assert "transformers 5" not in model_card.card(one) and 'pipe("a photo of a <Cat-Toy>")' in model_card.card(one)

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from helpers.tiny_models import build_model
 from textual_inversion.formats.embedding_file import LearnedEmbedding
+from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.concept_embedding import table_of
+from textual_inversion.models.export import save_pipeline
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError
@@ -88,7 +91,14 @@ def test_each_of_several_concepts_starts_from_the_one_of_its_name(model):
     [
         (Concept("<t>", None, None), "auto"),
         (Concept("<t>", None, " "), "initializer"),
-        (Concept("<t>", 64, "toy"), "at most 63"),
+        (
+            Concept("<t>", 64, "toy"),
+            "a word of 64 vectors cannot fit in a prompt: <t> .*--num_vectors can be at most 63",
+        ),
+        (
+            Concept("<t>", None, "toy " * 80),
+            "a word of 80 vectors cannot fit in a prompt: <t> .*auto takes a vector for",
+        ),
         (Concept("toy", 1, "toy"), "token of this base model already"),
         (Concept("two words", 1, "toy"), "blanks"),
     ],
@@ -107,6 +117,47 @@ def test_an_empty_initializer_is_refused(model, initializer):
 def test_two_concepts_cannot_want_one_token(model):
     with pytest.raises(ConceptError, match="both want the token <a>_1"):
         settle([Concept("<a>", 2, "toy"), Concept("<a>_1", 1, "toy")], model)
+
+
+def test_two_concepts_cannot_become_one_word(model):
+    for words in (("<a>", "<a>_1"), ("<a>_1", "<a>")):
+        with pytest.raises(ConceptError, match="<a>_1 would be read as one more vector of <a>"):
+            settle([Concept(word, 1, "toy") for word in words], model)
+    settle([Concept("<a>", 1, "toy"), Concept("<a>_2", 1, "toy")], model)
+
+
+def test_a_learned_embedding_of_too_many_vectors_is_refused_in_plain_words(model):
+    large = LearnedEmbedding(
+        "<t>", {"text_encoder": np.ones((80, model.embedding_width), "float32")}, {}, source="x.pt"
+    )
+
+    with pytest.raises(ConceptError, match="a word of 80 vectors cannot fit in a prompt: .*an embedding of at most 63"):
+        settle([Concept("<t>", 1, "toy")], model, [large])
+
+
+def test_an_initializer_may_be_a_word_that_the_base_model_has_learned(tmp_path):
+    """All vectors of the word, whether each starts one new vector or all of them one."""
+    first = load_base_model(build_model(tmp_path / "base"))
+    vectors = generator().standard_normal((3, first.embedding_width)).astype("float32")
+    save_pipeline(first, [LearnedEmbedding("<w>", {"text_encoder": vectors})], tmp_path / "saved")
+    model = load_base_model(tmp_path / "saved")
+
+    each, mean = settle([Concept("<each>", None, "<w>"), Concept("<mean>", 1, "<w>")], model)
+    found = initial_vectors(model, [each, mean], generator())["text_encoder"]
+
+    assert each.num_vectors == 3
+    np.testing.assert_array_equal(found[:3], vectors)
+    np.testing.assert_allclose(found[3], vectors.mean(axis=0), atol=1e-6)
+
+
+def test_a_name_that_the_base_model_continues_is_refused_before_anything_is_trained(tmp_path):
+    first = load_base_model(build_model(tmp_path / "base"))
+    vectors = np.ones((2, first.embedding_width), "float32")
+    save_pipeline(first, [LearnedEmbedding("<w>", {"text_encoder": vectors})], tmp_path / "saved")
+    model = load_base_model(tmp_path / "saved")
+
+    with pytest.raises(ConceptError, match="'<w>_2' would be read as one more vector of <w>"):
+        settle([Concept("<w>_2", 1, "toy")], model)
 
 
 def test_learned_vectors_from_which_no_concept_starts_are_refused(model):

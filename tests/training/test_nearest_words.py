@@ -105,11 +105,13 @@ def test_a_run_starts_each_concept_from_its_own_nearest_word_and_records_it(tmp_
 
 
 @pytest.mark.slow
-def test_without_a_clip_model_it_is_refused_with_both_ways_out(tmp_path):
+def test_without_a_clip_model_it_is_refused_with_both_ways_out(tmp_path, capsys):
     with pytest.raises(SettingsError, match="auto looks at the images.*--clip_model openai.*or name the word"):
         main(two_concepts(tmp_path))
 
-    main([*two_concepts(tmp_path), "--clip_model", str(build_clip(tmp_path / "elsewhere"))])
+    main([*two_concepts(tmp_path), "--clip_model", str(build_clip(tmp_path / "elsewhere", preprocessor=False))])
+
+    assert "elsewhere does not say how it wants its images; CLIP's usual mean and std" in capsys.readouterr().out
 
 
 def test_a_clip_model_that_nothing_looks_with_is_refused():

@@ -127,6 +127,16 @@ def test_looking_more_often_changes_nothing_about_when_it_gives_up():
         assert training.guard.gives_up() == (number == 3)
 
 
+@pytest.mark.parametrize(
+    ("steps", "fails"), [([BAD[0]], True), ([BAD[0], BAD[1]], True), ([[1.0, 1.0], BAD[0]], False)]
+)
+def test_a_run_that_took_no_step_has_failed_however_short_it_was(steps, fails):
+    training = Training()
+    for number, gradient in enumerate(steps, 1):
+        training.step(gradient)
+        assert training.guard.gives_up(is_last=number == len(steps)) == (fails and number == len(steps))
+
+
 def test_the_processor_does_not_wait_for_the_device_while_all_is_well(monkeypatch):
     training = Training(most=8)
     training.step([1.0, 1.0])

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import train_textual_inversion
 from helpers.configs import config_of
+from helpers.training_runs import short_run
 from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.generation.generate import ImageRequest
+from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.training import validation
 from textual_inversion.training.artifacts import Saves
@@ -166,3 +170,40 @@ def test_validation_images_take_each_prompts_own_options_and_are_logged_with_cap
     with Image.open(drawn.path) as sheet:
         assert sheet.text["step"] == "5" and "without blurry" in sheet.text["prompts"]
     assert sorted(p.name for p in drawn.path.parent.iterdir()) == ["over-time.png", "step-0.png", "step-5.png"]
+
+
+# ------------------------------------------------------------------------------------------------------------- notes
+
+
+@pytest.mark.parametrize(
+    ("text", "negative", "notes"),
+    [
+        ("a <w>", "", []),
+        ("a dog", "a <w>", []),
+        ("a <v>", "", ["<v> in the validation prompt 'a <v>' is no placeholder token; the run learns <w>"]),
+        ("a <w>", "no <v>", ["<v> in the validation prompt 'no <v>' is no placeholder token; the run learns <w>"]),
+        ("a dog", "", ["the validation prompt 'a dog' holds none of <w>"]),
+        ("a <held>", "", ["the validation prompt 'a <held>' holds none of <w>"]),
+        ("a <w> <held>", "a <held>", []),
+    ],
+)
+def test_validation_prompts_without_a_word_of_the_run_are_noted(model, text, negative, notes):
+    tokenizer = load_clip_tokenizer(model.folder / "tokenizer", longest=77)
+    tokenizer.add_tokens("<held>")  # a word of the base model
+    encode_ids = PromptEncoder(tokenizer, {"<w>": 2}, first_id=900)
+
+    assert validation.prompt_notes([ValidationPrompt(text, negative_prompt=negative)], encode_ids, ["<w>"]) == notes
+
+
+def test_a_run_says_which_words_it_and_scheduler_it_does_not_know_and_what_capitals_cost(tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a <Cat-Toi>\na <Cat-Toy> --negative a <Cat-Toj>\n")
+    prompts = ["--validation_prompts_file", str(tmp_path / "prompts.txt"), "--validation_steps", "2"]
+    flags = ["--placeholder_token", "<Cat-Toy>", "--num_vectors", "2", "--only_save_embeds", *prompts]
+
+    train_textual_inversion.main(short_run(tmp_path, *flags, scheduler={"_class_name": "SASolverScheduler"}))
+
+    said = capsys.readouterr().out
+    assert "note: <Cat-Toi> in the validation prompt 'a <Cat-Toi>' is no placeholder token; the run learns <Cat" in said
+    assert "note: <Cat-Toj> in the validation prompt 'a <Cat-Toj>' is no placeholder token; the run learns <Cat" in said
+    assert said.count("note: the base model names the scheduler SASolverScheduler, which is not drawn with here") == 1
+    assert said.count("note: diffusers with transformers 5 reads only the first vector of <Cat-Toy>") == 1

@@ -9,6 +9,7 @@ import paddle
 from PIL import Image
 
 from textual_inversion.hub import hugging_face
+from textual_inversion.models.config_checks import check_announced
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
@@ -51,13 +52,15 @@ class ClipScorer:
 
         folder = Path(folder)
         self.name = name or str(folder)
-        config = _clip_config(folder)
-        tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), longest=config.text_config.max_position_embeddings)
+        config, state = _clip_config(folder), read_state(folder, ENCODER_FILES)
+        check_announced(read_json(folder / "config.json"), len(state), folder)
+        limits = {"longest": config.text_config.max_position_embeddings, "rows": config.text_config.vocab_size}
+        tokenizer = load_clip_tokenizer(_tokenizer_folder(folder), **limits)
         # Some files say 2, which selects another way to find the end of a text. Both ways find the same end.
         config.text_config.eos_token_id = tokenizer.eos_token_id
         self._encode_ids = PromptEncoder(tokenizer)
         self._model = build_unset(lambda: CLIPModel(config))
-        load_weights(self._model, read_state(folder, ENCODER_FILES))
+        load_weights(self._model, state)
         self._model.eval()
         stored = _preprocessing(folder)
         self._preprocess = _image_processor(stored, config.vision_config.image_size)

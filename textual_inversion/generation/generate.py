@@ -103,6 +103,18 @@ def generate_each(
         yield from zip(positions, images, strict=True)
 
 
+def blank_notes(images: Sequence[Image.Image]) -> list[str]:
+    """A line where images hold one colour only, other than those that a safety checker blacked out."""
+    drawn = [image for image in images if "safety_checker" not in image.info]
+    blank = [image for image in drawn if all(low == high for low, high in image.convert("RGB").getextrema())]
+    if not blank:
+        return []
+    return [
+        f"{len(blank)} of {len(images)} images hold one colour only, as where a model computes NaN; if that was in "
+        "half precision, try --mixed_precision no, else check the base model"
+    ]
+
+
 def total_steps(requests: Sequence[ImageRequest]) -> int:
     """Denoising steps of all requests together: the total of a progress bar."""
     return sum(request.num_inference_steps for request in requests)

@@ -16,8 +16,16 @@ from typing import Any
 from paddle import nn
 
 from textual_inversion.models import schedulers
-from textual_inversion.models.config_checks import check_blocks, explained
-from textual_inversion.models.families import FAMILIES, Family, PromptEmbedding, check_shapes, check_widths, read_index
+from textual_inversion.models.config_checks import check_announced, check_blocks, check_sample_size, explained
+from textual_inversion.models.families import (
+    FAMILIES,
+    Family,
+    PromptEmbedding,
+    check_shapes,
+    check_widths,
+    class_of,
+    read_index,
+)
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.layers.frozen_layer_norm import freeze
 from textual_inversion.models.precision import cast_inputs
@@ -58,13 +66,15 @@ class BaseModel:
         self.name, self.folder, self.index, self.variant = name, folder, index, variant
         # Pipelines take the class from the index; the file itself may name the original one, or none.
         self.scheduler_config = read_json(folder / "scheduler" / "scheduler_config.json") | (
-            {"_class_name": index["scheduler"][-1]} if isinstance(index.get("scheduler"), list) else {}
+            {"_class_name": name} if isinstance(name := class_of(index, "scheduler"), str) else {}
         )
         self.noise_scheduler = schedulers.training_scheduler(self.scheduler_config, folder / "scheduler")
         self.family: Family = FAMILIES[index["_class_name"]]
         unet_config, vae_config = (read_json(folder / part / "config.json") for part in ("unet", self.family.vae))
         check_blocks(unet_config, folder / "unet")
         check_blocks(vae_config, folder / self.family.vae)
+        check_sample_size(unet_config, "unet", folder / "unet")
+        check_sample_size(vae_config, "vae", folder / self.family.vae)
         check_shapes(self.family, unet_config, vae_config, folder)
         self._tokenizer_folder = tokenizer_folder
         self.text_encoders = [self._load_text_encoder(location) for location in self.family.text_encoders]
@@ -177,11 +187,15 @@ class BaseModel:
             self.text_encoders, prompts, readings, image_size or (self.resolution, self.resolution)
         )
 
+    def drawing_notes(self, scheduler: str | None = None) -> list[str]:
+        """What the user should know of how images are drawn; `scheduler` as for `pipeline`."""
+        return schedulers.drawing_notes(self.scheduler_config, scheduler)
+
     def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False) -> Any:
         """A new ppdiffusers pipeline: the parts in memory, which are not copied, with a new scheduler.
 
         Args:
-            scheduler: a key of `choices.SCHEDULERS`; None: the base model's own.
+            scheduler: a key of `choices.SCHEDULERS`; None: `schedulers.drawing_class`.
             with_safety_checker: load the base model's safety checker too, if it has one.
         """
         import ppdiffusers
@@ -214,13 +228,18 @@ class BaseModel:
 
     def unset_safety_checker(self) -> nn.Layer | None:
         """A safety checker of the base model's shape, its weights not set; None where the base model has none."""
-        config = self.folder / "safety_checker" / "config.json"
-        if not config.is_file() or not (self.folder / "feature_extractor" / "preprocessor_config.json").is_file():
+        folder = self.folder / "safety_checker"
+        if (
+            not (folder / "config.json").is_file()
+            or not (self.folder / "feature_extractor" / "preprocessor_config.json").is_file()
+        ):
             return None
         from ppdiffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
         from ppdiffusers.transformers import CLIPConfig
 
-        return build_unset(lambda: StableDiffusionSafetyChecker(CLIPConfig.from_dict(for_float32(read_json(config)))))
+        config = read_json(folder / "config.json")
+        check_announced(config, len(read_state(folder, ENCODER_FILES, variant=self.variant)), folder)
+        return build_unset(lambda: StableDiffusionSafetyChecker(CLIPConfig.from_dict(for_float32(config))))
 
 
 def load_base_model(
@@ -281,8 +300,10 @@ def _load_diffusion_part(
 
     cls = getattr(ppdiffusers, class_name)
     known = set(inspect.signature(cls.__init__).parameters)
+    state = read_state(folder, DIFFUSION_FILES, variant=variant)
+    check_announced(config, len(state), folder)
     layer = build_unset(lambda: cls(**{key: value for key, value in config.items() if key in known}))
-    layout = load_weights(layer, read_state(folder, DIFFUSION_FILES, variant=variant))
+    layout = load_weights(layer, state)
     work_in_blocks(layer)
     convolve_in_blocks(layer)
     return freeze(layer), layout

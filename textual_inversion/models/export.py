@@ -18,6 +18,7 @@ from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_
 from textual_inversion.models.base_model import BaseModel, sizes_written_out
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.prompt_encoder import check_placeholder
+from textual_inversion.models.schedulers import saved_scheduler
 from textual_inversion.models.text_encoders import TextEncoder, encoder_config
 from textual_inversion.models.tokenizers import tokenizer_files
 from textual_inversion.models.weight_files import (
@@ -63,9 +64,10 @@ def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], outp
     _save_diffusion_part(model, "unet", model.unet, output)
     _save_diffusion_part(model, model.family.vae, model.vae, output)
     _make_folder(output / "scheduler", model)
-    _write_json(output / "scheduler" / "scheduler_config.json", _without_origin(model.scheduler_config))
+    scheduler = _without_origin(saved_scheduler(model.scheduler_config))
+    _write_json(output / "scheduler" / "scheduler_config.json", scheduler)
     has_checker = _save_safety_checker(model, output)
-    _write_json(output / "model_index.json", _index(model, has_checker))
+    _write_json(output / "model_index.json", _index(model, scheduler["_class_name"], has_checker))
 
 
 def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> list[str]:
@@ -205,12 +207,12 @@ def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key == "_class_name" or not key.startswith("_")}
 
 
-def _index(model: BaseModel, has_checker: bool) -> dict[str, Any]:
+def _index(model: BaseModel, scheduler_class: str, has_checker: bool) -> dict[str, Any]:
     import ppdiffusers
 
     family, encoders = model.family, "ppdiffusers.transformers"
     index: dict[str, Any] = {"_class_name": model.index["_class_name"], _VERSION: ppdiffusers.__version__}
-    index["scheduler"] = ["ppdiffusers", model.scheduler_config["_class_name"]]
+    index["scheduler"] = ["ppdiffusers", scheduler_class]
     index["unet"], index[family.vae] = ["ppdiffusers", "UNet2DConditionModel"], ["ppdiffusers", "AutoencoderKL"]
     for encoder in model.text_encoders:
         index[encoder.location.folder] = [encoder.kind.library, encoder.kind.class_name]

@@ -3,7 +3,6 @@
 `FAMILIES` has one entry per pipeline class that can be trained; everything else is the same for all families.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,16 +175,16 @@ def read_index(folder: Path) -> dict[str, Any]:
 def _instead(folder: Path) -> str:
     """What a folder without an index holds, according to its config.json."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = read_json(folder / "config.json")
         found = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    except (OSError, ValueError, AttributeError, TypeError, IndexError, RecursionError):
+    except (BaseModelError, TypeError, IndexError, KeyError):
         return ""
     return f" and is a {found} alone" if isinstance(found, str) else ""
 
 
 def _check_parts(index: dict[str, Any], family: Family, path: Path) -> None:
     if index.get("requires_aesthetics_score") or (
-        len(family.text_encoders) == 2 and _class_of(index, "text_encoder") is None
+        len(family.text_encoders) == 2 and class_of(index, "text_encoder") is None
     ):
         raise BaseModelError(
             f"{path.parent} is the refiner of Stable Diffusion XL, which has one text encoder only and finishes "
@@ -194,14 +193,15 @@ def _check_parts(index: dict[str, Any], family: Family, path: Path) -> None:
     allowed = {location.folder: location.classes for location in family.text_encoders}
     allowed |= {"unet": ("UNet2DConditionModel",), family.vae: ("AutoencoderKL",)}
     for part, classes in allowed.items():
-        found = _class_of(index, part)
+        found = class_of(index, part)
         if found not in classes:
             raise BaseModelError(
                 f"{path} names {found or 'nothing'} as {part}; only models with {' or '.join(classes)} can be trained"
             )
 
 
-def _class_of(index: dict[str, Any], part: str) -> str | None:
+def class_of(index: dict[str, Any], part: str) -> Any:
+    """The class that a model_index.json names for a part; None where it names none."""
     entry = index.get(part)
     return entry[-1] if isinstance(entry, list) and entry else None
 

@@ -4,7 +4,6 @@ Two hubs are asked for a repository id such as `CompVis/stable-diffusion-v1-4`: 
 models, then Hugging Face. Only files that are used are fetched: one set of weights for each part.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from textual_inversion.hub import hugging_face, paddle_store
 from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
 from textual_inversion.models.tokenizers import holds_vocabulary
-from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names
+from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names, read_json
 from textual_inversion.system.errors import BaseModelError
 from textual_inversion.system.paths import is_possible_path, is_single_file
 
@@ -150,8 +149,8 @@ def _holds_tokenizer(folder: Path) -> bool:
 def _holds_model(folder: Path) -> bool:
     """Whether a folder holds every necessary part; after an interrupted download some are missing."""
     try:
-        index = json.loads((folder / "model_index.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        index = read_json(folder / "model_index.json")
+    except BaseModelError:
         return False
     for part in [part for part, entry in index.items() if _is_part(entry) and part not in _DISPENSABLE]:
         if part in _WEIGHTS and not _holds_weights(folder / part, _WEIGHTS[part]):
@@ -211,7 +210,7 @@ def _from_store(name: str, variant: str | None, cache_dir: str | Path | None) ->
     index = fetch("model_index.json")
     if index is None:
         raise _not_here(name, "its download was interrupted")
-    collect(fetch, [part for part, entry in json.loads(index.read_bytes()).items() if _is_part(entry)], variant)
+    collect(fetch, [part for part, entry in read_json(index).items() if _is_part(entry)], variant)
     if not _holds_model(index.parent):
         raise _not_here(name, "its download was interrupted, or the store holds only a part of it")
     return index.parent

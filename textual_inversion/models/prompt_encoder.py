@@ -4,6 +4,9 @@
 to the base model's own tokenizer, and puts the new token ids where the placeholders stood. The tokenizer itself never
 changes. So a placeholder that is a plain word (`det-logo`) is not found inside another word (`det-logos`), and nothing
 is expanded twice.
+
+A base model may hold learned words itself, such as `<word>`, `<word>_1`, … in a saved pipeline's tokenizer. They are
+read as ppdiffusers and diffusers read them: `<word>` stands for all its vectors.
 """
 
 import re
@@ -17,6 +20,7 @@ import numpy as np
 
 from textual_inversion.formats.errors import TokenTaken
 from textual_inversion.formats.learned_embedding import check_token, composed, from_source, other_name, token_names
+from textual_inversion.models.tokenizers import added_words
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 
@@ -44,6 +48,7 @@ _PLAIN = Reading()
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _UNSPACED += "\U00020000-\U0003ffff"
 _IN_BRACKETS = re.compile(r"<[^<>\s]+>")
+_COUNTED = re.compile(r"(.+)_([1-9]\d*)", re.DOTALL)
 _WITHIN_WORD = rf"(?:(?![{_UNSPACED}])\w|-)"
 
 
@@ -66,13 +71,16 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self.max_length = int(min(tokenizer.model_max_length, 512))
         self.room = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
+        self._words = words = added_words(tokenizer)
+        self._added = {word: tokenizer.convert_tokens_to_ids(names) for word, names in words.items()}
+        # Prompts are in the composed form, and the tokens of a vocabulary may be in another.
+        self._other_forms = {composed(word): word for word in words if composed(word) != word}
         self._ids: dict[str, list[int]] = {}
-        self._names: dict[int, str] = {}
         self._count = sum((num_vectors or {}).values())
         for placeholder, count in (num_vectors or {}).items():
             ids = list(range(first_id, first_id + count))
-            self._names.update(zip(ids, token_names(placeholder, count), strict=True))
-            self._ids.update({self._names[i]: [i] for i in ids})
+            for name, i in zip(token_names(placeholder, count), ids, strict=True):
+                self._ids.setdefault(name, [i])  # another concept may have this name
             self._ids[placeholder] = ids
             first_id += count
         self._pattern = whole_words(self._ids)
@@ -86,22 +94,49 @@ class PromptEncoder:
         """Whether the prompt holds a placeholder."""
         return bool(self._pattern and self._pattern.search(composed(prompt)))
 
+    def holds_learned_word(self, prompt: str) -> bool:
+        """Whether the prompt holds a placeholder, or a word that was added to the base model's own vocabulary."""
+        return any(self._is_word(word) for word, _ in self._units(prompt))
+
     def unknown_placeholders(self, prompt: str) -> list[str]:
-        """What the prompt writes like a placeholder, `<word>`, and no concept has."""
-        return [token for token in _IN_BRACKETS.findall(composed(prompt)) if token not in self._ids]
+        """What the prompt writes like a placeholder, `<word>`, and neither a concept nor the base model has."""
+        found = _IN_BRACKETS.findall(composed(prompt))
+        return [token for token in found if token not in self._ids and not self._is_added(token)]
+
+    def _is_added(self, word: str) -> bool:
+        tokens = self._tokenizer.tokenize(self._as_added(word))
+        return len(tokens) == 1 and tokens[0] in self._added
 
     def token_ids(self, text: str, reading: Reading = _PLAIN) -> list[int]:
         """Ids of a text of any length, without start, end and padding tokens."""
-        ids: list[int] = []
+        return [i for _, ids in self._units(text, reading) for i in ids]
+
+    def _units(self, text: str, reading: Reading = _PLAIN) -> Iterator[tuple[str, list[int]]]:
+        """The tokens of a text with their ids, of which a word of several vectors has several."""
         text = composed(text)
         pieces = self._pattern.split(text) if self._pattern else [text]
         for position, piece in enumerate(pieces):
             # re.split with one group alternates text and matched placeholder.
             if position % 2:
-                ids.extend(self._vector_ids(piece, reading))
+                yield piece, self._vector_ids(piece, reading)
             elif piece.strip():
-                ids.extend(self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(piece)))
-        return ids
+                yield from self._own_units(self._tokenizer.tokenize(self._as_added(piece)))
+
+    def _own_units(self, tokens: list[str]) -> Iterator[tuple[str, list[int]]]:
+        """Tokens of the base model with their ids."""
+        position = 0
+        while position < len(tokens):
+            token = tokens[position]
+            yield token, self._added.get(token) or [self._tokenizer.convert_tokens_to_ids(token)]
+            names = self._words.get(token, [token])
+            # A prompt may list all vectors, as saved pipelines of latent diffusion want it; that is the word too.
+            position += len(names) if tokens[position : position + len(names)] == names else 1
+
+    def _as_added(self, text: str) -> str:
+        """A text with the base model's added words in the form that its vocabulary has."""
+        for form, word in self._other_forms.items():
+            text = text.replace(form, word)
+        return text
 
     def _vector_ids(self, placeholder: str, reading: Reading) -> list[int]:
         ids = self._ids[placeholder]
@@ -122,9 +157,22 @@ class PromptEncoder:
 
     def dropped(self, prompt: str) -> str:
         """The end of a prompt, past `max_length`, which the model does not read; "" where it reads all."""
-        ids = self.token_ids(prompt)[self.room :]
-        words = [self._names[i] if i in self._names else self._tokenizer.convert_ids_to_tokens(i) for i in ids]
-        return " ".join("".join(map(_readable, words)).split())
+        words, begin = [], 0
+        for word, ids in self._units(prompt):
+            end = begin + len(ids)
+            if begin >= self.room:
+                words.append(f" {word} " if self._is_word(word) else _readable(word))
+            elif end > self.room:
+                words.append(f"the last {end - self.room} of the {len(ids)} vectors of {word} ")
+            begin = end
+        return " ".join("".join(words).split())
+
+    def too_large(self, prompt: str) -> dict[str, int]:
+        """The words of a prompt that have more vectors than a prompt has room for -> number of their vectors."""
+        return {word: len(ids) for word, ids in self._units(prompt) if len(ids) > self.room}
+
+    def _is_word(self, token: str) -> bool:
+        return token in self._ids or token in self._added
 
     def __call__(self, prompts: Sequence[str], readings: Sequence[Reading] | None = None) -> np.ndarray:
         """Token ids of prompts: int64 [B, L], cut and padded to the model's length.
@@ -169,21 +217,29 @@ def whole_words(words: Iterable[str]) -> re.Pattern | None:
     return re.compile("(" + "|".join(alternatives) + ")")
 
 
-def check_placeholder(placeholder: str, tokenizer: Any, *, source: str = "") -> None:
+def check_placeholder(placeholder: str, tokenizer: Any, *, num_vectors: int = 1, source: str = "") -> None:
     """Refuse a placeholder token that is unusable, or that the tokenizer's vocabulary holds already.
 
     Args:
+        num_vectors: the names of its further vectors, `token_names`, must be free as well.
         source: the file that it comes from, for messages.
 
     Raises:
         UnusableToken, TokenTaken: both are ConceptErrors.
     """
     check_token(placeholder, source=source)
-    pieces = tokenizer.tokenize(placeholder)
-    is_one = len(pieces) == 1 and tokenizer.convert_tokens_to_ids(pieces[0]) != tokenizer.unk_token_id
-    if is_one or placeholder in tokenizer.get_vocab():
+    begin, vocabulary = f"{from_source(source)}the placeholder token {placeholder!r}", tokenizer.get_vocab()
+    words = {composed(word): names for word, names in added_words(tokenizer).items()}
+    for name in token_names(placeholder, num_vectors):
+        pieces = tokenizer.tokenize(name)
+        is_one = len(pieces) == 1 and tokenizer.convert_tokens_to_ids(pieces[0]) != tokenizer.unk_token_id
+        if is_one or name in vocabulary or name in words:
+            which = "is" if name == placeholder else f"has a vector {name!r}, which is"
+            raise TokenTaken(f"{begin} {which} a token of this base model already; " + other_name(placeholder, source))
+    counted = _COUNTED.fullmatch(placeholder)
+    if counted and len(words.get(counted[1], ())) == int(counted[2]):
         raise TokenTaken(
-            f"{from_source(source)}the placeholder token {placeholder!r} is a token of this base model already; "
+            f"{begin} would be read as one more vector of {counted[1]}, a word of this base model; "
             + other_name(placeholder, source)
         )
 
@@ -229,5 +285,7 @@ def cut_notes(encode_ids: PromptEncoder, texts: Iterable[str]) -> list[str]:
     most, found = encode_ids.max_length, []
     for text in dict.fromkeys(texts):
         if dropped := encode_ids.dropped(text):
-            found.append(f"{shorten(text, 60)!r} is longer than the model reads ({most} tokens); cut: {dropped!r}")
+            counts = encode_ids.too_large(text).values()
+            why = "".join(f"a word of {n} vectors cannot fit in a prompt of {encode_ids.room} tokens: " for n in counts)
+            found.append(f"{why}{shorten(text, 60)!r} is longer than the model reads ({most} tokens); cut: {dropped!r}")
     return found

@@ -14,14 +14,13 @@ import numpy as np
 from paddle import nn
 
 from textual_inversion.models.concept_embedding import table_of
-from textual_inversion.models.config_checks import check_sizes
+from textual_inversion.models.config_checks import check_announced, check_sizes
 from textual_inversion.models.layers.frozen_layer_norm import freeze
 from textual_inversion.models.prompt_encoder import PromptEncoder, Reading
 from textual_inversion.models.tokenizers import holds_vocabulary, load_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
 from textual_inversion.system.device import to_device
-from textual_inversion.system.errors import BaseModelError
 
 _TRANSFORMERS = "ppdiffusers.transformers"
 
@@ -208,20 +207,19 @@ def load_text_encoder(
     """
     kind = KINDS[class_name]
     config_class, encoder_class = config_and_class(kind)
-    config = config_class.from_dict(encoder_config(folder / location.folder, kind))
+    stored = encoder_config(folder / location.folder, kind)
+    state = read_state(folder / location.folder, ENCODER_FILES, variant=variant)
+    check_announced(stored, len(state), folder / location.folder)
+    config = config_class.from_dict(stored)
     longest = config.max_position_embeddings - kind.unread_positions(config)
     own = folder / location.tokenizer  # of an unpacked single file this says how to pad, and has no vocabulary
     settings_folder = None if holds_vocabulary(own) else own
-    tokenizer = load_tokenizer(kind.tokenizer, tokenizer_folder, longest=longest, settings_folder=settings_folder)
-    if len(tokenizer) > config.vocab_size:
-        raise BaseModelError(
-            f"the tokenizer of {folder} has {len(tokenizer)} tokens, and its text encoder has {config.vocab_size}; "
-            "they belong to different models"
-        )
+    limits = {"longest": longest, "rows": config.vocab_size}
+    tokenizer = load_tokenizer(kind.tokenizer, tokenizer_folder, settings_folder=settings_folder, **limits)
     for name, value in _end_of_text(kind, tokenizer).items():
         setattr(config, name, value)
     encoder = build_unset(lambda: encoder_class(config))
-    load_weights(encoder, read_state(folder / location.folder, ENCODER_FILES, variant=variant), idle=kind.idle)
+    load_weights(encoder, state, idle=kind.idle)
     _read_padding_as_stored(encoder)
     _keep_causal_mask(encoder)
     return TextEncoder(location.name, tokenizer, freeze(encoder), PromptEncoder(tokenizer), location, kind)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.formats.errors import printable
 from textual_inversion.models.sentencepiece_file import sentencepiece_bytes
+from textual_inversion.models.weight_files import LARGEST_LIST, read_bytes, read_json
 from textual_inversion.system.errors import BaseModelError
 
 _ENDS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -45,19 +47,23 @@ class TokenizerKind:
     spaced: tuple[str, ...] = ()
 
 
-def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_folder: Path | None = None) -> Any:
+def load_tokenizer(
+    class_name: str, folder: Path, *, longest: int, rows: int | None = None, settings_folder: Path | None = None
+) -> Any:
     """The tokenizer of a folder with its vocabulary files, or with tokenizer.json only.
 
     Args:
         class_name: a key of `KINDS`.
         longest: number of positions of the text encoder; `model_max_length` is at most this.
+        rows: number of rows of the text encoder's embedding table, which all ids must be within.
         settings_folder: a folder whose tokenizer_config.json, if there is one, takes precedence.
 
     Returns:
         A tokenizer of ppdiffusers with the special and added tokens that the folder names.
 
     Raises:
-        BaseModelError: the files are missing, damaged or of another kind of tokenizer, or there are gaps in the ids.
+        BaseModelError: the files are missing, damaged or of another kind of tokenizer, or ids are no whole numbers,
+            outside the table, used twice or with gaps.
     """
     kind = KINDS[class_name]
     config = _read(folder / "tokenizer_config.json") | _read(folder / "special_tokens_map.json")
@@ -80,6 +86,7 @@ def load_tokenizer(class_name: str, folder: Path, *, longest: int, settings_fold
     if tokenizer.pad_token_id is None:
         raise BaseModelError(f"{folder} lacks its special tokens in {kind.files[0]}; download the tokenizer again")
     _add_tokens(tokenizer, _added_tokens(folder, config, whole), folder)
+    _check_ids(tokenizer, kind, rows, folder)
     return tokenizer
 
 
@@ -94,14 +101,31 @@ def _longest(stored: Any, longest: int, folder: Path) -> int:
     return int(min(stored, longest))
 
 
-def load_clip_tokenizer(folder: Path, *, longest: int) -> Any:
+def load_clip_tokenizer(folder: Path, *, longest: int, rows: int | None = None) -> Any:
     """`load_tokenizer` for a CLIPTokenizer."""
-    return load_tokenizer("CLIPTokenizer", folder, longest=longest)
+    return load_tokenizer("CLIPTokenizer", folder, longest=longest, rows=rows)
 
 
 def holds_vocabulary(folder: Path) -> bool:
     """Whether a folder holds the vocabulary of any kind of tokenizer."""
     return any((folder / name).is_file() for name in ("tokenizer.json", *(kind.files[0] for kind in KINDS.values())))
+
+
+def added_words(tokenizer: Any) -> dict[str, list[str]]:
+    """The tokens that were added to a vocabulary, as ppdiffusers' and diffusers' pipelines read them in a prompt.
+
+    Returns:
+        Token -> the tokens that it stands for: `<word>` for `<word>`, `<word>_1`, … as far as these go without a gap.
+    """
+    # Tokens that no text is split at, other than the special ones, were added too, with ids of the vocabulary's own.
+    added = dict.fromkeys((*tokenizer.get_added_vocab(), *tokenizer.unique_no_split_tokens))
+    words = {}
+    for token in added.keys() - set(tokenizer.all_special_tokens):
+        names = [token]
+        while (following := f"{token}_{len(names)}") in added:
+            names.append(following)
+        words[token] = names
+    return words
 
 
 def tokenizer_files(tokenizer: Any, tokens: Sequence[str]) -> dict[str, Any]:
@@ -216,13 +240,7 @@ FILES = (
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path} is not a readable JSON file; download it again") from error
-    return value if isinstance(value, dict) else {}
+    return read_json(path, LARGEST_LIST) if path.is_file() else {}
 
 
 def _content(token: Any) -> str | None:
@@ -231,10 +249,7 @@ def _content(token: Any) -> str | None:
 
 def _from_files(cls: type, kind: TokenizerKind, files: list[Path], settings: dict[str, Any]) -> Any:
     """A tokenizer from its vocabulary files. Byte-order marks, which editors put in, are no part of a vocabulary."""
-    try:
-        contents = [path.read_bytes() for path in files]
-    except OSError as error:
-        raise BaseModelError(f"{error.filename} cannot be read ({error.strerror}); change its permissions") from error
+    contents = [read_bytes(path, LARGEST_LIST) for path in files]
     if not any(content.startswith(codecs.BOM_UTF8) for content in contents):
         return _built(cls, kind, files, settings)
     return _from_contents(cls, kind, [content.removeprefix(codecs.BOM_UTF8) for content in contents], settings)
@@ -282,20 +297,78 @@ def _rebuilt(cls: type, kind: TokenizerKind, whole: dict[str, Any], source: Path
 
 def _added_tokens(folder: Path, config: dict[str, Any], whole: dict[str, Any]) -> dict[str, int]:
     """Added tokens -> ids, from all three files that may list them."""
-    added = {_content(token): int(number) for number, token in (config.get("added_tokens_decoder") or {}).items()}
-    added |= {token["content"]: int(token["id"]) for token in whole.get("added_tokens") or ()}
-    return added | _read(folder / "added_tokens.json")
+    listed = _read(folder / "added_tokens.json")
+    try:
+        decoder = config.get("added_tokens_decoder") or {}
+        added = {_content(token): int(number) for number, token in decoder.items()}
+        added |= {token["content"]: token["id"] for token in whole.get("added_tokens") or ()} | listed
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BaseModelError(
+            f"{folder} lists its added tokens in no known way; download the tokenizer again"
+        ) from error
+    for token, number in added.items():
+        if not isinstance(token, str) or type(number) is not int:
+            shown = f"the token {printable(repr(token), 40)} the id {printable(repr(number), 40)}"
+            raise BaseModelError(f"{folder} gives {shown}, which is no whole number; download the tokenizer again")
+    return added
 
 
 def _add_tokens(tokenizer: Any, added: dict[str, int], folder: Path) -> None:
-    vocabulary = tokenizer.get_vocab()
+    vocabulary, special = tokenizer.get_vocab(), set(tokenizer.all_special_tokens)
     for token, number in sorted(added.items(), key=lambda item: item[1]):
-        if vocabulary.get(token) == number:
-            continue
         following = len(tokenizer)
+        if vocabulary.get(token) == number:
+            if token not in special:  # else a text would be split within the token
+                tokenizer.add_tokens(token, special_tokens=True)
+            continue
         tokenizer.add_tokens(token)
-        if tokenizer.get_vocab().get(token) != number:
+        if tokenizer.convert_tokens_to_ids(_as_added(tokenizer, token)) != number:
             raise BaseModelError(
                 f"{folder} gives its added token {token} the id {number}, where {following} would be next; "
                 "save the tokenizer again, or choose another with --tokenizer_name"
             )
+
+
+def _as_added(tokenizer: Any, token: str) -> str:
+    """An added token as paddlenlp keeps it: in small letters if that is how the tokenizer reads all text."""
+    return token.lower() if getattr(tokenizer, "do_lower_case", False) else token
+
+
+# --------------------------------------------------------------------------------------------------------- checking
+
+
+def _check_ids(tokenizer: Any, kind: TokenizerKind, rows: int | None, folder: Path) -> None:
+    """Refuse a vocabulary whose words would be read as other words, or as learned ones; raises BaseModelError."""
+    vocabulary = tokenizer.encoder | tokenizer.get_added_vocab() if kind is _CLIP else tokenizer.get_vocab()
+    holders, size = {}, len(tokenizer)
+    for token, number in vocabulary.items():
+        fault = None
+        if type(number) is not int or number < 0:
+            fault = "which is no whole number; download the tokenizer again"
+        elif rows is not None and number >= rows:
+            fault = f"and its text encoder has {rows} tokens; they belong to different models"
+        elif number >= size:  # a learned word would get the id of one behind the gap
+            fault = f"although it has {size} tokens; download the tokenizer again"
+        elif holders.setdefault(number, token) != token:
+            fault = f"which is {printable(repr(holders[number]), 40)}'s; download the tokenizer again"
+        if fault:
+            shown = f"the token {printable(repr(token), 40)} the id {printable(repr(number), 40)}"
+            raise BaseModelError(f"{folder} gives {shown}, {fault}")
+    _check_special(tokenizer, kind, folder)
+
+
+def _check_special(tokenizer: Any, kind: TokenizerKind, folder: Path) -> None:
+    """Refuse a tokenizer without one of its special tokens, or whose texts begin and end alike."""
+    for name in kind.special:
+        token = str(getattr(tokenizer, name))
+        number = tokenizer.convert_tokens_to_ids(token)
+        if number is None or (number == tokenizer.unk_token_id and token != str(tokenizer.unk_token)):
+            raise BaseModelError(
+                f"{folder} names {printable(repr(token), 40)} as {name}, and its vocabulary has no such token; "
+                "download the tokenizer again"
+            )
+    begin, *_, end = tokenizer.build_inputs_with_special_tokens([])
+    if begin == end:
+        raise BaseModelError(
+            f"{folder} has one token for the beginning and the end of a text; download the tokenizer again"
+        )

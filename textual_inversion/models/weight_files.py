@@ -31,6 +31,8 @@ ENCODER_FILES = ("model.safetensors", "model_state.pdparams", "pytorch_model.bin
 _VARIANTS = (None, "fp32", "fp16", "bf16")
 _LAYOUT_OF_METADATA = {"pd": PPDIFFUSERS, "np": PPDIFFUSERS, "pt": DIFFUSERS}
 _LONGEST_HEADER = 100 << 20  # bytes; the safetensors format's own limit
+LARGEST_CONFIG = 16 << 20  # bytes; the largest known have some thousand
+LARGEST_LIST = 64 << 20  # of words or of tensors; AltDiffusion's tokenizer.json has 17 MB
 _AGAIN = "download the model again"
 _WAYS_OUT = {
     NotAnEmbedding: "choose a file of weights, best a .safetensors",
@@ -151,13 +153,28 @@ def write_weights(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str,
         write_tensors(file, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, read, metadata)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a base model; raises BaseModelError."""
+def read_bytes(path: Path, most: int = LARGEST_CONFIG) -> bytes:
+    """The contents of a small file of a base model.
+
+    Raises:
+        BaseModelError: there is no such file, it cannot be read, or it is larger than `most` bytes.
+    """
+    if not path.is_file():
+        raise BaseModelError(f"{path} is missing, so the base model is incomplete; {_AGAIN}")
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise BaseModelError(f"{path} is missing, so the base model is incomplete; {_AGAIN}") from error
-    except (OSError, ValueError, RecursionError) as error:
+        size = path.stat().st_size
+        if size > most:
+            raise BaseModelError(f"{path} has {size >> 20} MB, and such a file has {most >> 20} at most; {_AGAIN}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BaseModelError(f"{path} cannot be read ({error.strerror}); change its permissions") from error
+
+
+def read_json(path: Path, most: int = LARGEST_CONFIG) -> dict[str, Any]:
+    """A JSON object from a file of a base model; raises BaseModelError as `read_bytes` does, and for other contents."""
+    try:
+        value = json.loads(read_bytes(path, most))
+    except (ValueError, RecursionError) as error:
         raise BaseModelError(f"{path} is not a readable JSON file; {_AGAIN}") from error
     if not isinstance(value, dict):
         raise BaseModelError(f"{path} holds no JSON object; {_AGAIN}")
@@ -199,10 +216,9 @@ def _with_variant(name: str, variant: str | None) -> str:
 def indexed_names(index: Path) -> list[str]:
     """The files that the index of a part in several files names; raises BaseModelError."""
     try:
-        weight_map = json.loads(index.read_bytes())["weight_map"]
         # Only the name counts: a file from outside must not lead out of its folder.
-        names = sorted({Path(name).name for name in weight_map.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        names = sorted({Path(name).name for name in read_json(index, LARGEST_LIST)["weight_map"].values()})
+    except (KeyError, TypeError, AttributeError) as error:
         raise BaseModelError(f"{index} is damaged; {_AGAIN}") from error
     if not names:
         raise BaseModelError(f"{index} names no files; {_AGAIN}")

@@ -100,7 +100,8 @@ def load_weights(
         The layout.
 
     Raises:
-        BaseModelError: a tensor is missing, has another shape, or is unknown to the model.
+        BaseModelError: a tensor is missing, has another shape or values that are not finite, or is unknown to the
+            model.
     """
     source = source or getattr(state, "source", "the model")
     layout = layout or file_layout(module, state)
@@ -136,8 +137,20 @@ def _set_all(
                 f"configuration asks for {list(target.shape)}; file and config.json are of different models"
             )
         # Not ascontiguousarray, which would give a scalar a dimension.
-        target.set_value(np.asarray(array, dtype=_numpy_type(target), order="C"))
+        values = np.asarray(array, dtype=_numpy_type(target), order="C")
+        if not _is_finite(values):
+            raise BaseModelError(
+                f"{source} holds NaN or infinite values in {stored_as[name]}, from which nothing can be drawn or "
+                "learned; download the model again, or take another copy of it"
+            )
+        target.set_value(values)
         release_pages(stored)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Whether all values are finite. Their sum shows it at once, unless it is too large for the type."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
 
 
 def is_as_ppdiffusers_loads_it(module: nn.Layer, state: StoredState, *, renames_attention: bool) -> bool:

@@ -32,3 +32,8 @@ class Concept:
     def tokens(self) -> list[str]:
         """One token for each vector: `<cat-toy>`, `<cat-toy>_1`, …, the names that ppdiffusers' pipelines expand."""
         return token_names(self.placeholder_token, self.num_vectors)
+
+    @property
+    def loses_vectors_in_diffusers(self) -> bool:
+        """Whether diffusers with transformers 5, which reads capitals as small letters, finds only its first vector."""
+        return self.num_vectors not in (None, 1) and self.placeholder_token != self.placeholder_token.lower()

@@ -3,8 +3,9 @@
 It begins with the metadata that the Hugging Face hub reads (https://huggingface.co/docs/hub/model-cards).
 """
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def card(facts: CardFacts) -> str:
         "PaddlePaddle and ppdiffusers: only the embedding vectors of the new placeholder tokens were trained.",
         _concept_table(facts.concepts, facts.language),
         *_images(facts),
-        _how_to_load(base, _prompt(facts.concepts[0], facts.language), files, is_xl),
+        _how_to_load(base, facts.concepts, files, is_xl, facts.language),
         _settings(facts),
         _MARK,
     ]
@@ -148,15 +149,24 @@ def _images(facts: CardFacts) -> list[str]:
     return shown
 
 
-def _how_to_load(base: str, prompt: str, files: dict[str, str], is_xl: bool) -> str:
+def _how_to_load(base: str, concepts: Sequence[Concept], files: dict[str, str], is_xl: bool, language: str) -> str:
     model = base if _is_repository(base) else "FOLDER OF THE BASE MODEL"
+    names = {concept.placeholder_token: _name_in_diffusers(concept) for concept in concepts}
     texts = [
         "## How to use it",
         "Download the files first; the examples expect them in the current folder.",
         "### ppdiffusers",
-        _python("ppdiffusers", model, prompt, files, is_xl),
+        _python("ppdiffusers", model, _prompt(concepts[0], language), files, is_xl),
         "### diffusers",
-        _python("diffusers", model, prompt, files, is_xl),
+        _python(
+            "diffusers",
+            model,
+            _prompt(concepts[0], language).replace(concepts[0].placeholder_token, names[concepts[0].placeholder_token]),
+            {name: files[token] for token, name in names.items()},
+            is_xl,
+            renamed={name for token, name in names.items() if name != token},
+        ),
+        *_about_capitals(names),
         "### AUTOMATIC1111",
         "Copy the file into `embeddings/`, named as you want to write it in prompts:",
         "\n".join(
@@ -173,26 +183,62 @@ def _how_to_load(base: str, prompt: str, files: dict[str, str], is_xl: bool) -> 
     return "\n\n".join(texts)
 
 
-def _python(library: str, model: str, prompt: str, files: dict[str, str], is_xl: bool) -> str:
+def _name_in_diffusers(concept: Concept) -> str:
+    """The placeholder token to load a concept under in diffusers, so that none of its vectors is lost there."""
+    token = concept.placeholder_token
+    if not concept.loses_vectors_in_diffusers:
+        return token
+    return token.lower() if token.startswith("<") else f"<{token.lower()}>"  # "cat" alone is in the vocabulary
+
+
+def _about_capitals(names: Mapping[str, str]) -> list[str]:
+    """What a reader should know who loads a concept under its own name; `names` as `_name_in_diffusers` gives them."""
+    changed = [f"`{token}` as `{name}`" for token, name in names.items() if name != token]
+    if not changed:
+        return []
+    return [
+        f"The example loads {', '.join(changed)}: of a word of several vectors with capitals in it, diffusers with "
+        "transformers 5 reads only the first vector."
+    ]
+
+
+def _python(
+    library: str, model: str, prompt: str, files: dict[str, str], is_xl: bool, renamed: Set[str] = frozenset()
+) -> str:
+    """An example; `renamed` are those of the placeholder tokens that the files do not have."""
     pipeline = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
-    lines = [f"from {library} import {pipeline}"]
-    lines += ["from safetensors.numpy import load_file"] if is_xl and library == "ppdiffusers" else []
-    lines += ["from safetensors.torch import load_file"] if is_xl and library == "diffusers" else []
-    lines += ["", f'pipe = {pipeline}.from_pretrained("{model}")']
-    for token, file in files.items():
-        lines += _xl_lines(library, token, file) if is_xl else [f'pipe.load_textual_inversion("{file}")']
-    lines.append(f'image = pipe("{prompt}").images[0]')
+    lines = ["import paddle"] if is_xl and library == "ppdiffusers" else []
+    lines.append(f"from {library} import {pipeline}")
+    lines += [f"from safetensors.{'numpy' if library == 'ppdiffusers' else 'torch'} import load_file"] if is_xl else []
+    lines += ["", f"pipe = {pipeline}.from_pretrained({_quoted(model)})"]
+    if is_xl:
+        lines += _xl_lines(library, files)
+    else:
+        for token, file in files.items():
+            name = f", token={_quoted(token)}" if token in renamed else ""
+            lines.append(f"pipe.load_textual_inversion({_quoted(file)}{name})")
+    lines.append(f"image = pipe({_quoted(prompt)}).images[0]")
     return "```python\n" + "\n".join(lines) + "\n```"
 
 
-def _xl_lines(library: str, token: str, file: str) -> list[str]:
-    """Each of the two text encoders takes its own vectors."""
-    lines = [f'vectors = load_file("{file}")']
-    for key, ending in (("clip_l", ""), ("clip_g", "_2")):
-        parts = f"text_encoder=pipe.text_encoder{ending}, tokenizer=pipe.tokenizer{ending}"
-        value = f'vectors["{key}"]' if library == "diffusers" else f'paddle.to_tensor(vectors["{key}"])'
-        lines.append(f'pipe.load_textual_inversion({value}, token="{token}", {parts})')
-    return ["import paddle", *lines] if library == "ppdiffusers" else lines
+def _quoted(text: str) -> str:
+    """A string as Python writes it, whatever characters it has."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _xl_lines(library: str, files: dict[str, str]) -> list[str]:
+    """Each of the two text encoders takes its own vectors, and the second one pools at the end of the prompt.
+
+    Its configuration often says 2, by which CLIP pools at the highest token id: that of the placeholder token.
+    """
+    lines = ["pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id  # not the new word's"]
+    for token, file in files.items():
+        lines.append(f"vectors = load_file({_quoted(file)})")
+        for key, ending in (("clip_l", ""), ("clip_g", "_2")):
+            parts = f"text_encoder=pipe.text_encoder{ending}, tokenizer=pipe.tokenizer{ending}"
+            value = f'vectors["{key}"]' if library == "diffusers" else f'paddle.to_tensor(vectors["{key}"])'
+            lines.append(f"pipe.load_textual_inversion({value}, token={_quoted(token)}, {parts})")
+    return lines
 
 
 def _settings(facts: CardFacts) -> str:

@@ -76,7 +76,7 @@ def teach(
     vectors = add_concepts(concepts, model, learned, config.training.seed, read, context.say)
     about_files = [note for embedding in learned for note in embedding_notes(embedding)]
     about_prompts = prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens)
-    for note in about_files + about_prompts:
+    for note in about_files + about_prompts + model.drawing_notes():
         context.say(f"note: {note}")
     check_judge(config.validation, config.validation_prompts, model, vectors)
     return config, vectors, learned

@@ -189,11 +189,19 @@ class Callbacks:
                 self._saves.attempt(self._save_vectors, step)
         if draws:
             self._draw(step)
-        if self._guard.gives_up():
+        if skipped_in_a_row := self._reason_to_give_up(step):
             self._tell_skipped(step)
-            self._give_up(step, self._guard.in_a_row)
+            self._give_up(step, skipped_in_a_row)
         if evaluates or draws:
             ranks.meet(self._context.stop)
+
+    def _reason_to_give_up(self, step: int) -> int:
+        """How many steps in a row were skipped, up to this one, if the run has failed by that; else 0."""
+        is_last, guard = self._intervals.is_last(step), self._guard
+        if guard.gives_up(is_last=is_last):
+            return guard.in_a_row
+        # A run of which no step was taken does not succeed by being resumed after its last one.
+        return step if is_last and self._skipped_earlier + guard.skipped == step else 0
 
     def _log(self, step: int, training_loss: float, learning_rate: float) -> None:
         self._latest = {"loss": training_loss, "lr": learning_rate}

@@ -12,6 +12,7 @@ from textual_inversion.data.dataset import ReadImages
 from textual_inversion.data.random_streams import initial_vectors_generator
 from textual_inversion.embeddings.file_names import safe_name
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
+from textual_inversion.formats.layouts import group_vectors
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder, check_prompts
@@ -57,6 +58,11 @@ def add_concepts(
         known = matching(concept, learned, alone=len(concepts) == 1)
         start = describe(concept, known)
         say(f"{concept.placeholder_token} as {concept.num_vectors} vector(s), starting from {start}")
+    if halved := [concept.placeholder_token for concept in concepts if concept.loses_vectors_in_diffusers]:
+        say(
+            f"note: diffusers with transformers 5 reads only the first vector of {', '.join(halved)}, because of the "
+            "capitals; choose a --placeholder_token in small letters, or load it there as the model card shows"
+        )
     return vectors
 
 
@@ -75,7 +81,7 @@ def settle(concepts: Sequence[Concept], model, learned: Sequence[LearnedEmbeddin
     _check_learned(concepts, learned)
     settled = []
     for concept in concepts:
-        for encoder in model.text_encoders:
+        for encoder in model.text_encoders:  # the concept's own name first, whatever else may be wrong
             check_placeholder(concept.placeholder_token, encoder.tokenizer)
         known = matching(concept, learned, alone=len(concepts) == 1)
         if known is not None:
@@ -90,7 +96,10 @@ def settle(concepts: Sequence[Concept], model, learned: Sequence[LearnedEmbeddin
             count = len(_initializer_ids(concept, tokenizer))
             concept = replace(concept, num_vectors=count, one_vector_per_token=True)
         settled.append(concept)
-    _check_room(settled, PromptEncoder(tokenizer).room)
+    _check_room(settled, PromptEncoder(tokenizer).room, is_learned=bool(learned))
+    for concept in settled:
+        for encoder in model.text_encoders:
+            check_placeholder(concept.placeholder_token, encoder.tokenizer, num_vectors=concept.num_vectors)
     _check_tokens(settled)
     return settled
 
@@ -190,7 +199,7 @@ def _initializer_ids(concept: Concept, tokenizer) -> list[int]:
 
 
 def _check_tokens(concepts: Sequence[Concept]) -> None:
-    """Refuse concepts whose tokens are the same, as `<a>` with two vectors and `<a>_1` are."""
+    """Refuse concepts whose tokens are the same, as `<a>` with two vectors and `<a>_1` are, or would be one word."""
     owner: dict[str, str] = {}
     for concept in concepts:
         for token in concept.tokens:
@@ -200,6 +209,11 @@ def _check_tokens(concepts: Sequence[Concept]) -> None:
                     "rename one of them"
                 )
             owner[token] = concept.placeholder_token
+    for word, tokens in group_vectors(owner).items():
+        if owner[tokens[-1]] != owner[word]:  # so do this project's files and all pipelines read them
+            raise ConceptError(
+                f"{owner[tokens[-1]]} would be read as one more vector of {owner[word]}; rename one of them"
+            )
     files: dict[str, str] = {}
     for word in (concept.placeholder_token for concept in concepts):
         other = files.setdefault(safe_name(word).casefold(), word)
@@ -207,14 +221,21 @@ def _check_tokens(concepts: Sequence[Concept]) -> None:
             raise ConceptError(f"{other} and {word} would be saved under one file name; rename one of them")
 
 
-def _check_room(concepts: Sequence[Concept], room: int) -> None:
+def _check_room(concepts: Sequence[Concept], room: int, *, is_learned: bool) -> None:
     """A prompt must fit beside the vectors of any one concept."""
-    largest = max(concepts, key=lambda concept: concept.num_vectors)
-    if largest.num_vectors > room - _LONGEST_TEMPLATE:
-        raise ConceptError(
-            f"{largest.num_vectors} vectors for {largest.placeholder_token} leave no room for a prompt in the {room} "
-            f"tokens that this base model reads; --num_vectors can be at most {room - _LONGEST_TEMPLATE}"
-        )
+    largest, most = max(concepts, key=lambda concept: concept.num_vectors), room - _LONGEST_TEMPLATE
+    if largest.num_vectors <= most:
+        return
+    if is_learned:
+        way_out = f"start from an embedding of at most {most} vectors"
+    elif largest.one_vector_per_token:
+        way_out = f"--num_vectors auto takes a vector for each token of its initializer; give a number up to {most}"
+    else:
+        way_out = f"--num_vectors can be at most {most}"
+    raise ConceptError(
+        f"a word of {largest.num_vectors} vectors cannot fit in a prompt: {largest.placeholder_token} leaves no room "
+        f"for other words in the {room} tokens that this base model reads; {way_out}"
+    )
 
 
 def describe(concept: Concept, learned: LearnedEmbedding | None = None) -> str:

@@ -98,14 +98,17 @@ class StepGuard:
         self.skipped, self.in_a_row = int(self._skipped), int(self._in_a_row)
         self._due = self._seen + max(1, self._most - self.in_a_row)
 
-    def gives_up(self) -> bool:
+    def gives_up(self, *, is_last: bool = False) -> bool:
         """Whether so many steps in a row were skipped that the run should stop; call it after every step.
 
         The counts are read only when they could have reached that number: seldom while all is well.
+
+        Args:
+            is_last: there is no further step; a run that took none at all has failed, however short it was.
         """
-        if self._seen >= self._due:
+        if is_last or self._seen >= self._due:
             self.look()
-        return self.in_a_row >= self._most
+        return self.in_a_row >= self._most or (is_last and 0 < self._seen == self.skipped)
 
     def gradient_norms(self) -> list[float]:
         """For each parameter, the root of the summed squared gradients of all good steps; reads the device."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.generation import image_grid
-from textual_inversion.generation.generate import ImageRequest, generate, total_steps
+from textual_inversion.generation.generate import ImageRequest, blank_notes, generate, total_steps
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder, cut_notes
 from textual_inversion.settings.train import ValidationSettings
@@ -100,6 +100,8 @@ class Painter:
         drawn = _gather(self._context, images, len(distinct), (height, width))
         if drawn is None:
             return None
+        for note in blank_notes(drawn):
+            self._context.say(f"note: {note}")
         by_request = dict(zip(distinct, drawn, strict=True))
         return [by_request[request] for request in requests]
 
