@@ -15,7 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from textual_inversion.system import home
+from textual_inversion.system import home, streams
 from textual_inversion.system.errors import SettingsError
 
 _THREADS = "OMP_NUM_THREADS"
@@ -174,9 +174,9 @@ def _import_paddle() -> None:
         with contextlib.redirect_stderr(printed):
             importlib.import_module("paddle")
     finally:
-        lines = [line for line in printed.getvalue().splitlines(keepends=True) if _THREADS not in line]
-        if sys.stderr is not None:  # in a program that closed it
-            sys.stderr.write("".join(lines))
+        for line in printed.getvalue().splitlines():
+            if _THREADS not in line:
+                streams.print_error(line)
 
 
 def _quiet_dependencies() -> None:
