@@ -253,7 +253,7 @@ def write_transparent(path):
     "write, reason",
     [
         (lambda path: None, "No such file"),
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "it is a folder, not a regular file"),
         (lambda path: path.write_bytes(b""), "empty"),
         (lambda path: path.write_text("a photo of a cat"), "not an image"),
         (lambda path: path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0"), "HEIC"),

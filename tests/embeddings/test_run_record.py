@@ -92,7 +92,7 @@ def test_what_lies_in_the_place_of_a_record_is_named(tmp_path):
     (places["device"] / "run.json").symlink_to("/dev/zero")
 
     for name, folder in places.items():
-        words = "No such file" if name == "nowhere" else "is a folder, a device or a pipe"
+        words = "No such file" if name == "nowhere" else f"it is a (named )?{name}, not a regular file"
         with pytest.raises(EmbeddingFileError, match=words):
             read_record(folder)
 

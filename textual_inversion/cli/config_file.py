@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.system import user_files
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import how_to_call
 
@@ -86,7 +87,7 @@ def _root(path: str | Path) -> Any:
     import yaml
 
     try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        root = yaml.compose(user_files.read_text(path, user_files.SETTINGS), Loader=yaml.SafeLoader)
     except OSError as error:
         raise SettingsError(f"{FLAG} {path} cannot be read ({error.strerror}); give a YAML file of flags") from None
     except UnicodeDecodeError:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from PIL import Image, features
 
 from textual_inversion.data.png_chunks import without_texts
+from textual_inversion.system import user_files
 
 # Pillow's names.
 _BUILT_IN = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "JPEG2000", "PPM", "ICO", "QOI", "PCX", "SGI", "DDS")
@@ -109,7 +110,7 @@ def missing_plugin(path: Path) -> Plugin | None:
 def is_image(path: Path) -> bool:
     """Whether the content of a file is an image whose header can be read. Nothing is decoded."""
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             opened = open_image(file, path)
             # Any four bytes may be the length of a bitmap's header.
             return opened.format != "DIB" or path.name.lower().endswith(".dib")
@@ -156,7 +157,7 @@ def _bounded(is_icon: bool) -> Iterator[None]:
 
 def _head_of(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             return file.read(_HEAD)
     except OSError:
         return b""

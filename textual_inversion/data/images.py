@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from textual_inversion.data.image_formats import FORMAT_NAMES, MAX_PIXELS, missing_plugin, open_image
+from textual_inversion.system import user_files
 from textual_inversion.system.errors import ImageError, SettingsError
 
 _FILTERS = {
@@ -66,7 +67,7 @@ def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Imag
         note(f"{path}: {what}")
 
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             return _to_rgb(_decode(file, path, say), path, say)
     except OSError as error:
         raise ImageError(_cannot_read(path, error)) from error
@@ -80,7 +81,7 @@ def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             image = _decode(file, path, _silent)
     except OSError as error:
         raise ImageError(_cannot_read(path, error)) from error

@@ -5,7 +5,7 @@ from typing import Any
 
 from textual_inversion.settings.flag import Flag, flags_of, groups_of, values_of
 from textual_inversion.settings.train import TrainConfig
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, user_files
 from textual_inversion.system.paths import how_to_call
 
 FILE_NAME, OTHER_NAME = "config.yaml", "config-of-run.yaml"
@@ -51,7 +51,7 @@ def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -
 def _is_ours(path: Path) -> bool:
     """Whether a run may write the file: it does not exist, or a run wrote it."""
     try:
-        return path.read_bytes().startswith(_FIRST_WORDS.encode())
+        return user_files.read_bytes(path, user_files.SETTINGS).startswith(_FIRST_WORDS.encode())
     except FileNotFoundError:
         return True
     except OSError:

@@ -15,7 +15,7 @@ from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME, safe_
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import TrainingSettings
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, user_files
 from textual_inversion.system.paths import portable
 
 FILE_NAME = "README.md"
@@ -67,10 +67,20 @@ def write(folder: Path, facts: CardFacts) -> bool:
         OutputError: the card cannot be written.
     """
     path = folder / FILE_NAME
-    if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
+    if not _is_ours(path):
         return False
     atomic.write_text(path, card(facts))
     return True
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a run may write the card: it does not exist, or a run wrote it."""
+    try:
+        return _MARK.encode() in user_files.read_bytes(path, user_files.SETTINGS)
+    except FileNotFoundError:
+        return not path.is_symlink()
+    except OSError:
+        return False
 
 
 def card(facts: CardFacts) -> str:

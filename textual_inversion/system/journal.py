@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import lock_descriptor
 
+from textual_inversion.system import user_files
+from textual_inversion.system.checked_json import UnusableJson, parse_json
 from textual_inversion.system.errors import OutputError
 
 _MODE = 0o666  # less the umask, like any file
@@ -67,13 +69,13 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The records of a journal, of this process or another; a line that is not whole or no record is passed over."""
     records = []
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = user_files.read_bytes(path, user_files.RECORD).splitlines(keepends=True)
     except OSError:
         return []
     for line in lines:
         try:
-            record = json.loads(line) if line.endswith(b"\n") else None
-        except (ValueError, RecursionError):
+            record = parse_json(line) if line.endswith(b"\n") else None
+        except UnusableJson:
             continue
         if isinstance(record, dict):
             records.append(record)

@@ -4,6 +4,7 @@
     read_text(path, most)      its text in UTF-8, with or without a byte-order mark
     opened(path, most)         a file object that can seek: for images and weights
     descriptor(path, most)     a file descriptor: for mapping into memory
+    check(path, most)          nothing: for what a library opens by itself
 
 Only regular files are opened. A named pipe would wait for a writer, a device such as /dev/zero never ends, a folder is
 no file; links to them are as good as they are. Nothing waits. Each caller states how many bytes such a file has at
@@ -19,22 +20,20 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from textual_inversion.system.errors import TextualInversionError
 
 AnyPath = str | os.PathLike[str]
 
-# Limits in bytes, by what a file is.
+# Limits in bytes, by what a file is; `models/weight_files.py` has those of a base model.
 CAPTION = 1 << 20  # a prompt has at most 75 tokens; a text encoder reads no more than that
 PROMPTS = 4 << 20  # templates, prompts of validation images: tens of thousands of lines
-SETTINGS = 1 << 20  # a configuration
+SETTINGS = 256 << 10  # a configuration; its parser takes seconds for a megabyte
 METADATA = 256 << 20  # captions of a whole data set
 RECORD = 64 << 20  # manifest.json of 50,000 images; a run.json stays below 1 MiB
 IMAGE = 2 << 30  # 128 megapixels of 16 bits in four channels, uncompressed, are 1 GB
 WEIGHTS = 1 << 40
-UNLIMITED = 1 << 62
 
 # Windows would end a line of bytes, and a file at Ctrl+Z. A terminal that is opened must not become the process's own.
 _FLAGS = os.O_RDONLY
@@ -42,11 +41,11 @@ for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
 
 _KINDS = (
-    (stat.S_ISDIR, "is a folder"),
-    (stat.S_ISFIFO, "is a named pipe"),
-    (stat.S_ISSOCK, "is a socket"),
-    (stat.S_ISCHR, "is a device"),
-    (stat.S_ISBLK, "is a device"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
 )
 
 
@@ -62,7 +61,7 @@ class UnusableFile(TextualInversionError, OSError):
         super().__init__(errno.EINVAL, reason, os.fspath(path))
 
     def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}; give a regular file of that size at most"
+        return f"{self.filename} cannot be read ({self.strerror}); give another file"
 
 
 def descriptor(path: AnyPath, most: int) -> int:
@@ -72,10 +71,10 @@ def descriptor(path: AnyPath, most: int) -> int:
         UnusableFile: it is something else than a regular file, or larger.
         OSError: it is not there, or may not be read.
     """
-    _check(path, os.stat(path), most)  # before it is opened: that alone rewinds a tape
+    _refuse(path, os.stat(path), most)  # before it is opened: that alone rewinds a tape
     number = os.open(path, _FLAGS)
     try:
-        _check(path, os.fstat(number), most)  # it may be another one by now
+        _refuse(path, os.fstat(number), most)  # it may be another one by now
         if hasattr(os, "set_blocking"):
             os.set_blocking(number, True)
     except BaseException:
@@ -111,24 +110,21 @@ def read_text(path: AnyPath, most: int) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def is_regular(path: AnyPath) -> bool:
-    """Whether a path leads to a regular file; False also where it cannot be known."""
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
+def check(path: AnyPath, most: int) -> None:
+    """Check a file that a library opens by itself; raises as `descriptor`."""
+    os.close(descriptor(path, most))
 
 
-def _check(path: AnyPath, found: os.stat_result, most: int) -> None:
+def _refuse(path: AnyPath, found: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = next((kind for test, kind in _KINDS if test(found.st_mode)), "is something else")
-        raise UnusableFile(path, f"{kind}, not a regular file")
+        kind = next((kind for test, kind in _KINDS if test(found.st_mode)), "something else")
+        raise UnusableFile(path, f"it is {kind}, not a regular file")
     if found.st_size > most:
         raise UnusableFile(path, _too_large(found.st_size, most))
 
 
 def _too_large(size: int, most: int) -> str:
-    return f"has {size_text(size)}, and at most {size_text(most)} are read of such a file"
+    return f"it has {size_text(size)}, and at most {size_text(most)} are read of such a file"
 
 
 def size_text(size: int) -> str:

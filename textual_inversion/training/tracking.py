@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from textual_inversion.settings.choices import TRACKERS
-from textual_inversion.system import atomic, home
+from textual_inversion.system import atomic, home, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
 
@@ -166,6 +166,7 @@ def _keep_records_before(log: Path, step: int) -> None:
     from visualdl.reader.record_reader import RecordReader
     from visualdl.writer.record_writer import RecordWriter
 
+    user_files.check(log, user_files.WEIGHTS)
     with atomic.replacing(log) as temporary, open(temporary, "wb") as file:
         kept = RecordWriter(file)
         for message in RecordReader(os.fspath(log)).get_all():
