@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from textual_inversion.system.checked_json import checked
+
 SECONDS_TO_ANSWER = 5  # after which a hub counts as unreachable
 _LONGEST_MESSAGE = 200  # characters of a hub's answer
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -54,7 +57,7 @@ def files_of(repository: str, *, revision: str | None = None, token: str | None 
 
     with _explaining(repository, revision):
         info = HfApi(token=token).model_info(repository, revision=revision, timeout=SECONDS_TO_ANSWER)
-        return [entry.rfilename for entry in info.siblings or ()]
+        return checked([entry.rfilename for entry in info.siblings or ()], list[str])
 
 
 def fetch(
@@ -94,6 +97,8 @@ def _explaining(repository: str, revision: str | None) -> Iterator[None]:
         yield
     except (requests.RequestException, OSError, HFValidationError) as error:
         raise HubError(explain(error, repository, revision)) from error
+    except _MALFORMED as error:  # what the client raises for an answer that is JSON of another type
+        raise HubError(f"the hub gave an answer that cannot be used ({type(error).__name__})") from error
 
 
 def explain(error: BaseException, repository: str = "", revision: str | None = None) -> str:
@@ -119,4 +124,4 @@ def explain(error: BaseException, repository: str = "", revision: str | None = N
     if error.__cause__ is not None:  # such as when one file of several could not be uploaded
         return explain(error.__cause__, repository, revision)
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0][:_LONGEST_MESSAGE]}" if lines else type(error).__name__

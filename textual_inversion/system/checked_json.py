@@ -96,7 +96,7 @@ def _check_levels(value: Any, *, looks_for_surrogates: bool) -> None:
     """Check a value and all in it, level by level: what is nested deeply must not be followed by calls."""
     level = [value]
     for _ in range(MOST_LEVELS + 1):
-        if looks_for_surrogates and any(map(_is_half, level)):
+        if looks_for_surrogates and not all(is_text(item) for item in level if isinstance(item, str)):
             raise UnusableJson("is no readable JSON (a text in it holds half of a character)")
         containers = [item for item in level if isinstance(item, (dict, list))]
         if not containers:
@@ -107,8 +107,9 @@ def _check_levels(value: Any, *, looks_for_surrogates: bool) -> None:
     raise UnusableJson(_TOO_DEEP)
 
 
-def _is_half(item: Any) -> bool:
-    return isinstance(item, str) and any(ord(letter) in _SURROGATES for letter in item)
+def is_text(value: str) -> bool:
+    """Whether a text holds whole characters only: an escape such as \\ud800 stands for half of one."""
+    return not any(ord(letter) in _SURROGATES for letter in value)
 
 
 def checked(value: T, schema: Any) -> T:

@@ -34,6 +34,7 @@ METADATA = 256 << 20  # captions of a whole data set
 RECORD = 64 << 20  # manifest.json of 50,000 images; a run.json stays below 1 MiB
 IMAGE = 2 << 30  # 128 megapixels of 16 bits in four channels, uncompressed, are 1 GB
 WEIGHTS = 1 << 40
+_CHUNK = 1 << 16
 
 # Windows would end a line of bytes, and a file at Ctrl+Z. A terminal that is opened must not become the process's own.
 _FLAGS = os.O_RDONLY
@@ -93,9 +94,12 @@ def opened(path: AnyPath, most: int) -> Iterator[BinaryIO]:
 def read_bytes(path: AnyPath, most: int) -> bytes:
     """The contents of a regular file; raises as `descriptor`, also where it grows meanwhile."""
     with opened(path, most) as file:
-        content = file.read(most + 1)  # files of /proc say that they are empty
-    if len(content) > most:
-        raise UnusableFile(path, _too_large(len(content), most))
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # not `most`, for which room would be taken at once
+        while len(content) > size and (part := file.read(_CHUNK)):  # it has grown, or is of /proc and says it is empty
+            content += part
+            if len(content) > most:
+                raise UnusableFile(path, _too_large(len(content), most))
     return content
 
 
