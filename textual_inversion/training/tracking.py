@@ -22,6 +22,7 @@ from textual_inversion.settings.choices import TRACKERS
 from textual_inversion.system import atomic, home, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
+from textual_inversion.system.terminal_text import visible
 
 # Calls that may wait for the writer, and the seconds after which a writer that takes none of them is given up.
 _MAX_WAITING = 100
@@ -59,7 +60,7 @@ class Tracker:
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Add a text to the series `tag`, such as the prompt of an image."""
-        self._call("add_text", _plain(tag), text, step)
+        self._call("add_text", _plain(tag), visible(text), step)
 
     def flush(self) -> None:
         """Return once everything that waits is written, so that it outlives the process."""
@@ -129,7 +130,7 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
 
     Raises:
         SettingsError: an unknown reporter, or one whose package is not installed.
-        OutputError: the folder cannot be created.
+        OutputError: the folder cannot be created, or the log that is to be continued is no file.
     """
     if report_to not in TRACKERS:
         raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join(TRACKERS)}")
@@ -138,6 +139,10 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
     try:
         os.makedirs(logdir, exist_ok=True)
         return Tracker((_visualdl if report_to == "visualdl" else _tensorboard)(logdir, resumed_at))
+    except user_files.UnusableFile as error:
+        raise OutputError(
+            f"{error.filename} cannot be read ({error.strerror}); choose another --logging_dir"
+        ) from error
     except OSError as error:
         raise OutputError(f"cannot write the log folder {logdir} ({error.strerror}); choose another one") from error
 
@@ -221,4 +226,4 @@ def _not_installed(reporter: str, package: str) -> str:
 
 
 def _plain(tag: str) -> str:
-    return tag.replace("%", " percent")  # VisualDL refuses this sign
+    return visible(tag.replace("%", " percent"))  # VisualDL refuses this sign
