@@ -60,7 +60,7 @@ class Tracker:
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Add a text to the series `tag`, such as the prompt of an image."""
-        self._call("add_text", _plain(tag), visible(text), step)
+        self._call("add_text", _plain(tag), "\n".join(map(visible, text.split("\n"))), step)
 
     def flush(self) -> None:
         """Return once everything that waits is written, so that it outlives the process."""
