@@ -47,7 +47,6 @@ def run(config: ScoreConfig, stop: Signals) -> None:
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
         importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
-    from textual_inversion.evaluation.scoring import table
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
@@ -67,13 +66,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, _resizer(file.run, model).resize_all(paths, sizes, load_image))  # fmt: skip
-    if output:
-        _write(changed(config, device=device), file, model, scorer, result)
-        stop.advice = f"after everything was measured; the figures are in {output}"
-    for row in table(result):
-        print_line(row, is_aligned=True)
-    if output:
-        print_line(output)
+    _report(changed(config, device=device), file, model, scorer, result, stop)
 
 
 def _read(concept: ScoredConcept):
@@ -176,8 +169,21 @@ def _portable(value: Any) -> Any:
     return portable(value) if isinstance(value, str) else value
 
 
+def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any], stop: Signals) -> None:
+    """Write the JSON file, then print the table: whoever reads it may leave without loss of a figure."""
+    from textual_inversion.evaluation.scoring import table
+
+    output = config.output.output
+    if output:
+        _write(config, file, model, scorer, result)
+        stop.advice = f"after everything was measured; the figures are in {output}"
+    for row in table(result):
+        print_line(row, is_aligned=True)
+    if output:
+        print_line(output)
+
+
 def _write(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:
-    """Write the JSON file."""
     from textual_inversion.system import atomic
     from textual_inversion.system.provenance import git_revision, versions
 

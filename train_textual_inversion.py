@@ -68,6 +68,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         from textual_inversion.training.step_plan import plan_steps
 
         record = resume.find(config.saving, context)
+        resume.keep_list(record, context, held)
     with phases("images"):
         told = {"say": context.say, "shows_progress": context.ranks.is_main}
         prompts, repeats = config.prompts, config.concept.repeats
@@ -255,8 +256,8 @@ def finish(config: TrainConfig, run: "Run") -> None:
         raise unsaved(failures, context.folder / FINAL_NAME)
     # Last of all: an upload that fails ends the command, and nobody waits for it.
     if hub.push_to_hub and context.ranks.is_main:
-        whole = {"whole_pipeline": hub.hub_whole_pipeline}
-        context.say(f"uploaded to {upload.upload(context.folder, hub.hub_model_id, hub.hub_token, **whole)}")
+        options = {"whole_pipeline": hub.hub_whole_pipeline, "say": context.say}
+        context.say(f"uploaded to {upload.upload(context.files, hub.hub_model_id, hub.hub_token, **options)}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
         *(f"checkpoint-{step}/{name}" for step in (1, 2) for name in checkpoint),
         "README.md",
         "config.yaml",
+        "files.json",
         "learned_embeds-steps-1.pdparams",
         "learned_embeds-steps-2.pdparams",
         "learned_embeds.pdparams",

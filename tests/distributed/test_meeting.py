@@ -197,3 +197,8 @@ def test_signals_do_not_come_between_a_question_to_the_store_and_its_answer():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
 
     assert done.stdout == "all met\n", done.stderr
+
+
+@pytest.mark.parametrize("world_size", [2, 5])
+def test_a_value_is_handed_out_by_the_first_rank_whatever_the_others_give(world_size):
+    assert outcome_of("hand_out", ["the secret", *range(1, world_size)]) == ["the secret"] * world_size

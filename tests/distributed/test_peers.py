@@ -18,7 +18,7 @@ from textual_inversion.distributed.peers import LOST_STATUS, Peers
 RANK = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from textual_inversion.distributed import connections
+from textual_inversion.distributed import connections, sockets
 from textual_inversion.distributed import peers as module
 from textual_inversion.system.errors import SettingsError, Stopped, run_command
 module._GRACE = 0.8
@@ -44,7 +44,7 @@ def start(tmp_path, *works, port=None, early=(), **environment):
         (tmp_path / f"workerlog.{rank}").touch()
         own = {"PADDLE_TRAINERS_NUM": str(len(works)), "PADDLE_TRAINER_ID": str(rank), "PADDLE_MASTER": "127.0.0.1:1",
                "PADDLE_TRAINER_ENDPOINTS": endpoints, "PADDLE_LOCAL_RANK": str(rank), "PADDLE_LOG_DIR": str(tmp_path),
-               "EARLY": early[rank] if early else ""}  # fmt: skip
+               "EARLY": early[rank] if early else "", "TEXTUAL_INVERSION_SECRET": "s" * 20}  # fmt: skip
         command = [sys.executable, str(script), work]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         ranks.append(subprocess.Popen(command, env={**os.environ, **own, **environment}, **pipes))
@@ -163,7 +163,7 @@ def test_all_wait_for_one_that_takes_long_and_go_on_together(tmp_path):
 
 def test_a_port_that_is_taken_is_said_once_and_the_run_goes_on(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        short = "module._START_SECONDS = connections._PORT_SECONDS = 0.5"
+        short = "module._START_SECONDS = sockets._PORT_SECONDS = 0.5"
         port = taken.getsockname()[1]
         ranks = start(tmp_path, "print('on')", "print('on')", port=port, early=[short] * 2, BEFORE=short)
         outputs = [rank.communicate(timeout=50) for rank in ranks]
@@ -217,7 +217,7 @@ def test_strangers_at_the_port_change_nothing(tmp_path):
 @pytest.mark.multiprocess
 def test_a_rank_that_rests_is_not_taken_for_lost(tmp_path):
     """SIGSTOP, as a debugger or a frozen container has it, for longer than a silent machine would be given."""
-    ranks = start(tmp_path, *["time.sleep(2.5)"] * 2, BEFORE="connections.SILENCE = 1")
+    ranks = start(tmp_path, *["time.sleep(2.5)"] * 2, BEFORE="sockets.SILENCE = 1")
     together(ranks)
     ranks[1].send_signal(signal.SIGSTOP)
     time.sleep(2)
@@ -241,7 +241,7 @@ def loopback(up):
         fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", flags | 1 if up else flags & ~1))
 
 loopback(True)
-ranks = test_peers.start(Path(sys.argv[1]), *[test_peers.WAIT] * 2, BEFORE="connections.SILENCE = 2")
+ranks = test_peers.start(Path(sys.argv[1]), *[test_peers.WAIT] * 2, BEFORE="sockets.SILENCE = 2")
 test_peers.together(ranks)
 loopback(False)
 for status, said in test_peers.ends(ranks):

@@ -139,13 +139,13 @@ def test_where_the_base_model_is_looked_for(tmp_path):
 
 
 def test_the_demo_model_is_found_from_another_clones_record(tmp_path):
-    for name in ("demo/model", "/another/clone/demo/model"):
+    for name in ("demo/model", "/another/clone/demo/model", "local:demo"):
         record = dict(placeholder_token="<cat-toy>", base_model=name)
         files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])
         assert base_model_of(files) == str(DEMO_MODEL.resolve())
 
 
-@pytest.mark.parametrize("name", ["/nowhere/sd", "~/sd", "./sd", "C:/models/sd", "a/b/c"])
+@pytest.mark.parametrize("name", ["/nowhere/sd", "~/sd", "./sd", "C:/models/sd", "a/b/c", "local:" + "a" * 64])
 def test_a_base_model_that_is_gone_is_named(tmp_path, name):
     record = dict(placeholder_token="<cat-toy>", base_model=name)
     files = read_concept_files([stored(tmp_path / "f.pdparams", learned(), record=record)])

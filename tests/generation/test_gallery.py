@@ -164,6 +164,25 @@ def test_a_run_that_goes_on_keeps_its_journal_while_others_begin_and_end(tmp_pat
     assert recorded(recorded_runs(tmp_path)) == images_on_disk(tmp_path) and len(images_on_disk(tmp_path)) == 3
 
 
+def test_a_run_that_is_killed_while_another_takes_over_loses_nothing(tmp_path, monkeypatch):
+    gallery = Gallery(tmp_path, SETTINGS, clock=Clock(1.0))
+    gallery.reserve(2)
+    gallery.save(0, Image.new("RGB", (8, 8)), facts())
+    usual = recorded_runs
+
+    def killed_after_it_is_read(folder):
+        runs = usual(folder)
+        if gallery._journal._descriptor is not None:
+            gallery.save(1, Image.new("RGB", (8, 8)), facts())
+            gallery._journal._descriptor = os.close(gallery._journal._descriptor)
+        return runs
+
+    monkeypatch.setattr("textual_inversion.generation.gallery.recorded_runs", killed_after_it_is_read)
+    Gallery(tmp_path, SETTINGS).reserve(1)
+
+    assert recorded(usual(tmp_path)) == images_on_disk(tmp_path) and len(images_on_disk(tmp_path)) == 2
+
+
 class Clock:
     """A clock that advances by as much whenever it is read."""
 

@@ -57,6 +57,6 @@ def stopped_in(argv: list[str], step: int, number: int = signal.SIGTERM) -> Stop
 
 def results(out: Path) -> dict[str, bytes]:
     """The files that a run leaves besides its record, its checkpoints and its log."""
-    files = [path for path in out.rglob("*") if path.is_file() and path.name != "run.json"]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("run.json", "files.json")]
     kept = [path for path in files if path.relative_to(out).parts[0].split("-")[0] not in ("checkpoint", "logs")]
     return {str(path.relative_to(out)): path.read_bytes() for path in kept}

@@ -66,18 +66,23 @@ def test_what_says_it_better_passes(error):
 @pytest.mark.parametrize(
     ("config", "layers"),
     [
-        ({"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2}, 4 + 2 * 4),
+        ({"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 200}, 4 + 200 * 4),
         (
-            {"block_out_channels": [320, 640], "layers_per_block": [1, 3], "transformer_layers_per_block": [1, [2, 5]]},
-            14,
+            {
+                "block_out_channels": [320, 640],
+                "layers_per_block": [1, 300],
+                "transformer_layers_per_block": [1, [2, 500]],
+            },
+            806,
         ),
         ({"down_block_types": ["x"] * 20_000}, 20_000),
-        ({"num_hidden_layers": 12, "hidden_size": 768}, 12),
-        ({"text_config": {"num_hidden_layers": 12}, "vision_config": {"num_hidden_layers": 24}}, 36),
+        ({"num_hidden_layers": 900, "hidden_size": 768}, 900),
+        ({"text_config": {"num_hidden_layers": 100}, "vision_config": {"num_hidden_layers": 240}}, 340),
     ],
 )
 def test_more_layers_than_tensors_are_refused(config, layers):
     check_announced(config, layers, Path("unet"))
+    check_announced({"num_hidden_layers": 24}, 0, Path("unet"))  # loading says what is missing
     with pytest.raises(
         BaseModelError, match=rf"config.json announces {layers} layers, and its weights have {layers - 1}"
     ):

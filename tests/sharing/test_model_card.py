@@ -1,9 +1,11 @@
 """The model card of a run: metadata that the hub understands, examples that work."""
 
 import json
+import os
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +17,7 @@ import train_textual_inversion
 from helpers.configs import config_of
 from helpers.tiny_models import build_model
 from helpers.training_runs import short_run
+from helpers.written_runs import LOCAL_HASH
 from textual_inversion.formats.layouts import ENCODERS
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.attach import attach_concepts
@@ -45,7 +48,8 @@ def head(text):
         ("stabilityai/stable-diffusion-xl-base-1.0", "openrail++", True),
         ("somebody/finetune", "other", True),
         ("/home/somebody/models/mine", "other", False),
-        ("demo/model", "apache-2.0", False),
+        ("local:demo", "apache-2.0", False),
+        (LOCAL_HASH, "other", False),
     ],
 )
 def test_the_head_is_what_the_hub_reads(base, license_name, named):
@@ -104,6 +108,16 @@ def test_a_readme_of_the_users_own_stays(tmp_path):
 
     assert not model_card.write(tmp_path, facts())
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"),
+                                 lambda path: path.symlink_to("absent")])  # fmt: skip
+def test_whatever_else_has_the_name_of_the_card_stays_and_is_not_waited_for(tmp_path, put):
+    put(tmp_path / "README.md")
+    before = (tmp_path / "README.md").lstat()
+
+    assert not model_card.write(tmp_path, facts())
+    assert (tmp_path / "README.md").lstat() == before
 
 
 @pytest.mark.slow

@@ -2,20 +2,23 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 import train_textual_inversion
 from helpers.local_hub import TOKEN, LocalHub, use
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
+from helpers.written_runs import LOCAL_HASH, SMALL, WHOLE, written_run
+from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.sharing import upload
+from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
-
-SMALL = {"README.md", "config.yaml", "learned_embeds.pdparams", "run.json", "samples/step-1.png"}
 
 
 @pytest.fixture
@@ -26,50 +29,85 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """What a run leaves behind."""
-    folder = tmp_path / "my-cat"
-    for name in (*SMALL, "unet/model_state.pdparams", "model_index.json", "logs/x.log", "checkpoint-5/rows", ".hidden"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"---\ntags: []\n---\n" + name.encode())
-    (folder / "run.json").write_text(json.dumps({"base_model": "/home/ann/models/mine", "seed": 3}))
-    (folder / "config.yaml").write_text(
-        "train_data_dir:\n- /home/ann/photos/of my cat\n# clip_model: '/home/ann/clip'\n"
-    )
-    return folder
+def run(tmp_path):
+    """The list of what a run has left behind."""
+    with written_run(tmp_path / "my-cat") as files:
+        yield files
 
 
-def test_the_small_files_go_up(folder, hub):
-    address = upload.upload(folder, None, TOKEN)
+def test_the_small_files_go_up(run, hub):
+    address = upload.upload(run, None, TOKEN, say=pytest.fail)
 
     assert address == f"{hub.endpoint}/me/my-cat"
     assert set(hub.repositories["me/my-cat"]) == SMALL
-    assert hub.repositories["me/my-cat"]["samples/step-1.png"].endswith(b"samples/step-1.png")
+    assert hub.repositories["me/my-cat"]["samples/step-1.png"] == b"an image"
+    assert not list(run.folder.glob(".upload*")) and not [n for n in run.names() if n.startswith(".")]
 
 
-def test_folders_of_this_machine_stay_here(folder, hub):
-    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def test_what_goes_up_names_nothing_of_this_machine_and_what_stays_is_not_changed(run, hub):
+    kept = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
 
-    upload.upload(folder, None, TOKEN)
+    upload.upload(run, None, TOKEN, whole_pipeline=True, say=pytest.fail)
 
     up = hub.repositories["me/my-cat"]
-    assert json.loads(up["run.json"]) == {"base_model": "mine", "seed": 3}
-    assert up["config.yaml"].decode() == "train_data_dir:\n- of my cat\n# clip_model: 'clip'\n"
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
+    for name, content in up.items():
+        assert not re.search(rb"ann|bob|sd15|models/|photos", content), name
+    assert json.loads(up["run.json"])["base_model"] == LOCAL_HASH
+    assert yaml.safe_load(up["config.yaml"]) == {"learning_rate": 0.1}
+    (tmp := run.folder.parent / "up.safetensors").write_bytes(up["learned_embeds.safetensors"])
+    assert read_embeddings(tmp)[0].metadata == {"base_model": LOCAL_HASH, "steps": "3"}
+    left = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert left.pop(run.folder / "files.json") and kept.pop(run.folder / "files.json") and left == kept
 
 
-def test_the_pipeline_goes_up_where_it_is_asked_for(folder, hub):
-    upload.upload(folder, "friends/cat", TOKEN, whole_pipeline=True)
+def test_the_pipeline_goes_up_where_it_is_asked_for(run, hub):
+    upload.upload(run, "friends/cat", TOKEN, whole_pipeline=True)
 
-    assert set(hub.repositories["friends/cat"]) == SMALL | {"unet/model_state.pdparams", "model_index.json"}
+    assert set(hub.repositories["friends/cat"]) == SMALL | WHOLE
+
+
+def test_what_was_changed_since_is_named_and_left_out(run, hub):
+    (run.folder / "README.md").write_text("my own words")
+    (run.folder / "samples" / "step-1.png").unlink()
+    said = []
+
+    upload.upload(run, None, TOKEN, say=said.append)
+
+    assert set(hub.repositories["me/my-cat"]) == SMALL - {"README.md", "samples/step-1.png"}
+    assert said == [
+        "note: README.md was changed since it was written, so it is not uploaded",
+        "note: samples/step-1.png is gone, so it is not uploaded",
+    ]
+
+
+def test_without_an_embedding_as_it_was_written_nothing_goes_up(run, hub):
+    for name in ("learned_embeds.pdparams", "learned_embeds.safetensors"):
+        (run.folder / name).write_bytes(b"other")
+
+    with pytest.raises(OutputError, match="nothing is uploaded: learned_embeds.pdparams was changed since"):
+        upload.upload(run, None, TOKEN)
+
+    assert not hub.repositories and not list(run.folder.glob(".upload*"))
+
+
+def test_what_lies_in_the_way_of_the_stage_stays(run, hub):
+    (run.folder / ".upload").mkdir()
+    (run.folder / ".upload" / "diary.txt").write_text("mine")
+    (run.folder / ".upload-2").symlink_to(run.folder)
+
+    upload.upload(run, None, TOKEN)
+
+    assert set(hub.repositories["me/my-cat"]) == SMALL
+    assert (run.folder / ".upload" / "diary.txt").read_text() == "mine" and (run.folder / ".upload-2").is_symlink()
+    assert not (run.folder / ".upload-3").exists()
 
 
 @pytest.mark.slow
-def test_a_second_upload_adds_to_the_first(folder, hub):
-    upload.upload(folder, None, TOKEN)
-    (folder / "learned_embeds.pdparams").write_bytes(b"newer")
+def test_a_second_upload_adds_to_the_first(run, hub):
+    upload.upload(run, None, TOKEN)
+    atomic.write_bytes(run.folder / "learned_embeds.pdparams", b"newer")
 
-    upload.upload(folder, None, TOKEN)
+    upload.upload(run, None, TOKEN)
 
     assert hub.repositories["me/my-cat"]["learned_embeds.pdparams"] == b"newer"
 
@@ -78,11 +116,12 @@ def test_a_second_upload_adds_to_the_first(folder, hub):
 @pytest.mark.parametrize(
     ("where", "whole"), [("/repos/create", False), ("/preupload/", False), ("/commit/", False), ("/objects/", True)]
 )
-def test_a_failed_upload_loses_nothing_and_says_how_to_upload_later(folder, hub, where, whole):
+def test_a_failed_upload_loses_nothing_and_says_how_to_upload_later(run, hub, where, whole):
+    folder = run.folder
     hub.refused = {where: 403}
 
     with pytest.raises(OutputError) as caught:
-        upload.upload(folder, "me/cat", TOKEN, whole_pipeline=whole)
+        upload.upload(run, "me/cat", TOKEN, whole_pipeline=whole)
 
     message = str(caught.value)
     assert "the upload to me/cat failed (the hub answered 403" in message and f"all files are in {folder}" in message
@@ -97,11 +136,11 @@ def test_a_failed_upload_loses_nothing_and_says_how_to_upload_later(folder, hub,
     assert ("model_index.json" in hub.repositories["me/cat"]) == whole
 
 
-def test_no_network_is_one_line(folder, hub, monkeypatch):
+def test_no_network_is_one_line(run, hub):
     hub.stop()
 
     with pytest.raises(OutputError, match="the upload to my-cat failed .*later with: huggingface-cli upload my-cat"):
-        upload.upload(folder, None, TOKEN)
+        upload.upload(run, None, TOKEN)
 
 
 def test_a_login_is_checked_before_the_work(hub):
@@ -125,7 +164,8 @@ def test_a_run_uploads_its_embeddings_its_record_and_a_card(tmp_path, hub, capsy
     cleaned = {"run.json", "config.yaml", "learned_embeds.safetensors"}
     assert all(up[name] == (tmp_path / "out" / name).read_bytes() for name in set(up) - cleaned)
     assert not any(str(tmp_path).encode() in content or str(ROOT).encode() in content for content in up.values())
-    assert json.loads(up["run.json"])["settings"]["train_data_dir"] == "pictures"
+    record = json.loads(up["run.json"])
+    assert "train_data_dir" not in record["settings"] and record["base_model"].startswith("local:")
     assert not any(TOKEN.encode() in content for content in up.values())
     assert f"uploaded to {hub.endpoint}/me/cat" in capsys.readouterr().out
 

@@ -13,6 +13,7 @@ import pytest
 from helpers.paths import ROOT
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.watchers import watched
 
 STEPS_OF_A_FILE = ["create", "write", "flush", "rename"]
 
@@ -84,12 +85,20 @@ def kill_at(step: str, call: str) -> int:
     return subprocess.run([sys.executable, "-c", textwrap.dedent(program)]).returncode
 
 
+def killed_ones_token(folder: Path) -> str | None:
+    """Of the process whose temporary file lies in a folder."""
+    left = [name for name in names(folder) if atomic.is_temporary(name)]
+    return left[0].split("-")[-2] if left else None
+
+
 @pytest.mark.parametrize("step", [*STEPS_OF_A_FILE, "flush-folder"])
 def test_a_killed_process_leaves_the_old_file_or_the_new_one(tmp_path, step):
     (tmp_path / "f").write_bytes(b"old")
     assert kill_at(step, f"atomic.write_bytes({str(tmp_path / 'f')!r}, b'new')") == -signal.SIGKILL
     assert (tmp_path / "f").read_bytes() == (b"new" if step == "flush-folder" else b"old")
-    atomic.remove_leftovers(tmp_path)
+    token = killed_ones_token(tmp_path)
+    assert atomic.remove_leftovers(tmp_path, "0" * 16) == [] == atomic.remove_leftovers(tmp_path, None)
+    atomic.remove_leftovers(tmp_path, token)
     assert names(tmp_path) == ["f"]
 
 
@@ -100,18 +109,19 @@ def test_a_killed_process_leaves_the_old_folder_whole(tmp_path, step):
     call = f"with atomic.fill_folder({str(tmp_path / 'c')!r}) as f: (f / 'state').write_bytes(b'new')"
     assert kill_at(step, call) == -signal.SIGKILL
     assert (tmp_path / "c" / "state").read_bytes() == b"old"
-    atomic.remove_leftovers(tmp_path)
+    atomic.remove_leftovers(tmp_path, killed_ones_token(tmp_path))
     assert names(tmp_path) == ["c"]
 
 
 def test_leftovers_of_running_processes_stay(tmp_path):
-    running = tmp_path / f".f.tmp-{os.getppid()}-0123abcd"
+    token = atomic.TOKEN
+    running = tmp_path / f".f.tmp-{os.getppid()}-{token}-0123abcd"
     running.touch()
     (tmp_path / ".f.tmp-notes").touch()
     with atomic.replacing(tmp_path / "f") as own:
-        assert atomic.remove_leftovers(tmp_path) == []
+        assert atomic.remove_leftovers(tmp_path, token) == []
         assert own.exists() and running.exists()
-    assert atomic.remove_leftovers(tmp_path / "absent") == []
+    assert atomic.remove_leftovers(tmp_path / "absent", token) == []
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
@@ -130,13 +140,129 @@ def test_a_replaced_file_hands_its_permissions_on(tmp_path):
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o600
 
 
-def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+@pytest.mark.parametrize("target", ["elsewhere/target", "elsewhere", "absent", "link"])
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path, target):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "target").write_bytes(b"old")
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "target")
+    (tmp_path / "link").symlink_to(tmp_path / target)
     atomic.write_bytes(tmp_path / "link", b"new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "elsewhere" / "target").read_bytes() == b"new"
+    assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"new"
+    assert (tmp_path / "elsewhere" / "target").read_bytes() == b"old" and not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "absent"])
+def test_a_link_is_replaced_by_a_folder_and_what_it_points_to_stays(tmp_path, target):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with atomic.fill_folder(tmp_path / "link") as folder:
+        atomic.write_new(folder / "f", b"new")
+    assert not (tmp_path / "link").is_symlink() and names(tmp_path / "link") == ["f"]
+    assert names(tmp_path / "elsewhere") == ["target"]
+
+
+def test_a_second_name_is_given_and_replaces_what_had_it(tmp_path, monkeypatch):
+    (tmp_path / "base").write_bytes(b"weights")
+    for _ in range(2):  # the second time it is the same file already
+        atomic.put_link(tmp_path / "base", tmp_path / "f")
+        assert (tmp_path / "f").samefile(tmp_path / "base") and names(tmp_path) == ["base", "f"]
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("another disk")))
+    atomic.put_link(tmp_path / "base", tmp_path / "f")
+    assert not (tmp_path / "f").samefile(tmp_path / "base") and (tmp_path / "f").read_bytes() == b"weights"
+
+
+class Told:
+    """A watcher that writes down what it is told, and may refuse."""
+
+    def __init__(self, folder, refuses=()):
+        self.folder, self.told, self._refuses = folder, [], refuses
+
+    def _tell(self, what, *more):
+        self.told.append((what, *more))
+        if what in self._refuses:
+            raise OutputError(f"not allowed: {what}")
+
+    def will_begin(self, target):
+        self._tell("begin", target.name)
+
+    def will_write(self, files):
+        self._tell("write", {target.name: source.read_bytes() for target, source in files.items()})
+
+    def may_replace(self, folder, names):
+        self._tell("replace", folder.name, sorted(names))
+
+    def may_remove(self, path):
+        self._tell("remove", path.name)
+
+    def removed(self, path):
+        self._tell("removed", path.name)
+
+
+def test_a_watcher_hears_of_everything_below_its_folder_and_of_nothing_else(tmp_path):
+    (tmp_path / "in").mkdir()
+    watcher = Told(tmp_path / "in")
+    with watched(watcher):
+        atomic.write_bytes(tmp_path / "outside", b"0")
+        atomic.write_bytes(tmp_path / "in" / "f", b"1")
+        with atomic.fill_folder(tmp_path / "in" / "c") as folder:
+            atomic.write_new(folder / "g", b"2")
+        atomic.remove_folder(tmp_path / "in" / "c")
+        atomic.remove_file(tmp_path / "in" / "f")
+    atomic.write_bytes(tmp_path / "in" / "later", b"3")
+
+    assert watcher.told == [
+        ("begin", "f"),
+        ("write", {"f": b"1"}),
+        ("begin", "c"),
+        ("replace", "c", ["g"]),
+        ("write", {"g": b"2"}),
+        ("remove", "c"),
+        ("removed", "c"),
+        ("remove", "f"),
+        ("removed", "f"),
+    ]
+
+
+@pytest.mark.parametrize("what", ["begin", "write", "replace", "remove"])
+def test_what_a_watcher_refuses_does_not_happen(tmp_path, what):
+    (tmp_path / "f").write_bytes(b"old")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "old").touch()
+    calls = [lambda: atomic.write_bytes(tmp_path / "f", b"new")] if what in ("begin", "write") else []
+    calls += [lambda: atomic.fill_folder(tmp_path / "c").__enter__()] if what == "begin" else []
+    calls += [lambda: fill(tmp_path / "c")] if what in ("write", "replace") else []
+    calls += [lambda: atomic.remove_folder(tmp_path / "c"), lambda: atomic.remove_file(tmp_path / "f")] * (
+        what == "remove"
+    )
+    with watched(Told(tmp_path, refuses=(what,))):
+        for call in calls:
+            with pytest.raises(OutputError, match="not allowed"):
+                call()
+    assert names(tmp_path) == ["c", "f"] and names(tmp_path / "c") == ["old"]
+    assert (tmp_path / "f").read_bytes() == b"old"
+
+
+def fill(folder: Path) -> None:
+    with atomic.fill_folder(folder) as temporary:
+        atomic.write_new(temporary / "new", b"")
+
+
+def test_below_a_watched_folder_no_folder_on_the_way_may_be_a_link(tmp_path):
+    for name in ("in", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "in" / "samples").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "f").touch()
+    target = tmp_path / "in" / "samples" / "f"
+    with watched(Told(tmp_path / "in")):
+        for call in (
+            lambda: atomic.write_bytes(target, b"new"),
+            lambda: fill(target),
+            lambda: atomic.remove_file(target),
+            lambda: atomic.make_folder(target.parent),
+        ):
+            with pytest.raises(OutputError, match="samples is a symbolic link, and nothing is written through one"):
+                call()
+    assert (tmp_path / "elsewhere" / "f").read_bytes() == b""
 
 
 def test_a_hard_linked_file_keeps_its_content_under_the_other_name(tmp_path):
@@ -150,19 +276,19 @@ def test_a_hard_linked_file_keeps_its_content_under_the_other_name(tmp_path):
 def test_what_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "output").symlink_to("/proc/self/fd/1")
     os.mkfifo(tmp_path / "pipe")
     for path, reason in {
         "absent/f": "does not exist; create it first",
         "file/f": "is not a folder",
         "folder": "a folder has that name",
-        "circle": "form a circle",
+        "output": "a device or a pipe",
         "pipe": "a device or a pipe",
         "n" * 300: "too long",
     }.items():
         with pytest.raises(OutputError, match=reason):
             atomic.write_bytes(tmp_path / path, b"")
-    assert names(tmp_path) == ["circle", "file", "folder", "pipe"] and names(tmp_path / "folder") == []
+    assert names(tmp_path) == ["file", "folder", "output", "pipe"] and names(tmp_path / "folder") == []
 
 
 def test_a_device_is_not_replaced():

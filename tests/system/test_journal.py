@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from helpers.paths import ROOT
 from textual_inversion.system import journal
 from textual_inversion.system.errors import OutputError
-from textual_inversion.system.journal import Journal, read, remove_abandoned
+from textual_inversion.system.journal import Journal, is_abandoned, read
 
 RECORDS = [{"id": 1}, {"file": "猫.png", "prompt": "line\nbreak\u2028"}, {"file": "\udce9.png"}]
 
@@ -33,10 +34,10 @@ def test_an_existing_file_is_not_written_to(tmp_path):
 
 def test_a_journal_is_abandoned_when_its_writer_has_ended(tmp_path):
     written = Journal(tmp_path / "j")
-    assert not remove_abandoned(tmp_path / "j") and (tmp_path / "j").exists()
+    assert not is_abandoned(tmp_path / "j")
     os.close(written._descriptor)
-    assert remove_abandoned(tmp_path / "j") and not (tmp_path / "j").exists()
-    assert not remove_abandoned(tmp_path / "j")
+    assert is_abandoned(tmp_path / "j") and is_abandoned(tmp_path / "j")
+    assert not is_abandoned(tmp_path / "none")
 
 
 KILLED = """
@@ -55,7 +56,7 @@ def test_a_killed_process_leaves_all_it_added_and_no_lock(tmp_path):
     path = tmp_path / "j"
     done = subprocess.run([sys.executable, "-c", KILLED.format(root=str(ROOT), path=str(path))], timeout=60)
     assert done.returncode == -9 and read(path) == [{"id": 1}, {"id": 2}]
-    assert remove_abandoned(path)
+    assert is_abandoned(path)
 
 
 def test_a_record_that_the_disk_refuses_leaves_no_half_line(tmp_path, monkeypatch):
@@ -90,4 +91,12 @@ def test_where_there_are_no_locks_nobody_calls_a_journal_abandoned(tmp_path, mon
     written = Journal(tmp_path / "j")
     written.add({"id": 1})
     os.close(written._descriptor)
-    assert not remove_abandoned(tmp_path / "j") and read(tmp_path / "j") == [{"id": 1}]
+    assert not is_abandoned(tmp_path / "j") and read(tmp_path / "j") == [{"id": 1}]
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"),
+                                 lambda path: path.symlink_to(path.with_name("mine"))])  # fmt: skip
+def test_what_has_the_name_of_a_journal_and_is_none_is_neither_read_nor_taken_over(tmp_path, put):
+    (tmp_path / "mine").write_text('{"a": 1}\n')
+    put(tmp_path / "j")
+    assert journal.read(tmp_path / "j") == [] and not journal.is_abandoned(tmp_path / "j")

@@ -4,8 +4,10 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ import train_textual_inversion
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
 from textual_inversion.system.errors import OutputError
-from textual_inversion.system.output_lock import FILE_NAME, locked
+from textual_inversion.system.output_lock import FILE_NAME, locked, waited_for
 
 HOLDER = """
 import sys, time
@@ -65,16 +67,56 @@ def test_the_lock_is_given_back_after_an_error_too(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_killed_processes_left_under_temporary_names_goes(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    left = [tmp_path / f".checkpoint-4.tmp-{ended.pid}-0123abcd", tmp_path / "samples" / f".x.tmp-{ended.pid}-0123abcd"]
-    for folder in left:
-        folder.mkdir(parents=True)
-        (folder / "half").write_text("")
+def make_link(path):
+    path.with_name("secret").write_text("mine")
+    path.symlink_to(path.with_name("secret"))
 
-    with locked(tmp_path):
-        assert not any(folder.exists() for folder in left) and (tmp_path / "samples").exists()
+
+def make_hard_link(path):
+    path.with_name("secret").write_text("mine")
+    os.link(path.with_name("secret"), path)
+
+
+def make_foreign(path):
+    path.touch()
+    os.chown(path, 12345, -1)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))
+
+
+STRANGE = {
+    "a link": make_link,
+    "a broken link": lambda path: path.symlink_to("absent"),
+    "a circle": lambda path: path.symlink_to(path),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "another name of a file": make_hard_link,
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a socket": make_socket,
+    "of another user": make_foreign,
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("lock", [locked, lambda folder: waited_for(folder / FILE_NAME)])
+def test_whatever_lies_where_the_lock_should_is_one_line_and_stays(tmp_path, monkeypatch, kind, lock):
+    monkeypatch.chdir(tmp_path)
+    if kind == "of another user" and os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    STRANGE[kind](tmp_path / FILE_NAME)
+    before = sorted((path.name, path.lstat().st_mode, path.lstat().st_size) for path in tmp_path.iterdir())
+
+    with (
+        pytest.raises(OutputError, match=r"\.lock .*(remove it|choose another --output_dir)") as caught,
+        lock(tmp_path),
+    ):
+        pytest.fail("it was locked")
+
+    assert "\n" not in str(caught.value)
+    assert sorted((path.name, path.lstat().st_mode, path.lstat().st_size) for path in tmp_path.iterdir()) == before
 
 
 def test_a_file_system_without_locks_holds_nothing(tmp_path, monkeypatch):

@@ -331,3 +331,28 @@ def test_how_to_resume_names_flags_that_the_command_knows(tmp_path):
     said = resume.how_to_resume(tmp_path / "a run")
     args = parsed(shlex.split(said[said.index("--") :]))
     assert (args.resume_from_checkpoint, args.output_dir) == ("latest", str(tmp_path / "a run"))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_with_the_list_of_its_files_and_rotates_only_its_own_checkpoints(tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "checkpoint-1").mkdir(parents=True)
+    (out / "checkpoint-1" / "diary.txt").write_text("mine")
+    argv = short_run(tmp_path, *BARE, "--checkpointing_steps", "2", "--checkpoints_total_limit", "1")
+    stopped_in(argv, 3)
+    early = {"learned_embeds-steps-2.pdparams", "config.yaml", "run.json"}
+    assert early <= json.loads((out / "files.json").read_text())["files"].keys()
+
+    train_textual_inversion.main([*argv, *LATEST])
+
+    listed = json.loads((out / "files.json").read_text())["files"]
+    assert early | {"learned_embeds.safetensors", "checkpoint-4/state.safetensors"} <= listed.keys()
+    assert not [name for name in listed if name.startswith(("checkpoint-1/", "checkpoint-2/", "checkpoint-3/"))]
+    assert (out / "checkpoint-1" / "diary.txt").read_text() == "mine"
+    assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-4"]
+    assert "is not in the list of files" not in capsys.readouterr().out
+
+    (out / "files.json").unlink()
+    train_textual_inversion.main([*argv, *LATEST])
+    assert "is not in the list of files" in capsys.readouterr().out
+    assert early - {"config.yaml", "run.json"} <= {path.name for path in out.iterdir()}

@@ -7,13 +7,14 @@ calls in the same order, so equal numbers name the same meeting.
 
     wait            return when all ranks have arrived
     go_together     the same, unless a rank is stopping: then no rank proceeds
+    hand_out        give all ranks a value of rank 0's, such as a secret, before anything else
     exchange        give all ranks the facts of this one, and get theirs
 
 The watch for lost ranks (`peers`) is separate on purpose. It must work before paddle is imported and the store
 exists, and after rank 0, whose process holds the store, is gone. A heartbeat in the store could not tell a process
 that is stopped or swapping from one that is dead either; the end of a connection can.
 
-A value that rank 0 has to send to all ranks before anything else, such as a secret, belongs in this class too.
+Whoever can reach the store can read and change what is in it: the ports of the launcher want a trusted network.
 """
 
 import json
@@ -102,6 +103,19 @@ class MeetingPoint:
                     return False
             self._pause()  # closed already: the verdict is about to come
         return verdict == _GO
+
+    def hand_out(self, value: str | None) -> str:
+        """Rank 0's value, on every rank; what the others give does not count."""
+        name = self._next_name()
+        if self._rank == 0:
+            with signals.blocked():
+                self._store.set(f"{name}/value", json.dumps(value))
+            self._add(name, 1)
+            return value
+        while not self._add(name, 0):
+            self._pause()
+        with signals.blocked():
+            return json.loads(bytes(self._store.get(f"{name}/value")))
 
     def exchange(self, facts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """Give all ranks the facts of this one, and return those of all ranks if any differ.

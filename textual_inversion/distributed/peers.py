@@ -12,6 +12,10 @@ before the store of the meetings exists and after it is gone. What a rank learns
               settings, …), so they get `_GRACE` seconds; a rank that is still running then ends with the same status.
     left      a rank is done. The others continue.
 
+All of this is believed only of processes that know the run's secret. Rank 0 draws it and hands it out through the
+launcher's key-value store once paddle is imported (`ranks.start`); until then a lost process is seen by its launcher
+alone. Where all processes are given the same `SECRET` in their environment, they know it from the beginning.
+
 A rank that is ended in this way exits without any cleanup. That is safe: every file is written beside its target and
 renamed (`atomic`). A process that is alone starts none of this.
 """
@@ -23,19 +27,22 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from textual_inversion.distributed.connections import Hub, Message, Spoke
-from textual_inversion.system.errors import Stopped, TextualInversionError, one_line
+from textual_inversion.distributed.connections import Hub, Spoke
+from textual_inversion.distributed.messages import LEAST_SECRET, MAX_PATH, MAX_REASON, Message, draw_secret
+from textual_inversion.system.errors import SettingsError, Stopped, TextualInversionError, one_line
 from textual_inversion.system.progress import print_line
 
+SECRET = "TEXTUAL_INVERSION_SECRET"  # environment variable
 LOST_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed the next time
 _START_SECONDS = 30.0  # in which all processes should have started
+_LOOK_SECONDS = 0.2  # between two looks at who is there
 _GRACE = 5.0
 _CAUSE_SECONDS = 5.0  # in which the cause of a failed exchange should be known
-_MAX_REASON = 500  # characters of another rank's error that are repeated
 
 
 class Peers:
@@ -46,6 +53,10 @@ class Peers:
 
     Attributes:
         advice: what the user can do when the run was ended; the last part of the message.
+        secret: the run's; None on other ranks than the first until they have learned it.
+
+    Raises:
+        SettingsError: the secret in the environment is too short.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None):
@@ -53,6 +64,9 @@ class Peers:
         self._environment = os.environ if environment is None else environment
         self._world_size = int(self._environment.get("PADDLE_TRAINERS_NUM") or 1)
         self._rank = int(self._environment.get("PADDLE_TRAINER_ID") or 0)
+        self.secret = self._environment.get(SECRET) or (None if self._rank else draw_secret())
+        if self.secret is not None and len(self.secret) < LEAST_SECRET:
+            raise SettingsError(f"{SECRET} has fewer than {LEAST_SECRET} characters; give all processes a longer one")
         self._link: Hub | Spoke | None = None
         self._obstacle = ""  # why there is no link
         self._changed = threading.Condition()  # of all that follows
@@ -69,10 +83,10 @@ class Peers:
         if address is None:
             self._obstacle = "the launcher has reserved no port"
         elif self._rank:
-            self._link = Spoke(address, about, self._heard, self._gone)
+            self._link = Spoke(address, about, self._heard, self._gone, self.secret)
         else:
             try:
-                self._link = Hub(address, about, self._world_size, self._heard, self._gone)
+                self._link = Hub(address, about, self._world_size, self.secret, self._heard, self._gone)
             except OSError as error:
                 self._obstacle = f"port {address[1]} cannot be opened ({error.strerror or error})"
         if self._link is not None:
@@ -93,18 +107,29 @@ class Peers:
         if status:
             self._wait(self._all_connected, _GRACE)  # else they would never learn of it
             atexit.register(leave, status)
-        self._link.send({**_about(self._environment, self._rank), "status": status, "reason": reason})
+        told = {"status": max(-255, min(255, status)), "reason": reason[:MAX_REASON]}
+        self._link.send(_about(self._environment, self._rank) | told)
         self._link.close()
+
+    def learn(self, secret: str) -> None:
+        """Take over the secret that rank 0 has handed out; returns when all watch one another, if they ever do."""
+        self.secret = secret
+        if isinstance(self._link, Spoke):
+            self._link.learn(secret)
+        if self._link is not None:
+            self._wait(self._all_connected, _GRACE)
 
     def wait_for_all(self) -> None:
         """Return when all ranks have called this; to be called before anything that cannot be interrupted.
 
-        A rank that hasn't even started after a while isn't waited for. Rank 0 says so, and all proceed.
+        A rank that hasn't even started, or has gone, for a while isn't waited for. Rank 0 says so, and all proceed.
         """
         if self._link is not None:
-            if self._wait(self._all_connected, _START_SECONDS):
+            if self._rank:
                 self._link.send({"ready": True})
-                self._wait(self._all_ready)
+            self._wait_while_present()
+            if SECRET in self._environment and self._is_complete(self._link.present):
+                self._wait(self._all_connected, _GRACE)
             if self._rank == 0:
                 self._start()
         for gap in [self._obstacle, self._missing()]:
@@ -114,14 +139,25 @@ class Peers:
     def _start(self) -> None:
         with self._changed:
             self._has_started = True
-            self._link.send({"start": True})
+            self._link.send_start()
 
     def _missing(self) -> str:
-        missing = sorted(set(range(1, self._world_size)) - self._link.connected) if self._link else []
+        missing = sorted(set(range(1, self._world_size)) - self._link.present) if self._link else []
         return f"rank {', '.join(map(str, missing))} has no connection to rank 0" if missing else ""
 
+    def _wait_while_present(self) -> None:
+        """Wait until all are ready, as long as none has been away for `_START_SECONDS`."""
+        last = time.monotonic()
+        while not self._all_ready() and time.monotonic() - last < _START_SECONDS:
+            if self._is_complete(self._link.present):
+                last = time.monotonic()
+            self._wait(self._all_ready, min(_LOOK_SECONDS, _START_SECONDS))
+
+    def _is_complete(self, ranks: set[int]) -> bool:
+        return len(ranks) == (self._world_size - 1 if self._rank == 0 else 1)
+
     def _all_connected(self) -> bool:
-        return len(self._link.connected) == (self._world_size - 1 if self._rank == 0 else 1)
+        return self._is_complete(self._link.connected)
 
     def _all_ready(self) -> bool:
         return self._has_started if self._rank else len(self._ready) == self._world_size - 1
@@ -136,6 +172,8 @@ class Peers:
         """Handle a message from a rank, about itself or, from rank 0, about another one."""
         with self._changed:
             about = message.get("rank", rank)
+            if not self._may_speak(rank, about):
+                return
             if "run" in message:
                 self._about[about] = message
             self._has_started |= "start" in message
@@ -146,6 +184,10 @@ class Peers:
             self._changed.notify_all()
         if "status" in message:
             self._has_ended(message)
+
+    def _may_speak(self, rank: int, about: int) -> bool:
+        """Whether a rank may say something about a rank: each about itself, rank 0 about all."""
+        return about == rank if self._rank == 0 else 0 <= about < self._world_size
 
     def _gone(self, rank: int) -> None:
         if rank not in self._ended:
@@ -193,7 +235,8 @@ def _about(environment: Mapping[str, str], rank: int) -> Message:
     names = ("PADDLE_MASTER", "PADDLE_TRAINER_ENDPOINTS", "PADDLE_TRAINERS_NUM")
     run = hashlib.sha256("\n".join(environment.get(name, "") for name in names).encode()).hexdigest()[:16]
     log = Path(environment.get("PADDLE_LOG_DIR", "")) / f"workerlog.{environment.get('PADDLE_LOCAL_RANK', rank)}"
-    return {"run": run, "rank": rank, "host": platform.node(), "log": str(log) if log.is_file() else ""}
+    known = log.is_file() and len(str(log)) <= MAX_PATH
+    return {"run": run, "rank": rank, "host": platform.node()[:255], "log": str(log) if known else ""}
 
 
 def _address(environment: Mapping[str, str]) -> tuple[str, int] | None:
@@ -213,7 +256,7 @@ def _status_and_reason(error: BaseException | None) -> tuple[int, str]:
     if isinstance(error, Stopped):
         return error.status, str(error)
     if isinstance(error, (TextualInversionError, MemoryError)):
-        return 2, one_line(error)[:_MAX_REASON] or "not enough memory"
+        return 2, one_line(error)[:MAX_REASON] or "not enough memory"
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else int(error.code is not None)), ""
     return (0, "") if error is None else (1, f"a fault of the program, {type(error).__name__}")

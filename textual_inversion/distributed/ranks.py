@@ -150,6 +150,7 @@ def start(watch: Peers, facts: dict[str, dict[str, Any]]) -> Ranks:
     if rank:
         time.sleep(_HEAD_START)
     meeting_point = MeetingPoint.of_launcher(rank, world_size)
+    watch.learn(meeting_point.hand_out(watch.secret))
     consistency.agree(meeting_point, facts)  # before anything that has to be the same everywhere
     dist.init_parallel_env()
     return Ranks(rank, world_size, watch, meeting_point)

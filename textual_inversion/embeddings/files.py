@@ -18,7 +18,7 @@ from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.generation import BaseModelSettings
 from textual_inversion.system import user_files
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError
-from textual_inversion.system.paths import DEMO_MODEL, has_demo, located
+from textual_inversion.system.paths import DEMO_MODEL, LOCAL_DEMO, has_demo, located
 
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -305,7 +305,7 @@ def _existing(name: str, record: Path) -> str:
     found = located(name)
     if found is not None:
         return str(found.resolve())
-    if Path(name).parts[-2:] == DEMO_MODEL.parts[-2:] and has_demo():
+    if name == LOCAL_DEMO or Path(name).parts[-2:] == DEMO_MODEL.parts[-2:] and has_demo():
         return str(DEMO_MODEL)
     if not _REPOSITORY_ID.fullmatch(name):
         raise SettingsError(

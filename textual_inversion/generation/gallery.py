@@ -136,14 +136,16 @@ class Gallery:
         """The recorded runs, to be changed in place; they are written, for all of them, at the end of the block."""
         path, begun = self.folder / MANIFEST, self._clock()
         with output_lock.waited_for(self.folder / _LOCK):
+            # Before they are read: a run that is killed later may have added more.
+            abandoned = [path for path in _journals(self.folder) if journal.is_abandoned(path)]
             runs = recorded_runs(self.folder)
             yield runs
             if runs:
                 atomic.write_json(path, {"runs": runs})
             else:
-                path.unlink(missing_ok=True)
-            for written in _journals(self.folder):
-                journal.remove_abandoned(written)  # its images are in the manifest now
+                atomic.remove_file(path)
+            for taken_over in abandoned:
+                atomic.remove_file(taken_over)
         now = self._clock()
         self._next_update = now + _UPDATE_SHARE * (now - begun)
 

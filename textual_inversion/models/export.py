@@ -5,8 +5,6 @@ files wherever ppdiffusers can load these, so that a concept of 4 kB does not co
 name by renaming; none is opened for writing under its final name, which could be a hard link to a base model's file.
 """
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from textual_inversion.models.weight_files import (
 from textual_inversion.models.weights import is_as_ppdiffusers_loads_it, load_weights
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import ConceptError, OutputError
+from textual_inversion.system.written_files import is_own
 
 _DIFFUSION_FILE, _ENCODER_FILE, _PICKLE = (
     "diffusion_paddle_model.safetensors",
@@ -117,7 +116,6 @@ def _save_tokenizer(encoder: TextEncoder, tokens: list[str], folder: Path, model
         if isinstance(content, dict):
             _write_json(folder / name, content)
         else:
-            _unlink_symbolic(folder / name)
             atomic.write_bytes(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
 
 
@@ -151,10 +149,10 @@ def _link_weights(state: StoredState, folder: Path, name: str) -> set[str]:
     if state.is_pickle:
         name = _PICKLE
     if len(state.files) == 1:
-        _link(state.files[0], folder / name)
+        atomic.put_link(state.files[0], folder / name)
         return {name}
     for file in state.files:
-        _link(file, folder / file.name)
+        atomic.put_link(file, folder / file.name)
     index = read_json(state.source)
     _write_json(folder / f"{name}.index.json", {"metadata": {}, **index})
     return {f"{name}.index.json", *(file.name for file in state.files)}
@@ -237,45 +235,28 @@ def _make_folder(folder: Path, model: BaseModel) -> None:
         raise OutputError(
             f"{folder} is inside the base model {model.folder}, which is never changed; choose another folder"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot create the folder {folder}: {error.strerror}; choose another one") from error
+    atomic.make_folder(folder)
 
 
 def _write_json(path: Path, value: Any) -> None:
-    _unlink_symbolic(path)
     atomic.write_json(path, value)
 
 
 def _write_weights(path: Path, tensors: Mapping[str, Any], form: str) -> None:
-    _unlink_symbolic(path)
     with atomic.replacing(path) as temporary:
         write_weights(temporary, tensors, {"format": form})
 
 
-def _link(source: Path, target: Path) -> None:
-    """Hard-link a base model's file, or copy it where the file system does not allow that."""
-    source = source.resolve()  # a cache's snapshot holds symbolic links
-    _unlink_symbolic(target)
-    if target.exists() and target.samefile(source):
-        return  # renaming one name of a file to its other name would do nothing and leave both
-    with atomic.replacing(target) as temporary:
-        temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-
-
-def _unlink_symbolic(path: Path) -> None:
-    """Remove a symbolic link, so that it is replaced and not followed: it could lead into a base model."""
-    if path.is_symlink():
-        path.unlink()
-
-
 def _remove_others(folder: Path, names: tuple[str, ...], written: set[str]) -> None:
-    """Remove an earlier run's weights that ppdiffusers would find before, or beside, those just written."""
-    for name, _ in candidates(names):
-        if name not in written:
-            (folder / name).unlink(missing_ok=True)
+    """Remove weights that ppdiffusers would find before, or beside, those just written.
+
+    Raises:
+        OutputError: they are not of this run, so they stay.
+    """
+    for path in (folder / name for name, _ in candidates(names) if name not in written):
+        if not is_own(path):
+            raise OutputError(
+                f"{path} is not of this run, and would be loaded with its pipeline; move it, or choose another "
+                "--output_dir"
+            )
+        atomic.remove_file(path)

@@ -17,6 +17,7 @@ from typing import Any
 from textual_inversion.formats.errors import printable
 from textual_inversion.models.sentencepiece_file import sentencepiece_bytes
 from textual_inversion.models.weight_files import LARGEST_LIST, read_bytes, read_json
+from textual_inversion.system import atomic
 from textual_inversion.system.errors import BaseModelError
 
 _ENDS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -261,7 +262,7 @@ def _from_contents(cls: type, kind: TokenizerKind, contents: Sequence[bytes], se
     folder = tempfile.TemporaryDirectory(prefix="tokenizer-")
     files = [Path(folder.name, name) for name in kind.files]
     for path, content in zip(files, contents, strict=True):
-        path.write_bytes(content)
+        atomic.write_new(path, content)
     tokenizer = _built(cls, kind, files, settings)
     tokenizer._files = folder  # ppdiffusers copies the files when it saves a pipeline
     return tokenizer

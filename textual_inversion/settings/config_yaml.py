@@ -5,7 +5,8 @@ from typing import Any
 
 from textual_inversion.settings.flag import Flag, flags_of, groups_of, values_of
 from textual_inversion.settings.train import TrainConfig
-from textual_inversion.system import atomic, user_files
+from textual_inversion.system import atomic
+from textual_inversion.system.links import beginning_of
 from textual_inversion.system.paths import how_to_call
 
 FILE_NAME, OTHER_NAME = "config.yaml", "config-of-run.yaml"
@@ -50,10 +51,9 @@ def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -
 
 def _is_ours(path: Path) -> bool:
     """Whether a run may write the file: it does not exist, or a run wrote it."""
+    words = _FIRST_WORDS.encode()
     try:
-        return user_files.read_bytes(path, user_files.SETTINGS).startswith(_FIRST_WORDS.encode())
-    except FileNotFoundError:
-        return True
+        return beginning_of(path, len(words)) in (None, words)
     except OSError:
         return False
 

@@ -15,13 +15,15 @@ from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME, safe_
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import TrainingSettings
-from textual_inversion.system import atomic, user_files
-from textual_inversion.system.paths import portable
+from textual_inversion.system import atomic
+from textual_inversion.system.links import beginning_of
+from textual_inversion.system.paths import LOCAL, LOCAL_DEMO
 from textual_inversion.system.terminal_text import one_line
 
 FILE_NAME = "README.md"
 # Marks a card of ours, which a later run may replace; the user's own README stays.
 _MARK = "<!-- written by train_textual_inversion.py -->"
+_MOST_BYTES = 1 << 20  # of a card of ours
 # Embedding vectors follow the licence of the base model; where it is not known, "other".
 _LICENSES = (
     (
@@ -29,9 +31,8 @@ _LICENSES = (
         "creativeml-openrail-m",
     ),
     (re.compile(r"stabilityai/(stable-diffusion-2|stable-diffusion-xl-base)"), "openrail++"),
-    (re.compile(r"demo/model"), "apache-2.0"),
+    (re.compile(LOCAL_DEMO), "apache-2.0"),
 )
-_DEMO = "demo/model"  # its name in records
 _SETTINGS = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "learning_rate", "seed")
 
 
@@ -40,7 +41,7 @@ class CardFacts:
     """The facts about a run that its card states.
 
     Attributes:
-        base_model: its name, as the user gave it.
+        base_model: its name for others, see `models.identity`.
         is_xl: whether the base model has two text encoders.
         concepts: what was learned.
         language: of the prompts, one of `choices.LANGUAGES`.
@@ -68,26 +69,20 @@ def write(folder: Path, facts: CardFacts) -> bool:
         OutputError: the card cannot be written.
     """
     path = folder / FILE_NAME
-    if not _is_ours(path):
+    try:
+        earlier = beginning_of(path, _MOST_BYTES)
+    except OSError:
+        return False
+    if earlier is not None and _MARK.encode() not in earlier:
         return False
     atomic.write_text(path, card(facts))
     return True
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a run may write the card: it does not exist, or a run wrote it."""
-    try:
-        return _MARK.encode() in user_files.read_bytes(path, user_files.SETTINGS)
-    except FileNotFoundError:
-        return not path.is_symlink()
-    except OSError:
-        return False
-
-
 def card(facts: CardFacts) -> str:
     """The text of the model card."""
     tokens = [concept.placeholder_token for concept in facts.concepts]
-    base, is_xl = portable(facts.base_model), facts.is_xl
+    base, is_xl = facts.base_model, facts.is_xl
     files = {token: "learned_embeds.safetensors" for token in tokens}
     if len(tokens) > 1:
         files = {token: f"learned_embeds-{safe_name(token)}.safetensors" for token in tokens}
@@ -128,14 +123,17 @@ def front_matter(base_model: str, tokens: Sequence[str], *, is_xl: bool = False)
 
 
 def _is_repository(base_model: str) -> bool:
-    return is_repository_id(base_model) and base_model != _DEMO
+    return is_repository_id(base_model)  # which has no colon
 
 
 def _named(base_model: str) -> str:
-    """The base model as readers see it, without the folders of this machine."""
-    if base_model == _DEMO:
+    """The base model as readers see it."""
+    if base_model == LOCAL_DEMO:
         return "the miniature model of this project"
-    return _code(base_model) if _is_repository(base_model) else f"the model {_code(Path(base_model).name)}"
+    if _is_repository(base_model):
+        return _code(base_model)
+    is_hash = base_model.startswith(LOCAL)
+    return "a local model" + (f", hash {_code(base_model.removeprefix(LOCAL))}" if is_hash else "")
 
 
 def _code(text: str) -> str:

@@ -1,24 +1,38 @@
 """Upload the folder of a run to the Hugging Face hub, or to the one that HF_ENDPOINT names.
 
-The upload is small: the embeddings, how they were learned, and the images. The saved pipeline takes gigabytes, and
-anybody can make it from the base model and the embeddings, so it is uploaded only on request. The files are collected
-in `.upload/` inside the folder of the run, without paths of this machine (see `sharing.redact`). The client is
-huggingface_hub, which makes one commit over HTTP and needs no git.
+Only files that the run itself wrote, and that are as it wrote them, are uploaded: those of its list (see
+`system.written_files`), and of these its results and, on request, its saved pipeline, which takes gigabytes and which
+anybody can make from the base model and the embeddings. Records are built anew from what may be shown (see
+`sharing.public_records`). All is collected in `.upload/` inside the folder of the run. The client is huggingface_hub,
+which makes one commit over HTTP and needs no git.
 """
 
+import dataclasses
 import fnmatch
 import shlex
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from textual_inversion.formats.embedding_file import read_embeddings, write_safetensors
 from textual_inversion.hub.hugging_face import explain
-from textual_inversion.sharing.redact import put_public_copy
+from textual_inversion.sharing.public_records import public_config, public_metadata, public_record, record_of
 from textual_inversion.system import atomic
-from textual_inversion.system.errors import OutputError
+from textual_inversion.system.errors import EmbeddingFileError, OutputError
+from textual_inversion.system.written_files import (
+    PIPELINE,
+    RESULT,
+    UPLOAD,
+    ChangedFileError,
+    WrittenFiles,
+    is_own,
+    of_kind,
+)
 
-SMALL_FILES = ["learned_embeds*", "README.md", "run.json", "config.yaml", "overview.png", "samples/*.png"]
-# Logs and checkpoints are useful only on the machine that made them.
-_KEPT_BACK = ["logs/*", "checkpoint-*/*", ".*"]
+RECORD = "run.json"
+CONFIGURATIONS = ("config.yaml", "config-of-run.yaml")
+EMBEDDINGS = "learned_embeds*"
+# Results that show nothing but what the records show, the vectors, and images that were drawn to be seen.
+_AS_THEY_ARE = ("learned_embeds*.pdparams", "README.md", "overview.png", "samples/*.png")
 _STAGE = ".upload"
 
 
@@ -42,21 +56,31 @@ def check_login(token: str | None) -> None:
         ) from error
 
 
-def upload(folder: Path, repository: str | None, token: str | None, *, whole_pipeline: bool = False) -> str:
-    """Upload the folder of a run in one commit and return the address of the repository.
+def upload(
+    files: WrittenFiles,
+    repository: str | None,
+    token: str | None,
+    *,
+    whole_pipeline: bool = False,
+    say: Callable[[str], None] = print,
+) -> str:
+    """Upload the results of a run in one commit and return the address of the repository.
 
     Args:
+        files: the list of what the run wrote.
         repository: repository id; None takes the folder's name, under the account of the token.
         token: access token; None takes the one of an earlier login.
-        whole_pipeline: also upload the saved pipeline, not only `SMALL_FILES`.
+        whole_pipeline: also upload the saved pipeline.
+        say: told about each file that was changed since the run wrote it, and is left out.
 
     Raises:
-        OutputError: the hub cannot be reached or refuses; all files are still in `folder`.
+        OutputError: the hub cannot be reached or refuses, or no embedding file is as it was written; all files are
+            still in the folder.
     """
     from huggingface_hub import HfApi
 
-    name = repository or folder.resolve().name
-    stage = _collect(folder, whole_pipeline=whole_pipeline)
+    name = repository or files.folder.resolve().name
+    stage = collect(files, whole_pipeline=whole_pipeline, say=say)
     try:
         api = HfApi(token=token)
         address = api.create_repo(name, exist_ok=True)
@@ -64,23 +88,83 @@ def upload(folder: Path, repository: str | None, token: str | None, *, whole_pip
     # The client raises errors of several libraries: network, HTTP, token store.
     except Exception as error:
         raise OutputError(
-            f"the upload to {name} failed ({explain(error, name)}); nothing is lost, all files are in {folder}; upload "
-            f"them later with: {shlex.join(['huggingface-cli', 'upload', name, str(stage), '.'])}"
+            f"the upload to {name} failed ({explain(error, name)}); nothing is lost, all files are in {files.folder}; "
+            f"upload them later with: {shlex.join(['huggingface-cli', 'upload', name, str(stage), '.'])}"
         ) from error
-    shutil.rmtree(stage, ignore_errors=True)
+    if is_own(stage):
+        atomic.remove_folder(stage)
     return str(address)
 
 
-def _collect(folder: Path, *, whole_pipeline: bool) -> Path:
-    """Collect the files to upload in a new folder and return it; raises OutputError."""
-    patterns = ["*"] if whole_pipeline else SMALL_FILES
-    with atomic.fill_folder(folder / _STAGE) as stage:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            name = path.relative_to(folder).as_posix()
-            if stage not in path.parents and _matches(name, patterns) and not _matches(name, _KEPT_BACK):
-                put_public_copy(path, stage / name)
-    return folder / _STAGE
+def collect(files: WrittenFiles, *, whole_pipeline: bool, say: Callable[[str], None]) -> Path:
+    """Collect what is to be uploaded in a new folder inside the run's, and return it.
+
+    Raises:
+        OutputError: it cannot be written, a record is damaged, or no embedding file is as it was written.
+    """
+    folder, missing = _free_folder(files.folder), []
+    names = [name for name in files.names(RESULT) if _is_shown(name)]
+    names += files.names(PIPELINE) if whole_pipeline else []
+    with of_kind(UPLOAD), atomic.fill_folder(folder) as stage:
+        copied = []
+        for name in names:
+            try:
+                _put(files, name, stage)
+                copied.append(name)
+            except ChangedFileError as change:
+                missing.append(f"{name} {change}")
+        if not fnmatch.filter(copied, EMBEDDINGS):
+            reason = missing[0] if missing else f"{files.folder} holds no embedding file of this run"
+            raise OutputError(f"nothing is uploaded: {reason}; train again, or upload the files yourself")
+    for line in missing:
+        say(f"note: {line}, so it is not uploaded")
+    return folder
 
 
-def _matches(name: str, patterns: list[str]) -> bool:
+def _is_shown(name: str) -> bool:
+    patterns = (RECORD, *CONFIGURATIONS, "learned_embeds*.safetensors", *_AS_THEY_ARE)
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _free_folder(parent: Path) -> Path:
+    """Where nothing lies but what this run has collected before."""
+    number, folder = 1, parent / _STAGE
+    while not is_own(folder):
+        number += 1
+        folder = parent / f"{_STAGE}-{number}"
+    return folder
+
+
+def _put(files: WrittenFiles, name: str, stage: Path) -> None:
+    """Put a file of the run, fit for others to see, into the stage; raises ChangedFileError or OutputError."""
+    target = stage / name
+    atomic.make_folder(target.parent)
+    if name == RECORD:
+        atomic.write_json(target, public_record(_record(files)))
+    elif name in CONFIGURATIONS:
+        with files.opened(name) as file:
+            text = file.read().decode("utf-8", "replace")
+        atomic.write_text(target, public_config(text, _record(files)["public_base_model"]))
+    elif fnmatch.fnmatchcase(name, "learned_embeds*.safetensors"):
+        files.copy(name, target)
+        _clean(target, _record(files)["public_base_model"])
+    else:
+        files.copy(name, target)
+
+
+def _record(files: WrittenFiles) -> dict:
+    with files.opened(RECORD) as file:
+        record = record_of(file.read())
+    if not isinstance(record.get("public_base_model"), str):
+        raise OutputError(f"{files.folder / RECORD} is not as a run writes it, so nothing is uploaded; train again")
+    return record
+
+
+def _clean(path: Path, base_model: str) -> None:
+    """Leave in a copy of an embedding file only the metadata that others may see."""
+    try:
+        (embedding,) = read_embeddings(path)
+    except (EmbeddingFileError, ValueError) as error:
+        raise OutputError(f"{path.name} is damaged, so nothing is uploaded; train again") from error
+    metadata = public_metadata(embedding.metadata, base_model)
+    write_safetensors(path, dataclasses.replace(embedding, metadata=metadata))

@@ -2,15 +2,22 @@
 
     write_bytes / write_text / write_json    one file
     replacing(path)                          any writer that takes a path (PIL, a pipeline, …)
+    put_link(source, target)                 a second name of a file, or a copy
+    make_folder(folder)                      a folder that other files are then written into
     fill_folder(folder)                      a folder that appears complete or not at all
     write_new(path, data)                    a file inside such a folder
+    remove_file(path)                        a file, or the link that has its name
     remove_folder(folder)                    a folder that disappears as a whole
-    remove_leftovers(folder)                 temporary files that a killed process left behind
+    remove_leftovers(folder, token)          temporary files that a killed process left behind
 
-The temporary file is hidden in the folder of its target, as `.NAME.tmp-PID-RANDOM`. The file is flushed to the disk
-before the rename and the folder after it, so that a power cut leaves the old file or the new one. If the target is a
-symbolic link, the file that it points to is replaced and the link stays. If the target has several hard links, the old
-file stays under its other names. Every failure is an `OutputError` of one line, and leaves no temporary file.
+All that the program writes is written through these functions. None of them follows a link: the temporary file is made
+new, and renaming replaces a link that has the target's name, whose own target stays as it is. Below a watched folder
+(see `watchers`) no folder on the way may be a link either.
+
+The temporary file is hidden in the folder of its target, as `.NAME.tmp-PID-TOKEN-RANDOM`; the token tells the processes
+of different machines apart. The file is flushed to the disk before the rename and the folder after it, so that a power
+cut leaves the old file or the new one. If the target has several hard links, the old file stays under its other names.
+Every failure is an `OutputError` of one line, and leaves no temporary file.
 """
 
 import contextlib
@@ -27,10 +34,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.links import refuse_links_below
+from textual_inversion.system.watchers import watchers_of
+from textual_inversion.system.write_errors import explained
 
 CHUNK = 1 << 20  # bytes per write call
-_TEMPORARY_NAME = re.compile(r"^\..+\.tmp-(\d+)-[0-9a-f]{8}$", re.DOTALL)
-_LONGEST_KEPT_NAME = 180  # bytes of the target's name that the temporary name repeats; file systems end at 255
+TOKEN = secrets.token_hex(8)  # of this process, in the names of its temporary files
+_TEMPORARY_NAME = re.compile(r"^\..+\.tmp-(\d+)-([0-9a-f]{16})-[0-9a-f]{8}$", re.DOTALL)
+_LONGEST_KEPT_NAME = 160  # bytes of the target's name that the temporary name repeats; file systems end at 255
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _ON_WINDOWS = os.name == "nt"
 _TO_FLUSH = os.O_RDWR if _ON_WINDOWS else os.O_RDONLY  # Windows flushes only what is open for writing
@@ -82,18 +93,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OutputError: the folder is missing or not writable, the target is not a regular file, the disk is full, …
     """
-    with _explained(path):
-        target = _followed(Path(path))
+    with explained(path):
+        target = _checked(Path(path))
         _refuse_special(target)
-        temporary = _temporary_name(target)
-        _step("create")
+        temporary = _begun(target)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         with _removed_on_failure(temporary):
             _keep_permissions(target, temporary)
             yield temporary
             _flush(temporary)
+            for watcher in watchers_of(target):
+                watcher.will_write({target: temporary})
             _step("rename")
             os.replace(temporary, target)
+            temporary.unlink(missing_ok=True)  # renaming one name of a file to its other name leaves both
         _flush_folder(target.parent)
 
 
@@ -106,39 +119,89 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OutputError: the parent folder is missing or not writable, the target is a file, the disk is full, …
     """
-    with _explained(folder):
-        target = _followed(Path(folder))
+    with explained(folder):
+        target = _checked(Path(folder))
         if target.exists() and not target.is_dir():
             raise OutputError(f"cannot write the folder {target}: a file has that name; move it or choose another name")
-        temporary = _temporary_name(target)
-        _step("create")
+        if target.is_symlink():
+            target.unlink()
+        temporary = _begun(target)
         temporary.mkdir()
         with _removed_on_failure(temporary):
             yield temporary
             _flush_tree(temporary)
+            files = {target / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
+            for watcher in watchers_of(target):
+                watcher.may_replace(target, {path.relative_to(target).as_posix() for path in files})
+                watcher.will_write(files)
             _put_folder(temporary, target)
         _flush_folder(target.parent)
 
 
+def put_link(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Give a file a second name, or copy it where the file system does not allow that; raises OutputError."""
+    source = Path(source).resolve()  # a cache's snapshot holds symbolic links
+    with replacing(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder, and those above it, unless it is there; raises OutputError."""
+    with explained(folder):
+        _checked(Path(folder, "file"))
+        os.makedirs(folder, exist_ok=True)
+    return Path(folder)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file, or the link that has its name, if it is there; raises OutputError."""
+    with explained(path):
+        target = _checked(Path(path))
+        for watcher in watchers_of(target):
+            watcher.may_remove(target)
+        target.unlink(missing_ok=True)
+        for watcher in watchers_of(target):
+            watcher.removed(target)
+
+
 def remove_folder(folder: str | os.PathLike[str]) -> None:
     """Remove a folder. It is renamed first, so that nobody ever sees it half removed. Raises OutputError."""
-    with _explained(folder):
-        aside = _temporary_name(Path(folder))
+    with explained(folder):
+        target = _checked(Path(folder))
+        for watcher in watchers_of(target):
+            watcher.may_remove(target)
+        aside = _temporary_name(target)
         _step("rename")
-        os.rename(folder, aside)
+        os.rename(target, aside)
+        for watcher in watchers_of(target):
+            watcher.removed(target)
         _step("remove")
         shutil.rmtree(aside)
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+def is_temporary(name: str) -> bool:
+    """Whether the name of a file or folder is one of unfinished writing."""
+    return _TEMPORARY_NAME.match(name) is not None
+
+
+def remove_leftovers(folder: str | os.PathLike[str], token: str | None, target: str | None = None) -> list[Path]:
     """Remove the temporary files of killed processes in `folder` (not below it); returns what was removed.
 
     Files whose name contains the id of another running process are kept.
+
+    Args:
+        token: of the process, as its record names it; files of any other process stay, with None all.
+        target: name of a file whose temporary ones go whichever process left them.
     """
     removed = []
     for entry in sorted(Path(folder).iterdir()) if os.path.isdir(folder) else []:
         match = _TEMPORARY_NAME.match(entry.name)
-        if match and str(entry) not in _open_temporaries and not _is_another_process(int(match[1])):
+        is_known = match is not None and (match[2] == token or entry.name.startswith(f".{target}.tmp-"))
+        if is_known and str(entry) not in _open_temporaries and not _is_another_process(int(match[1])):
             _remove(entry)
             removed.append(entry)
     return removed
@@ -149,26 +212,37 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
 
 def _temporary_name(target: Path) -> Path:
     kept = os.fsencode(target.name)[:_LONGEST_KEPT_NAME].decode("utf-8", "ignore")
-    return target.with_name(f".{kept}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    return target.with_name(f".{kept}.tmp-{os.getpid()}-{TOKEN}-{secrets.token_hex(4)}")
 
 
-def _followed(path: Path) -> Path:
-    """The path itself, or what it points to if it is a symbolic link, so that the link survives."""
+def _begun(target: Path) -> Path:
+    """The name of the temporary file or folder of a target that is about to be made."""
+    for watcher in watchers_of(target):
+        watcher.will_begin(target)
+    _step("create")
+    return _temporary_name(target)
+
+
+def _checked(path: Path) -> Path:
+    """The path, absolute; raises OutputError for one without a name, or one that leads through a link."""
     if not path.name:
         raise OutputError(f"cannot write {path}: a folder has that name; give the name of a file in it")
-    if not path.is_symlink():
-        return path
-    target = Path(os.path.realpath(path))
-    if target.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    target = path.absolute()
+    for watcher in watchers_of(target):
+        refuse_links_below(watcher.folder, target)
     return target
 
 
 def _refuse_special(target: Path) -> None:
     """Refuse folders, devices and pipes: renaming onto a device or a pipe would remove it from the system."""
-    if target.is_dir():
+    if target.is_dir() and not target.is_symlink():
         raise OutputError(f"cannot write {target}: a folder has that name; give the name of a file in it")
-    if target.exists() and not target.is_file():
+    try:
+        leads_to = os.readlink(target) if target.is_symlink() else ""
+        mode = target.stat().st_mode
+    except OSError:
+        return
+    if leads_to.startswith("/proc/") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # such as /dev/stdout
         raise OutputError(f"cannot write {target}: it is a device or a pipe; give the name of a regular file")
 
 
@@ -193,7 +267,8 @@ def _is_another_process(pid: int) -> bool:
 def _keep_permissions(target: Path, temporary: Path) -> None:
     """Give the temporary file the permissions of the file that it replaces; a new file gets those of the umask."""
     with contextlib.suppress(FileNotFoundError):
-        os.chmod(temporary, stat.S_IMODE(target.stat().st_mode) & 0o777)
+        if stat.S_ISREG((status := target.lstat()).st_mode):
+            os.chmod(temporary, stat.S_IMODE(status.st_mode) & 0o777)
 
 
 def _flush(path: Path) -> None:
@@ -280,27 +355,3 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an error of the system into one line that names the path and the way out."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {os.fspath(path)}: {_reason(Path(path), error)}") from error
-
-
-def _reason(path: Path, error: OSError) -> str:
-    ways_out = {
-        errno.ENOENT: f"the folder {path.parent} does not exist; create it first or choose another one",
-        errno.ENOTDIR: f"{path.parent} is not a folder; choose another one",
-        errno.ENOSPC: "the disk is full; free some space or choose another disk",
-        errno.EDQUOT: "the disk quota is used up; free some space or choose another disk",
-        errno.EACCES: f"no permission to write in {path.parent}; choose another folder",
-        errno.EPERM: f"no permission to write in {path.parent}; choose another folder",
-        errno.EROFS: "the disk is mounted read-only; choose another one",
-        errno.ELOOP: "its symbolic links form a circle; remove the link",
-        errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-    }
-    return ways_out.get(error.errno, f"{error.strerror or error}; choose another location")

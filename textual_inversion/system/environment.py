@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 
 from textual_inversion.system import home, streams
-from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.errors import SettingsError, one_line
 
 _THREADS = "OMP_NUM_THREADS"
 _MKL = "MKL_DEBUG_CPU_TYPE"
@@ -26,6 +26,9 @@ _PADDLENLP_HOME = "PPNLP_HOME"  # replaces ~/.paddlenlp
 # paddle writes OMP_NUM_THREADS=1 into its own environment, so the launcher's children inherit a 1 that no user chose.
 # Under the launcher, the variable counts only if it has another value.
 _LAUNCHED = "PADDLE_LOCAL_SIZE"
+# What paddle's libraries and their threads map before anything is computed, measured; with less they end in a crash.
+_LEAST_ADDRESS_SPACE = 3 << 30  # bytes
+_NO_ROOM = re.compile("failed to map segment|cannot allocate memory", re.IGNORECASE)  # of the dynamic linker
 
 
 def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = False) -> str:
@@ -41,9 +44,11 @@ def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = Fa
         One line that says what was set.
 
     Raises:
+        SettingsError: paddle cannot be imported under the limits and switches of this process.
         OutputError: neither the home folder nor a temporary one can be written, and paddle needs one.
     """
     if "paddle" not in sys.modules:
+        check_process()
         local_processes = _first_number(os.environ.get(_LAUNCHED)) or 1
         inherited = os.environ.get(_THREADS)
         if num_threads is None and inherited and not (inherited == "1" and _LAUNCHED in os.environ):
@@ -146,6 +151,30 @@ def _is_amd_with_avx2() -> bool:
     return "AuthenticAMD" in text and " avx2 " in text
 
 
+def check_process() -> None:
+    """Check what paddle and its libraries would only end in a crash or a traceback for; raises SettingsError."""
+    if sys.flags.optimize >= 2:
+        raise SettingsError(
+            "python -OO, or PYTHONOPTIMIZE=2, removes texts that paddle needs; unset PYTHONOPTIMIZE or set it to 1"
+        )
+    limit = _address_space()
+    if limit is not None and limit < _LEAST_ADDRESS_SPACE:
+        raise SettingsError(
+            f"this process may use {limit / 2**30:.1f} GiB of address space (ulimit -v), and paddle alone takes "
+            f"{_LEAST_ADDRESS_SPACE / 2**30:.0f} GiB; raise that limit, or lift it: ulimit -v unlimited"
+        )
+
+
+def _address_space() -> int | None:
+    """The most bytes of address space that this process may use; None: no limit, or none that can be known."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def _import_libraries() -> None:
     """Import paddle, and paddlenlp where it would make folders that cannot be made.
 
@@ -173,6 +202,10 @@ def _import_paddle() -> None:
     try:
         with contextlib.redirect_stderr(printed):
             importlib.import_module("paddle")
+    except ImportError as error:
+        if _NO_ROOM.search(str(error)):
+            raise SettingsError(f"paddle cannot be loaded ({one_line(error)}); there is not enough memory") from error
+        raise
     finally:
         for line in printed.getvalue().splitlines():
             if _THREADS not in line:

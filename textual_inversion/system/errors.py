@@ -14,6 +14,7 @@
 Each message is one line that names the thing and the way out.
 """
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -81,16 +82,41 @@ _NO_MEMORY = (
 _REPEATED = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
+# What the system lacks, as no code can foresee it everywhere, and the way out.
+_LACKING = {
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some space or choose another disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "choose another disk",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u) or close other programs",
+    errno.ENOMEM: "close other programs, or raise the limit on memory (ulimit -v)",
+}
+
+
+def _with_limits_named(main: Callable[[], int | None]) -> int | None:
+    """Call `main`; what the system lacks becomes an `OutputError`."""
+    try:
+        return main()
+    except OSError as error:
+        if error.errno not in _LACKING:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise OutputError(f"{where}{error.strerror or error}; {_LACKING[error.errno]}") from error
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, and end the process with its exit status.
 
     Every command enters here. Whatever its standard streams are, nothing that it prints raises an error (`streams`).
-    A `TextualInversionError` becomes one line `error: …` on stderr and status 2, and so does a lack of memory.
-    `Stopped` becomes its message and its status. Any other exception is a bug, so it keeps its traceback.
+    A `TextualInversionError` becomes one line `error: …` on stderr and status 2, and so does a lack of memory, of disk
+    space or of open files. `Stopped` becomes its message and its status. Any other exception is a bug, so it keeps its
+    traceback.
     """
     streams.prepare()
     try:
-        status = main() or 0
+        status = _with_limits_named(main) or 0
     except TextualInversionError as error:
         streams.print_error(f"error: {one_line(error)}")
         status = 2

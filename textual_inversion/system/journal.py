@@ -13,11 +13,12 @@ from typing import Any
 
 from filelock import lock_descriptor
 
-from textual_inversion.system import user_files
 from textual_inversion.system.checked_json import UnusableJson, parse_json
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.links import beginning_of, open_below
 
 _MODE = 0o666  # less the umask, like any file
+_MOST_BYTES = 64 << 20  # that are read of a journal: of a hundred thousand images
 
 
 class Journal:
@@ -69,7 +70,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The records of a journal, of this process or another; a line that is not whole or no record is passed over."""
     records = []
     try:
-        lines = user_files.read_bytes(path, user_files.RECORD).splitlines(keepends=True)
+        lines = (beginning_of(path, _MOST_BYTES) or b"").splitlines(keepends=True)
     except OSError:
         return []
     for line in lines:
@@ -82,21 +83,16 @@ def read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def remove_abandoned(path: Path) -> bool:
-    """Remove a journal whose writer was killed. False if its writer lives, or nobody can tell."""
+def is_abandoned(path: Path) -> bool:
+    """Whether the writer of a journal was killed, so that nothing is added any more; False if nobody can tell."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = open_below(path.parent, path.name, os.O_RDWR)
     except OSError:
         return False
     try:
-        if not _try_lock(descriptor):
-            return False
-        path.unlink()
-    except OSError:
-        return False
+        return _try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 def _try_lock(descriptor: int) -> bool:

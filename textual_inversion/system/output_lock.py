@@ -10,8 +10,9 @@ from typing import NoReturn
 
 from filelock import lock_descriptor
 
-from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.links import open_lock, write_lock
+from textual_inversion.system.write_errors import explained
 
 FILE_NAME = ".lock"
 
@@ -20,20 +21,14 @@ FILE_NAME = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock: a file that names the process and the machine that hold it.
 
-    Temporary files that killed processes left behind in the folder are removed. Where the system or the file system has
-    no locks, nothing is held.
+    Where the system or the file system has no locks, nothing is held.
 
     Raises:
-        OutputError: another running process writes into the folder.
+        OutputError: another running process writes into the folder, or what has the lock's name is no file of this
+            user alone, or the file cannot be written.
     """
-    folder = Path(folder)
-    descriptor = _acquire(folder / FILE_NAME)
-    try:
-        for each in (folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())):
-            atomic.remove_leftovers(each)
+    with _held(Path(folder) / FILE_NAME):
         yield
-    finally:
-        _release(folder / FILE_NAME, descriptor)
 
 
 @contextlib.contextmanager
@@ -43,12 +38,15 @@ def waited_for(path: Path) -> Iterator[None]:
     Where the system or the file system has no locks, nothing is held.
 
     Raises:
-        OutputError: the lock file cannot be written.
+        OutputError: the lock file cannot be written, or is no file of this user alone.
     """
-    try:
-        descriptor = _acquire(path, wait=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --output_dir") from error
+    with _held(path, wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, *, wait: bool = False) -> Iterator[None]:
+    descriptor = _acquire(path, wait=wait)
     try:
         yield
     finally:
@@ -58,7 +56,8 @@ def waited_for(path: Path) -> Iterator[None]:
 def _release(path: Path, descriptor: int | None) -> None:
     if descriptor is not None:
         with contextlib.suppress(OSError):
-            path.unlink()  # while it is still locked, so that no other run's file is removed
+            if _is_the_file(descriptor, path):
+                path.unlink()  # while it is still locked, so that no other run's file is removed
         os.close(descriptor)
 
 
@@ -72,7 +71,7 @@ def _acquire(path: Path, *, wait: bool = False) -> int | None:
         return None
     access = os.O_RDONLY
     while True:
-        descriptor = os.open(path, access | os.O_CREAT, 0o666)
+        descriptor = open_lock(path, access)
         try:
             is_ours = lock_descriptor(descriptor, blocking=wait)
         except OSError as error:
@@ -85,9 +84,19 @@ def _acquire(path: Path, *, wait: bool = False) -> int | None:
         if not is_ours:
             _refuse(path, descriptor)
         if _is_the_file(descriptor, path):
-            path.write_text(f"process {os.getpid()} on {platform.node()}\n")
+            _sign(path, descriptor)
             return descriptor
         os.close(descriptor)  # its holder removed it between our two calls
+
+
+def _sign(path: Path, descriptor: int) -> None:
+    """Write who holds a lock into its file; if that fails, it is given back."""
+    try:
+        with explained(path):
+            write_lock(path, descriptor, f"process {os.getpid()} on {platform.node()}\n")
+    except OutputError:
+        _release(path, descriptor)
+        raise
 
 
 def _refuse(path: Path, descriptor: int) -> NoReturn:
@@ -100,6 +109,6 @@ def _refuse(path: Path, descriptor: int) -> NoReturn:
 
 def _is_the_file(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False

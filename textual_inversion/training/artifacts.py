@@ -19,6 +19,7 @@ from textual_inversion.embeddings.file_names import FINAL_NAME, safe_name
 from textual_inversion.formats import embedding_file
 from textual_inversion.formats.embedding_file import LearnedEmbedding
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.identity import public_name
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags, values_of
 from textual_inversion.settings.train import TrainConfig
@@ -106,6 +107,7 @@ def write_run_record(
         folder / "run.json",
         {
             "base_model": portable(model.name),
+            "public_base_model": public_name(model.name, model.folder),
             "placeholder_token": _single([concept.placeholder_token for concept in concepts]),
             "initializer_token": _single([concept.initializer_token for concept in concepts]),
             "learnable_property": _single([concept.learnable_property for concept in concepts]),
@@ -180,7 +182,7 @@ class Saves:
         """Call `write` with the arguments; False where the system refused what it wanted to write."""
         try:
             if not self._folder.is_dir():
-                self._folder.mkdir(parents=True, exist_ok=True)
+                atomic.make_folder(self._folder)
                 self._tell(f"warning: the output folder {self._folder} was gone; it is created again")
             write(*arguments, **options)
         except (OutputError, OSError) as error:

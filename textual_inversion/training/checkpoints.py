@@ -25,6 +25,7 @@ from textual_inversion.settings.choices import LATEST
 from textual_inversion.system import atomic, user_files
 from textual_inversion.system.checked_json import UnusableJson, checked, finite_number, parse_json, whole_number
 from textual_inversion.system.errors import CheckpointError, EmbeddingFileError
+from textual_inversion.system.written_files import CHECKPOINT, is_own, of_kind
 
 STATE_FILE, FACTS_FILE, SUMS_FILE = "state.safetensors", "checkpoint.json", "SHA256SUMS"
 _FORMAT = 1
@@ -97,6 +98,8 @@ class Checkpoint:
 def save(output: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     """Write `checkpoint-N/` into the output folder; when it is complete, remove old ones beyond the newest `keep`.
 
+    Only checkpoints that this run wrote and that hold nothing else are counted and removed.
+
     Returns:
         The new folder.
 
@@ -111,11 +114,11 @@ def save(output: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     }
     contents[SUMS_FILE] = "".join(_sum_line(name, data) for name, data in contents.items()).encode()
     target = output / f"checkpoint-{checkpoint.step}"
-    with atomic.fill_folder(target) as temporary:
+    with of_kind(CHECKPOINT), atomic.fill_folder(target) as temporary:
         for name, data in contents.items():
             atomic.write_new(temporary / name, data)
     if keep is not None:
-        for folder in newest_first(output)[keep:]:
+        for folder in [folder for folder in newest_first(output) if is_own(folder)][keep:]:
             atomic.remove_folder(folder)
     return target
 

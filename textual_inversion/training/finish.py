@@ -5,11 +5,13 @@ from pathlib import Path
 
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
 from textual_inversion.models import export
+from textual_inversion.models.identity import public_name
 from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.paths import how_to_call, in_shell
+from textual_inversion.system.written_files import PIPELINE, of_kind
 from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
@@ -96,7 +98,8 @@ def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
         if failure is not None:
             saves.failures.append(failure)
         elif not config.saving.only_save_embeds:
-            saves.attempt(export.save_pipeline, run.model, learned, context.folder)
+            with of_kind(PIPELINE):
+                saves.attempt(export.save_pipeline, run.model, learned, context.folder)
     return saves
 
 
@@ -133,7 +136,7 @@ def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshIm
 def _write_card(config: TrainConfig, run: Run) -> None:
     folder = run.context.folder
     facts = model_card.CardFacts(
-        base_model=run.model.name,
+        base_model=public_name(run.model.name, run.model.folder),
         is_xl=len(run.model.text_encoders) > 1,
         concepts=tuple(run.vectors.concepts),
         language=config.base_model.language,

@@ -7,6 +7,7 @@ need no state: they are a function of seed and step.
 
 import copy
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from textual_inversion.distributed import consistency
 from textual_inversion.settings.train import SavingSettings
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.system.paths import in_shell
+from textual_inversion.system.written_files import WrittenFiles
 from textual_inversion.training import checkpoints, optimizer
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.fingerprint import changes
@@ -56,6 +58,27 @@ def find(saving: SavingSettings, context: RunContext) -> Record:
     history = [*found.facts["resumed"], {"step": found.step, "changed": []}]
     figures = {name: found.facts["figures"][name] for name in _CONTINUED if name in found.facts["figures"]}
     return Record(figures, history=history, resumed=found)
+
+
+def keep_list(record: Record, context: RunContext, held: ExitStack) -> None:
+    """Keep the list of the files that the run writes, on the main process: a new one, or that of its earlier part.
+
+    Args:
+        held: ends it with the run.
+
+    Raises:
+        OutputError: the list cannot be written, or its name is taken.
+    """
+    if not context.ranks.is_main:
+        return
+    files = WrittenFiles(context.folder)
+    resumed = record.resumed.folder.absolute() if record.resumed else None
+    if resumed is not None and not files.continue_from(resumed) and files.folder in resumed.parents:
+        context.say(
+            f"note: {record.resumed.folder} is not in the list of files of {context.folder}; the files that lie there "
+            "count as another run's, and an upload leaves them out"
+        )
+    context.files = held.enter_context(files)
 
 
 def recorded_seed(record: Record) -> int | None:

@@ -16,6 +16,7 @@ from textual_inversion.settings.concept import Concept
 from textual_inversion.system.progress import print_line
 from textual_inversion.system.signals import Signals
 from textual_inversion.system.timing import Phases
+from textual_inversion.system.written_files import WrittenFiles
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.step_plan import StepPlan
 
@@ -29,12 +30,14 @@ class RunContext:
         folder: where everything is written.
         stop: whether a signal has asked for the end.
         phases: seconds per phase.
+        files: the list of what the run wrote into the folder, on the main process; else None.
     """
 
     ranks: Ranks
     folder: Path
     stop: Signals = field(default_factory=Signals)
     phases: Phases = field(default_factory=Phases)
+    files: WrittenFiles | None = None
 
     def say(self, line: str) -> None:
         """Print a line, on the main process only."""

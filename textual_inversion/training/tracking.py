@@ -23,6 +23,7 @@ from textual_inversion.system import atomic, home, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
 from textual_inversion.system.terminal_text import visible
+from textual_inversion.system.written_files import LOG, of_kind
 
 # Calls that may wait for the writer, and the seconds after which a writer that takes none of them is given up.
 _MAX_WAITING = 100
@@ -137,7 +138,7 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
     if report_to == "none":
         return Tracker()
     try:
-        os.makedirs(logdir, exist_ok=True)
+        atomic.make_folder(logdir)
         return Tracker((_visualdl if report_to == "visualdl" else _tensorboard)(logdir, resumed_at))
     except user_files.UnusableFile as error:
         raise OutputError(
@@ -156,7 +157,7 @@ def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
     # VisualDL shows the file with the last name of a folder, so a resumed run continues that one. VisualDL's own names
     # count in seconds: two runs could share one file.
     name = f"vdlrecords.{time.time_ns()}.log"
-    earlier = sorted(Path(logdir).glob("vdlrecords.*"))
+    earlier = sorted(path for path in Path(logdir).glob("vdlrecords.*") if path.is_file() and not path.is_symlink())
     if resumed_at is not None and earlier:
         name = earlier[-1].name
         _keep_records_before(earlier[-1], resumed_at)
@@ -172,7 +173,7 @@ def _keep_records_before(log: Path, step: int) -> None:
     from visualdl.writer.record_writer import RecordWriter
 
     user_files.check(log, user_files.WEIGHTS)
-    with atomic.replacing(log) as temporary, open(temporary, "wb") as file:
+    with of_kind(LOG), atomic.replacing(log) as temporary, open(temporary, "wb") as file:
         kept = RecordWriter(file)
         for message in RecordReader(os.fspath(log)).get_all():
             try:

@@ -20,6 +20,7 @@ from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder, cut_notes
 from textual_inversion.settings.train import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
+from textual_inversion.system import atomic
 from textual_inversion.system.progress import Progress
 from textual_inversion.system.signals import blocked
 from textual_inversion.training.artifacts import Saves
@@ -213,7 +214,7 @@ class ValidationImages:
         return Drawn(path if is_saved else None, [request.prompt for request in requests], images)
 
     def _save(self, path: Path, sheet: Image.Image, text: dict[str, str], captions: list[str]) -> None:
-        path.parent.mkdir(exist_ok=True)
+        atomic.make_folder(path.parent)
         image_grid.save_png(sheet, path, text=text)
         strip = image_grid.strip(self._over_time, prompts=captions)
         image_grid.save_png(strip, path.with_name(OVER_TIME), text={"frames": strip.info["frames"]})

@@ -7,8 +7,6 @@ the weights give the configurations. Such a file holds no tokenizer, which must 
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,24 +80,17 @@ def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
     parts = read_parts(path, configuration.decode("utf-8", "replace"))
     try:
         _put(parts, folder)
-    except OSError as error:
-        raise OutputError(
-            f"cannot unpack {path} into {home} ({error.strerror or error}); choose another --cache_dir"
-        ) from error
+    except (OSError, OutputError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot unpack {path} into {home} ({reason}); choose another --cache_dir") from error
     return folder
 
 
 def _put(parts: Parts, folder: Path) -> None:
     """Write the parts so that the folder appears complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    atomic.make_folder(folder.parent)
+    with atomic.fill_folder(folder) as temporary:
         _write(parts, temporary)
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_parts(path: Path, configuration: str = "") -> Parts:

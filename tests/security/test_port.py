@@ -1,0 +1,216 @@
+"""Whatever strangers send to the port between processes: the run goes on, the watch too, and nobody's words count."""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from helpers.node_runs import free_port
+from helpers.paths import ROOT
+from textual_inversion.distributed import messages
+from textual_inversion.distributed.peers import LOST_STATUS, Peers
+from textual_inversion.system.errors import SettingsError
+
+RANK = """
+import sys, time
+sys.path.insert(0, {root!r})
+from textual_inversion.distributed import connections, peers as module
+from textual_inversion.system.errors import run_command
+connections._GREETING_SECONDS = 1.5
+def main():
+    with module.Peers() as peers:
+        peers.wait_for_all()
+        {later}
+        print("together", flush=True)
+        sys.stdin.read()
+run_command(main)
+"""
+
+
+def environment(port, rank, **more):
+    own = {"PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": str(rank), "PADDLE_MASTER": "127.0.0.1:1",
+           "PADDLE_TRAINER_ENDPOINTS": f"127.0.0.1:{port},127.0.0.1:9", "PADDLE_LOG_DIR": "/nowhere"}  # fmt: skip
+    return own | more
+
+
+def start(port, *, secret="s" * 20, later="pass"):
+    """Two ranks.
+
+    Args:
+        secret: in their environment; None: none is.
+        later: what they do once they have met.
+    """
+    ranks = []
+    more = {} if secret is None else {"TEXTUAL_INVERSION_SECRET": secret}
+    for rank in range(2):
+        command = [sys.executable, "-c", RANK.format(root=str(ROOT), later=later)]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        ranks.append(subprocess.Popen(command, env=os.environ | environment(port, rank, **more), text=True, **pipes))
+    return ranks
+
+
+def run_name(port):
+    from textual_inversion.distributed.peers import _about
+
+    return _about(environment(port, 0), 0)["run"]
+
+
+def greeting(port, rank=1, **more):
+    return {"run": run_name(port), "rank": rank, "host": "h", "log": "", "nonce": "0" * 64} | more
+
+
+def hostile(port, seed):
+    """What a stranger sends; those of low numbers by hand, the others drawn."""
+    hello = json.dumps(greeting(port)).encode() + b"\n"
+    ended = json.dumps({"status": 2, "rank": 1, "host": "h", "log": "", "reason": "my own words"}).encode() + b"\n"
+    by_hand = [
+        b"[" * 16_000 + b"\n",
+        b'{"run":' * 3_000 + b"\n",
+        b"[" * 100_000,
+        b"9" * 10_000 + b"\n",
+        b'{"rank": ' + b"9" * 5_000 + b"}\n",
+        b"\x00" * 16_384 + b"\n",
+        b'{"run": "\\ud800"}\n',
+        b"NaN\n",
+        ended,
+        hello + ended,
+        hello + hello,
+        hello + b'{"proof": "' + b"0" * 64 + b'"}\n' + ended,
+        hello + b'{"proof": null}\n',
+        hello + b'{"proof": "\\ud800"}\n',
+        hello + b'{"ready": true}\n' * 100 + ended,
+        hello + b'{"start": true}\n',
+        b"".join(json.dumps(greeting(port, rank)).encode() + b"\n" for rank in (0, 1, 2, -1, 10**6)),
+        *(json.dumps(greeting(port, rank)).encode() + b"\n" for rank in (0, 2, -1, True, 1.0, "1", None, [1], 10**30)),
+        *(json.dumps(greeting(port, **{key: value})).encode() + b"\n"
+          for key in ("run", "host", "log", "nonce") for value in (None, 7, [], {}, "x" * 9_000, True)),
+        b"\n" * 10_000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"",
+    ]  # fmt: skip
+    if seed < len(by_hand):
+        return by_hand[seed]
+    chance = random.Random(seed)
+    values = [None, 0, 1, -1, 2**70, 1e308, True, "", "x", "\x1b[2J", "y" * 300, [], {}, [[1]], {"rank": 1}]
+    lines = []
+    for _ in range(chance.randint(1, 8)):
+        keys = chance.choices([*messages._ENTRIES, "x", ""], k=chance.randint(0, 6))
+        message = {key: chance.choice(values) for key in keys}
+        message = greeting(port) | message if chance.random() < 0.5 else message
+        line = json.dumps(message).encode()
+        if chance.random() < 0.3:
+            position = chance.randrange(len(line))
+            line = line[:position] + chance.randbytes(3) + line[position:]
+        lines.append(line + chance.choice([b"\n", b"\n", b"\r\n", b""]))
+    return b"".join(lines)
+
+
+SEEDS = 110
+
+
+def connected(port):
+    """A connection to rank 0, which may not listen yet."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def send_all(port):
+    """Send everything, a connection each, half of them left open; returns those."""
+    held = []
+    for seed in range(SEEDS):
+        stranger = connected(port)
+        try:
+            stranger.settimeout(0.2)
+            stranger.sendall(hostile(port, seed))
+        except OSError:  # sent away in the middle
+            pass
+        held.append(stranger) if seed % 2 else stranger.close()
+    return held
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("moment", ["before the second rank", "after it"])
+def test_nothing_that_strangers_send_ends_a_run_its_watch_or_a_ranks_place_in_it(moment):
+    port = free_port()
+    first = start(port)
+    if moment == "after it":
+        for rank in first:
+            assert rank.stdout.readline() == "together\n", rank.communicate()
+    held = send_all(port)
+    if moment != "after it":
+        for rank in first:
+            assert rank.stdout.readline() == "together\n", rank.communicate()
+    time.sleep(1)
+    assert [rank.poll() for rank in first] == [None, None]
+    for stranger in held:
+        stranger.close()
+
+    first[1].kill()
+    _, said = first[0].communicate(timeout=30)
+    first[1].communicate()
+
+    assert first[0].returncode == LOST_STATUS and said.startswith("error: rank 1 (") and said.count("\n") == 1
+    assert "my own words" not in said and "warning" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_who_greets_as_a_rank_before_the_secret_is_known_is_not_believed_and_keeps_nobody_out():
+    """As with the launcher's store, which exists only after a while."""
+    port = free_port()
+    learn = "peers._rank or print(peers.secret, flush=True); peers.learn(peers.secret or sys.stdin.readline().strip())"
+    ranks = start(port, secret=None, later=learn)
+    lie = {"status": 2, "rank": 1, "host": "h", "log": "", "reason": "my own words"}
+    strangers = []
+    for number in range(5):
+        strangers.append(connected(port))
+        lines = [greeting(port), {"ready": True}] + [lie] * (number % 2)
+        strangers[-1].sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    secret = ranks[0].stdout.readline()
+    assert len(secret) == 65 and [rank.poll() for rank in ranks] == [None, None]
+    ranks[1].stdin.write(secret)
+    ranks[1].stdin.flush()
+    for rank in ranks:
+        assert rank.stdout.readline() == "together\n", rank.communicate()
+    for stranger in strangers:
+        stranger.close()
+    time.sleep(0.3)
+    assert [rank.poll() for rank in ranks] == [None, None]
+
+    ranks[1].kill()
+    _, said = ranks[0].communicate(timeout=30)
+    ranks[1].communicate()
+
+    assert ranks[0].returncode == LOST_STATUS and said.startswith("error: rank 1 (") and "my own words" not in said
+
+
+def test_a_secret_that_is_too_short_is_refused():
+    with pytest.raises(SettingsError, match="fewer than 16 characters"):
+        Peers(environment(1, 0, TEXTUAL_INVERSION_SECRET="short"))
+
+
+def test_without_one_in_the_environment_the_first_rank_draws_another_one_each_time():
+    drawn = {Peers(environment(1, 0)).secret for _ in range(5)}
+    assert len(drawn) == 5 and all(len(secret) == 64 for secret in drawn)
+    assert Peers(environment(1, 1)).secret is None
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_is_read_is_a_message_or_refused(seed):
+    for line in hostile(4000, seed).split(b"\n"):
+        try:
+            message = messages.read(line)
+        except ValueError:
+            continue
+        assert all(messages._ENTRIES[key](value) for key, value in message.items())
