@@ -28,7 +28,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(config: ScoreConfig, stop: Signals) -> None:
     """Measure what the settings ask for, and print and write the figures."""
-    from textual_inversion.data.image_folder import find_images
     from textual_inversion.data.images import load_image
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
 
@@ -40,8 +39,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     base_model, records = base_model_of([file], named), doubted_records([file], config.base_model)
     config = changed(config, **_recorded(config.concept, file))
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
-    paths = find_images(config.concept.train_data_dir, note=print_note)
-    sizes = [load_image(path).size for path in paths]  # whatever is wrong with one is said before a model is loaded
+    paths, sizes = _looked_at(config.concept.train_data_dir)
 
     with stop.held_back():
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
@@ -67,6 +65,15 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, _resizer(file.run, model).resize_all(paths, sizes, load_image))  # fmt: skip
     _report(changed(config, device=device), file, model, scorer, result, stop)
+
+
+def _looked_at(folder: str) -> tuple[list[Path], list[tuple[int, int]]]:
+    """The training images and their sizes. Whatever is wrong with one is said before a model is loaded."""
+    from textual_inversion.data.image_folder import find_images
+    from textual_inversion.data.images import load_image
+
+    paths = find_images(folder, note=print_note)
+    return paths, [load_image(path).size for path in paths]
 
 
 def _read(concept: ScoredConcept):

@@ -135,8 +135,10 @@ def _circumstances(vae: nn.Layer) -> dict[str, Any]:
     device = paddle.device.get_device().split(":")[0]
     if device == "cpu":
         arithmetic = [_processor(), *(os.environ.get(n) for n in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"))]
-    else:
+    elif device == "gpu":
         arithmetic = [paddle.device.cuda.get_device_name(), os.environ.get("NVIDIA_TF32_OVERRIDE")]
+    else:
+        arithmetic = []
     return {
         "config": config,
         "in parts": {name: getattr(vae, name, None) for name in parts},

@@ -1,6 +1,6 @@
 """CLIP features of images and texts (arXiv 2103.00020), with which scores are measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,12 @@ class ClipScorer:
             self.notes.append(f"{self.name} does not say how it wants its images; CLIP's usual mean and std are used")
 
     def image_features(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Features of RGB images of any size: float32 [n, P], unit norm."""
-        return self._features(images, lambda chunk: self._model.get_image_features(self._pixels(chunk)))
+        """Features of RGB images of any size: float32 [n, P], unit norm. One image is held at a time."""
+
+        def encode(numbers: Sequence[int]) -> paddle.Tensor:
+            return self._model.get_image_features(self._pixels(images[number] for number in numbers))
+
+        return self._features(range(len(images)), encode)
 
     def text_features(self, texts: Sequence[str], *, trimmed: bool = False) -> np.ndarray:
         """Features of texts, cut to the length that CLIP reads: float32 [n, P], unit norm.
@@ -88,8 +92,8 @@ class ClipScorer:
 
         return self._features(texts, encode)
 
-    def _pixels(self, images: Sequence[Image.Image]) -> paddle.Tensor:
-        arrays = self._preprocess(images=list(images), return_tensors="np")["pixel_values"]
+    def _pixels(self, images: Iterable[Image.Image]) -> paddle.Tensor:
+        arrays = [self._preprocess(images=[image], return_tensors="np")["pixel_values"][0] for image in images]
         return paddle.to_tensor(np.asarray(arrays, dtype=np.float32))  # (B, 3, H, W)
 
     def _features(self, items: Sequence, encode: Callable[[Sequence], paddle.Tensor]) -> np.ndarray:
