@@ -36,6 +36,7 @@ PRINTS_ITSELF = {
     ("textual_inversion/system/streams.py", "_takes"): "the one place for errors",
     ("textual_inversion/system/progress.py", "print_line"): "the one place for all else",
     ("textual_inversion/system/journal.py", "Journal.add"): "into a file",
+    ("textual_inversion/system/links.py", "write_lock"): "into a file",
     ("textual_inversion/distributed/peers.py", "_write_error"): "at the very end of a process, through one_line",
 }
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical"}

@@ -35,11 +35,9 @@ Posterior = tuple[np.ndarray, np.ndarray]
 def make_folder(folder: str | Path) -> None:
     """Make the folder of `LatentFiles` unless it exists; raises OutputError."""
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"--cache_latents_dir {folder} cannot be made ({error.strerror}); name another folder"
-        ) from None
+        atomic.make_folder(folder)
+    except OutputError as error:
+        raise OutputError(f"--cache_latents_dir {folder} cannot be made ({error}); name another folder") from None
 
 
 class LatentFiles:

@@ -44,8 +44,9 @@ SETTINGS = (
     | _because(
         _NUMBER, "repeats", "no_captions", "append_file_name_to_text", "file_name_split_char", "vector_shuffle",
         "token_dropout", "progressive_vectors", "max_train_steps", "num_train_epochs", "train_batch_size",
-        "gradient_accumulation_steps", "learning_rate", "scale_lr", "lr_scheduler", "lr_warmup_steps", "lr_num_cycles",
-        "lr_power", "max_skipped_steps", "loss_type", "huber_c", "snr_gamma", "debiased_estimation_loss",
+        "vae_batch_size", "gradient_accumulation_steps", "learning_rate", "scale_lr", "lr_scheduler", "lr_warmup_steps",
+        "lr_num_cycles", "lr_power", "max_skipped_steps",
+        "loss_type", "huber_c", "snr_gamma", "debiased_estimation_loss",
         "noise_offset", "input_perturbation", "min_timestep", "max_timestep", "timestep_sampling", "antithetic_noise",
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
         "average_last_steps", "norm_reg_weight", "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples",
@@ -69,7 +70,8 @@ SETTINGS = (
 # Flag -> why it is not shown. A test demands that each flag stands here or above.
 KEPT_BACK = (
     _because("a path of the machine that trained, or a name in a folder there", "config", "cache_dir",
-             "train_data_dir", "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
+             "cache_latents_dir", "train_data_dir",
+             "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "clip_model")
     | _because("tokens of files that stay on the machine that trained", "rename")
