@@ -55,7 +55,9 @@ def test_what_goes_up_names_nothing_of_this_machine_and_what_stays_is_not_change
     assert json.loads(up["run.json"])["base_model"] == LOCAL_HASH
     assert yaml.safe_load(up["config.yaml"]) == {"learning_rate": 0.1}
     (tmp := run.folder.parent / "up.safetensors").write_bytes(up["learned_embeds.safetensors"])
-    assert read_embeddings(tmp)[0].metadata == {"base_model": LOCAL_HASH, "steps": "3"}
+    assert read_embeddings(tmp)[0].metadata == {
+        "base_model": LOCAL_HASH, "steps": "3", "format": "pt", "placeholder_token": "<cat>"
+    }  # fmt: skip
     left = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     assert left.pop(run.folder / "files.json") and kept.pop(run.folder / "files.json") and left == kept
 
