@@ -35,7 +35,7 @@ NEVER_READ = (
     ".raw", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".x3f", ".rwl", ".iiq", ".gpr", ".psd", ".psb", ".xcf", ".svg",
 )  # fmt: skip
 _ICON = b"\0\0\1\0"
-MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
+MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 512 MB in any mode
 _HEAD = 64  # bytes; enough to tell all formats apart
 
 # Pillow keeps its filters of warnings and its limit of pixels for all threads.
