@@ -75,9 +75,14 @@ def arguments_of(path: str | Path, parser: argparse.ArgumentParser) -> list[str]
         try:
             argparse.ArgumentParser.parse_args(parser, own)
         except SettingsError as error:
-            raise SettingsError(f"{location}: {error}") from None
+            raise SettingsError(f"{location}: {_shortened(str(error))}") from None
         arguments += own
     return arguments
+
+
+def _shortened(message: str) -> str:
+    """A message without the middle of a value that is very long; its end is the way out."""
+    return message if len(message) <= 400 else f"{message[:120]} … {message[-120:]}"
 
 
 def _name(key: Any) -> str:

@@ -154,7 +154,7 @@ def _facts(content: bytes, folder: Path) -> dict[str, Any]:
     """
     found = checked(parse_json(content, allows_nan=True), dict[str, Any])
     version = found.pop("format", None)
-    if version != _FORMAT:
+    if type(version) is not int or version != _FORMAT:
         raise CheckpointError(f"{folder} was written by another version of this program; resume with that one")
     facts = checked(found, Facts)
     best = facts["figures"].get("best", {})
