@@ -100,3 +100,12 @@ def test_what_is_of_another_type_is_named_with_its_place(value, words):
         checked(value, Outer)
 
     assert words in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 200
+
+
+def test_bytes_of_file_names_pass_where_a_run_writes_them():
+    assert parse_json(b'["\\udce9.png"]', allows_odd_names=True) == ["\udce9.png"]
+    for text in (b'["\\ud800"]', b'["\\udfff"]', b'["\\udc7f"]'):
+        with pytest.raises(UnusableJson, match="half of a character"):
+            parse_json(text, allows_odd_names=True)
+    with pytest.raises(UnusableJson, match="half of a character"):
+        parse_json(b'["\\udce9.png"]')

@@ -215,7 +215,7 @@ def _runs_in(path: Path) -> list:
     except OSError as error:
         raise OutputError(f"{path} cannot be read ({error.strerror}); choose another --output_dir") from error
     try:
-        return checked(parse_json(content), _Manifest)["runs"]
+        return checked(parse_json(content, allows_odd_names=True), _Manifest)["runs"]
     except UnusableJson as error:
         raise OutputError(f"{path} was not written by infer.py: it {error}; choose another --output_dir") from error
 

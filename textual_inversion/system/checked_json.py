@@ -14,6 +14,7 @@ checked strictly: `"1"` and `true` are no numbers. The checks are pydantic's.
 import functools
 import json
 import math
+import re
 from typing import Annotated, Any, TypeVar
 
 from textual_inversion.system.errors import TextualInversionError
@@ -22,7 +23,8 @@ from textual_inversion.system.terminal_text import visible
 MOST_LEVELS = 64  # of lists and objects in one another; a tokenizer.json has 8
 MOST_DIGITS = 64  # of a whole number; some tokenizers give 10 to the 30th as their greatest length
 _SHOWN = 60  # letters of a value in a message
-_SURROGATES = range(0xD800, 0xE000)
+_HALVES = re.compile("[\ud800-\udfff]")
+_HALVES_OF_NO_NAME = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 T = TypeVar("T")
 
@@ -31,12 +33,15 @@ class UnusableJson(TextualInversionError, ValueError):
     """A text that is no JSON, or JSON that is not of the type that it should be; the message is a phrase."""
 
 
-def parse_json(data: bytes | str, *, allows_nan: bool = False, allows_duplicates: bool = True) -> Any:
+def parse_json(
+    data: bytes | str, *, allows_nan: bool = False, allows_duplicates: bool = True, allows_odd_names: bool = False
+) -> Any:
     """The value in a JSON text.
 
     Args:
         data: bytes in UTF-8, UTF-16 or UTF-32, with or without a byte-order mark.
         allows_nan: pass NaN and infinities, which some configurations hold although they are no JSON.
+        allows_odd_names: pass U+DC80 to U+DCFF, by which Python writes bytes of file names that are no text.
         allows_duplicates: pass a name that occurs twice in an object; its last value counts.
 
     Raises:
@@ -61,7 +66,8 @@ def parse_json(data: bytes | str, *, allows_nan: bool = False, allows_duplicates
         raise UnusableJson("is no readable JSON (it is not text in UTF-8)") from error
     except RecursionError as error:
         raise UnusableJson(_TOO_DEEP) from error
-    _check_levels(value, looks_for_surrogates="\\ud" in text or "\\uD" in text)
+    refused = _HALVES if "\\ud" in text or "\\uD" in text else None
+    _check_levels(value, refused if refused is None or not allows_odd_names else _HALVES_OF_NO_NAME)
     return value
 
 
@@ -92,24 +98,28 @@ def _whole_number(digits: str) -> int:
     return int(digits)
 
 
-def _check_levels(value: Any, *, looks_for_surrogates: bool) -> None:
-    """Check a value and all in it, level by level: what is nested deeply must not be followed by calls."""
+def _check_levels(value: Any, refused: re.Pattern | None) -> None:
+    """Check a value and all in it, level by level: what is nested deeply must not be followed by calls.
+
+    Args:
+        refused: what no text may hold.
+    """
     level = [value]
     for _ in range(MOST_LEVELS + 1):
-        if looks_for_surrogates and not all(is_text(item) for item in level if isinstance(item, str)):
+        if refused is not None and any(refused.search(item) for item in level if isinstance(item, str)):
             raise UnusableJson("is no readable JSON (a text in it holds half of a character)")
         containers = [item for item in level if isinstance(item, (dict, list))]
         if not containers:
             return
         level = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
-        if looks_for_surrogates:
+        if refused is not None:
             level += [key for item in containers if isinstance(item, dict) for key in item]
     raise UnusableJson(_TOO_DEEP)
 
 
 def is_text(value: str) -> bool:
     """Whether a text holds whole characters only: an escape such as \\ud800 stands for half of one."""
-    return not any(ord(letter) in _SURROGATES for letter in value)
+    return _HALVES.search(value) is None
 
 
 def checked(value: T, schema: Any) -> T:

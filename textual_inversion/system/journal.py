@@ -75,7 +75,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         return []
     for line in lines:
         try:
-            record = parse_json(line) if line.endswith(b"\n") else None
+            record = parse_json(line, allows_odd_names=True) if line.endswith(b"\n") else None
         except UnusableJson:
             continue
         if isinstance(record, dict):

@@ -152,7 +152,7 @@ def _facts(content: bytes, folder: Path) -> dict[str, Any]:
         UnusableJson: they are not.
         CheckpointError: they are of another version.
     """
-    found = checked(parse_json(content, allows_nan=True), dict[str, Any])
+    found = checked(parse_json(content, allows_nan=True, allows_odd_names=True), dict[str, Any])
     version = found.pop("format", None)
     if type(version) is not int or version != _FORMAT:
         raise CheckpointError(f"{folder} was written by another version of this program; resume with that one")
@@ -229,7 +229,7 @@ def _steps(folder: Path) -> int:
 def _serial(folder: Path) -> int | None:
     """How many checkpoints were written before, counted from 1; None where a damaged one does not tell."""
     try:
-        facts = parse_json(_verified(folder, (FACTS_FILE,))[FACTS_FILE], allows_nan=True)
+        facts = parse_json(_verified(folder, (FACTS_FILE,))[FACTS_FILE], allows_nan=True, allows_odd_names=True)
         return checked(facts, _Written)["serial"]
     except (CheckpointError, UnusableJson):
         return None
