@@ -20,6 +20,8 @@ from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
 
+_MOST_SHOWN = 24  # prompts, where the user names none
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; `argv` without the program's name."""
@@ -65,13 +67,22 @@ def run(config: InferConfig, stop: Signals) -> None:
 
 
 def _showcase(files) -> list[str]:
+    """Prompts that show the concepts, at most `_MOST_SHOWN`: a file may hold hundreds."""
     from textual_inversion.data.templates import plain_template
     from textual_inversion.generation.eval_prompts import showcase
     from textual_inversion.settings.choices import PROPERTIES
 
     kinds = {token: file.learnable_property(token) for file in files for token in file.placeholder_tokens}
     language = files[0].language
-    return showcase(kinds, {kind: plain_template(kind, language) for kind in PROPERTIES}, language)
+    plain = {kind: plain_template(kind, language) for kind in PROPERTIES}
+    everything, shown = (showcase(kinds, plain, language, most=most) for most in (None, _MOST_SHOWN))
+    if len(shown) < len(everything):
+        print_line(
+            f"note: {len(shown)} of the {len(everything)} prompts that show {len(kinds)} concepts are drawn; "
+            "name others with --prompt",
+            sys.stderr,
+        )
+    return shown
 
 
 def _open_gallery(output_dir: str, files, base_model: str):

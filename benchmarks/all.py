@@ -45,6 +45,11 @@ PARTS = {
         ((), ("--size", "full", "--resolution", "256", "--pictures", "1", "--denoising_steps", "50")),
         (("--size", "tiny", "--pictures", "2", "--denoising_steps", "2", "--rounds", "1"),),
     ),
+    "growth": (
+        ((),),
+        (("--images", "2", "4", "--concepts", "1", "3", "--vectors", "1", "2", "--global_batch", "2", "4")
+         + ("--steps", "1"),),
+    ),
     "traffic": (((),), (("--size", "tiny", "--steps", "2", "--num_vectors", "1"),)),
     "scaling": (((),), (("--steps", "2", "--timed_steps", "4", "--rounds", "1", "--timed_batch_size", "1"),)),
     "steps_to_quality": (

@@ -114,11 +114,8 @@ class Recorder:
 
     def _recorded_training(self, original):
         def train(config, run):
-            from textual_inversion.training import overview
             from textual_inversion.training.callbacks import Callbacks
 
-            if self.args.only_training:
-                overview.is_wanted = lambda config: False
             self.rank = run.context.ranks.rank
             if self.args.floor:
                 from benchmarks.floor import Floor
@@ -231,7 +228,8 @@ def main(argv: list[str] | None = None) -> None:
     recorder = Recorder(build_parser().parse_args(words[:cut]))
     recorder.folder.mkdir(parents=True, exist_ok=True)
     recorder.install()
-    command.main(words[cut + 1 :])
+    nothing_drawn = ["--overview", "false"] if recorder.args.only_training else []
+    command.main([*words[cut + 1 :], *nothing_drawn])
 
 
 if __name__ == "__main__":

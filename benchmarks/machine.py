@@ -1,13 +1,16 @@
 """What a figure was measured on: processor, cores, memory, versions, and whether the machine was busy."""
 
+import hashlib
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = "demo model"  # the fact that tells which weights figures are of; see weights.py
 # `all.py` hands its own reading on, since its parts keep the machine busy for one another.
 LOAD_VARIABLE = "BENCHMARK_LOAD"
 # Read before the benchmark itself is at work.
@@ -28,8 +31,19 @@ def facts() -> dict[str, str]:
         "GPU": ", ".join(gpus()) or "none",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        WEIGHTS: weights(),
         "revision": git_revision() or "unknown",
     }
+
+
+@lru_cache
+def weights(folder: Path = ROOT / "demo" / "model") -> str:
+    """A hash of a model's files, names and contents: 12 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+        whole.update(path.read_bytes())
+    return whole.hexdigest()[:12]
 
 
 def line() -> str:

@@ -76,12 +76,12 @@ def quiet_training(model: Path | str, pictures: Path | str, output: Path, steps:
     return flags(plain | settings)
 
 
-def draw_images(folder: Path, count: int = 4, side: int = 512) -> Path:
-    """A folder of training images: coloured blocks, which cost as much as photographs."""
+def draw_images(folder: Path, count: int = 4, side: int = 512, *, seed: int = 0) -> Path:
+    """A folder of training images: coloured blocks, which cost as much as photographs. Those of other seeds differ."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for number in range(count):
         blocks = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(blocks).resize((side, side)).save(folder / f"{number}.png")

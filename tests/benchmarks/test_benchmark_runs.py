@@ -17,6 +17,7 @@ from benchmarks import (
     full_size_model,
     generation,
     gpu,
+    growth,
     many_images,
     memory,
     runs,
@@ -104,7 +105,7 @@ def test_the_instruments_change_nothing_that_is_learned(recorded, work):
     train_textual_inversion.main(words)
 
     names = [path.name for path in sorted((work / "plain").glob("learned_embeds*"))]
-    assert len(names) == 5
+    assert len(names) == 8
     for name in names:
         assert (work / "plain" / name).read_bytes() == (work / "out" / name).read_bytes()
 
@@ -200,6 +201,37 @@ def test_what_is_kept_of_an_image_is_its_posterior_and_a_tenth(work):
     kept = many_images.bytes_kept(work, 250)
 
     assert 1.0 < kept / (2 * 4 * 4 * 64 * 64) <= 1.1
+
+
+@pytest.mark.slow
+def test_growth_is_that_of_real_runs_of_the_sizes_asked_for(tmp_path, capsys):
+    sizes = ["--sweep", "concepts", "global_batch", "--concepts", "1", "3", "--global_batch", "4", "8", "--steps", "1"]
+
+    growth.main([*sizes, "--num_threads", THREADS, "--work_dir", str(tmp_path)])
+
+    printed = capsys.readouterr().out
+    assert {"| 1 |", "| 3 |", "| 4 |", "| 8 |"} <= {line[:5] for line in printed.splitlines()}
+    last = json.loads((tmp_path / "growth-out" / "run.json").read_text())
+    assert last["settings"]["global_batch"] == 8 and last["settings"]["demo"] and "overview" not in last["figures"]
+
+
+def test_growth_runs_every_size_once_with_as_many_steps_as_it_needs(every_run_is, monkeypatch, recorded, capsys):
+    asked = every_run_is(recorded | {"steps": [[i, i + 0.5, i + 1] for i in range(100)]})
+    monkeypatch.setattr(runs, "draw_images", lambda folder, count, side, seed: f"{count} in {seed}")
+
+    growth.main([])
+
+    words = [dict(zip(one, one[1:], strict=False)) for one, _ in asked]
+    cases = [(one.count("<concept-0>"), len([w for w in one if w.startswith("<concept-")])) for one, _ in asked]
+    assert len(asked) == 11 and max(concepts for _, concepts in cases) == 300
+    assert {one["--num_vectors"] for one in words} == {"1", "8", "32"}
+    batches = {int(one["--train_batch_size"]) * int(one["--gradient_accumulation_steps"]) for one in words}
+    assert batches == {8, 256, 4096} and {one["--train_batch_size"] for one in words} == {"8"}
+    # 300 concepts have all had a turn before a step is timed; of 4,096 samples one step is enough.
+    steps = {(concepts, one["--gradient_accumulation_steps"]): int(one["--max_train_steps"])
+             for one, (_, concepts) in zip(words, cases, strict=True)}  # fmt: skip
+    assert steps[300, "1"] == 38 + 8 and steps[1, "512"] == 1 and steps[1, "32"] == 1 + 2
+    assert "10 beside" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from benchmarks import (
     full_size_tokenizer,
     generation,
     gpu,
+    growth,
     learning_curves,
     machine,
     memory,
@@ -446,6 +447,34 @@ def test_generation_is_a_share_of_the_bare_loops_speed():
     assert [round(target.value, 2) for target in generation.targets(times)] == [0.96, 0.52]
     assert all(target.is_met for target in generation.targets(times))
     assert "0.960 |" in generation.times_table(times, 4)
+
+
+# --------------------------------------------------------------------------------------------------------- growth
+
+
+def test_the_cost_of_a_run_is_read_from_its_record():
+    record = {
+        "launched": 10.0,
+        "steps": [[15.0, 19.0, 20.0], [20.0, 20.5, 21.0], [21.0, 23.0, 24.0]],
+        "phases": [
+            {"name": "", "begin": 11, "end": 12, "peak": 7},
+            {"name": "saving", "begin": 24, "end": 26, "peak": 5},
+        ],
+    }
+
+    assert growth.cost_of(record, warm_up=1) == growth.Cost(before=5.0, step=2.0, saving=2.0, peak=7)
+
+
+def test_a_step_may_grow_with_its_samples_and_with_nothing_else():
+    small, large = growth.Cost(5.0, 0.2, 0.1, 10**9), growth.Cost(25.0, 0.4, 0.1, 2 * 10**9)
+
+    images, memory_of_images, each = growth.targets_of("images", {6: small, 1006: large})
+    samples, _ = growth.targets_of("global_batch", {8: small, 16: large})
+
+    assert (images.value, images.is_met, memory_of_images.value, each.value) == (2.0, False, 1000.0, 0.02)
+    with pytest.raises(SettingsError, match="12 is no multiple of the micro-batch of 8"):
+        growth.main(["--global_batch", "12"])
+    assert samples.value == 1.0 and samples.is_met and growth.targets_of("vectors", {1: small}) == []
 
 
 # ------------------------------------------------------------------------------------------------ steps to quality

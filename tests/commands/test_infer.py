@@ -12,6 +12,7 @@ from PIL import Image
 
 import infer
 from helpers.tiny_models import build_model, tree
+from textual_inversion.embeddings.files import read_concept_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
 from textual_inversion.generation.gallery import recorded_runs
 from textual_inversion.models.base_model import load_base_model
@@ -67,6 +68,20 @@ def test_the_same_seed_gives_the_same_images_whatever_the_batch(tmp_path, base):
     for name in names:
         one, four = (np.asarray(Image.open(tmp_path / size / name), dtype=int) for size in ("1", "4"))
         assert np.abs(one - four).max() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 300])
+def test_many_concepts_are_shown_off_in_turn_within_a_bound(tmp_path, base, capsys, count):
+    (tmp_path / "run").mkdir()
+    concepts = [LearnedEmbedding(f"<c{i}>", {"text_encoder": np.ones((1, 32), np.float32)}) for i in range(count)]
+    write_pdparams(tmp_path / "run" / "learned_embeds.pdparams", concepts)
+
+    prompts = infer._showcase(read_concept_files([tmp_path / "run"]))
+
+    assert len(prompts) == len(set(prompts)) == min(6 * count, infer._MOST_SHOWN)
+    assert all(any(f"<c{i}>" in prompt for prompt in prompts) for i in range(min(count, infer._MOST_SHOWN)))
+    noted = capsys.readouterr().err
+    assert noted == "" if count < 5 else f"24 of the {6 * count} prompts that show {count} concepts" in noted
 
 
 @pytest.mark.slow

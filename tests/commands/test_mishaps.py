@@ -359,7 +359,7 @@ def test_a_real_disk_of_a_megabyte_takes_nothing_with_it_when_it_is_full():
 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     row = next(line for line in done.stdout.splitlines() if line.startswith("full from step 4 on"))
-    assert row.split()[-5:] == ["elsewhere", "yes", "6", "0", "0"] and int(row.split()[-6]) >= 7
+    assert row.split()[-5:] == ["elsewhere", "yes", "9", "0", "0"] and int(row.split()[-6]) >= 7
 
 
 def test_a_full_disk_before_the_first_step_ends_the_run_at_once(tmp_path, disk):

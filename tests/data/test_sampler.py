@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
+from textual_inversion.data import image_order, random_streams, sampler, timesteps
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.sampler import SampleStream, TrainingImage
 
@@ -356,3 +357,58 @@ def test_a_pair_shares_a_stratum_and_pairs_do_not():
 def test_evaluation_is_the_same_however_training_samples_are_drawn():
     for one, other in zip(stream().evaluation_batches(6), spread(antithetic=True).evaluation_batches(6), strict=True):
         assert_equal(one, other)
+
+
+# ------------------------------------------------------------------------------------------------------------ growth
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Random generators that were made, and numbers that were brought into an order, since the last `clear`."""
+    counted = []
+
+    class Counting:
+        def __init__(self, *args, **options):
+            self._generator = generator(*args, **options)
+            counted.append(1)
+
+        def permutation(self, size):
+            counted.append(size if isinstance(size, int) else len(size))
+            return self._generator.permutation(size)
+
+        def __getattr__(self, name):
+            return getattr(self._generator, name)
+
+    for module in (random_streams, sampler, timesteps, image_order):
+        monkeypatch.setattr(module, "generator", Counting)
+    return counted
+
+
+@pytest.mark.parametrize("buckets", [1, 3])
+@pytest.mark.parametrize("concepts", [1, 50])  # more than the orders that are kept
+def test_a_sample_costs_the_same_in_a_small_and_in_a_large_global_batch(work, concepts, buckets):
+    images = tuple(TrainingImage(n % concepts, ("a photo of a toy",), n % buckets) for n in range(150))
+
+    def cost(global_batch):
+        random_streams.permutation.cache_clear()
+        samples = stream(images=images, latent_shapes=((1, 1, 1),) * buckets, global_batch=global_batch,
+                         stratified=True, antithetic=True)  # fmt: skip
+        work.clear()
+        for batch in samples.micro_batches(3, accumulation=global_batch // 8):
+            assert len(batch.prompts) == 8
+        samples.concepts_in(3)
+        return sum(work) / global_batch
+
+    assert cost(1024) <= 1.25 * cost(64)
+
+
+def test_the_image_of_a_sample_is_found_without_a_look_at_all_others(monkeypatch):
+    sums, cumsum = [], np.cumsum
+    monkeypatch.setattr(image_order.np, "cumsum", lambda values: sums.append(len(values)) or cumsum(values))
+    images = tuple(TrainingImage(0, ("a toy",), n % 2) for n in range(1000))
+    samples = stream(images=images, latent_shapes=((1, 1, 1),) * 2, global_batch=64)
+
+    for step in range(20):
+        samples.concepts_in(step)
+
+    assert sum(sums) == 2 + 500 + 500

@@ -368,3 +368,17 @@ def test_a_new_word_keeps_clear_of_those_that_the_base_model_holds(tmp_path, wor
     else:
         with pytest.raises(ConceptError, match=re.escape(reason)):
             check_placeholder(word, tokenizer, num_vectors=vectors)
+
+
+def test_hundreds_of_concepts_share_the_text_around_their_placeholders(tokenizer, monkeypatch):
+    templates = ["a photo of a {}", "a {} on the beach", "the {}, a toy"]
+    counts = {f"<c{number}>": 2 for number in range(300)}
+    encoder = PromptEncoder(tokenizer, counts, first_id=900)
+    texts, tokenize = [], tokenizer.tokenize
+    monkeypatch.setattr(tokenizer, "tokenize", lambda text: texts.append(text) or tokenize(text))
+
+    ids = {token: [encoder.token_ids(one.replace("{}", token)) for one in templates] for token in counts}
+
+    assert sorted(texts) == [" on the beach", ", a toy", "a ", "a photo of a ", "the "]
+    fresh = PromptEncoder(tokenizer, {"<c7>": 2}, first_id=914)
+    assert ids["<c7>"] == [fresh.token_ids(one.replace("{}", "<c7>")) for one in templates]

@@ -157,7 +157,8 @@ def test_nothing_that_strangers_send_ends_a_run_its_watch_or_a_ranks_place_in_it
         stranger.close()
 
     first[1].kill()
-    _, said = first[0].communicate(timeout=30)
+    first[0].wait(timeout=30)  # with its input still open
+    _, said = first[0].communicate()
     first[1].communicate()
 
     assert first[0].returncode == LOST_STATUS and said.startswith("error: rank 1 (") and said.count("\n") == 1
@@ -189,7 +190,8 @@ def test_who_greets_as_a_rank_before_the_secret_is_known_is_not_believed_and_kee
     assert [rank.poll() for rank in ranks] == [None, None]
 
     ranks[1].kill()
-    _, said = ranks[0].communicate(timeout=30)
+    ranks[0].wait(timeout=30)  # with its input still open
+    _, said = ranks[0].communicate()
     ranks[1].communicate()
 
     assert ranks[0].returncode == LOST_STATUS and said.startswith("error: rank 1 (") and "my own words" not in said

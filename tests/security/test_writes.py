@@ -12,6 +12,7 @@ ALLOWED = {
     "system/links.py": {"*"},
     "system/output_lock.py": {"unlink"},  # of the lock that it holds
     "system/output_folder.py": {"mkdir", "unlink"},  # the folder that the user names; the file that it has just made
+    "data/latent_files.py": {"mkdir"},  # the folder that the user names
     "system/journal.py": {"open", "unlink"},  # of a file that it has made new
     "system/home.py": {"mkdir", "mkdtemp"},  # folders of libraries in the user's own home, or a new one
     "system/written_files.py": {"open", "unlink", "link", "touch"},  # temporary files that `atomic` has made

@@ -75,6 +75,8 @@ def test_concepts_images_settings_and_all_four_programs_are_there():
         "ComfyUI",
     ]
     assert "as `cat-toy.safetensors`, written `embedding:cat-toy`" in text
+    assert "in `learned_embeds-best.pdparams` and `learned_embeds-best.safetensors`" in text
+    assert "earlier steps, where they were saved: `learned_embeds-steps-N.safetensors`" in text
     assert "best step: 4" in text and "`seed`: 3" in text
 
 
@@ -85,6 +87,7 @@ def test_without_images_none_are_linked():
 def test_several_concepts_have_a_file_each():
     text = model_card.card(facts(tokens=("<a b>", "<s>")))
 
+    assert "`learned_embeds-steps-N-NAME.safetensors`" in text
     assert "learned_embeds-a-b.safetensors" in text and "learned_embeds-s.safetensors" in text
     assert head(text)["instance_prompt"] == "<a b> <s>"
 

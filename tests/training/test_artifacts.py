@@ -48,6 +48,23 @@ def test_periodic_saves_keep_a_copy_by_step_and_renew_the_latest(tmp_path):
     np.testing.assert_array_equal(vectors_in(tmp_path / "learned_embeds.pdparams"), VECTORS[:2] + 1)
 
 
+@pytest.mark.parametrize("encoders", [("text_encoder",), ("text_encoder", "text_encoder_2")])
+@pytest.mark.parametrize("count", [1, 2])
+def test_files_of_a_step_are_those_of_the_end_under_other_names(tmp_path, encoders, count):
+    vectors = {name: VECTORS + index for index, name in enumerate(encoders)}
+    learned = as_learned(CONCEPTS[:count], vectors, {"steps": "7", "base_model": "m"})
+
+    save_embeddings(tmp_path, learned, step=7)
+    of_step = {path.name: path.read_bytes() for path in tmp_path.glob("learned_embeds-steps-7*")}
+    save_final(tmp_path, learned)
+
+    final = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name not in of_step}
+    assert of_step == {name.replace("embeds", "embeds-steps-7", 1): content for name, content in final.items()}
+    assert sorted(final) == (FINAL_FILES if count == 2 else ["learned_embeds.pdparams", "learned_embeds.safetensors"])
+    (one,) = read_embeddings(tmp_path / f"learned_embeds-steps-7{'-a' if count == 2 else ''}.safetensors")
+    assert set(one.vectors) == set(encoders) and one.metadata["base_model"] == "m"
+
+
 def test_several_concepts_get_a_safetensors_file_each(tmp_path):
     save_final(tmp_path, learned_from(VECTORS))
 
@@ -131,7 +148,7 @@ def test_a_periodic_save_that_fails_at_any_step_leaves_good_files_and_the_next_o
     tmp_path, monkeypatch, number
 ):
     steps = steps_of(monkeypatch, save, tmp_path / "..", 0.0, 1)
-    assert steps == 2 * len(("create", "write", "flush", "rename", "flush-folder"))
+    assert steps == 4 * len(("create", "write", "flush", "rename", "flush-folder"))
 
     for failing in range(steps):
         folder, said = tmp_path / str(failing), []

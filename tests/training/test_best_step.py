@@ -36,6 +36,10 @@ def test_images_are_judged_where_there_is_a_clip_model(tmp_path, capsys):
     assert kept["step"] == max(trained, key=trained.get) and kept["score"] == max(trained.values())
     at_that_step = tmp_path / "out" / f"learned_embeds-steps-{kept['step']}.pdparams"
     np.testing.assert_array_equal(vectors_in(tmp_path / "out" / kept["file"]), vectors_in(at_that_step))
+    best, same = (
+        path.with_suffix(".safetensors").read_bytes() for path in (tmp_path / "out" / kept["file"], at_that_step)
+    )
+    assert best == same
     said = capsys.readouterr()
     assert f"kept as learned_embeds-best.pdparams, judged by the {best_step.BY_IMAGES}" in said.out
     assert f"best step: {kept['step']} by the {best_step.BY_IMAGES}" in said.out and "the best so far" in said.err

@@ -7,6 +7,7 @@ import paddle
 import pytest
 
 from textual_inversion.distributed.ranks import Ranks
+from textual_inversion.training import gradient_sum
 from textual_inversion.training.gradient_sum import GradientSum, _grid, on_grid
 
 rng = np.random.default_rng(0)
@@ -110,7 +111,7 @@ def test_a_gradient_that_is_suddenly_large_is_a_sum_like_any_other():
 
 def test_the_grid_is_a_power_of_two_and_zero_for_what_has_no_gradient():
     sizes = np.float32([1.0, 1.5, 3e-12, 7e20, 0.0])
-    grid = _grid(paddle.to_tensor(sizes[:, None]), paddle.zeros([]), 4).numpy()[:, 0]
+    grid = np.concatenate([_grid(paddle.to_tensor(size.reshape(1, 1)), 4).numpy()[0] for size in sizes])
 
     mantissa = np.frexp(grid)[0]
     assert set(mantissa[:4]) == {0.75} and grid[4] == 0
@@ -147,3 +148,43 @@ def test_a_resumed_sum_keeps_the_same_grids():
 
     for both in gradients[3:]:
         np.testing.assert_array_equal(step(first, both), step(second, both))
+
+
+@pytest.mark.parametrize("concepts", [1, 40])
+def test_each_micro_batch_is_added_at_once_and_in_one_operation_for_all_concepts(concepts, monkeypatch):
+    rounded = []
+    monkeypatch.setattr(gradient_sum, "on_grid", lambda *args: rounded.append(args) or on_grid(*args))
+    parameters = [paddle.create_parameter([2, 4], "float32") for _ in range(concepts)]
+    sum_ = GradientSum(parameters, Ranks(), 16)
+
+    def backward():
+        sum((p * float(number + 1)).sum() for number, p in enumerate(parameters)).backward()
+
+    sum_.begin(backward)
+    for micro_batch in range(16):
+        backward()
+        sum_.collect()
+        assert len(rounded) == micro_batch + 1 and all(p.grad is None for p in parameters)
+    sum_.add_up()
+
+    assert len(rounded) == 16
+    for number, parameter in enumerate(parameters):
+        np.testing.assert_allclose(parameter.grad.numpy(), 16 * (number + 1), rtol=2.0**-9)
+
+
+def test_a_parameter_without_a_gradient_gets_none_beside_others_and_another_width():
+    parameters = [paddle.create_parameter(shape, "float32") for shape in ([1, 4], [2, 4], [1, 3])]
+    sum_ = GradientSum(parameters, Ranks(), 2)
+
+    sum_.begin(lambda: (parameters[0].sum() + parameters[2].sum()).backward())
+    for _ in range(2):
+        (2 * parameters[0].sum() + parameters[2].sum()).backward()
+        sum_.collect()
+    sum_.add_up()
+    sum_.exchange()
+
+    assert parameters[1].grad is None
+    assert (parameters[0].grad.numpy() == 2).all() and (parameters[2].grad.numpy() == 1).all()
+    assert {name: tuple(size.shape) for name, size in sum_.state().items()} == {
+        "size_0": (1, 4), "size_1": (2, 4), "size_2": (1, 3)
+    }  # fmt: skip

@@ -1,17 +1,20 @@
 """What new vectors start from, and what is refused before anything is attached."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from helpers.tiny_models import build_model
 from textual_inversion.formats.embedding_file import LearnedEmbedding
+from textual_inversion.models import concept_embedding
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.export import save_pipeline
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError
-from textual_inversion.training.initialization import describe, initial_vectors, settle, vectors_of
+from textual_inversion.training.initialization import EmbeddingTable, describe, initial_vectors, settle, vectors_of
 
 PHRASE = "brain logo, sharp lines, connected circles, concept art"
 
@@ -33,7 +36,7 @@ def generator():
 def test_a_phrase_is_averaged_into_each_vector_and_vectors_start_apart(tokenizer, table):
     ids = PromptEncoder(tokenizer).token_ids("toy cat")
 
-    found = vectors_of(Concept("<t>", 3, "toy cat"), tokenizer, table, generator())
+    found = vectors_of(Concept("<t>", 3, "toy cat"), tokenizer, EmbeddingTable(table), generator())
 
     np.testing.assert_allclose(found[0], table[ids].mean(0), atol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 1e-3 and np.abs(found[1] - found[2]).max() > 1e-3
@@ -44,7 +47,7 @@ def test_auto_gives_each_token_of_the_phrase_a_vector(model, tokenizer, table):
     ids = PromptEncoder(tokenizer).token_ids(PHRASE)
 
     (concept,) = settle([Concept("<t>", None, PHRASE)], model)
-    found = vectors_of(concept, tokenizer, table, generator())
+    found = vectors_of(concept, tokenizer, EmbeddingTable(table), generator())
 
     assert concept.num_vectors == len(ids) > 4
     first = [ids.index(i) for i in ids]  # a comma stands there three times
@@ -54,7 +57,7 @@ def test_auto_gives_each_token_of_the_phrase_a_vector(model, tokenizer, table):
 
 
 def test_without_an_initializer_vectors_are_drawn_like_the_tables(tokenizer, table):
-    found = vectors_of(Concept("<t>", 4000, None), tokenizer, table, generator())
+    found = vectors_of(Concept("<t>", 4000, None), tokenizer, EmbeddingTable(table), generator())
 
     np.testing.assert_allclose(found.mean(0), table.mean(0), atol=0.03)
     np.testing.assert_allclose(found.std(0), table.std(0), rtol=0.06)
@@ -177,3 +180,25 @@ def test_learned_vectors_must_fit(model):
     two = LearnedEmbedding("<t>", {"text_encoder": np.zeros((2, model.embedding_width), "float32")}, {}, source="x.pt")
     with pytest.raises(ConceptError, match="leave --num_vectors out"):
         settle([Concept("<t>", 3, "toy")], model, [two])
+
+
+def test_the_table_is_gone_through_once_whatever_the_number_of_concepts(model, monkeypatch):
+    looked = []
+
+    class Watched(np.ndarray):
+        def mean(self, *args, **options):
+            if self.shape[0] > 100:
+                looked.append("mean")
+            return np.asarray(self).mean(*args, **options)
+
+        def std(self, *args, **options):
+            looked.append("std")
+            return np.asarray(self).std(*args, **options)
+
+    values = table_of(model.text_encoders[0].layer).numpy().view(Watched)
+    monkeypatch.setattr(concept_embedding, "table_of", lambda layer: SimpleNamespace(numpy=lambda: values))
+    concepts = [Concept(f"<{n}>", 2, "toy" if n % 2 else None) for n in range(50)]
+
+    found = initial_vectors(model, concepts, generator())["text_encoder"]
+
+    assert found.shape[0] == 100 and sorted(looked) == ["mean", "std", "std"]

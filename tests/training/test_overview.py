@@ -13,6 +13,7 @@ from helpers.interrupted_runs import stopped_in
 from helpers.paths import ROOT
 from helpers.tiny_models import FAMILIES
 from helpers.training_runs import short_run
+from textual_inversion.cli.parser import demo_defaults
 from textual_inversion.generation.generate import ImageRequest, generate
 from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.settings.concept import Concept
@@ -52,6 +53,74 @@ def test_without_prompts_a_concept_is_shown_off_as_what_it_is():
     assert thing[0] == "a photo of a <cat-toy>"
     assert all("in the style of <cat-toy>" in prompt for prompt in style)
     assert len(thing) >= 5 and len(style) >= 5
+
+
+# The shortest training that anybody is shown: the demo's own, with its six scenes of one concept.
+SHORT_TRAINING = demo_defaults()["max_train_steps"] * demo_defaults()["train_batch_size"]
+
+
+def plan_of(kinds, prompts=(), *, scores=True, **flags):
+    concepts = [Concept(f"<c{number}>", learnable_property=kind) for number, kind in enumerate(kinds)]
+    settings = config_of(**{"num_inference_steps": demo_defaults()["num_inference_steps"], **flags}).validation
+    return plan_drawings(settings, prompts, concepts, "en", PromptEncoderOfAll(), scores=scores)
+
+
+class PromptEncoderOfAll:
+    """Knows all placeholder tokens of `plan_of`."""
+
+    def holds_placeholder(self, text):
+        return "<c" in text
+
+
+def denoising_steps(made):
+    requests = {*made.before, *made.after, *(request for one in made.scored.values() for request in one)}
+    return sum(request.num_inference_steps for request in requests)
+
+
+@pytest.mark.parametrize("kinds", [["object"], ["object", "style"], ["object"] * 20, ["object", "style", "face"] * 100])
+def test_the_default_overview_costs_no_more_than_a_short_training_and_a_third(kinds):
+    made = plan_of(kinds)
+
+    # A sample goes through the U-Net forward and backward, a guided denoising step twice forward.
+    assert denoising_steps(made) <= 4 / 3 * SHORT_TRAINING
+    assert len(made.prompts) == 6 and len(made.scored) == min(2, len(kinds))
+    assert (
+        denoising_steps(plan_of(kinds, [ValidationPrompt(f"<c0> {n}") for n in range(500)])) <= 4 / 3 * SHORT_TRAINING
+    )
+
+
+def test_one_concept_is_shown_and_scored_as_a_whole():
+    made = plan_of(["object"])
+
+    assert made.left_out == () and made.distinct == 66 and len(made.scored["<c0>"]) == 56
+
+
+def test_of_several_concepts_each_has_its_turn_and_what_is_left_out_is_said():
+    made = plan_of(["object", "style", "object"])
+
+    assert [prompt.text for prompt in made.prompts] == [
+        "a photo of a <c0>",
+        "a photo of a <c0> on the beach",
+        "a photo of a <c0> in the snow",
+        "a picture in the style of <c1>",
+        "a cat in the style of <c1>",
+        "a <c0> in the style of <c1>",
+    ]
+    assert made.left_out == ("1 of 3 concepts (--overview_concepts)", "7 of 13 prompts (--overview_images)")
+
+
+def test_more_is_shown_on_request():
+    made = plan_of(["object"] * 20, overview_concepts=20, overview_images=500)
+
+    assert made.left_out == () and len(made.scored) == 20 and len(made.prompts) == 120
+    assert all(len(requests) == 28 for requests in made.scored.values())
+
+
+def test_of_many_validation_prompts_the_first_are_shown():
+    prompts = [ValidationPrompt(f"a <c0> {number}") for number in range(10)]
+    made = plan_of(["object"] * 3, prompts, scores=False, overview_images=4)
+
+    assert made.prompts == prompts[:4] and made.left_out == ("6 of 10 prompts (--overview_images)",)
 
 
 def test_the_overview_is_a_readable_image(tmp_path):
@@ -159,11 +228,22 @@ def test_the_demo_draws_every_image_once_and_all_after_training(tmp_path, monkey
     )
 
     said = capsys.readouterr()
-    # For each concept 28 images to score, 6 before and 6 after; of those after 2 and 1 are among the scored ones. Both
-    # start from "toy", whose 28 images are drawn once.
-    assert said.out.index("drawing 105 images") < said.out.index("105 images begin")
+    # For each concept 14 images to score, 3 before and 3 after; of those after one is among the scored ones. Both start
+    # from "toy", whose 14 images are drawn once.
+    assert said.out.index("drawing 52 images") < said.out.index("52 images begin")
+    assert "note: they leave out 6 of 12 prompts (--overview_images)" in said.out
     assert said.out.count("images begin") == 1 and len(set(drawn)) == len(drawn)
-    assert "step 1/1" in said.err.partition("denoising step 105/")[0]
+    assert "step 1/1" in said.err.partition("denoising step 52/")[0]
     figures = json.loads((tmp_path / "out" / "run.json").read_text())["figures"]
     assert set(figures["scores"]) == {"<cat-toy>", "<rabbit>"}
     assert list(figures["seconds"])[-3:] == ["saving", "pictures", "scores"]
+
+
+@pytest.mark.slow
+def test_the_demo_draws_nothing_at_its_end_where_that_is_not_wanted(tmp_path, capsys):
+    argv = ["--max_train_steps", "1", "--report_to", "none", "--output_dir", str(tmp_path / "out")]
+    train_textual_inversion.main([*argv, "--overview", "false"])
+
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert not {"scores", "overview"} & set(record["figures"]) and "drawing" not in capsys.readouterr().out
+    assert not (tmp_path / "out" / "overview.png").exists()

@@ -170,3 +170,21 @@ def test_gradients_of_good_steps_are_added_up_for_each_concept():
     training.guard.step(training.concepts)
 
     assert training.guard.gradient_norms() == pytest.approx([13.0, 5.0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_looks_after_the_state_of_those_that_take_part_alone(name, monkeypatch):
+    concepts = [parameter([float(number), 1.0]) for number in range(1, 41)]
+    optimizer, _ = optimizer_of(concepts, optimizer=name)
+    guard = StepGuard(optimizer, concepts, 20)
+
+    def step(active):
+        sum(concept.sum() for concept in concepts).backward()
+        guard.step(active)
+
+    step(concepts)  # all have a state now
+    restored, assign = [], paddle.assign
+    monkeypatch.setattr(paddle, "assign", lambda *args, **options: restored.append(1) or assign(*args, **options))
+    step(concepts[:2])
+
+    assert len(restored) == 2 * (2 if name == "sgd" else 5)  # the vectors, and moments with their powers of beta

@@ -57,6 +57,8 @@ def check_together(config: TrainConfig) -> None:
     for flag in ("validation_epochs", "validation_steps"):
         if flag in config.given and not config.validation_prompts:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; add a prompt")
+    for flag in ("overview_concepts", "overview_images"):
+        _check_effect(flag, config.given, validation.overview, "--overview")
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
     _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
     _check_resume(saving, config.file.config, config.given)

@@ -8,7 +8,7 @@ bucket, which the seed and the step choose such that the shares stay equal in ex
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -64,8 +64,7 @@ class ImageOrder:
         """The bucket of all samples of a step. Over the steps, each bucket gets its share as evenly as possible."""
         if self.num_buckets == 1:
             return 0
-        start = generator(self.seed, Purpose.BUCKET).random()
-        return _part_at((start + step * _GOLDEN_SECTION) % 1.0, self._bucket_shares)
+        return self._bucket_shares.part_at((self._first_start + step * _GOLDEN_SECTION) % 1.0)
 
     def concepts_in(self, step: int) -> set[int]:
         """The concepts that the global batch of a step shows."""
@@ -76,9 +75,13 @@ class ImageOrder:
 
     def _image_in_bucket(self, step: int, index: int) -> int:
         """Systematic sampling: evenly spaced points on the images' shares, all shifted by one random start."""
-        images = self._by_bucket[self.bucket_of(step)]
-        start = generator(self.seed, Purpose.BUCKET, step=step, index=1).random()
-        return images[_part_at((index + start) / self.global_batch, self._image_shares[images])]
+        bucket = self.bucket_of(step)
+        part = self._shares_by_bucket[bucket].part_at((index + _start(self.seed, step)) / self.global_batch)
+        return self._by_bucket[bucket][part]
+
+    @cached_property
+    def _first_start(self) -> float:
+        return float(generator(self.seed, Purpose.BUCKET).random())
 
     @cached_property
     def _by_concept(self) -> list[list[int]]:
@@ -107,18 +110,42 @@ class ImageOrder:
         return times / (self.num_concepts * lengths)
 
     @cached_property
-    def _bucket_shares(self) -> np.ndarray:
-        """Share of each bucket in all samples: float64 [buckets]."""
-        return np.bincount(self.buckets, weights=self._image_shares, minlength=self.num_buckets)
+    def _bucket_shares(self) -> "_Shares":
+        """Share of each bucket in all samples."""
+        return _Shares(np.bincount(self.buckets, weights=self._image_shares, minlength=self.num_buckets))
+
+    @cached_property
+    def _shares_by_bucket(self) -> dict[int, "_Shares"]:
+        """Bucket -> shares of its images among themselves; nothing for a bucket without images."""
+        return {bucket: _Shares(self._image_shares[own]) for bucket, own in enumerate(self._by_bucket) if own}
+
+
+class _Shares:
+    """Consecutive parts of a whole.
+
+    Args:
+        shares: float64 [parts], in any unit; not all are 0.
+    """
+
+    def __init__(self, shares: np.ndarray):
+        self._ends = np.cumsum(shares)
+        self._last = int(np.flatnonzero(shares)[-1])  # of those that have a share; the others are never taken
+
+    def part_at(self, position: float) -> int:
+        """Index of the part that holds a position in [0, 1)."""
+        # The last end may round to less than the whole.
+        return min(int(np.searchsorted(self._ends, position * self._ends[-1], side="right")), self._last)
+
+
+@lru_cache(maxsize=32)  # all samples of a step ask for the same one
+def _start(seed: int, step: int) -> float:
+    """Where the samples of a step begin among the images of its bucket, in [0, 1)."""
+    return float(generator(seed, Purpose.BUCKET, step=step, index=1).random())
 
 
 def _grouped(groups: tuple[int, ...], count: int) -> list[list[int]]:
     """The images of each group, from the group of each image."""
-    return [[image for image, own in enumerate(groups) if own == group] for group in range(count)]
-
-
-def _part_at(position: float, shares: np.ndarray) -> int:
-    """Index of the part that holds a position in [0, 1), where consecutive parts have the given shares of the whole."""
-    ends = np.cumsum(shares)
-    # The last end may round to less than the whole; a part without a share is never taken.
-    return min(int(np.searchsorted(ends, position * ends[-1], side="right")), int(np.flatnonzero(shares)[-1]))
+    found: list[list[int]] = [[] for _ in range(count)]
+    for image, group in enumerate(groups):
+        found[group].append(image)
+    return found

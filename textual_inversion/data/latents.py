@@ -172,6 +172,6 @@ class _BatchEncoder:
 
 def _posterior(vae: nn.Layer, pixels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
     """(mean, std), float32 [B, C, H, W], of pixels [B, 3, height, width]."""
-    dtype = next(iter(vae.parameters())).dtype
-    distribution = vae.encode(to_device(np.ascontiguousarray(pixels)).astype(dtype)).latent_dist
+    _, weight = next(vae.named_parameters())  # `parameters()` lists all of them
+    distribution = vae.encode(to_device(np.ascontiguousarray(pixels)).astype(weight.dtype)).latent_dist
     return distribution.mean.astype("float32"), distribution.std.astype("float32")

@@ -5,7 +5,7 @@
 templates are translations of the English ones, in the same order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 EDITS = {
     "object": (
@@ -83,27 +83,41 @@ def edits(kind: str, language: str = "en") -> tuple[str, ...]:
     return (EDITS if language == "en" else EDITS_ZH)[kind]
 
 
-def showcase(kinds: Mapping[str, str], plain: Mapping[str, str], language: str = "en") -> list[str]:
+def showcase(
+    kinds: Mapping[str, str], plain: Mapping[str, str], language: str = "en", *, most: int | None = None
+) -> list[str]:
     """Prompts that show what was learned of some concepts.
 
     Args:
         kinds: placeholder token -> one of `choices.PROPERTIES`.
         plain: each of these kinds -> the prompt template that shows a concept by itself, with one `{}`.
         language: one of `choices.LANGUAGES`.
+        most: so many of them at most, chosen so that every concept has its turn; None: all.
 
     Returns:
         Each concept by itself and in a few edits; where there are styles, each object and face in each style too.
     """
-    prompts = []
+    groups = []
     for token, kind in kinds.items():
         shown = [edits(kind, language)[i] for i in _SHOWN[kind]]
-        prompts += [template.format(token) for template in (plain[kind], *shown)]
+        groups.append([template.format(token) for template in (plain[kind], *shown)])
+    return _first_of_each([*groups, _in_styles(kinds, language)], most)
+
+
+def _in_styles(kinds: Mapping[str, str], language: str) -> list[str]:
+    """Each object and face in each style."""
     styles = [token for token, kind in kinds.items() if kind == "style"]
     if language != "en":
         things = [token for token, kind in kinds.items() if kind != "style"]
-        return prompts + [f"一幅{style}风格的{thing}" for thing in things for style in styles]
+        return [f"一幅{style}风格的{thing}" for thing in things for style in styles]
     things = [f"a {token}" if kind == "object" else token for token, kind in kinds.items() if kind != "style"]
-    return prompts + [f"{thing} in the style of {style}" for thing in things for style in styles]
+    return [f"{thing} in the style of {style}" for thing in things for style in styles]
+
+
+def _first_of_each(groups: Sequence[Sequence[str]], most: int | None) -> list[str]:
+    """At most so many prompts, of all groups in turn, in the order of the groups."""
+    turns = sorted((turn, number) for number, group in enumerate(groups) for turn in range(len(group)))[:most]
+    return [groups[number][turn] for number, turn in sorted((number, turn) for turn, number in turns)]
 
 
 def without_placeholder(template: str) -> str:

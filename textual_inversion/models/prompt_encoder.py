@@ -12,6 +12,7 @@ read as ppdiffusers and diffusers read them: `<word>` stands for all its vectors
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import repeat
 from textwrap import shorten
 from typing import Any
@@ -43,6 +44,7 @@ class Reading:
 
 
 _PLAIN = Reading()
+_KEPT_TEXTS = 1 << 14
 
 # Characters of scripts that put no spaces between words, so that the end of a word cannot be seen.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -84,6 +86,8 @@ class PromptEncoder:
             self._ids[placeholder] = ids
             first_id += count
         self._pattern = whole_words(self._ids)
+        # Prompts of hundreds of concepts, and of every step, are made of the same few texts around the placeholders.
+        self._units_of_text = lru_cache(maxsize=_KEPT_TEXTS)(self._own_units)
 
     @property
     def placeholders(self) -> list[str]:
@@ -120,17 +124,19 @@ class PromptEncoder:
             if position % 2:
                 yield piece, self._vector_ids(piece, reading)
             elif piece.strip():
-                yield from self._own_units(self._tokenizer.tokenize(self._as_added(piece)))
+                yield from self._units_of_text(piece)
 
-    def _own_units(self, tokens: list[str]) -> Iterator[tuple[str, list[int]]]:
-        """Tokens of the base model with their ids."""
-        position = 0
+    def _own_units(self, text: str) -> tuple[tuple[str, list[int]], ...]:
+        """The tokens of a text without placeholders with their ids."""
+        tokens = self._tokenizer.tokenize(self._as_added(text))
+        units, position = [], 0
         while position < len(tokens):
             token = tokens[position]
-            yield token, self._added.get(token) or [self._tokenizer.convert_tokens_to_ids(token)]
+            units.append((token, self._added.get(token) or [self._tokenizer.convert_tokens_to_ids(token)]))
             names = self._words.get(token, [token])
             # A prompt may list all vectors, as saved pipelines of latent diffusion want it; that is the word too.
             position += len(names) if tokens[position : position + len(names)] == names else 1
+        return tuple(units)
 
     def _as_added(self, text: str) -> str:
         """A text with the base model's added words in the form that its vocabulary has."""

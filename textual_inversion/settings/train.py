@@ -269,7 +269,12 @@ class ValidationSettings:
         shared.NUM_INFERENCE_STEPS, "denoising steps of validation images",
         type=shared.inference_steps, metavar="N", **ONLY_WATCHED)
     overview: bool = flag(
-        False, "make overview.png (training images, before, after); always made for the demo", **ONLY_WATCHED)
+        False, "make overview.png (training images, before, after) and, for the demo, the scores", **ONLY_WATCHED)
+    overview_concepts: int = flag(
+        2, "concepts that the overview shows and the demo scores, the first ones", type=at_once, metavar="N",
+        **ONLY_WATCHED)
+    overview_images: int = flag(
+        6, "prompts that the overview shows, each before and after", type=at_once, metavar="N", **ONLY_WATCHED)
     report_to: str = flag("visualdl", "where figures are logged", choices=TRACKERS, **ONLY_WATCHED)
     logging_dir: str = flag(
         "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from textual_inversion.data.templates import plain_template
-from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME, safe_name
+from textual_inversion.embeddings.file_names import BEST, BEST_NAME, FINAL, FINAL_NAME, safe_name, safetensors_names
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import TrainingSettings
@@ -83,9 +83,7 @@ def card(facts: CardFacts) -> str:
     """The text of the model card."""
     tokens = [concept.placeholder_token for concept in facts.concepts]
     base, is_xl = facts.base_model, facts.is_xl
-    files = {token: "learned_embeds.safetensors" for token in tokens}
-    if len(tokens) > 1:
-        files = {token: f"learned_embeds-{safe_name(token)}.safetensors" for token in tokens}
+    files = dict(zip(tokens, safetensors_names(FINAL, tokens), strict=True))
     parts = [
         front_matter(base, tokens, is_xl=is_xl),
         f"# {', '.join(map(_code, tokens))}",
@@ -270,8 +268,15 @@ def _settings(facts: CardFacts) -> str:
     lines += [f"- `{name}`: {getattr(facts.training, name)}" for name in _SETTINGS]
     best = facts.figures.get("best", {})
     if "step" in best:
-        lines.append(f"- best step: {best['step']} by the {best['by']}, {best['score']:.4f}, in `{BEST_NAME}`")
+        best_step = f"- best step: {best['step']} by the {best['by']}, {best['score']:.4f}"
+        lines.append(f"{best_step}, in `{BEST_NAME}` and {_listed(BEST, facts)}")
+    lines.append(f"- earlier steps, where they were saved: {_listed(f'{FINAL}-steps-N', facts)}")
     lines.append(
         f"- all settings: `run.json`; to train it again: `config.yaml`; all embeddings in one file: `{FINAL_NAME}`"
     )
     return "\n".join(lines)
+
+
+def _listed(stem: str, facts: CardFacts) -> str:
+    """The `.safetensors` of all concepts under a stem, as one name."""
+    return f"`{stem}.safetensors`" if len(facts.concepts) == 1 else f"`{stem}-NAME.safetensors`"

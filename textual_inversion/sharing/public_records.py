@@ -44,9 +44,8 @@ SETTINGS = (
     | _because(
         _NUMBER, "repeats", "no_captions", "append_file_name_to_text", "file_name_split_char", "vector_shuffle",
         "token_dropout", "progressive_vectors", "max_train_steps", "num_train_epochs", "train_batch_size",
-        "vae_batch_size", "gradient_accumulation_steps", "learning_rate", "scale_lr", "lr_scheduler", "lr_warmup_steps",
-        "lr_num_cycles", "lr_power", "max_skipped_steps",
-        "loss_type", "huber_c", "snr_gamma", "debiased_estimation_loss",
+        "gradient_accumulation_steps", "learning_rate", "scale_lr", "lr_scheduler", "lr_warmup_steps", "lr_num_cycles",
+        "lr_power", "max_skipped_steps", "loss_type", "huber_c", "snr_gamma", "debiased_estimation_loss",
         "noise_offset", "input_perturbation", "min_timestep", "max_timestep", "timestep_sampling", "antithetic_noise",
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
         "average_last_steps", "norm_reg_weight", "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples",
@@ -58,20 +57,22 @@ SETTINGS = (
     | _because(
         "a number, a switch or one of a few words, which decides what is measured and drawn", "eval_steps",
         "eval_samples", "validation_epochs", "validation_steps", "num_validation_images", "keep_best",
+        "overview_concepts", "overview_images",
         "guidance_scale", "num_inference_steps", "overview", "report_to")
     | _because(
         "a number or a switch, which decides what is written", "save_steps", "checkpointing_steps",
         "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds")
     | _because(
-        "a number, a switch or one of a few words, which decides how it is computed", "mixed_precision", "allow_tf32",
-        "gradient_checkpointing", "enable_xformers_memory_efficient_attention", "compile", "low_memory")
+        "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size",
+        "mixed_precision", "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention",
+        "compile", "low_memory")
 )  # fmt: skip
 
 # Flag -> why it is not shown. A test demands that each flag stands here or above.
 KEPT_BACK = (
     _because("a path of the machine that trained, or a name in a folder there", "config", "cache_dir",
-             "cache_latents_dir", "train_data_dir",
-             "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
+             "cache_latents_dir",
+             "train_data_dir", "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "clip_model")
     | _because("tokens of files that stay on the machine that trained", "rename")

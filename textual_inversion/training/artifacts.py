@@ -1,6 +1,6 @@
 """The files of a run, and saves that may fail without taking the run with them.
 
-    embeddings            learned_embeds-steps-N.pdparams on the way, learned_embeds.* at the end
+    embeddings            learned_embeds-steps-N.* on the way, learned_embeds-best.*, learned_embeds.* at the end
     run.json              how they were made
     Saves.attempt(…)      any save: one that fails is reported, and tried again the next time
     save_somewhere(…)     the last save of the vectors: where the output folder cannot take them, elsewhere
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.embeddings.file_names import FINAL_NAME, safe_name
+from textual_inversion.embeddings import file_names
 from textual_inversion.formats import embedding_file
 from textual_inversion.formats.embedding_file import LearnedEmbedding
 from textual_inversion.models.base_model import BaseModel
@@ -35,17 +35,26 @@ from textual_inversion.training.step_plan import StepPlan
 
 
 def save_embeddings(folder: Path, learned: Sequence[LearnedEmbedding], step: int) -> None:
-    """Write `learned_embeds-steps-N.pdparams` and make `learned_embeds.pdparams` the same; raises OutputError."""
-    embedding_file.write_pdparams(folder / f"learned_embeds-steps-{step}.pdparams", learned)
-    embedding_file.write_pdparams(folder / FINAL_NAME, learned)
+    """Write the files of a step and make `learned_embeds.pdparams` the same; raises OutputError."""
+    save_as(folder, file_names.of_step(step), learned)
+    embedding_file.write_pdparams(folder / file_names.FINAL_NAME, learned)
 
 
 def save_final(folder: Path, learned: Sequence[LearnedEmbedding]) -> None:
-    """Write `learned_embeds.pdparams` with all concepts and a `.safetensors` for each; raises OutputError."""
-    embedding_file.write_pdparams(folder / FINAL_NAME, learned)
-    for concept in learned:
-        name = "learned_embeds" if len(learned) == 1 else f"learned_embeds-{safe_name(concept.placeholder_token)}"
-        embedding_file.write_safetensors(folder / f"{name}.safetensors", concept)
+    """Write the final files, `learned_embeds.*`; raises OutputError."""
+    save_as(folder, file_names.FINAL, learned)
+
+
+def save_as(folder: Path, stem: str, learned: Sequence[LearnedEmbedding]) -> None:
+    """Write `STEM.pdparams` with all concepts, and a `.safetensors` for each; raises OutputError.
+
+    Args:
+        stem: see `file_names.safetensors_names`.
+    """
+    embedding_file.write_pdparams(folder / f"{stem}.pdparams", learned)
+    names = file_names.safetensors_names(stem, [concept.placeholder_token for concept in learned])
+    for name, concept in zip(names, learned, strict=True):
+        embedding_file.write_safetensors(folder / name, concept)
 
 
 def file_facts(model: BaseModel, seed: int, step: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The best step of a run so far, kept in a file of its own while training continues (`--keep_best`).
+"""The best step of a run so far, kept in files of its own while training continues (`--keep_best`).
 
 A concept that is trained for too long loses the rest of the prompt, and the last step is rarely the best. What is
 judged is how much the validation images look like the training images: the mean CLIP cosine (arXiv 2208.01618,
@@ -10,15 +10,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from textual_inversion.data.dataset import TrainingSet
-from textual_inversion.embeddings.file_names import BEST_NAME
+from textual_inversion.embeddings.file_names import BEST, BEST_NAME
 from textual_inversion.evaluation.clip import ClipScorer, check_clip, find_clip
 from textual_inversion.evaluation.scoring import mean_cosine
-from textual_inversion.formats import embedding_file
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.train import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.training.artifacts import as_learned, file_facts
+from textual_inversion.training.artifacts import as_learned, file_facts, save_as
 from textual_inversion.training.resume import best_vectors
 from textual_inversion.training.state import ConceptVectors, Record, RunContext
 
@@ -74,7 +73,7 @@ class BestStep:
     def _keep(self, step: int, vectors: dict[str, np.ndarray]) -> None:
         facts = file_facts(self._model, self._seed, step)
         learned = as_learned(self._current.concepts, vectors, facts)
-        embedding_file.write_pdparams(self._context.folder / BEST_NAME, learned)
+        save_as(self._context.folder, BEST, learned)
         self.vectors = vectors
 
     def see_images(self, step: int, prompts: Sequence[str], images: Sequence) -> str | None:

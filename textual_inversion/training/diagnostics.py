@@ -130,19 +130,27 @@ def vector_figures(concepts: Sequence[Concept], initial: Mapping, now: Mapping, 
         "table_largest".
     """
     figures, first = {}, 0
+    of_tables = {name: _table_figures(norms) for name, norms in table_norms.items()}
     for concept in concepts:
         part = slice(first, first := first + concept.num_vectors)
         figures[concept.placeholder_token] = {
             name: {
                 "cosine_distance": _cosine_distances(initial[name][part], now[name][part]),
                 "norm": [float(norm) for norm in _norms(now[name][part])],
-                "table_mean": float(np.mean(norms)),
-                "table_95_percent": float(np.percentile(norms, _MOST)),
-                "table_largest": float(np.max(norms)),
+                **of_table,
             }
-            for name, norms in table_norms.items()
+            for name, of_table in of_tables.items()
         }
     return figures
+
+
+def _table_figures(norms: np.ndarray) -> dict[str, float]:
+    """What is said of the norms [V] of a table's rows."""
+    return {
+        "table_mean": float(np.mean(norms)),
+        "table_95_percent": float(np.percentile(norms, _MOST)),
+        "table_largest": float(np.max(norms)),
+    }
 
 
 def vector_lines(figures: Mapping) -> list[str]:

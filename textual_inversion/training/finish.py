@@ -65,7 +65,7 @@ def write_results(
     """
     context, main = run.context, run.context.ranks.is_main
     saves = _keep_vectors(config, run) if main else Saves(context.folder)
-    if overview.is_wanted(config):
+    if config.validation.overview:
         if main:
             _record(config, run, Saves(context.folder))  # if this fails, the one at the end may not
             known = where_embeddings_are(run.vectors.tokens, context.folder)
@@ -120,6 +120,8 @@ def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshIm
                                   config.base_model.language, encode_ids, scores=fresh_images is not None)  # fmt: skip
     with context.phases("pictures"):
         context.say(f"drawing {plan.distinct} images of before and after")
+        if plan.left_out:
+            context.say(f"note: they leave out {' and '.join(plan.left_out)}")
         size = (config.images.height, config.images.width)
         drawings = overview.draw_all(plan, painter, size, run.model.resolution)
         if drawings is None:

@@ -5,12 +5,13 @@ add_concepts   gives a base model the concepts of a run: vectors beside its embe
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from textual_inversion.data.dataset import ReadImages
 from textual_inversion.data.random_streams import initial_vectors_generator
-from textual_inversion.embeddings.file_names import safe_name
+from textual_inversion.embeddings.file_names import safe_name, without_time
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
 from textual_inversion.formats.layouts import group_vectors
 from textual_inversion.models.attach import attach_concepts
@@ -138,7 +139,7 @@ def initial_vectors(
 
     rows = {}
     for encoder in model.text_encoders:
-        table = table_of(encoder.layer).numpy()
+        table = EmbeddingTable(table_of(encoder.layer).numpy())
         parts = []
         for concept in concepts:
             known = matching(concept, learned, alone=len(concepts) == 1)
@@ -149,7 +150,33 @@ def initial_vectors(
     return rows
 
 
-def vectors_of(concept: Concept, tokenizer, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+class EmbeddingTable:
+    """A frozen embedding table, whose statistics are computed once for all concepts.
+
+    Attributes:
+        values: float [V, D].
+    """
+
+    def __init__(self, values: np.ndarray):
+        self.values = values
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """[D]."""
+        return self.values.mean(axis=0)
+
+    @cached_property
+    def std(self) -> np.ndarray:
+        """[D]."""
+        return self.values.std(axis=0)
+
+    @cached_property
+    def overall_std(self) -> float:
+        """Of all numbers."""
+        return float(self.values.std())
+
+
+def vectors_of(concept: Concept, tokenizer, table: EmbeddingTable, generator: np.random.Generator) -> np.ndarray:
     """The vectors one concept starts from.
 
     Without an initializer: normal numbers with the table's mean and std in each dimension. With a vector for
@@ -157,7 +184,7 @@ def vectors_of(concept: Concept, tokenizer, table: np.ndarray, generator: np.ran
     that would be copies of an earlier one get a small random shift.
 
     Args:
-        table: float [V, D], the frozen embedding table.
+        table: of the text encoder.
         generator: source of the random numbers.
 
     Returns:
@@ -166,18 +193,18 @@ def vectors_of(concept: Concept, tokenizer, table: np.ndarray, generator: np.ran
     Raises:
         ConceptError: the initializer is empty or unknown to the tokenizer.
     """
-    shape = (concept.num_vectors, table.shape[1])
+    shape = (concept.num_vectors, table.values.shape[1])
     noise = generator.standard_normal(shape, dtype=np.float32)
     if concept.initializer_token is None:
-        return (table.mean(axis=0) + table.std(axis=0) * noise).astype(np.float32)
+        return (table.mean + table.std * noise).astype(np.float32)
     ids = _initializer_ids(concept, tokenizer)
     if concept.one_vector_per_token:
-        rows = table[ids].astype(np.float32)
+        rows = table.values[ids].astype(np.float32)
     else:
-        rows = np.repeat(table[ids].astype(np.float32).mean(axis=0)[None], concept.num_vectors, axis=0)
+        rows = np.repeat(table.values[ids].astype(np.float32).mean(axis=0)[None], concept.num_vectors, axis=0)
     first_of_its_kind = np.unique(rows, axis=0, return_index=True)[1]
     noise[first_of_its_kind] = 0.0
-    return rows + _VECTOR_SPREAD * float(table.std()) * noise
+    return rows + _VECTOR_SPREAD * table.overall_std * noise
 
 
 def _initializer_ids(concept: Concept, tokenizer) -> list[int]:
@@ -219,6 +246,9 @@ def _check_tokens(concepts: Sequence[Concept]) -> None:
         other = files.setdefault(safe_name(word).casefold(), word)
         if other != word:
             raise ConceptError(f"{other} and {word} would be saved under one file name; rename one of them")
+    for name, word in files.items():
+        if other := files.get(without_time(name)):
+            raise ConceptError(f"{word} and a step of {other} would be saved under one file name; rename one of them")
 
 
 def _check_room(concepts: Sequence[Concept], room: int, *, is_learned: bool) -> None:

@@ -78,6 +78,12 @@ def step_optimizer(optimizer, parameters: list, active: list) -> None:
     optimizer.clear_grad(set_to_zero=False)
 
 
+def accumulators_of(optimizer, parameters: Sequence) -> list:
+    """The tensors in which an optimizer remembers some parameters (moments, powers of the betas, velocity)."""
+    kept = optimizer._accumulators.values()
+    return [tensors[one.name] for tensors in kept for one in parameters if one.name in tensors]
+
+
 def optimizer_state(optimizer, parameters: Mapping[str, object]) -> dict:
     """What the optimizer remembers of each parameter (moments, powers of the betas, velocity), as it is now.
 

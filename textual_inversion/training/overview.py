@@ -21,12 +21,13 @@ from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
 from textual_inversion.settings.concept import Concept
-from textual_inversion.settings.train import TrainConfig, ValidationSettings
+from textual_inversion.settings.train import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.training.validation import Painter, request_of
 
-# Images per score: enough to see a concept learned, few enough for a run of minutes; `score.py` makes more.
-_SCORED_IMAGES = 14
+# Images per score: enough to see a concept learned, few enough for a run of minutes; `score.py` makes more. Where there
+# are several concepts each has half as many, so that two together take no longer than one: one for each edit prompt.
+_SCORED_IMAGES, _SCORED_IMAGES_OF_SEVERAL = 14, 7
 
 # (folder of training images, side in pixels) -> fresh RGB images of the same concept; [] where there are none.
 FreshImages = Callable[[str, int], list]
@@ -55,23 +56,20 @@ class DrawingPlan:
         prompts: of the overview.
         before, after: requests of the overview.
         scored: placeholder token -> requests of its score.
+        left_out: what is not shown, and the flags that show it, one phrase each.
     """
 
     prompts: list[ValidationPrompt]
     before: list[ImageRequest]
     after: list[ImageRequest]
     scored: dict[str, list[ImageRequest]]
+    left_out: tuple[str, ...] = ()
 
     @property
     def distinct(self) -> int:
         """How many different images that are."""
         in_scores = [request for requests in self.scored.values() for request in requests]
         return len({*self.before, *self.after, *in_scores})
-
-
-def is_wanted(config: TrainConfig) -> bool:
-    """Whether before and after are drawn at the end; always for the demo."""
-    return config.validation.overview or config.demo
 
 
 def plan_drawings(
@@ -83,19 +81,30 @@ def plan_drawings(
     *,
     scores: bool,
 ) -> DrawingPlan:
-    """What is to be drawn: the overview's images, and those of the scores.
+    """What is to be drawn: the overview's images, and those of the scores, within the bounds that the settings name.
+
+    Whatever the number of concepts and prompts, the defaults draw about as much as for a single concept.
 
     Args:
-        prompts: the validation prompts; where there are none, a few that show the concepts off.
+        prompts: the validation prompts; where there are none, a few that show the first concepts off.
         language: of those few, one of `choices.LANGUAGES`.
         encode_ids: knows the placeholder tokens.
         scores: whether the concepts are scored, as in the demo.
     """
-    prompts = list(prompts) or _showcase(concepts, language)
+    chosen, most = concepts[: settings.overview_concepts], settings.overview_images
+    wanted = len(prompts) or len(_showcase(chosen, language))
+    shows_concepts = scores or not prompts
+    prompts = list(prompts[:most]) or _showcase(chosen, language, most)
     after = [request_of(prompt, seed, settings) for seed, prompt in _with_seeds(prompts)]
     before = [with_initial_vectors(request, encode_ids) for request in after]
-    scored = {c.placeholder_token: _score_requests(settings, c) for c in concepts} if scores else {}
-    return DrawingPlan(prompts, before, after, scored)
+    scored = {c.placeholder_token: _score_requests(settings, c, len(chosen)) for c in chosen} if scores else {}
+    left_out = _left_out(len(chosen), len(concepts), "concepts (--overview_concepts)") if shows_concepts else []
+    left_out += _left_out(len(prompts), wanted, "prompts (--overview_images)")
+    return DrawingPlan(prompts, before, after, scored, tuple(left_out))
+
+
+def _left_out(shown: int, of: int, what: str) -> list[str]:
+    return [f"{of - shown} of {of} {what}"] if shown < of else []
 
 
 def with_initial_vectors(request: ImageRequest, encode_ids: PromptEncoder) -> ImageRequest:
@@ -104,10 +113,10 @@ def with_initial_vectors(request: ImageRequest, encode_ids: PromptEncoder) -> Im
     return replace(request, initial_vectors=holds(request.prompt) or holds(request.negative_prompt))
 
 
-def _showcase(concepts: Sequence[Concept], language: str) -> list[ValidationPrompt]:
+def _showcase(concepts: Sequence[Concept], language: str, most: int | None = None) -> list[ValidationPrompt]:
     plain = {kind: plain_template(kind, language) for kind in PROPERTIES}
     kinds = {concept.placeholder_token: concept.learnable_property for concept in concepts}
-    return [ValidationPrompt(text) for text in showcase(kinds, plain, language)]
+    return [ValidationPrompt(text) for text in showcase(kinds, plain, language, most=most)]
 
 
 def _with_seeds(prompts: Sequence[ValidationPrompt]) -> list[tuple[int, ValidationPrompt]]:
@@ -168,6 +177,7 @@ def score_all(
     The baseline is the initializer word: what the concept draws as long as nothing is learned.
 
     Args:
+        concepts: all of the run, of which the first are scored.
         fresh_images: gives the ceiling's images.
         say: told what the user should know of the CLIP model.
 
@@ -179,29 +189,30 @@ def score_all(
     scorer, found = ClipScorer(find_clip(model.folder)), {}
     for note in scorer.notes:
         say(f"note: {note}")
-    for index, concept in enumerate(concepts):
+    for index, concept in enumerate(concepts[: len(drawings.scored)]):
         own, token = data.previews_of(index), concept.placeholder_token
         training = scorer.image_features(own)
         best = ceiling(scorer, training, fresh_images(concept.image_folder, data.shapes[0][1]))
-        baseline, learned = compare(scorer, drawings.scored[token], training, _protocol(settings, concept))
+        protocol = _protocol(settings, concept, len(drawings.scored))
+        baseline, learned = compare(scorer, drawings.scored[token], training, protocol)
         found[token] = report(baseline, learned, best, word=token, initializer=_baseline_word(concept))
     return found
 
 
-def _score_requests(settings: ValidationSettings, concept: Concept) -> list[ImageRequest]:
-    """The images of the baseline, then those of the concept."""
+def _score_requests(settings: ValidationSettings, concept: Concept, num_scored: int) -> list[ImageRequest]:
+    """The images of the baseline, then those of the concept, one of `num_scored`."""
     words = (_baseline_word(concept), concept.placeholder_token)
-    return [request for word in words for request in _protocol(settings, concept).requests(word)]
+    return [request for word in words for request in _protocol(settings, concept, num_scored).requests(word)]
 
 
 def _baseline_word(concept: Concept) -> str:
     return concept.initializer_token or GENERIC_WORDS[concept.learnable_property]
 
 
-def _protocol(settings: ValidationSettings, concept: Concept) -> Protocol:
+def _protocol(settings: ValidationSettings, concept: Concept, num_scored: int) -> Protocol:
     return Protocol(
         learnable_property=concept.learnable_property,
-        num_images=_SCORED_IMAGES,
+        num_images=_SCORED_IMAGES if num_scored == 1 else _SCORED_IMAGES_OF_SEVERAL,
         guidance_scale=settings.guidance_scale,
         num_inference_steps=settings.num_inference_steps,
     )

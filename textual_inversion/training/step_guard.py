@@ -11,7 +11,7 @@ from typing import Any
 import paddle
 
 from textual_inversion.training.loss_scale import LossScale
-from textual_inversion.training.optimizer import step_optimizer
+from textual_inversion.training.optimizer import accumulators_of, step_optimizer
 
 
 class StepGuard:
@@ -83,7 +83,7 @@ class StepGuard:
 
     def _step_or_stay(self, active: list, good: paddle.Tensor) -> paddle.Tensor:
         """Step, and restore the old values if a flag on the device says so; returns whether the step is kept."""
-        state = [*active, *(v for v in self._optimizer.state_dict().values() if isinstance(v, paddle.Tensor))]
+        state = [*active, *accumulators_of(self._optimizer, active)]
         before = [tensor.clone() for tensor in state]
         step_optimizer(self._optimizer, self._parameters, active)
         for vectors in active:
