@@ -2,7 +2,6 @@
 
 import importlib
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from itertools import product
@@ -16,7 +15,7 @@ from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.paths import is_demo, portable
-from textual_inversion.system.progress import print_line
+from textual_inversion.system.progress import print_line, print_note
 from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
@@ -55,7 +54,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
     source = source_of(config.base_model, config.base_model.hub_token)
     for note in base_model_notes(files, base_model, named):  # before a download, or what fails because of the model
-        print_line(f"note: {note}", sys.stderr)
+        print_note(note)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
@@ -63,7 +62,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
     about_drawing = model.drawing_notes(config.sampling.scheduler)
     for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
-        print_line(f"note: {note}", sys.stderr)
+        print_note(note)
     _make_images(config, model, gallery, stop)
 
 
@@ -151,7 +150,7 @@ def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
     begun, made = time.monotonic(), {}
     pipeline = model.pipeline(config.sampling.scheduler, with_safety_checker=config.images.safety_checker)
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
-        print_line("note: this base model comes without a safety checker; nothing is checked", sys.stderr)
+        print_note("this base model comes without a safety checker; nothing is checked")
     size = dict(height=config.images.height, width=config.images.width)
     try:
         gallery.reserve(len(requests))
@@ -168,7 +167,7 @@ def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
         with stop.noted():
             gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
     for note in blank_notes(images):
-        print_line(f"note: {note}", sys.stderr)
+        print_note(note)
     print_line(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"

@@ -1,7 +1,6 @@
 """Measure how well a concept was learned: CLIP similarities with a baseline and a ceiling (arXiv 2208.01618)."""
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, from_root, has_demo, is_demo, located, portable
-from textual_inversion.system.progress import print_line
+from textual_inversion.system.progress import print_line, print_note
 from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
@@ -55,13 +54,13 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     check_device(config.machine.mixed_precision, device)
     source, clip_model = source_of(config.base_model, config.base_model.hub_token), config.measuring.clip_model
     for note in base_model_notes([file], base_model, named):
-        print_line(f"note: {note}", sys.stderr)
+        print_note(note)
     folder = resolve(base_model, **source, recorded_in=records["recorded_in"])
     scorer = ClipScorer(find_clip(folder, clip_model), name=clip_model)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, [file])
     for note in file.notes + scorer.notes + model.drawing_notes(config.sampling.scheduler):
-        print_line(f"note: {note}", sys.stderr)
+        print_note(note)
     lower(model, config.machine.mixed_precision)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, _resizer(file.run, model).resize_all(paths, sizes, load_image))  # fmt: skip
@@ -73,7 +72,7 @@ def _looked_at(folder: str) -> tuple[list[Path], list[tuple[int, int]]]:
     from textual_inversion.data.image_folder import find_images
     from textual_inversion.data.images import load_image
 
-    paths = find_images(folder, note=lambda line: print_line(f"note: {line}", sys.stderr))
+    paths = find_images(folder, note=print_note)
     return paths, [load_image(path).size for path in paths]
 
 
@@ -185,8 +184,10 @@ def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any], st
     if output:
         _write(config, file, model, scorer, result)
         stop.advice = f"after everything was measured; the figures are in {output}"
-    for line in [table(result), *([output] if output else [])]:
-        print_line(line)
+    for row in table(result):
+        print_line(row, is_aligned=True)
+    if output:
+        print_line(output)
 
 
 def _write(config: ScoreConfig, file, model, scorer, result: dict[str, Any]) -> None:

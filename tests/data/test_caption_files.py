@@ -123,7 +123,7 @@ BAD = {
         '{"file_name": "0.png", "text": {"en": "x"}}',
         'something else than text under "text"',
     ),
-    "half a letter": ("metadata.jsonl", r'{"file_name": "0.png", "text": "\ud800"}', "something else than text"),
+    "half a letter": ("metadata.jsonl", r'{"file_name": "0.png", "text": "\ud800"}', "line 1: is not JSON"),
     "columns": (
         "metadata.csv",
         "file_name;text\n0.png;x\n",

@@ -92,7 +92,7 @@ def test_what_lies_in_the_place_of_a_record_is_named(tmp_path):
     (places["device"] / "run.json").symlink_to("/dev/zero")
 
     for name, folder in places.items():
-        words = "No such file" if name == "nowhere" else "is a folder, a device or a pipe"
+        words = "No such file" if name == "nowhere" else f"it is a (named )?{name}, not a regular file"
         with pytest.raises(EmbeddingFileError, match=words):
             read_record(folder)
 
@@ -131,3 +131,14 @@ def test_whatever_is_recorded_what_is_left_is_of_the_right_type(record):
     assert isinstance(own, dict)
     assert all(run_record._SETTINGS[name](own[name]) for name in run_record._SETTINGS if name in own)
     assert valid_entries(left) == left
+
+
+def test_bytes_that_are_no_text_pass_in_paths_and_in_nothing_else(tmp_path):
+    record = {"placeholder_token": "<x>", "settings": {"train_data_dir": ["a\udce9"]}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert read_record(tmp_path)["settings"]["train_data_dir"] == ["a\udce9"]
+
+    for changed in ({"placeholder_token": "<x\udce9>"}, {"initializer_token": "toy\udce9"}):
+        (tmp_path / "run.json").write_text(json.dumps(record | changed))
+        with pytest.raises(EmbeddingFileError, match="which no run writes"):
+            read_record(tmp_path)

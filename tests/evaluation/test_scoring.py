@@ -122,7 +122,7 @@ def test_the_table_shows_every_row():
         Similarity(0.2, 0.4, {}), Similarity(0.5, 0.3, {}), 0.6, word="<cat-toy>", initializer="toy"
     )
 
-    lines = scoring.table(result).splitlines()
+    lines = scoring.table(result)
 
     assert [line.split()[-2:] for line in lines[1:4]] == [["0.200", "0.400"], ["0.500", "0.300"], ["0.600", "-"]]
     assert "<cat-toy>" in lines[2] and lines[4].split()[2:] == ["75", "%", "of", "the", "way", "75", "%", "kept"]
@@ -133,7 +133,7 @@ def test_a_table_without_a_ceiling():
     result = scoring.report(Similarity(0.2, -0.1, {}), Similarity(0.5, 0.3, {}), None, word="<w>", initializer="toy")
 
     assert result["share_of_the_way"] is None and result["text_ratio"] is None
-    assert scoring.table(result).splitlines()[-1].split() == ["concept's", "share", "-", "-"]
+    assert scoring.table(result)[-1].split() == ["concept's", "share", "-", "-"]
 
 
 # ---------------------------------------------------------------------------------------------------- means of cosines

@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from helpers.checkpoint_facts import change_facts, facts_of_a_run, save_checkpoint
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import CheckpointError
 from textual_inversion.training import checkpoints
@@ -15,7 +16,7 @@ from textual_inversion.training.checkpoints import Checkpoint
 
 def state(step, value=None):
     vectors = np.full((2, 4), step if value is None else value, dtype=np.float32)
-    return Checkpoint(step, {"rows/text_encoder/0": vectors}, {"figures": {"loss": step / 3}})
+    return Checkpoint(step, {"rows/text_encoder/0": vectors}, facts_of_a_run(loss=step / 3))
 
 
 def names(folder):
@@ -24,7 +25,7 @@ def names(folder):
 
 def test_what_is_written_is_read_bit_for_bit(tmp_path):
     odd = np.array([np.nextafter(np.float32(0.9), 1), -0.0, 1e-42, np.inf], dtype=np.float32)
-    facts = {"loss": 0.1 + 0.2, "figures": {"tokens": ["<猫>"], "none": None}}
+    facts = facts_of_a_run(loss=0.1 + 0.2, figures={"tokens": ["<猫>"], "none": None})
 
     folder = checkpoints.save(tmp_path, Checkpoint(7, {"a/b": odd, "scalar": odd[:1]}, facts))
     read = checkpoints.read(folder)
@@ -168,3 +169,23 @@ def test_whatever_step_a_save_ends_in_there_is_a_whole_latest_one(tmp_path, monk
     assert set(done) == {"create", "write", "flush", "flush-folder", "exchange", "rename", "remove"}
     assert set(ended_in) == {4.0, 0.5} and ended_in == sorted(ended_in, reverse=True)
     assert names(folder) == ["checkpoint-4"]
+
+
+def test_a_loss_that_is_no_number_can_be_resumed(tmp_path):
+    """A step that is skipped for it may be the one that is saved."""
+    figures = {"fixed_set_loss": {"0": float("nan")}, "best": {"by": "x", "scores": {"0": float("inf")}}}
+    facts = checkpoints.read(save_checkpoint(tmp_path, 1, loss=float("nan"), figures=figures)).facts
+
+    assert np.isnan(facts["loss"]) and np.isnan(facts["figures"]["fixed_set_loss"]["0"])
+
+
+def test_facts_that_no_run_writes_are_passed_over_whatever_their_check_sum(tmp_path):
+    save_checkpoint(tmp_path, 2)
+    change_facts(save_checkpoint(tmp_path, 4), lambda facts: facts.pop("settings"))
+    notes = []
+
+    assert checkpoints.latest(tmp_path, notes.append).step == 2
+    assert notes == [
+        f"warning: {tmp_path}/checkpoint-4 is no checkpoint of this program: checkpoint.json lacks settings; choose "
+        "another one; it is passed over"
+    ]

@@ -19,6 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.formats.errors import printable
+from textual_inversion.system import user_files
+from textual_inversion.system.checked_json import is_text
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import how_to_call
 
@@ -64,7 +67,7 @@ def arguments_of(path: str | Path, parser: argparse.ArgumentParser) -> list[str]
     flags = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
     arguments, seen = [], set()
     for key, value in _entries(_root(path), path, flags, parser):
-        location, name = _location(path, key), key.value
+        location, name = _location(path, key), _name(key)
         if name in seen:
             raise SettingsError(f"{location}: {name} is set twice; keep one of them")
         seen.add(name)
@@ -72,9 +75,19 @@ def arguments_of(path: str | Path, parser: argparse.ArgumentParser) -> list[str]
         try:
             argparse.ArgumentParser.parse_args(parser, own)
         except SettingsError as error:
-            raise SettingsError(f"{location}: {error}") from None
+            raise SettingsError(f"{location}: {_shortened(str(error))}") from None
         arguments += own
     return arguments
+
+
+def _shortened(message: str) -> str:
+    """A message without the middle of a value that is very long; its end is the way out."""
+    return message if len(message) <= 400 else f"{message[:120]} … {message[-120:]}"
+
+
+def _name(key: Any) -> str:
+    """The name that a key is; of a list or an object, which may hold itself a billion times, only its kind."""
+    return key.value if isinstance(key.value, str) else "a nested value"
 
 
 def _location(path: str | Path, node: Any) -> str:
@@ -86,7 +99,7 @@ def _root(path: str | Path) -> Any:
     import yaml
 
     try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        root = yaml.compose(user_files.read_text(path, user_files.SETTINGS), Loader=yaml.SafeLoader)
     except OSError as error:
         raise SettingsError(f"{FLAG} {path} cannot be read ({error.strerror}); give a YAML file of flags") from None
     except UnicodeDecodeError:
@@ -97,6 +110,10 @@ def _root(path: str | Path) -> Any:
         reason = str(getattr(error, "problem", None) or error).partition("\n")[0]
         fix = next((fix for words, fix in _FIXES if words in reason), "")
         raise SettingsError(f"{location}: this is not YAML ({reason}){fix and f'; {fix}'}") from None
+    except RecursionError:
+        raise SettingsError(f"{FLAG} {path} is nested too deeply; a configuration has two levels at most") from None
+    except (ValueError, OverflowError):  # the parser makes a character of any number after a backslash
+        raise SettingsError(f"{FLAG} {path} is not YAML (an escape is no character); {_ESCAPED}") from None
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise SettingsError(f"{FLAG} {path} has no settings; write lines such as learning_rate: 0.001")
     return root
@@ -111,10 +128,10 @@ def _entries(
     titles = {group.title.replace(" ", "_") for group in parser._action_groups if group._group_actions}
     titles |= _EARLIER_TITLES
     for key, value in root.value if root is not None else ():
-        name, of_settings = str(key.value), isinstance(value, yaml.MappingNode)
+        name, of_settings = _name(key), isinstance(value, yaml.MappingNode)
         if of_settings and name.replace(" ", "_") in titles:  # a group may have the name of a flag
             for inner_key, inner_value in value.value:
-                if str(inner_key.value) not in flags:
+                if _name(inner_key) not in flags:
                     raise _unknown(inner_key, path, flags, parser)
                 yield inner_key, inner_value
         elif name in flags:
@@ -124,10 +141,10 @@ def _entries(
 
 
 def _unknown(key: Any, path: str | Path, known: Iterable[str], parser: argparse.ArgumentParser) -> SettingsError:
-    name = str(key.value)
+    name = _name(key)
     near = difflib.get_close_matches(name.lstrip("-").replace("-", "_"), list(known), n=1, cutoff=0.7)
     hint = f"did you mean {near[0]}?" if near else f"see {how_to_call(parser.prog)} --help"
-    return SettingsError(f"{_location(path, key)}: {name} is not a setting of {parser.prog}; {hint}")
+    return SettingsError(f"{_location(path, key)}: {printable(name)} is not a setting of {parser.prog}; {hint}")
 
 
 def _arguments(action: argparse.Action, value: Any, location: str) -> list[str]:
@@ -139,6 +156,8 @@ def _arguments(action: argparse.Action, value: Any, location: str) -> list[str]:
         return []
     if getattr(action, "flag", None) and action.flag.is_path and any(map(_holds_escape, _scalars(value))):
         raise SettingsError(f"{location}: {action.dest} is a path with a control character; {_ESCAPED}")
+    if any(isinstance(text := getattr(item, "value", None), str) and not is_text(text) for item in _scalars(value)):
+        raise SettingsError(f"{location}: {action.dest} holds half of a character; write it without an escape")
     if isinstance(value, yaml.ScalarNode):
         return [f"{flag}={value.value}"]
     if not isinstance(value, yaml.SequenceNode) or not all(isinstance(item, yaml.ScalarNode) for item in value.value):

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, SCRIPTS
+from textual_inversion.system.progress import print_line
 
 _USAGE = """usage: textual-inversion {train,infer,score} [flags]
 
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _dispatch(arguments: list[str]) -> int | None:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE, end="")
+        for line in _USAGE.splitlines():
+            print_line(line, is_aligned=True)
         return 0
     if arguments[0] not in SCRIPTS:
         raise SettingsError(f"{arguments[0]!r} is not a command; choose one of {', '.join(SCRIPTS)}")

@@ -14,7 +14,6 @@ Which one is used where an image has several, and which of them are used for no 
 
 import csv
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ from textual_inversion.data.image_folder import (
 )
 from textual_inversion.formats.errors import printable
 from textual_inversion.formats.learned_embedding import composed
+from textual_inversion.system import user_files
+from textual_inversion.system.checked_json import UnusableJson, parse_json
 from textual_inversion.system.errors import SettingsError
 
 _FILE_NAME = "file_name"
@@ -141,12 +142,12 @@ def read_lines(path: Path) -> tuple[str, ...]:
     Raises:
         SettingsError: the file cannot be read.
     """
-    return tuple(line.strip() for line in _read_text(path, "caption").splitlines() if line.strip())
+    return tuple(line.strip() for line in _read_text(path, "caption", user_files.CAPTION).splitlines() if line.strip())
 
 
-def _read_text(path: Path, what: str) -> str:
+def _read_text(path: Path, what: str, most: int) -> str:
     try:
-        return composed(path.read_text(encoding="utf-8-sig"))
+        return composed(user_files.read_text(path, most))
     except UnicodeDecodeError:
         raise SettingsError(f"the {what} {path} is not UTF-8 text; save it as UTF-8, or add --no_captions") from None
     except OSError as error:
@@ -179,7 +180,7 @@ class _Metadata:
         self._prompts: dict[str, tuple[str, ...]] = {}
         self._lines: dict[str, int] = {}
         self._used: set[str] = set()
-        text = _read_text(path, "metadata")
+        text = _read_text(path, "metadata", user_files.METADATA)
         rows = _json_rows(text, path) if path.suffix.lower() == ".jsonl" else _table_rows(text, path)
         for line, row in rows:
             self._add(line, row)
@@ -236,8 +237,8 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[int, dict]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parse_json(line, allows_nan=True)  # tables of other programs write NaN into empty cells
+        except UnusableJson:
             raise _bad_line(path, number, "is not JSON") from None
         if not isinstance(row, dict):
             raise _bad_line(path, number, "is not a JSON object")

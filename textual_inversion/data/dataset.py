@@ -19,7 +19,7 @@ from textual_inversion.data import latent_files
 from textual_inversion.data.captions import prompts_of
 from textual_inversion.data.image_folder import find_images, repeat_folder
 from textual_inversion.data.image_sequence import ImageSequence
-from textual_inversion.data.images import content_digest, load_image, to_array, to_bytes
+from textual_inversion.data.images import LARGE_PIXELS, content_digest, is_large, load_image, to_array, to_bytes
 from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
 from textual_inversion.data.masks import MaskFile, Masks, check_alpha, masks_for
 from textual_inversion.data.previews import Previews
@@ -177,7 +177,7 @@ def _look_at(paths: Sequence[Path], workers: int, say: Say, shows_progress: bool
         return ImageFile(path, image.size, content_digest(image), version)
 
     with LateProgress(len(paths), "reading image", enabled=shows_progress) as progress:
-        return [progress.after(file) for file in ahead(look, paths, workers)]
+        return [progress.after(file) for file in ahead(look, paths, workers, is_alone=is_large)]
 
 
 def _version_of(path: Path) -> tuple[int, int] | None:
@@ -255,7 +255,7 @@ def _pixels(
     progress: LateProgress,
 ) -> Iterator[np.ndarray]:
     """The images as the model sees them, float32 [3, H, W] in [-1, 1], one at a time."""
-    for image in ahead(lambda one: resizer.resize(one[0].load(), one[1]), framed, workers):
+    for image in ahead(lambda one: resizer.resize(one[0].load(), one[1]), framed, workers, is_alone=_is_large):
         previews.add(image)
         yield to_array(image)
         progress.after(image)
@@ -271,17 +271,29 @@ def _sources(
         return resizer.resize(image, shape), resizer.crop_source(image, shape)
 
     sources = []
-    for preview, source in ahead(both, framed, workers):
+    for preview, source in ahead(both, framed, workers, is_alone=_is_large):
         previews.add(preview)
         sources.append(to_bytes(source))
     return sources
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def _is_large(one: tuple[ImageFile, Shape]) -> bool:
+    width, height = one[0].size
+    return width * height > LARGE_PIXELS
+
+
+def ahead(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    *,
+    is_alone: Callable[[Item], bool] = lambda item: False,
+) -> Iterator[Result]:
     """The results of a function, in the order of the items; `workers` threads are at most as many results ahead.
 
     Args:
         workers: 0: no threads.
+        is_alone: whether an item takes so much memory that nothing is to be done beside it.
     """
     if workers < 1:
         yield from map(function, items)
@@ -290,6 +302,11 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: in
         waiting: deque = deque()
         try:
             for item in items:
+                if is_alone(item):
+                    while waiting:
+                        yield waiting.popleft().result()
+                    yield function(item)
+                    continue
                 waiting.append(pool.submit(function, item))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()

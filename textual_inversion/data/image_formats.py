@@ -17,6 +17,7 @@ from typing import BinaryIO
 from PIL import Image, features
 
 from textual_inversion.data.png_chunks import without_texts
+from textual_inversion.system import user_files
 
 # Pillow's names.
 _BUILT_IN = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "JPEG2000", "PPM", "ICO", "QOI", "PCX", "SGI", "DDS")
@@ -34,7 +35,7 @@ NEVER_READ = (
     ".raw", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".x3f", ".rwl", ".iiq", ".gpr", ".psd", ".psb", ".xcf", ".svg",
 )  # fmt: skip
 _ICON = b"\0\0\1\0"
-MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 384 MB
+MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 512 MB in any mode
 _HEAD = 64  # bytes; enough to tell all formats apart
 
 # Pillow keeps its filters of warnings and its limit of pixels for all threads.
@@ -109,7 +110,7 @@ def missing_plugin(path: Path) -> Plugin | None:
 def is_image(path: Path) -> bool:
     """Whether the content of a file is an image whose header can be read. Nothing is decoded."""
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             opened = open_image(file, path)
             # Any four bytes may be the length of a bitmap's header.
             return opened.format != "DIB" or path.name.lower().endswith(".dib")
@@ -156,7 +157,7 @@ def _bounded(is_icon: bool) -> Iterator[None]:
 
 def _head_of(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             return file.read(_HEAD)
     except OSError:
         return b""

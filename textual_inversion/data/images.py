@@ -3,7 +3,11 @@
 An image that can be used is used, and `note` is called with what was done to it: photos are rotated by their EXIF
 orientation, transparency is laid on white, CMYK, 16-bit, palette and wide-gamut images are converted to sRGB, and an
 animation gives its first frame. An image that cannot be used raises an `ImageError` that names the file and the way
-out. The size is read from the header, so a huge image is refused before any pixel is decoded.
+out.
+
+A small file may stand for a huge image. So its size is read from the header before any pixel is decoded: at most
+`MAX_PIXELS`, which take 4 bytes each in memory, whatever the mode. Changes of colour are made in strips. While an image
+is read it takes two copies, 8 bytes a pixel; images of more than `LARGE_PIXELS` are read one at a time.
 """
 
 import hashlib
@@ -17,6 +21,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from textual_inversion.data.image_formats import FORMAT_NAMES, MAX_PIXELS, missing_plugin, open_image
+from textual_inversion.formats.errors import printable
+from textual_inversion.system import user_files
 from textual_inversion.system.errors import ImageError, SettingsError
 
 _FILTERS = {
@@ -26,6 +32,8 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+LARGE_PIXELS = 32_000_000  # read one at a time; a photo of most phones and cameras is smaller
+_STRIP = 1 << 20  # pixels that are changed at once
 MIN_SIDE = 8  # pixels; the VAE encodes 8x8 pixels as one latent
 
 _EXIF_ORIENTATION = 0x0112
@@ -66,10 +74,20 @@ def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Imag
         note(f"{path}: {what}")
 
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             return _to_rgb(_decode(file, path, say), path, say)
     except OSError as error:
         raise ImageError(_cannot_read(path, error)) from error
+
+
+def is_large(path: str | os.PathLike[str]) -> bool:
+    """Whether an image has so many pixels that only one such should be read at a time; its header tells."""
+    try:
+        with user_files.opened(path, user_files.IMAGE) as file:
+            image = open_image(file, Path(path))
+    except Exception:  # `load_image` says what is wrong with it
+        return False
+    return image.width * image.height > LARGE_PIXELS
 
 
 def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
@@ -80,12 +98,12 @@ def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.IMAGE) as file:
             image = _decode(file, path, _silent)
     except OSError as error:
         raise ImageError(_cannot_read(path, error)) from error
     if image.has_transparency_data:
-        return image.convert("RGBA").getchannel("A")
+        return (image if image.mode == "RGBA" else image.convert("RGBA")).getchannel("A")
     return Image.new("L", image.size, 255)
 
 
@@ -99,13 +117,24 @@ def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
     _check_size(image, path)
     try:
         image.load()
-        if image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and getattr(image, "is_animated", False):
+        if image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and _has_frames(image):
             say("has several frames, the first one is used")
             image.seek(0)
             image.load()
     except Exception as error:
         raise ImageError(f"{path}: is damaged or incomplete ({_reason(error)}); copy it again or remove it") from error
     return _upright(image, say)
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Whether an image has a second frame. Pillow would go over all frames of a TIFF, which may be a million."""
+    if image.format != "TIFF":
+        return getattr(image, "is_animated", False)
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _read_header(file: BinaryIO, path: Path, say: Note) -> Image.Image:
@@ -161,55 +190,102 @@ def _to_rgb(image: Image.Image, path: Path, say: Note) -> Image.Image:
     try:
         if image.mode.startswith("I") or image.mode == "F":
             say(f"{'16' if ';' in image.mode or image.format == 'PPM' else '32'}-bit values scaled to 8 bits")
-            return Image.fromarray(_eight_bits(image)).convert("RGB")
+            low, high = _range(image, path)
+            return _in_strips(image, lambda strip: _eight_bits(strip, low, high))
         if image.has_transparency_data:
-            image = _on_white(image.convert("RGBA"), path, say)
+            image = _on_white(image, path, say)
         if image.mode == "CMYK":
             say("CMYK converted to RGB")
-        return _to_srgb(image, profile, say) if image.mode in ("RGB", "CMYK") else image.convert("RGB")
+        if image.mode in ("RGB", "CMYK") and profile:
+            return _to_srgb(image, profile, say)
+        return image if image.mode == "RGB" and type(image) is Image.Image else _in_strips(image, _plain)
     except ValueError as error:  # a mode that cannot become RGB, such as Lab
         raise ImageError(f"{path}: its colours ({image.mode}) cannot be converted; save it as RGB PNG") from error
 
 
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    """uint8 [H, W] of an image with 16- or 32-bit values.
+def _in_strips(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The RGB image of which each strip is what `change` makes of that strip, so that no third copy is in memory."""
+    whole = Image.new("RGB", image.size)
+    for top in _strips(image):
+        whole.paste(change(_strip(image, top)), (0, top))
+    return whole
+
+
+def _strips(image: Image.Image) -> range:
+    """The first rows of strips of about `_STRIP` pixels."""
+    return range(0, image.height, max(1, _STRIP // image.width))
+
+
+def _strip(image: Image.Image, top: int) -> Image.Image:
+    return image.crop((0, top, image.width, min(image.height, top + max(1, _STRIP // image.width))))
+
+
+def _plain(strip: Image.Image) -> Image.Image:
+    return strip.convert("RGB")
+
+
+def _range(image: Image.Image, path: Path) -> tuple[float, float]:
+    """The 16- or 32-bit values that become black and white.
 
     16-bit values have a fixed range. 32-bit values do not record theirs: it is taken to be the first of 0…1, 0…255 and
     0…65535 that contains them all, or else their own range.
+
+    Raises:
+        ImageError: some are NaN or infinite, or all are the same and outside those ranges.
     """
-    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
     if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
-        low, high = 0.0, 65535.0
-    else:
-        low, high = next(((0.0, white) for white in (1.0, 255.0, 65535.0) if low >= 0 and high <= white), (low, high))
-    return np.round((values - low) * (255.0 / (high - low))).astype(np.uint8)
+        return 0.0, 65535.0
+    low, high = np.inf, -np.inf
+    for top in _strips(image):
+        values = np.asarray(_strip(image, top))
+        if not np.isfinite(values).all():
+            raise ImageError(f"{path}: holds values that are NaN or infinite; repair them, or save it as 8-bit PNG")
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    found = next(((0.0, white) for white in (1.0, 255.0, 65535.0) if low >= 0 and high <= white), (low, high))
+    if found[0] == found[1]:
+        raise ImageError(
+            f"{path}: holds {low:g} everywhere, which is black, white or anything between; save it as 8-bit PNG"
+        )
+    return found
+
+
+def _eight_bits(strip: Image.Image, low: float, high: float) -> Image.Image:
+    """Mode "L", of 16- or 32-bit values."""
+    values = np.asarray(strip, np.float64)
+    return Image.fromarray(np.round((values - low) * (255.0 / (high - low))).astype(np.uint8))
 
 
 def _on_white(image: Image.Image, path: Path, say: Note) -> Image.Image:
-    least, most = image.getchannel("A").getextrema()
+    least, most = 255, 0
+
+    def laid(strip: Image.Image) -> Image.Image:
+        nonlocal least, most
+        strip = strip.convert("RGBA")
+        alpha = strip.getchannel("A").getextrema()
+        least, most = min(least, alpha[0]), max(most, alpha[1])
+        return Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB")
+
+    whole = _in_strips(image, laid)
     if most == 0:
         raise ImageError(f"{path}: is transparent everywhere; save it without transparency or remove it")
     if least < 255:
         say("transparency laid on white")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    return whole
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None, say: Note) -> Image.Image:
-    """Convert to sRGB by the embedded ICC profile, if there is one, so that wide-gamut photos keep their colours."""
-    if not profile:
-        return image.convert("RGB")
+def _to_srgb(image: Image.Image, profile: bytes, say: Note) -> Image.Image:
+    """Convert to sRGB by the embedded ICC profile, so that wide-gamut photos keep their colours."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         name = ImageCms.getProfileDescription(source).strip()
         if "srgb" in name.lower():
-            return image.convert("RGB")
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return _in_strips(image, _plain)
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
+        converted = _in_strips(image, lambda strip: ImageCms.applyTransform(strip, transform))
     except (ImageCms.PyCMSError, OSError, ImportError):  # a damaged or wrong profile, or Pillow without LittleCMS
         say("its colour profile cannot be used; the colours are taken for sRGB")
-        return image.convert("RGB")
-    say(f"colours converted from {name or 'its profile'} to sRGB")
+        return _in_strips(image, _plain)
+    say(f"colours converted from {printable(name, 60) or 'its profile'} to sRGB")
     return converted
 
 
@@ -260,7 +336,8 @@ def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int
 def content_digest(image: Image.Image) -> bytes:
     """SHA-256 of an image's mode, size and pixels; where it came from does not count."""
     digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
-    digest.update(image.tobytes())
+    for top in _strips(image):
+        digest.update(_strip(image, top).tobytes())
     return digest.digest()
 
 

@@ -22,7 +22,7 @@ from paddle import nn
 from textual_inversion.data.image_folder import listed
 from textual_inversion.formats.errors import EmbeddingFileError
 from textual_inversion.formats.safetensors_file import SafetensorsFile, safetensors_bytes
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, user_files
 from textual_inversion.system.errors import OutputError
 
 _FORMAT = "textual-inversion latents 1"
@@ -35,11 +35,9 @@ Posterior = tuple[np.ndarray, np.ndarray]
 def make_folder(folder: str | Path) -> None:
     """Make the folder of `LatentFiles` unless it exists; raises OutputError."""
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"--cache_latents_dir {folder} cannot be made ({error.strerror}); name another folder"
-        ) from None
+        atomic.make_folder(folder)
+    except OutputError as error:
+        raise OutputError(f"--cache_latents_dir {folder} cannot be made ({error}); name another folder") from None
 
 
 class LatentFiles:
@@ -149,9 +147,7 @@ def _circumstances(vae: nn.Layer) -> dict[str, Any]:
 
 def _read(path: Path, key: str, shape: tuple[int, int, int]) -> Posterior:
     """Raises OSError, ValueError or EmbeddingFileError unless the file is whole and belongs to the key."""
-    if not path.is_file() or path.stat().st_size > _LONGEST_HEADER + 8 * math.prod(shape):
-        raise ValueError("not such a file")
-    data = memoryview(path.read_bytes())
+    data = memoryview(user_files.read_bytes(path, _LONGEST_HEADER + 8 * math.prod(shape)))
     file = SafetensorsFile(len(data), lambda begin, end: data[begin:end], _LONGEST_HEADER)
     if set(file) != {"mean", "std"} or file.data_types != {"F32"} or {file.shape(name) for name in file} != {shape}:
         raise ValueError("other tensors")

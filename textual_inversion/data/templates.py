@@ -8,6 +8,7 @@ short word lists. Each has exactly one `{}`, for the placeholder token. Users ca
 from pathlib import Path
 
 from textual_inversion.settings.choices import GENERIC_WORDS
+from textual_inversion.system import user_files
 from textual_inversion.system.errors import SettingsError
 
 _GENERIC_WORDS_ZH = {"object": "玩具", "style": "艺术", "face": "人"}
@@ -196,7 +197,7 @@ def read_templates(path: str | Path) -> tuple[str, ...]:
         SettingsError: the file cannot be read, has no template, or has one without exactly one position for the token.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = user_files.read_text(path, user_files.PROMPTS).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"--template_file {path} cannot be read ({reason}); give a text file") from None

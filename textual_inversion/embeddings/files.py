@@ -16,6 +16,7 @@ from textual_inversion.formats.errors import file_name, printable, quoted
 from textual_inversion.formats.learned_embedding import composed, embedding_notes, token_names
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.generation import BaseModelSettings
+from textual_inversion.system import user_files
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, LOCAL_DEMO, has_demo, located
 
@@ -162,7 +163,7 @@ def read_initializer_embeds(
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with user_files.opened(path, user_files.WEIGHTS) as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()

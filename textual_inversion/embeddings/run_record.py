@@ -6,7 +6,6 @@ entry that a run left unset counts as missing. Unknown entries stay, and are nev
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from textual_inversion.settings.bounds import LONGEST_SIDE, side
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.flag import Flag, values_of
 from textual_inversion.settings.train import REUSED, TrainConfig
+from textual_inversion.system.checked_json import UnusableJson, is_text, parse_json
 from textual_inversion.system.errors import EmbeddingFileError
 from textual_inversion.system.paths import is_possible_path
 
@@ -52,10 +52,9 @@ def _parsed(path: Path) -> Any:
     if not content.strip():
         raise EmbeddingFileError("is empty")
     try:
-        return json.loads(content)  # in any of JSON's encodings, with or without a byte-order mark
-    except (ValueError, RecursionError) as error:
-        reason = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "damaged"
-        raise EmbeddingFileError(f"is no readable JSON ({reason})") from error
+        return parse_json(content, allows_odd_names=True)
+    except UnusableJson as error:
+        raise EmbeddingFileError(str(error)) from error
 
 
 def valid_entries(record: Any) -> dict[str, Any]:
@@ -81,13 +80,17 @@ def valid_entries(record: Any) -> dict[str, Any]:
 
 
 def is_name(value: Any) -> bool:
-    """Whether a value is a text that can be a token, a path or a repository id."""
+    """Whether a value is a text that can be a token or a repository id."""
+    return _is_path(value) and is_text(value)
+
+
+def _is_path(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and is_possible_path(value)
 
 
 def is_place(value: Any) -> bool:
     """Whether a value is the name of something that looking it up here cannot make a request of: no network path."""
-    return is_name(value) and not value.startswith(("//", "\\\\"))
+    return _is_path(value) and not value.startswith(("//", "\\\\"))
 
 
 def _checked(entries: Mapping[str, Any], rules: Mapping[str, _Check], within: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import paddle
 from PIL import Image
+from typing_extensions import TypedDict
 
 from textual_inversion.hub import hugging_face
 from textual_inversion.models.base_model import sizes_written_out
@@ -15,6 +16,7 @@ from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
+from textual_inversion.system.checked_json import whole_number
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
 _BATCH = 16
@@ -162,12 +164,22 @@ def _weights_in(names: Sequence[str]) -> list[str]:
     return next(([name] for name in (ENCODER_FILES[0], ENCODER_FILES[-1]) if name in names), [])
 
 
+class _Config(TypedDict, total=False):
+    """The entries of a CLIP model's config.json that are looked at here."""
+
+    text_config: dict[str, Any] | None
+    vision_config: dict[str, Any] | None
+    text_config_dict: dict[str, Any] | None
+    vision_config_dict: dict[str, Any] | None
+    projection_dim: whole_number(1, 1 << 16)
+
+
 def _clip_config(folder: Path) -> Any:
     from ppdiffusers.transformers import CLIPConfig
 
     if not (folder / "config.json").is_file():
         raise BaseModelError(f"{folder} holds no config.json and is not a CLIP model; give the folder of one")
-    stored = read_json(folder / "config.json")
+    stored = read_json(folder / "config.json", schema=_Config)
     # Older files contain both parts twice; the second one counts.
     text = {**(stored.get("text_config") or {}), **(stored.get("text_config_dict") or {})}
     vision = {**(stored.get("vision_config") or {}), **(stored.get("vision_config_dict") or {})}

@@ -32,6 +32,7 @@ from textual_inversion.generation.eval_prompts import EDITS, edits, without_plac
 from textual_inversion.generation.generate import ImageRequest, generate, total_steps
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.system.progress import Progress
+from textual_inversion.system.terminal_text import one_line
 
 Images = Sequence[Image.Image]
 
@@ -225,18 +226,18 @@ def _row(word: str, similarity: Similarity) -> dict:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """A `report` as lines of text."""
+def table(result: dict[str, Any]) -> list[str]:
+    """The rows of a `report`, as text."""
     baseline, concept = result["baseline"], result["concept"]
     rows = [
         ("", "image similarity", "text similarity"),
-        (f"baseline: {baseline['word']}", *_cosines(baseline)),
-        (f"concept: {concept['word']}", *_cosines(concept)),
+        (f"baseline: {one_line(baseline['word'])}", *_cosines(baseline)),
+        (f"concept: {one_line(concept['word'])}", *_cosines(concept)),
         ("ceiling", *_cosines(result["ceiling"])),
         ("concept's share", _percent(result["share_of_the_way"], "of the way"), _percent(result["text_ratio"], "kept")),
     ]
     width = max(len(row[0]) for row in rows)
-    return "\n".join(f"{name:<{width}}  {image:>16}  {text:>15}" for name, image, text in rows)
+    return [f"{name:<{width}}  {image:>16}  {text:>15}" for name, image, text in rows]
 
 
 def _cosines(row: dict) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError
+from textual_inversion.system.terminal_text import visible
 
 _DAMAGE = (
     ArithmeticError, AttributeError, IndexError, KeyError, MemoryError, RecursionError, TypeError, ValueError,
@@ -70,7 +71,7 @@ class TokenTaken(EmbeddingFileError, ConceptError):
 def printable(text: object, longest: int = 120) -> str:
     """`text` made safe for one line on a terminal: text from a file may hold line breaks and escape sequences."""
     cut = str(text)[: longest + 1]
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+    shown = visible(cut)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 

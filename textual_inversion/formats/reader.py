@@ -2,16 +2,16 @@
 
 import mmap
 import os
-import stat
 from typing import Any
 
 import numpy as np
 
 from textual_inversion.formats import paddle_file, safetensors_file, torch_file
 from textual_inversion.formats.budget import Budget
-from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, UnreadableFile
+from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding
 from textual_inversion.formats.signatures import other_kind
 from textual_inversion.formats.unpickle import interpret
+from textual_inversion.system import user_files
 from textual_inversion.system.errors import EmbeddingFileError
 
 _TEXT_PICKLE = b"(c}])iSVNIFLp"  # what a pickle of protocol 0 or 1 may begin with
@@ -40,10 +40,9 @@ def read_content(data: memoryview, budget: Budget) -> tuple[Any, dict[str, str]]
 
 
 def read_whole(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
-    """The bytes of a regular file; raises UnreadableFile, or NotAnEmbedding for more than `most_bytes`."""
-    descriptor = _open_regular(path)
-    with os.fdopen(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
+    """The bytes of a regular file; raises OSError, or NotAnEmbedding for more than `most_bytes`."""
+    with user_files.opened(path, user_files.WEIGHTS) as file:
+        size = os.fstat(file.fileno()).st_size
         if size > most_bytes:
             raise NotAnEmbedding(f"has {size / 1e6:.0f} MB; an embedding has a few kilobytes")
         return memoryview(file.read(size))
@@ -56,7 +55,7 @@ def read_or_map(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
     is read.
 
     Raises:
-        UnreadableFile: as `read_whole`.
+        OSError: as `read_whole`.
         NotAnEmbedding: another kind of file has more than `most_bytes`.
     """
     data = map_whole(path)
@@ -68,8 +67,8 @@ def read_or_map(path: str | os.PathLike[str], most_bytes: int) -> memoryview:
 
 
 def map_whole(path: str | os.PathLike[str]) -> memoryview:
-    """The bytes of a regular file, mapped into memory; raises UnreadableFile."""
-    descriptor = _open_regular(path)
+    """The bytes of a regular file, mapped into memory; raises OSError."""
+    descriptor = user_files.descriptor(path, user_files.WEIGHTS)
     try:
         if os.fstat(descriptor).st_size == 0:
             return memoryview(b"")
@@ -89,15 +88,6 @@ def release_pages(array: np.ndarray) -> None:
     file = base.obj if isinstance(base, memoryview) else base
     if isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         file.madvise(mmap.MADV_DONTNEED)
-
-
-def _open_regular(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a regular file. O_NONBLOCK, because opening a pipe would wait for its writer."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableFile("is a folder, a device or a pipe instead of a file")
-    return descriptor
 
 
 def _is_plain_torch(data: memoryview) -> bool:

@@ -17,6 +17,7 @@ from textual_inversion.formats.arrays import Tensor, checked_shape, to_float32, 
 from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding, WrongValues, printable
 from textual_inversion.formats.signatures import other_kind
+from textual_inversion.system.checked_json import parse_json
 
 LONGEST_HEADER = 4 << 20  # bytes; a U-Net of 1700 tensors takes 0.3 MB
 _CODES = {
@@ -171,19 +172,12 @@ def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
 
 def _parsed(text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text.decode("utf-8"), allows_duplicates=False)
+    except ValueError as error:
         raise BrokenFile("has a damaged header") from error
     if not isinstance(header, dict):
         raise BrokenFile("has a damaged header")
     return header
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return table
 
 
 def _metadata(value: Any) -> dict[str, str]:

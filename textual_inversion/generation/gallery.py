@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from typing_extensions import TypedDict
 
 from textual_inversion.generation import image_grid
-from textual_inversion.system import atomic, journal, output_lock
+from textual_inversion.system import atomic, journal, output_lock, user_files
+from textual_inversion.system.checked_json import UnusableJson, checked, parse_json, whole_number
 from textual_inversion.system.errors import OutputError
 
 SHEET, MANIFEST = "contact_sheet.png", "manifest.json"
@@ -32,7 +34,20 @@ _JOURNAL = "manifest-{}.jsonl"
 _UPDATE_SHARE = 50  # the manifest is updated after this many times what the last update took: 2 % of the time
 # Settings that may have several values in one run, with their names in a label.
 SCANNED = {"guidance_scale": "guidance", "num_inference_steps": "steps"}
-_NUMBERED = re.compile(r"(\d{4,})-seed\d+\.png")
+_MOST_IMAGES = 10**9
+_NUMBERED = re.compile(r"(\d{4,9})-seed\d+\.png")
+
+
+class _Run(TypedDict, total=False):
+    """The entries of a run that later runs look at."""
+
+    id: str
+    images: list[dict[str, Any]]
+    last_reserved: whole_number(-1, _MOST_IMAGES)
+
+
+class _Manifest(TypedDict):
+    runs: list[_Run]
 
 
 class Gallery:
@@ -193,24 +208,30 @@ def _last_reserved(run: Any) -> int:
 
 
 def _runs_in(path: Path) -> list:
-    if not path.exists():
-        return []
     try:
-        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        runs = None
-    if not isinstance(runs, list):
-        raise OutputError(f"{path} was not written by infer.py; choose another --output_dir")
-    return runs
+        content = user_files.read_bytes(path, user_files.RECORD)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read ({error.strerror}); choose another --output_dir") from error
+    try:
+        return checked(parse_json(content, allows_odd_names=True), _Manifest)["runs"]
+    except UnusableJson as error:
+        raise OutputError(f"{path} was not written by infer.py: it {error}; choose another --output_dir") from error
 
 
 def _text_chunks(facts: dict[str, Any], embeds: list, size: tuple[int, int]) -> dict[str, str]:
     """The text chunks of a PNG: each fact under its own name, and the main ones in one text for other programs."""
-    line = facts["prompt"]
+    line = _one_line(facts["prompt"])
     if facts.get("negative_prompt"):
-        line += f"\nNegative prompt: {facts['negative_prompt']}"
+        line += f"\nNegative prompt: {_one_line(facts['negative_prompt'])}"
     line += f"\nSteps: {facts['num_inference_steps']}, Sampler: {facts['scheduler']}, "
     line += f"CFG scale: {facts['guidance_scale']:g}, Seed: {facts['seed']}, "
-    line += f"Size: {size[0]}x{size[1]}, Model: {Path(facts['base_model']).name}"
+    line += f"Size: {size[0]}x{size[1]}, Model: {_one_line(Path(facts['base_model']).name)}"
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
     return {"parameters": line, **plain, "embeds": json.dumps(embeds)}
+
+
+def _one_line(text: str) -> str:
+    """A text that cannot pass for the next line of what other programs read."""
+    return " ".join(text.splitlines())

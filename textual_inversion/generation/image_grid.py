@@ -10,9 +10,12 @@ import os
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, PngImagePlugin
+from typing_extensions import TypedDict
 
 from textual_inversion.generation import lettering
+from textual_inversion.system import user_files
 from textual_inversion.system.atomic import write_bytes
+from textual_inversion.system.checked_json import checked, parse_json, whole_number
 
 PAPER = (250, 249, 246)
 INK = (38, 38, 42)
@@ -21,8 +24,16 @@ HAIRLINE = (218, 216, 210)
 MIN_CELL = 160  # pixels: smaller images are enlarged to at least this size
 MAX_CELL = 512  # pixels: larger ones are reduced on a contact sheet
 MAX_SMALL_CELL = 256  # the same where many are side by side
+_MOST_PIXELS = 128_000_000  # of a strip that is read again: 384 MB
 
 Images = Sequence[Image.Image]
+
+
+class _Layout(TypedDict):
+    """Where a strip has its images: their size, and for each step the corner of each."""
+
+    size: list[whole_number(1, MAX_CELL)]
+    places: dict[str, list[list[whole_number(0, 10**6)]]]
 
 
 # --------------------------------------------------------------------------------------------------------- sheets
@@ -150,15 +161,17 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
         (step, images) of each row; [] where the file is missing or is no such strip.
     """
     try:
-        with Image.open(path) as sheet:
-            layout = json.loads(sheet.text["frames"])
-            (width, height) = layout["size"]
-            corners = {int(step): of_row for step, of_row in layout["places"].items()}
+        with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as sheet:
+            layout = checked(parse_json(sheet.text["frames"]), _Layout)
+            (width, height), places = layout["size"], layout["places"].items()
+            corners = {int(step): of_row for step, of_row in places if int(step) < before}
+            pixels = sheet.width * sheet.height
+            if pixels > _MOST_PIXELS or sum(map(len, corners.values())) * width * height > pixels:
+                return []
             sheet.load()
         return [
             (step, [sheet.crop((left, top, left + width, top + height)) for left, top in of_row])
             for step, of_row in corners.items()
-            if step < before
         ]
     except (OSError, AttributeError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
         return []

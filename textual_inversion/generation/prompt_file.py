@@ -18,6 +18,7 @@ from typing import Any
 from textual_inversion.settings.bounds import seed_number
 from textual_inversion.settings.shared import guidance, inference_steps
 from textual_inversion.settings.validation_prompt import ValidationPrompt
+from textual_inversion.system import user_files
 from textual_inversion.system.errors import SettingsError
 
 _NAMES = {
@@ -48,7 +49,7 @@ def read_prompts(path: str | Path) -> list[ValidationPrompt]:
         SettingsError: the file cannot be read or holds no prompt, or an option does not exist or is out of range.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = user_files.read_text(path, user_files.PROMPTS).splitlines()
     except OSError as error:
         raise SettingsError(
             f"--validation_prompts_file {path} cannot be read ({error.strerror}); give a readable file"

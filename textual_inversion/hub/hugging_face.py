@@ -12,9 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.system.checked_json import checked
+
 SECONDS_TO_ANSWER = 5  # after which a hub counts as unreachable
 _SECONDS_TO_LIST = 8  # after which a hub that has begun to answer counts as such, too
 _LONGEST_MESSAGE = 200  # characters of a hub's answer
+# What the client raises for an answer that is no JSON, or JSON of another type.
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -57,8 +61,8 @@ def files_of(repository: str, *, revision: str | None = None, token: str | None 
 
     with _explaining(repository, revision):
         ask = partial(client(token).model_info, repository, revision=revision, timeout=SECONDS_TO_ANSWER)
-        names = [entry.rfilename for entry in within(_SECONDS_TO_LIST, ask).siblings or ()]
-        return [name for name in names if isinstance(name, str)]
+        info = within(_SECONDS_TO_LIST, ask)
+        return checked([entry.rfilename for entry in info.siblings or ()], list[str])
 
 
 def client(token: str | None) -> Any:
@@ -126,8 +130,9 @@ def explain(error: BaseException, repository: str = "", revision: str | None = N
         return "the hub has no public repository of this name (a private one needs --hub_token)"
     if isinstance(error, LongAnswer):
         return str(error)
-    if isinstance(error, LookupError | TypeError | RecursionError | requests.JSONDecodeError):
-        return f"the hub answers what is no answer ({type(error).__name__})"
+    malformed = isinstance(error, _MALFORMED) and not isinstance(error, OSError | hub.HFValidationError)
+    if malformed or isinstance(error, requests.JSONDecodeError):
+        return f"the hub gave an answer that cannot be used ({type(error).__name__})"
     if isinstance(error, hub.LocalEntryNotFoundError | requests.ConnectionError | requests.Timeout):
         return "the hub cannot be reached"
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -140,4 +145,4 @@ def explain(error: BaseException, repository: str = "", revision: str | None = N
     if error.__cause__ is not None:  # such as when one file of several could not be uploaded
         return explain(error.__cause__, repository, revision)
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0][:_LONGEST_MESSAGE]}" if lines else type(error).__name__

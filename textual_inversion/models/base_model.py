@@ -223,7 +223,15 @@ class BaseModel:
         return pipe
 
     def load_safety_checker(self) -> tuple[nn.Layer | None, Any]:
-        """The base model's safety checker and feature extractor; (None, None) where it has none."""
+        """The base model's safety checker and feature extractor; (None, None) where it has none.
+
+        Raises:
+            BaseModelError: it is there and damaged.
+        """
+        with explained(self.folder):
+            return self._load_safety_checker()
+
+    def _load_safety_checker(self) -> tuple[nn.Layer | None, Any]:
         layer = self.unset_safety_checker()
         if layer is None:
             return None, None

@@ -9,6 +9,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from textual_inversion.system import user_files
 from textual_inversion.system.paths import LOCAL, LOCAL_DEMO, is_demo
 
 _ENDINGS = (".json", ".safetensors", ".bin", ".pdparams")
@@ -39,7 +40,7 @@ def _hash_of(folder: Path) -> str:
     for path in sorted(path for path in paths if path.suffix in _ENDINGS and path.is_file()):
         size = path.stat().st_size
         whole.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode("utf-8", "surrogateescape"))
-        with open(path, "rb") as file:
+        with user_files.opened(path, user_files.WEIGHTS) as file:
             for start in [0] if size <= _WHOLE else range(0, size, -(-size // _PIECES)):
                 file.seek(start, os.SEEK_SET)
                 whole.update(file.read(_WHOLE if size <= _WHOLE else _PIECE))

@@ -7,6 +7,7 @@ these files. Special tokens, added tokens and the longest prompt are handled ali
 import codecs
 import importlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def load_tokenizer(
     settings |= {name: config[name] for name in kind.settings if name in config}
     settings["model_max_length"] = _longest(config.get("model_max_length"), longest, folder)
     cls = getattr(importlib.import_module("ppdiffusers.transformers"), class_name)
-    if all((folder / name).is_file() for name in kind.files):
+    if all(os.path.lexists(folder / name) for name in kind.files):
         tokenizer = _from_files(cls, kind, [folder / name for name in kind.files], settings)
     elif whole:
         tokenizer = _rebuilt(cls, kind, whole, folder / "tokenizer.json", settings)
@@ -241,7 +242,7 @@ FILES = (
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, LARGEST_LIST) if path.is_file() else {}
+    return read_json(path, LARGEST_LIST) if os.path.lexists(path) else {}
 
 
 def _content(token: Any) -> str | None:

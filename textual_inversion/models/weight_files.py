@@ -4,16 +4,18 @@
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from textual_inversion.formats.embedding_file import read_pickled_tensors
 from textual_inversion.formats.errors import NotAnEmbedding, WrongValues, naming
 from textual_inversion.formats.safetensors_file import SafetensorsFile, write_tensors
+from textual_inversion.system import user_files
+from textual_inversion.system.checked_json import UnusableJson, checked, parse_json
 from textual_inversion.system.errors import BaseModelError, EmbeddingFileError
 
 PPDIFFUSERS, DIFFUSERS = "ppdiffusers", "diffusers"
@@ -34,6 +36,14 @@ _LONGEST_HEADER = 8 << 20  # bytes; 60,000 tensors, where the largest model here
 LARGEST_CONFIG = 16 << 20  # bytes; the largest known have some thousand
 LARGEST_LIST = 64 << 20  # of words or of tensors; AltDiffusion's tokenizer.json has 17 MB
 _AGAIN = "download the model again"
+
+
+class _Index(TypedDict):
+    """The index of a part in several files: the name of a tensor -> the file that holds it."""
+
+    weight_map: dict[str, str]
+
+
 _WAYS_OUT = {
     NotAnEmbedding: "choose a file of weights, best a .safetensors",
     WrongValues: "take a float32, float16 or bfloat16 copy of the model",
@@ -52,11 +62,13 @@ class WeightFile(SafetensorsFile):
     def __init__(self, path: Path):
         self.path = path
         with _as_base_model_error(path):
+            user_files.check(path, user_files.WEIGHTS)
             super().__init__(path.stat().st_size, self._bytes, _LONGEST_HEADER)
 
     def _bytes(self, begin: int, end: int) -> memoryview:
         # Not mapped: pages of a mapped file would count as memory of the process until they are released.
-        return np.fromfile(self.path, np.uint8, count=end - begin, offset=begin).data
+        with user_files.opened(self.path, user_files.WEIGHTS) as file:
+            return np.fromfile(file, np.uint8, count=end - begin, offset=begin).data
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self:
@@ -164,26 +176,31 @@ def read_bytes(path: Path, most: int = LARGEST_CONFIG) -> bytes:
     Raises:
         BaseModelError: there is no such file, it cannot be read, or it is larger than `most` bytes.
     """
-    if not path.is_file():
-        raise BaseModelError(f"{path} is missing, so the base model is incomplete; {_AGAIN}")
     try:
-        size = path.stat().st_size
-        if size > most:
-            raise BaseModelError(f"{path} has {size >> 20} MB, and such a file has {most >> 20} at most; {_AGAIN}")
-        return path.read_bytes()
+        return user_files.read_bytes(path, most)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BaseModelError(f"{path} is missing, so the base model is incomplete; {_AGAIN}") from error
+    except user_files.UnusableFile as error:
+        raise BaseModelError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from error
     except OSError as error:
         raise BaseModelError(f"{path} cannot be read ({error.strerror}); change its permissions") from error
 
 
-def read_json(path: Path, most: int = LARGEST_CONFIG) -> dict[str, Any]:
-    """A JSON object from a file of a base model; raises BaseModelError as `read_bytes` does, and for other contents."""
+def read_json(path: Path, most: int = LARGEST_CONFIG, schema: Any = dict[str, Any]) -> dict[str, Any]:
+    """A JSON object from a file of a base model.
+
+    Args:
+        schema: what is asked of its entries.
+
+    Raises:
+        BaseModelError: as `read_bytes`, or it is another object than the schema's.
+    """
+    content = read_bytes(path, most)
     try:
-        value = json.loads(read_bytes(path, most))
-    except (ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path} is not a readable JSON file; {_AGAIN}") from error
-    if not isinstance(value, dict):
-        raise BaseModelError(f"{path} holds no JSON object; {_AGAIN}")
-    return value
+        # Infinity is the default of an entry that diffusers saves, and a number of 31 digits the usual length of texts.
+        return checked(parse_json(content, allows_nan=True), schema)
+    except UnusableJson as error:
+        raise BaseModelError(f"{path} {error}; {_AGAIN}") from error
 
 
 def read_state(folder: Path, names: tuple[str, ...], *, variant: str | None = None) -> StoredState:
@@ -220,11 +237,8 @@ def _with_variant(name: str, variant: str | None) -> str:
 
 def indexed_names(index: Path) -> list[str]:
     """The files that the index of a part in several files names; raises BaseModelError."""
-    try:
-        # Only the name counts: a file from outside must not lead out of its folder.
-        names = sorted({Path(name).name for name in read_json(index, LARGEST_LIST)["weight_map"].values()})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BaseModelError(f"{index} is damaged; {_AGAIN}") from error
+    # Only the name counts: a file from outside must not lead out of its folder.
+    names = sorted({Path(name).name for name in read_json(index, LARGEST_LIST, _Index)["weight_map"].values()})
     if not names:
         raise BaseModelError(f"{index} names no files; {_AGAIN}")
     return names

@@ -18,6 +18,7 @@ from textual_inversion.settings.train import TrainingSettings
 from textual_inversion.system import atomic
 from textual_inversion.system.links import beginning_of
 from textual_inversion.system.paths import LOCAL, LOCAL_DEMO
+from textual_inversion.system.terminal_text import one_line
 
 FILE_NAME = "README.md"
 # Marks a card of ours, which a later run may replace; the user's own README stays.
@@ -85,7 +86,7 @@ def card(facts: CardFacts) -> str:
     files = dict(zip(tokens, safetensors_names(FINAL, tokens), strict=True))
     parts = [
         front_matter(base, tokens, is_xl=is_xl),
-        f"# {', '.join(f'`{token}`' for token in tokens)}",
+        f"# {', '.join(map(_code, tokens))}",
         f"Learned by Textual Inversion ([arXiv 2208.01618](https://arxiv.org/abs/2208.01618)) on {_named(base)}, with "
         "PaddlePaddle and ppdiffusers: only the embedding vectors of the new placeholder tokens were trained.",
         _concept_table(facts.concepts, facts.language),
@@ -128,9 +129,22 @@ def _named(base_model: str) -> str:
     if base_model == LOCAL_DEMO:
         return "the miniature model of this project"
     if _is_repository(base_model):
-        return f"`{base_model}`"
+        return _code(base_model)
     is_hash = base_model.startswith(LOCAL)
-    return "a local model" + (f", hash `{base_model.removeprefix(LOCAL)}`" if is_hash else "")
+    return "a local model" + (f", hash {_code(base_model.removeprefix(LOCAL))}" if is_hash else "")
+
+
+def _code(text: str) -> str:
+    """A text as it is, as code in Markdown: it cannot end the code and become a link, a picture or HTML."""
+    shown = one_line(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    blank = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
+    return f"{fence}{blank}{shown}{blank}{fence}"
+
+
+def _cell(text: str) -> str:
+    """`_code` in a cell of a table."""
+    return _code(text).replace("|", "\\|")
 
 
 def _prompt(concept: Concept, language: str) -> str:
@@ -141,8 +155,10 @@ def _concept_table(concepts: Sequence[Concept], language: str) -> str:
     rows = ["| Placeholder token | Property | Vectors | Initialized from | Example prompt |", "|---|---|---|---|---|"]
     for concept in concepts:
         token, prompt = concept.placeholder_token, _prompt(concept, language)
-        start = f"`{concept.initializer_token}`" if concept.initializer_token else "-"
-        rows.append(f"| `{token}` | {concept.learnable_property} | {concept.num_vectors} | {start} | `{prompt}` |")
+        start = _cell(concept.initializer_token) if concept.initializer_token else "-"
+        rows.append(
+            f"| {_cell(token)} | {concept.learnable_property} | {concept.num_vectors} | {start} | {_cell(prompt)} |"
+        )
     return "\n".join(rows)
 
 
@@ -199,7 +215,7 @@ def _name_in_diffusers(concept: Concept) -> str:
 
 def _about_capitals(names: Mapping[str, str]) -> list[str]:
     """What a reader should know who loads a concept under its own name; `names` as `_name_in_diffusers` gives them."""
-    changed = [f"`{token}` as `{name}`" for token, name in names.items() if name != token]
+    changed = [f"{_code(token)} as {_code(name)}" for token, name in names.items() if name != token]
     if not changed:
         return []
     return [

@@ -16,7 +16,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from textual_inversion.system import home
+from textual_inversion.system import home, streams
 from textual_inversion.system.errors import SettingsError, one_line
 from textual_inversion.system.former_names import provide_former_names
 
@@ -212,9 +212,9 @@ def _import_paddle() -> None:
             raise SettingsError(f"paddle cannot be loaded ({one_line(error)}); there is not enough memory") from error
         raise
     finally:
-        lines = [line for line in printed.getvalue().splitlines(keepends=True) if _THREADS not in line]
-        if sys.stderr is not None:  # in a program that closed it
-            sys.stderr.write("".join(lines))
+        for line in printed.getvalue().splitlines():
+            if _THREADS not in line:
+                streams.print_error(line)
 
 
 def _is_error_in_one_line(record: logging.LogRecord) -> bool:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from textual_inversion.system import streams
+from textual_inversion.system.terminal_text import one_line
 
 LONGEST_LINE = 1000  # letters of an error; a text from a file, or of a library, may have millions
 
@@ -81,12 +82,6 @@ _NO_MEMORY = (
 
 # A launcher repeats SIGTERM, and a closed terminal or a shut-down may send both.
 _REPEATED = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-
-def one_line(error: object) -> str:
-    """A message on one line, without control characters, which names of files and tokens may contain."""
-    line = " ".join(str(error).split())
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
 def _shortened(line: str) -> str:

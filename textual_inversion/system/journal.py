@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import lock_descriptor
 
+from textual_inversion.system.checked_json import UnusableJson, parse_json
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.links import beginning_of, open_below
 
@@ -74,8 +75,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         return []
     for line in lines:
         try:
-            record = json.loads(line) if line.endswith(b"\n") else None
-        except (ValueError, RecursionError):
+            record = parse_json(line, allows_odd_names=True) if line.endswith(b"\n") else None
+        except UnusableJson:
             continue
         if isinstance(record, dict):
             records.append(record)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from textual_inversion.system import streams
+from textual_inversion.system.terminal_text import printed
 
 _LINE_SECONDS = 5.0  # shortest time between two plain lines
 _open_bars: list = []  # tqdm's, of this process
@@ -149,8 +150,16 @@ class LateProgress:
             self._shown.close()
 
 
-def print_line(line: str, stream: TextIO | None = None) -> None:
+def print_note(note: str, stream: TextIO | None = None) -> None:
+    """Print a note, to `sys.stderr` if no stream is given."""
+    print_line(f"note: {note}", sys.stderr if stream is None else stream)
+
+
+def print_line(line: str, stream: TextIO | None = None, *, is_aligned: bool = False) -> None:
     """Print a line at once, to `sys.stdout` if no stream is given, and above the bars on the same terminal.
+
+    It may hold text from outside: it is shown on one line, without what a terminal would obey (`terminal_text`).
+    `is_aligned`: it is the row of a table, whose blanks stay.
 
     A line that cannot be printed is dropped: that is no reason to end a run. If the reader of a pipe has left, whoever
     listens is told (`streams`).
@@ -160,7 +169,7 @@ def print_line(line: str, stream: TextIO | None = None) -> None:
         return
     try:
         with _bars_cleared(stream):
-            print(line, file=stream, flush=True)
+            print(printed(line, is_aligned=is_aligned), file=stream, flush=True)
     except BrokenPipeError:
         streams.reader_is_gone()
     except (OSError, ValueError):  # ValueError: closed since

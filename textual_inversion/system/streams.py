@@ -6,6 +6,7 @@ Only the loss of a pipe's reader is reported, to whoever listens: it is the way 
 
     prepare()           at the very start of a command
     print_error(line)   on stderr, or on stdout if stderr cannot take it
+    print_traceback     of a bug: what Python would print, without what a terminal would obey
     reader_is_gone()    tell the listeners
 """
 
@@ -14,8 +15,12 @@ import io
 import os
 import select
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import TextIO
+
+from textual_inversion.system.terminal_text import printed
 
 _listeners: list[Callable[[], None]] = []
 
@@ -66,6 +71,7 @@ def prepare() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.__stdout__ = _forgiving(sys.stdout, 1, is_lost=1 in closed)
     sys.stderr = sys.__stderr__ = _forgiving(sys.stderr, 2, is_lost=2 in closed)
+    sys.excepthook = print_traceback
 
 
 def _is_open(number: int) -> bool:
@@ -124,15 +130,28 @@ def _output_of(stream: TextIO) -> _Output | None:
 
 
 def print_error(line: str) -> None:
-    """Print a line on stderr; on stdout where stderr is closed, full or without a reader."""
+    """Print a line on stderr; on stdout where stderr is closed, full or without a reader.
+
+    It may hold text from outside: it is shown on one line, without what a terminal would obey.
+    """
     for stream in (sys.stderr, sys.stdout):
         if stream is not None and _takes(stream, line):
             return
 
 
-def _takes(stream: TextIO, line: str) -> bool:
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception that nothing caught, as `sys.excepthook`: its message may quote a file."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    for part in traceback.format_exception(kind, error, trace):
+        for line in part.rstrip("\n").split("\n"):
+            any(stream is not None and _takes(stream, line, is_aligned=True) for stream in (sys.stderr, sys.stdout))
+
+
+def _takes(stream: TextIO, line: str, *, is_aligned: bool = False) -> bool:
     try:
-        print(line, file=stream, flush=True)
+        print(printed(line, is_aligned=is_aligned), file=stream, flush=True)
     except (OSError, ValueError):  # ValueError: it was closed
         return False
     output = _output_of(stream)

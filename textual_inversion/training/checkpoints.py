@@ -18,18 +18,64 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
-from textual_inversion.formats.reader import read_whole
 from textual_inversion.formats.safetensors_file import read_safetensors, safetensors_bytes
 from textual_inversion.settings.choices import LATEST
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, user_files
+from textual_inversion.system.checked_json import UnusableJson, checked, finite_number, parse_json, whole_number
 from textual_inversion.system.errors import CheckpointError, EmbeddingFileError
 from textual_inversion.system.written_files import CHECKPOINT, is_own, of_kind
 
 STATE_FILE, FACTS_FILE, SUMS_FILE = "state.safetensors", "checkpoint.json", "SHA256SUMS"
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
-_MOST_BYTES = 1 << 32  # thousands of vectors of the widest text encoder take less
+# The most bytes of each file: a vector of the widest text encoders takes 41 kB with all that an optimizer keeps of it.
+_MOST_BYTES = {STATE_FILE: 1 << 29, FACTS_FILE: 16 << 20, SUMS_FILE: 4096}
+_MOST_STEPS = 10**12
+_Count = whole_number(0, _MOST_STEPS)
+
+
+class BestFigures(TypedDict):
+    """What is known of the best step so far: how it is judged, and the scores of all steps that were."""
+
+    by: str
+    scores: dict[str, float]
+    step: NotRequired[_Count]
+    score: NotRequired[finite_number()]
+
+
+class Figures(TypedDict, total=False):
+    """The figures that a resumed run continues; others are measured at its end."""
+
+    skipped_steps: _Count
+    fixed_set_loss: dict[str, float]
+    best: BestFigures
+
+
+class Resumption(TypedDict):
+    """After which step a run was resumed before, and what had changed then."""
+
+    step: _Count
+    changed: list[str]
+
+
+Fingerprint = TypedDict("Fingerprint", {"--seed": whole_number(0, 2**64 - 1)})
+
+
+class Facts(TypedDict):
+    """What a resumed run takes from a checkpoint besides tensors."""
+
+    step: _Count
+    loss: float  # a step whose loss is NaN is skipped, and may be saved
+    learning_rate: finite_number()
+    settings: Fingerprint
+    figures: Figures
+    resumed: list[Resumption]
+
+
+class _Written(TypedDict):
+    serial: _Count
 
 
 @dataclass(frozen=True)
@@ -39,7 +85,7 @@ class Checkpoint:
     Attributes:
         step: optimizer steps that were done.
         tensors: name -> float32 array.
-        facts: whatever else the next step needs, as JSON holds it.
+        facts: whatever else the next step needs, as JSON holds it; `Facts` says which are looked at.
         folder: where it was read from.
     """
 
@@ -81,21 +127,40 @@ def read(folder: str | os.PathLike[str]) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        CheckpointError: a file is missing, cut short or changed, or was written by a newer version.
+        CheckpointError: a file is missing, cut short or changed, was written by a newer version, or holds what no run
+            writes, whatever its check sum.
     """
     folder = Path(folder)
     contents = _verified(folder, (STATE_FILE, FACTS_FILE))
     if _contents(folder / SUMS_FILE) != "".join(_sum_line(name, data) for name, data in contents.items()).encode():
         raise CheckpointError(f"{folder} is damaged: {SUMS_FILE} is not as it was written")
     try:
-        facts = json.loads(contents[FACTS_FILE])
-        step, version = facts.pop("step"), facts.pop("format")
+        facts = _facts(contents[FACTS_FILE], folder)
         tensors, _ = read_safetensors(memoryview(contents[STATE_FILE]))
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, EmbeddingFileError) as error:
-        raise CheckpointError(f"{folder} is no checkpoint of this program ({error}); choose another one") from error
-    if version != _FORMAT or type(step) is not int:
+    except (UnusableJson, EmbeddingFileError) as error:
+        name = FACTS_FILE if isinstance(error, UnusableJson) else STATE_FILE
+        raise CheckpointError(
+            f"{folder} is no checkpoint of this program: {name} {error}; choose another one"
+        ) from error
+    return Checkpoint(facts.pop("step"), tensors, facts, folder)
+
+
+def _facts(content: bytes, folder: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, of the types that a run writes, without its format.
+
+    Raises:
+        UnusableJson: they are not.
+        CheckpointError: they are of another version.
+    """
+    found = checked(parse_json(content, allows_nan=True, allows_odd_names=True), dict[str, Any])
+    version = found.pop("format", None)
+    if type(version) is not int or version != _FORMAT:
         raise CheckpointError(f"{folder} was written by another version of this program; resume with that one")
-    return Checkpoint(step, tensors, facts, folder)
+    facts = checked(found, Facts)
+    best = facts["figures"].get("best", {})
+    if ("step" in best) != ("score" in best):
+        raise UnusableJson("holds a best step without its score, or a score without its step")
+    return facts
 
 
 def find(wanted: str, output: Path, note: Callable[[str], None]) -> Checkpoint | None:
@@ -164,10 +229,10 @@ def _steps(folder: Path) -> int:
 def _serial(folder: Path) -> int | None:
     """How many checkpoints were written before, counted from 1; None where a damaged one does not tell."""
     try:
-        serial = json.loads(_verified(folder, (FACTS_FILE,))[FACTS_FILE])["serial"]
-    except (CheckpointError, ValueError, KeyError, TypeError, RecursionError):
+        facts = parse_json(_verified(folder, (FACTS_FILE,))[FACTS_FILE], allows_nan=True, allows_odd_names=True)
+        return checked(facts, _Written)["serial"]
+    except (CheckpointError, UnusableJson):
         return None
-    return serial if type(serial) is int else None
 
 
 def _verified(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -182,11 +247,9 @@ def _verified(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 def _contents(path: Path) -> bytes:
     try:
-        return bytes(read_whole(path, _MOST_BYTES))
+        return user_files.read_bytes(path, _MOST_BYTES[path.name])
     except OSError as error:
         raise CheckpointError(f"{path.parent} is damaged: {path.name} cannot be read ({error.strerror})") from error
-    except EmbeddingFileError as error:
-        raise CheckpointError(f"{path.parent} is damaged: {path.name} {error}") from error
 
 
 def _sum_line(name: str, data: bytes) -> str:

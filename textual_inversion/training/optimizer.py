@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from textual_inversion.settings.train import OptimizerSettings, TrainingSettings
 
 
@@ -107,6 +109,9 @@ def restore_optimizer(optimizer, parameters: Mapping[str, object], state: Mappin
 
     Args:
         parameters, state: see `optimizer_state`.
+
+    Raises:
+        ValueError: an array has another shape than what it is for.
     """
     import paddle
 
@@ -118,4 +123,6 @@ def restore_optimizer(optimizer, parameters: Mapping[str, object], state: Mappin
         for accumulator, value in own.items():
             tensor = optimizer._accumulators.get(accumulator, {}).get(parameter.name)
             if tensor is not None:
+                if list(tensor.shape) != list(np.shape(value)):
+                    raise ValueError(f"{accumulator} of {name} has another shape")
                 tensor.copy_(paddle.to_tensor(value, place=tensor.place), True)  # the betas stay on the CPU

@@ -25,6 +25,9 @@ from textual_inversion.training.state import ConceptVectors, Record, RunContext
 
 # Prefixes of tensor names in a checkpoint.
 _VECTORS, _OPTIMIZER, _BEST, _KEPT = "rows/", "optimizer/", "best/", "kept/"
+_CONTINUED = ("skipped_steps", "fixed_set_loss", "best")  # figures; all others are measured at the end of a run
+# What Paddle and NumPy raise for a state of other shapes.
+_MISFIT = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def find(saving: SavingSettings, context: RunContext) -> Record:
@@ -53,7 +56,8 @@ def find(saving: SavingSettings, context: RunContext) -> Record:
     if context.ranks.is_main:
         context.stop.advice = "before another step was done; no checkpoint was written, resume with the same command"
     history = [*found.facts["resumed"], {"step": found.step, "changed": []}]
-    return Record(dict(found.facts["figures"]), history=history, resumed=found)
+    figures = {name: found.facts["figures"][name] for name in _CONTINUED if name in found.facts["figures"]}
+    return Record(figures, history=history, resumed=found)
 
 
 def keep_list(record: Record, context: RunContext, held: ExitStack) -> None:
@@ -146,27 +150,43 @@ class TrainingState:
             Its step; 0 for None.
 
         Raises:
-            CheckpointError: it holds vectors of another number or width.
+            CheckpointError: it holds vectors of another number or width, or that are not finite, or a state of the
+                optimizer that does not fit them.
         """
         if checkpoint is None:
             return 0
-        parameters, tensors = self._vectors.named_parameters, checkpoint.tensors
-        vectors = _under(tensors, _VECTORS)
+        parameters = self._vectors.named_parameters
+        vectors = _under(checkpoint.tensors, _VECTORS)
         shapes = {name: array.shape for name, array in vectors.items()}
         if shapes != {name: tuple(parameter.shape) for name, parameter in parameters.items()}:
             raise CheckpointError(
                 f"{checkpoint.folder} holds other concepts, vectors or text encoders than this run has; give the same "
                 "concepts, numbers of vectors and base model"
             )
+        if not all(np.isfinite(array).all() for array in vectors.values()):
+            raise CheckpointError(f"{checkpoint.folder} holds vectors that are not finite; choose an earlier one")
         for name, parameter in parameters.items():
             parameter.set_value(np.ascontiguousarray(vectors[name]))
-        optimizer.restore_optimizer(self._optimizer, parameters, _under(tensors, _OPTIMIZER))
+        try:
+            self._restore_rest(checkpoint.tensors)
+        except _MISFIT as error:
+            raise CheckpointError(
+                f"{checkpoint.folder} holds a state that does not fit its vectors ({type(error).__name__}); choose "
+                "another one"
+            ) from error
+        schedule.step(checkpoint.step)
+        return checkpoint.step
+
+    def _restore_rest(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take over the optimizer's state and what else is kept; raises one of `_MISFIT`."""
+        optimizer.restore_optimizer(self._optimizer, self._vectors.named_parameters, _under(tensors, _OPTIMIZER))
         for name, keeper in self._kept.items():
             state = _under(tensors, f"{_KEPT}{name}/")
             if state:
                 keeper.restore(state)
-        schedule.step(checkpoint.step)
-        return checkpoint.step
+        best, shapes = _under(tensors, _BEST), {name: rows.shape for name, rows in self._vectors.values().items()}
+        if best and {name: rows.shape for name, rows in best.items()} != shapes:
+            raise ValueError("the best vectors have other shapes")
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Name -> float32 array, as they are now."""

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from textual_inversion.settings.choices import TRACKERS
-from textual_inversion.system import atomic, home
+from textual_inversion.system import atomic, home, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
+from textual_inversion.system.terminal_text import visible
 from textual_inversion.system.written_files import LOG, of_kind
 
 # Calls that may wait for the writer, and the seconds after which a writer that takes none of them is given up.
@@ -60,7 +61,7 @@ class Tracker:
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Add a text to the series `tag`, such as the prompt of an image."""
-        self._call("add_text", _plain(tag), text, step)
+        self._call("add_text", _plain(tag), "\n".join(map(visible, text.split("\n"))), step)
 
     def flush(self) -> None:
         """Return once everything that waits is written, so that it outlives the process."""
@@ -130,7 +131,7 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
 
     Raises:
         SettingsError: an unknown reporter, or one whose package is not installed.
-        OutputError: the folder cannot be created.
+        OutputError: the folder cannot be created, or the log that is to be continued is no file.
     """
     if report_to not in TRACKERS:
         raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join(TRACKERS)}")
@@ -139,6 +140,10 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
     try:
         atomic.make_folder(logdir)
         return Tracker((_visualdl if report_to == "visualdl" else _tensorboard)(logdir, resumed_at))
+    except user_files.UnusableFile as error:
+        raise OutputError(
+            f"{error.filename} cannot be read ({error.strerror}); choose another --logging_dir"
+        ) from error
     except OSError as error:
         raise OutputError(f"cannot write the log folder {logdir} ({error.strerror}); choose another one") from error
 
@@ -167,6 +172,7 @@ def _keep_records_before(log: Path, step: int) -> None:
     from visualdl.reader.record_reader import RecordReader
     from visualdl.writer.record_writer import RecordWriter
 
+    user_files.check(log, user_files.WEIGHTS)
     with of_kind(LOG), atomic.replacing(log) as temporary, open(temporary, "wb") as file:
         kept = RecordWriter(file)
         for message in RecordReader(os.fspath(log)).get_all():
@@ -221,4 +227,4 @@ def _not_installed(reporter: str, package: str) -> str:
 
 
 def _plain(tag: str) -> str:
-    return tag.replace("%", " percent")  # VisualDL refuses this sign
+    return visible(tag.replace("%", " percent"))  # VisualDL refuses this sign

@@ -17,7 +17,7 @@ import numpy as np
 from textual_inversion.formats.safetensors_file import write_tensors
 from textual_inversion.models.single_file import configs
 from textual_inversion.models.single_file.names import open_clip_name, unet_name, vae_name
-from textual_inversion.models.weight_files import WeightFile
+from textual_inversion.models.weight_files import WeightFile, read_bytes
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import BaseModelError, OutputError
 
@@ -71,7 +71,7 @@ def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
     stat = path.stat()
     home = Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "textual_inversion")
     yaml_file = path.with_suffix(".yaml")
-    configuration = yaml_file.read_bytes() if yaml_file.is_file() else b""
+    configuration = read_bytes(yaml_file) if os.path.lexists(yaml_file) else b""
     identity = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, configuration))
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = home / f"{path.stem}-{key}"
