@@ -39,7 +39,6 @@ RULES = {
     13: "records that name a hub",
 }
 MOST_SECONDS = 10
-MOST_BYTES = 200_000_000  # above what the process held at the start
 _GIVEN_UP = 60  # seconds on the clock after which an attack is ended
 _POLL = 0.005
 _SHOWN = 300
@@ -83,7 +82,7 @@ def run_attack(attack: Attack, kit: Kit, place: Path, hub: socket.socket) -> Out
     faults = [*_faults(attack, status, said, (place / "stdout").read_bytes() + (place / "stderr").read_bytes())]
     if seconds > MOST_SECONDS:
         faults.append(f"took {seconds:.1f} s")
-    if peak - start > MOST_BYTES:
+    if peak - start > attack.most_bytes:
         faults.append(f"took {(peak - start) / 1e6:.0f} MB")
     if _contents(kit.folder) != before:
         faults.append("changed what it was given")

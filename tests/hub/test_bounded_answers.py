@@ -18,6 +18,7 @@ from textual_inversion.hub.hugging_face import HubError
 
 NAME = "me/evil"
 FACTS = {"id": NAME, "sha": "c" * 40, "private": False, "downloads": 0, "likes": 0, "tags": []}
+UNUSABLE = "gave an answer that cannot be used"
 BLANKS = gzip.compress(b" " * 100_000_000)
 
 
@@ -72,17 +73,17 @@ def dripping():
         (dict(chunks=endless, status=500), "answer is longer than 4 MiB"),
         (dict(chunks=endless, status=302, Location="/elsewhere"), "answer is longer than 4 MiB"),
         (dict(body=BLANKS, Content_Encoding="gzip"), "answer is longer than 4 MiB"),
-        (dict(body=b"[" * 1_000_000), "gave an answer that cannot be used"),
-        (dict(body=b"[]"), "gave an answer that cannot be used"),
-        (dict(body=b"7"), "gave an answer that cannot be used"),
-        (dict(body=b"hello\x1b[2J"), "gave an answer that cannot be used"),
-        (dict(body=json.dumps({"siblings": []}).encode()), "gave an answer that cannot be used"),
-        (dict(body=json.dumps(FACTS | {"siblings": [7]}).encode()), "gave an answer that cannot be used"),
+        (dict(body=b"[" * 1_000_000), UNUSABLE),
+        (dict(body=b"[]"), UNUSABLE),
+        (dict(body=b"7"), UNUSABLE),
+        (dict(body=b"hello\x1b[2J"), UNUSABLE),
+        (dict(body=json.dumps({"siblings": []}).encode()), UNUSABLE),
+        (dict(body=json.dumps(FACTS | {"siblings": [7]}).encode()), UNUSABLE),
         (
             dict(body=json.dumps(FACTS | {"siblings": [{"rfilename": 7}]}).encode()),
-            "gave an answer that cannot be used",
+            UNUSABLE,
         ),
-        (dict(body=json.dumps(FACTS | {"siblings": 7}).encode()), "gave an answer that cannot be used"),
+        (dict(body=json.dumps(FACTS | {"siblings": 7}).encode()), UNUSABLE),
         (dict(body=b"", status=302, Location="/elsewhere"), "TooManyRedirects"),
     ],
 )

@@ -319,7 +319,7 @@ def test_another_text_encoder_class_and_a_damaged_index_are_refused(tmp_path):
         load_base_model(folder)
 
     (folder / "model_index.json").write_text("{")
-    with pytest.raises(BaseModelError, match="not a readable JSON"):
+    with pytest.raises(BaseModelError, match="no readable JSON"):
         load_base_model(folder)
 
 

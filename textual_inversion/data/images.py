@@ -199,7 +199,9 @@ def _to_rgb(image: Image.Image, path: Path, say: Note) -> Image.Image:
         if image.mode in ("RGB", "CMYK") and profile:
             return _to_srgb(image, profile, say)
         return image if image.mode == "RGB" and type(image) is Image.Image else _in_strips(image, _plain)
-    except ValueError as error:  # a mode that cannot become RGB, such as Lab
+    except (ImageError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a mode that cannot become RGB, such as Lab; a palette image without its palette
         raise ImageError(f"{path}: its colours ({image.mode}) cannot be converted; save it as RGB PNG") from error
 
 

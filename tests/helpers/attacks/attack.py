@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+MOST_BYTES = 200_000_000
 REFUSED = (2,)
 HARMLESS = (0,)
 EITHER = (0, 2)  # where a value may be one that can be worked with
@@ -21,12 +22,14 @@ class Attack:
         name: what it does, in words.
         build: writes what it needs into an empty folder, and returns the command's name and arguments.
         right: the exit statuses that are right.
+        most_bytes: that it may take above the start.
     """
 
     rule: int
     name: str
     build: Callable[[Path], list[str]] = field(repr=False)
     right: tuple[int, ...] = REFUSED
+    most_bytes: int = MOST_BYTES
 
 
 @dataclass(frozen=True)

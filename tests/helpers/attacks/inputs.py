@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from helpers.attacks.attack import EITHER, Attack, Kit
+from helpers.attacks.attack import EITHER, MOST_BYTES, Attack, Kit
 from helpers.attacks.base_models import _unfile
 
+# An image of as many pixels as are accepted has 384 MB as RGB and 512 MB with transparency; it is decoded as a whole,
+# once, and one at a time.
+MOST_OF_IMAGES = 1_000_000_000
 UNFILES = ("a folder", "a pipe", "a link to nowhere", "a link to itself", "endless", "unreadable")
 TEXTS = {
     "a gigabyte": None,
@@ -281,7 +284,7 @@ def _of_images(kit: Kit) -> Iterator[Attack]:
                 (place / "masks/1.png").write_bytes((images / "1.png").read_bytes())
                 return kit.train(place, train_data_dir=images, mask_dir=place / "masks")
 
-            yield Attack(10, f"{what}: {name}", build, EITHER)
+            yield Attack(10, f"{what}: {name}", build, EITHER, MOST_OF_IMAGES if callable(data) else MOST_BYTES)
     for kind in UNFILES:
 
         def build(place: Path, kind: str = kind) -> list[str]:
@@ -298,7 +301,7 @@ def _of_images(kit: Kit) -> Iterator[Attack]:
             (place / f"images/{number}.png").write_bytes(data)
         return kit.train(place, train_data_dir=place / "images")
 
-    yield Attack(10, "four images of 81 megapixels", several, EITHER)
+    yield Attack(10, "four images of 81 megapixels", several, EITHER, MOST_OF_IMAGES)
 
 
 def _of_names(kit: Kit) -> Iterator[Attack]:
