@@ -77,10 +77,9 @@ def _showcase(files) -> list[str]:
     plain = {kind: plain_template(kind, language) for kind in PROPERTIES}
     everything, shown = (showcase(kinds, plain, language, most=most) for most in (None, _MOST_SHOWN))
     if len(shown) < len(everything):
-        print_line(
-            f"note: {len(shown)} of the {len(everything)} prompts that show {len(kinds)} concepts are drawn; "
+        print_note(
+            f"{len(shown)} of the {len(everything)} prompts that show {len(kinds)} concepts are drawn; "
             "name others with --prompt",
-            sys.stderr,
         )
     return shown
 
