@@ -482,7 +482,10 @@ TRAIN_ROWS = [
     (saying("text_encoder/config.json", num_hidden_layers=1000), "announces 1000 layers"),
     (saying("text_encoder/config.json", max_position_embeddings=9_999_999), "holds text_model.embeddings.position_emb"),
     (saying("text_encoder/config.json", intermediate_size=9_999_999), "mlp.fc1", "of different models"),
-    (model(lambda folder: os.truncate(folder / "unet/config.json", 300 << 20)), "config.json cannot be read (it has 300 MiB"),
+    (
+        model(lambda folder: os.truncate(folder / "unet/config.json", 300 << 20)),
+        "config.json cannot be read (it has 300 MiB",
+    ),
     (saying("tokenizer/vocab.json", **{"cat</w>": 9999}), "'cat</w>' the id 9999", "they belong to different models"),
     (model(lambda folder: spoil(folder / "unet/diffusion_paddle_model.safetensors")), "holds NaN or infinite values"),
     (model(lambda folder: spoil(folder / "text_encoder/model.safetensors")), "holds NaN or infinite values"),
