@@ -79,7 +79,7 @@ def _showcase(files) -> list[str]:
     if len(shown) < len(everything):
         print_note(
             f"{len(shown)} of the {len(everything)} prompts that show {len(kinds)} concepts are drawn; "
-            "name others with --prompt"
+            "name others with --prompt",
         )
     return shown
 
