@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from textual_inversion.data import masks
 from textual_inversion.data.masks import Masks, check_alpha, find_masks, masks_for
 from textual_inversion.data.resizing import Resizer
 from textual_inversion.system.errors import ImageError
@@ -186,6 +187,15 @@ def test_weights_follow_random_crops_as_images_do():
     weights = masks.weights(batch([0] * 3, [False, False, True], [(0, 0), (0, 0.5), (0, 0.3)]))
 
     np.testing.assert_array_equal(weights[:, 0, 0], [[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1]])
+
+
+def test_a_mask_of_another_shape_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    image, folder = write(tmp_path / "images", "a.png", size=(40, 20)), tmp_path / "masks"
+    write(folder, "a.png", size=(30, 30))
+    monkeypatch.setattr(masks, "load_image", lambda path: pytest.fail("it was decoded"))
+
+    with pytest.raises(ImageError, match="is 30x30 pixels, but its image 40x20"):
+        masks_for([(image[0], (40, 20))], folder=folder, alpha=False, note=silent)
 
 
 def test_weights_have_their_buckets_shape():

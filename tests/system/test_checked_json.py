@@ -1,11 +1,13 @@
 """JSON from outside: what can be parsed, and the types that a schema asks for."""
 
 import sys
+import tracemalloc
 
 import pytest
 from typing_extensions import NotRequired, TypedDict
 
 from textual_inversion.system.checked_json import (
+    MOST_ITEMS,
     MOST_LEVELS,
     UnusableJson,
     checked,
@@ -109,3 +111,19 @@ def test_bytes_of_file_names_pass_where_a_run_writes_them():
             parse_json(text, allows_odd_names=True)
     with pytest.raises(UnusableJson, match="half of a character"):
         parse_json(b'["\\udce9.png"]')
+
+
+@pytest.mark.parametrize("small", [b"[],", b"{},", b"1,", b'"",'])
+def test_a_text_of_a_few_megabytes_does_not_become_hundreds(small):
+    text = b"[" + small * (MOST_ITEMS + 1) + b"0]"
+    tracemalloc.start()
+    try:
+        for form in (text, text.decode(), text.decode().encode("utf-16")):
+            with pytest.raises(UnusableJson, match="more than 1,000,000 values"):
+                parse_json(form)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 32 << 20  # the three texts
+    assert len(parse_json(b"[" + b"1," * (MOST_ITEMS - 2) + b"0]")) == MOST_ITEMS - 1

@@ -80,6 +80,16 @@ def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Imag
         raise ImageError(_cannot_read(path, error)) from error
 
 
+def stored_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) of an image as its header tells them, before it is turned upright; raises ImageError."""
+    path = Path(path)
+    try:
+        with user_files.opened(path, user_files.IMAGE) as file:
+            return _read_header(file, path, _silent).size
+    except OSError as error:
+        raise ImageError(_cannot_read(path, error)) from error
+
+
 def is_large(path: str | os.PathLike[str]) -> bool:
     """Whether an image has so many pixels that only one such should be read at a time; its header tells."""
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from textual_inversion.data.image_folder import find_images, listed
-from textual_inversion.data.images import content_digest, load_alpha, load_image
+from textual_inversion.data.images import content_digest, load_alpha, load_image, stored_size
 from textual_inversion.data.resizing import Resizer, Shape, cut
 from textual_inversion.data.sampler import Batch
 from textual_inversion.formats.learned_embedding import composed
@@ -119,19 +119,27 @@ def _load(path: Path, size: tuple[int, int], is_alpha: bool) -> Image.Image:
         ImageError: the file cannot be read or, as a mask, has another aspect ratio than its image or is black.
     """
     if not is_alpha:
+        width, height = stored_size(path)
+        if not (_have_one_shape((width, height), size) or _have_one_shape((height, width), size)):  # or it lies
+            raise _wrong_shape(path, (width, height), size)  # before a large one is decoded
         return _as_large(ImageChops.multiply(load_image(path).convert("L"), load_alpha(path)), path, size)
     mask = load_alpha(path)
     mask.info[_SOURCE] = path
     return mask
 
 
+def _have_one_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= _SHAPE_TOLERANCE
+
+
+def _wrong_shape(path: Path, mask: tuple[int, int], image: tuple[int, int]) -> ImageError:
+    has, wanted = ("x".join(map(str, size)) for size in (mask, image))
+    return ImageError(f"{path}: is {has} pixels, but its image {wanted}; give the mask the shape of its image")
+
+
 def _as_large(mask: Image.Image, path: Path, size: tuple[int, int]) -> Image.Image:
-    width, height = size
-    if abs(mask.width * height / (mask.height * width) - 1) > _SHAPE_TOLERANCE:
-        raise ImageError(
-            f"{path}: is {mask.width}x{mask.height} pixels, but its image {width}x{height}; "
-            "give the mask the shape of its image"
-        )
+    if not _have_one_shape(mask.size, size):
+        raise _wrong_shape(path, mask.size, size)
     if mask.getextrema()[1] == 0:
         raise ImageError(f"{path}: is black everywhere, so nothing of its image would be learned; white is learned")
     mask = mask.resize(size, Image.Resampling.BILINEAR)

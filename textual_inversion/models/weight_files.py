@@ -34,7 +34,7 @@ _VARIANTS = (None, "fp32", "fp16", "bf16")
 _LAYOUT_OF_METADATA = {"pd": PPDIFFUSERS, "np": PPDIFFUSERS, "pt": DIFFUSERS}
 _LONGEST_HEADER = 8 << 20  # bytes; 60,000 tensors, where the largest model here has 3,000. The format allows 100 MB
 LARGEST_CONFIG = 16 << 20  # bytes; the largest known have some thousand
-LARGEST_LIST = 64 << 20  # of words or of tensors; AltDiffusion's tokenizer.json has 17 MB
+LARGEST_LIST = 32 << 20  # of words or of tensors; AltDiffusion's tokenizer.json has 17 MB
 _AGAIN = "download the model again"
 
 

@@ -21,6 +21,8 @@ from textual_inversion.system.errors import TextualInversionError
 from textual_inversion.system.terminal_text import visible
 
 MOST_LEVELS = 64  # of lists and objects in one another; a tokenizer.json has 8
+# Of all kinds, names too; each takes some 60 bytes. The largest vocabulary here, of 250,000 words, has three a word.
+MOST_ITEMS = 1_000_000
 MOST_DIGITS = 64  # of a whole number; some tokenizers give 10 to the 30th as their greatest length
 _SHOWN = 60  # letters of a value in a message
 _HALVES = re.compile("[\ud800-\udfff]")
@@ -45,9 +47,11 @@ def parse_json(
         allows_duplicates: pass a name that occurs twice in an object; its last value counts.
 
     Raises:
-        UnusableJson: it is damaged, no text, nested too deeply, or has a number that is none or that is far too long.
+        UnusableJson: it is damaged, no text, nested too deeply, has too many values, or a number that is none or far
+            too long.
     """
     refuse = None if allows_nan else _no_number
+    _check_items(data)
     try:
         text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
         text = text.removeprefix("\ufeff")
@@ -69,6 +73,13 @@ def parse_json(
     refused = _HALVES if "\\ud" in text or "\\uD" in text else None
     _check_levels(value, refused if refused is None or not allows_odd_names else _HALVES_OF_NO_NAME)
     return value
+
+
+def _check_items(data: bytes | str) -> None:
+    """Count what stands before a value. Commas within texts count too: a bound, and no exact number, is wanted."""
+    begins = (b",", b"[", b"{") if isinstance(data, bytes) else (",", "[", "{")
+    if sum(map(data.count, begins)) > MOST_ITEMS:
+        raise UnusableJson(f"holds more than {MOST_ITEMS:,} values, far more than such a file has")
 
 
 _TOO_DEEP = f"is no readable JSON (more than {MOST_LEVELS} lists or objects in one another)"
