@@ -480,8 +480,8 @@ TRAIN_ROWS = [
     (saying("unet/config.json", sample_size=20_000), "sample_size 20000, and no model has more than 1024"),
     (saying("vae/config.json", layers_per_block=1000), "announces 2002 layers"),
     (saying("text_encoder/config.json", num_hidden_layers=1000), "announces 1000 layers"),
-    (saying("text_encoder/config.json", max_position_embeddings=9_999_999), "holds text_model.embeddings.position_emb"),
-    (saying("text_encoder/config.json", intermediate_size=9_999_999), "mlp.fc1", "of different models"),
+    (saying("text_encoder/config.json", max_position_embeddings=9_999_999), "max_position_embeddings 9999999"),
+    (saying("text_encoder/config.json", intermediate_size=9_999_999), "intermediate_size 9999999"),
     (
         model(lambda folder: os.truncate(folder / "unet/config.json", 300 << 20)),
         "config.json cannot be read (it has 300 MiB",
