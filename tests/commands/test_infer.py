@@ -353,7 +353,10 @@ def test_a_run_that_is_told_to_end_lists_and_shows_what_was_made(tmp_path, numbe
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    last = process.communicate(timeout=100)[1].splitlines()[-1]
+    try:
+        last = process.communicate(timeout=100)[1].splitlines()[-1]
+    finally:
+        process.kill()
 
     made = sorted(path.name for path in out.glob("*-seed*.png"))
     assert process.returncode == 128 + number and len(made) >= 3
