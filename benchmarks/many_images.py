@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,11 +117,11 @@ class InstantVae:
 
     config = SimpleNamespace(scaling_factor=0.18215, latent_channels=_LATENTS[0])
 
-    def parameters(self) -> list:
+    def named_parameters(self) -> Iterator[tuple]:
         """One, whose type is that of the computation."""
         import paddle
 
-        return [paddle.zeros([1])]
+        yield "weight", paddle.zeros([1])
 
     def encode(self, pixels) -> SimpleNamespace:
         """A posterior of the image's own colours."""

@@ -150,7 +150,11 @@ def test_nothing_that_strangers_send_ends_a_run_its_watch_or_a_ranks_place_in_it
     held = send_all(port)
     if moment != "after it":
         for rank in first:
-            assert rank.stdout.readline() == "together\n", rank.communicate()
+            line = rank.stdout.readline()
+            # A stranger that said to be a ready rank makes rank 0 wait less long; that is all that it can do.
+            if line.startswith("note: rank 1 has no connection to rank 0"):
+                line = rank.stdout.readline()
+            assert line == "together\n", rank.communicate()
     time.sleep(1)
     assert [rank.poll() for rank in first] == [None, None]
     for stranger in held:
