@@ -348,7 +348,10 @@ def test_a_run_that_is_told_to_end_lists_and_shows_what_was_made(tmp_path, numbe
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "infer.py"), "--prompt", "a <cat-toy>", "--num_inference_steps", "1",
                "--batch_size", "1", "--output_dir", str(out), "--num_images", "5000"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # whatever the tests were started with
+    )  # fmt: skip
     while len(list(out.glob("*-seed*.png"))) < 3:
         assert process.poll() is None
         time.sleep(0.02)

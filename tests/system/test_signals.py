@@ -217,7 +217,13 @@ def test_the_command_prints_one_line_and_leaves_with_the_status(number, capsys):
 def started(tmp_path, *more):
     argv = short_run(tmp_path, "--only_save_embeds", "--max_train_steps", "5000", "--eval_steps", "0", *more)
     command = [sys.executable, "-u", str(ROOT / "train_textual_inversion.py"), *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=obey_all)
+
+
+def obey_all():
+    """In a child: let no signal be ignored or blocked, whatever the tests' own process was started with."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def read_until(process, words):
@@ -307,6 +313,7 @@ def test_a_closed_terminal_leaves_a_checkpoint_and_under_nohup_the_run_goes_on(t
     command = [sys.executable, str(ROOT / "train_textual_inversion.py"), *argv]
     child, terminal = pty.fork()
     if child == 0:
+        obey_all()
         if nohup:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.execv(command[0], command)

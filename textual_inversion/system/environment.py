@@ -63,7 +63,6 @@ def prepare_environment(num_threads: int | None = None, *, allow_tf32: bool = Fa
         if not allow_tf32:
             os.environ.setdefault(_TF32, "0")
         _quiet_dependencies()
-        provide_former_names()
         _import_libraries()
     else:
         provide_former_names()
@@ -187,6 +186,7 @@ def _import_libraries() -> None:
         OutputError: neither the home folder nor a temporary one can be written.
     """
     home.prepare()
+    provide_former_names()  # its imports, too, make folders at home
     with home.taking(*home.OF_PADDLE):
         _import_paddle()
     own = os.environ.get(_PADDLENLP_HOME)
