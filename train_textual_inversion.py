@@ -129,8 +129,8 @@ def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, pha
         stop.advice = None  # the main process prints it
     context = RunContext(joined, Path(saving.output_dir), stop, phases)
     context.say(f"device {device}, {environment}, {joined.world_size} process(es)")
-    if config.hub.push_to_hub and joined.is_main:
-        upload.check_login(config.hub.hub_token)
+    if config.hub.uploads_to is not None and joined.is_main:
+        upload.check_login(config.hub.hub_token, config.hub.uploads_to)
     if config.file.config and "output_dir" not in config.given:
         context.say(f"settings of {config.file.config}; this run is written to {context.folder}")
     if config.demo and config.demo_defaults:
@@ -255,8 +255,8 @@ def finish(config: TrainConfig, run: "Run") -> None:
     if failures:
         raise unsaved(failures, context.folder / FINAL_NAME)
     # Last of all: an upload that fails ends the command, and nobody waits for it.
-    if hub.push_to_hub and context.ranks.is_main:
-        options = {"whole_pipeline": hub.hub_whole_pipeline, "say": context.say}
+    if hub.uploads_to is not None and context.ranks.is_main:
+        options = {"hub": hub.uploads_to, "whole_pipeline": hub.hub_whole_pipeline, "say": context.say}
         context.say(f"uploaded to {upload.upload(context.files, hub.hub_model_id, hub.hub_token, **options)}")
 
 

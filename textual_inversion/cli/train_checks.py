@@ -7,7 +7,8 @@ from collections.abc import Container
 from importlib.util import find_spec
 from pathlib import Path
 
-from textual_inversion.settings.choices import AUTO, LATEST
+from textual_inversion.hub.hugging_face import is_repository_id
+from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
 from textual_inversion.settings.train import (
     ConceptSettings,
     HubSettings,
@@ -51,7 +52,7 @@ def check_together(config: TrainConfig) -> None:
     _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
     if validation.report_to == "tensorboard" and find_spec("tensorboardX") is None:
         raise SettingsError("--report_to tensorboard needs a package; install it with pip install tensorboardX")
-    _check_hub(hub, saving)
+    _check_hub(hub, saving, config.given)
     if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
         raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
     for flag in ("validation_epochs", "validation_steps"):
@@ -131,13 +132,25 @@ def _check_machine(machine: MachineSettings) -> None:
         raise SettingsError(f"--compile and {other} cannot be combined: a compiled step keeps its own activations")
 
 
-def _check_hub(hub: HubSettings, saving: SavingSettings) -> None:
-    if hub.push_to_hub:
+def _check_hub(hub: HubSettings, saving: SavingSettings, given: Container[str]) -> None:
+    if hub.push_to_hub and "push_to" in given and hub.push_to != HUGGING_FACE:
+        raise SettingsError(
+            f"--push_to_hub means --push_to {HUGGING_FACE} and contradicts --push_to {hub.push_to}; give one of them"
+        )
+    if hub.uploads_to is not None:
         _check_repository_id(hub.hub_model_id or Path(saving.output_dir).resolve().name)
-    if hub.hub_model_id and not hub.push_to_hub:
-        raise SettingsError("--hub_model_id has no effect without --push_to_hub; add it, or leave --hub_model_id out")
-    if hub.hub_whole_pipeline and (saving.only_save_embeds or not hub.push_to_hub):
-        raise SettingsError("--hub_whole_pipeline needs --push_to_hub, and a pipeline: leave --only_save_embeds out")
+    if hub.uploads_to == AI_STUDIO and not is_repository_id(hub.hub_model_id or ""):
+        raise SettingsError(
+            f"--push_to {AI_STUDIO} needs the account and the name of the repository; give --hub_model_id me/my-cat"
+        )
+    if hub.hub_model_id and hub.uploads_to is None:
+        raise SettingsError(
+            "--hub_model_id has no effect without --push_to_hub or --push_to; add one, or leave --hub_model_id out"
+        )
+    if hub.hub_whole_pipeline and (saving.only_save_embeds or hub.uploads_to is None):
+        raise SettingsError(
+            "--hub_whole_pipeline needs --push_to_hub or --push_to, and a pipeline: leave --only_save_embeds out"
+        )
 
 
 def _check_repository_id(name: str) -> None:

@@ -14,6 +14,7 @@ from textual_inversion.embeddings.sources import find_embedding_file
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_token
 from textual_inversion.formats.errors import file_name, printable, quoted
 from textual_inversion.formats.learned_embedding import composed, embedding_notes, token_names
+from textual_inversion.hub.repositories import is_repository_name
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.generation import BaseModelSettings
 from textual_inversion.system import user_files
@@ -118,7 +119,7 @@ def read_concept_files(paths: Sequence[str | Path], renaming: Sequence[str] | No
     """Read embedding files with the records beside them.
 
     Args:
-        paths: files, folders of runs, or repository ids of the Hugging Face hub. Two files may be one concept, see
+        paths: files, folders of runs, or repositories on a hub, see `sources`. Two files may be one concept, see
             `pairs`.
         renaming: other placeholder tokens for some concepts, see `renaming.rename`; texts such as "OLD=NEW".
 
@@ -307,7 +308,7 @@ def _existing(name: str, record: Path) -> str:
         return str(found.resolve())
     if name == LOCAL_DEMO or Path(name).parts[-2:] == DEMO_MODEL.parts[-2:] and has_demo():
         return str(DEMO_MODEL)
-    if not _REPOSITORY_ID.fullmatch(name):
+    if not _REPOSITORY_ID.fullmatch(name) and not is_repository_name(name):
         raise SettingsError(
             f"{file_name(record)} was learned on {printable(name, 300)}, which does not exist; name it with "
             "--pretrained_model_name_or_path"

@@ -1,4 +1,4 @@
-"""Find the file of a learned embedding that a user names: by a path, or by a repository id of the Hugging Face hub.
+"""Find the file of a learned embedding that a user names: by a path, or by the name of a repository on a hub.
 
 A path that exists always wins. A repository such as `sd-concepts-library/cat-toy` is looked up in the cache on this
 machine. If it is not there, one of its embedding files is fetched. It is read by the safe reader, like any other: the
@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from textual_inversion.embeddings.pairs import partner_names
-from textual_inversion.hub import hugging_face
+from textual_inversion.hub import aistudio, hugging_face, repositories
 from textual_inversion.system.errors import EmbeddingFileError
 
 # The first that exists is taken. In a repository, the file that names its base model comes first; in the folder of a
@@ -27,9 +27,9 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
 
     Args:
         name_or_path: a file; a folder that holds one of `NAMES`, such as that of a run, else the newest of those that
-            a run saves on its way; or a repository id. Any other path is returned unchanged, so that the reader can
-            explain what is wrong with it.
-        token: for private and gated repositories; None takes the one of an earlier login.
+            a run saves on its way; or the name of a repository. Any other path is returned unchanged, so that the
+            reader can explain what is wrong with it.
+        token: for private and gated repositories of Hugging Face; None takes the one of an earlier login.
 
     Returns:
         The file, which may hold several concepts.
@@ -45,12 +45,14 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
         return found
     if path.exists() or not _can_be_repository(name):
         return path
-    snapshot = hugging_face.cached(name)
+    snapshot = repositories.cached(name)
     return (snapshot and _first_of(snapshot)) or _fetched(name, token)
 
 
 def _can_be_repository(name: str) -> bool:
     """Whether a name that is not a path here can be a repository id, instead of a missing file."""
+    if aistudio.is_name(name):
+        return True
     folder = name.partition("/")[0]
     return hugging_face.is_repository_id(name) and not name.endswith(_ENDINGS) and not Path(folder).is_dir()
 
@@ -67,15 +69,15 @@ def _newest_of(folder: Path) -> Path | None:
 
 def _fetched(repository: str, token: str | None) -> Path:
     try:
-        available = set(hugging_face.files_of(repository, token=token))
+        available = set(repositories.files_of(repository, token=token))
         name = next((name for name in NAMES if name in available), None)
         if name is None:
             raise EmbeddingFileError(
                 f"{repository} on the hub holds none of {', '.join(NAMES)}; choose a repository of a learned embedding"
             )
         partners = [partner for partner in partner_names(name) if partner in available][:1]
-        return hugging_face.fetch(repository, [name, *partners], token=token) / name
-    except hugging_face.HubError as error:
+        return repositories.fetch(repository, [name, *partners], token=token) / name
+    except repositories.HubError as error:
         raise EmbeddingFileError(
             f"{repository} is not a file or folder here, is not in the cache, and {error}; give a file instead"
         ) from error

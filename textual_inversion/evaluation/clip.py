@@ -9,7 +9,7 @@ import paddle
 from PIL import Image
 from typing_extensions import TypedDict
 
-from textual_inversion.hub import hugging_face
+from textual_inversion.hub import repositories
 from textual_inversion.models.base_model import sizes_written_out
 from textual_inversion.models.config_checks import IN_USE, check_announced, check_image_sizes, explained
 from textual_inversion.models.prompt_encoder import PromptEncoder
@@ -119,7 +119,7 @@ def find_clip(model_folder: Path, clip_model: str | None = None) -> Path:
     """The folder of the CLIP model to score with: the one that is named, else the base model's own `clip/`.
 
     Args:
-        clip_model: a folder, or a repository id of the Hugging Face hub.
+        clip_model: a folder, or a repository on a hub.
 
     Raises:
         SettingsError: there is no such model.
@@ -144,15 +144,15 @@ def check_clip(folder: Path) -> None:
 
 
 def _fetched(repository: str) -> Path:
-    """The folder of a CLIP model of the Hugging Face hub, from its local cache or downloaded."""
-    snapshot = hugging_face.cached(repository)
+    """The folder of a CLIP model of a hub, from the cache on this machine or downloaded."""
+    snapshot = repositories.cached(repository)
     if snapshot is not None and _weights_in([path.name for path in snapshot.iterdir()]):
         return snapshot
     try:
-        available = hugging_face.files_of(repository)
+        available = repositories.files_of(repository)
         small = [name for name in _SMALL_FILES if name in available]
-        return hugging_face.fetch(repository, [*small, *_weights_in(available)])
-    except hugging_face.HubError as error:
+        return repositories.fetch(repository, [*small, *_weights_in(available)])
+    except repositories.HubError as error:
         raise SettingsError(
             f"--clip_model {repository} is neither a folder nor in the cache, and {error}; give the folder of a "
             "CLIP model"

@@ -48,7 +48,8 @@ def _content(response: requests.Response) -> bytes:
     return b"".join(parts)
 
 
-def _session() -> requests.Session:
+def bounded_session() -> requests.Session:
+    """A session whose answers are read up to MOST_BYTES, unless they are streamed."""
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter())
@@ -57,7 +58,7 @@ def _session() -> requests.Session:
 
 def bound_answers() -> None:
     """From now on huggingface_hub reads answers up to MOST_BYTES, in this and in all other threads."""
-    configure_http_backend(_session)
+    configure_http_backend(bounded_session)
 
 
 def within(seconds: float, ask: Callable[[], _T]) -> _T:

@@ -18,7 +18,7 @@ SECONDS_TO_ANSWER = 5  # after which a hub counts as unreachable
 _SECONDS_TO_LIST = 8  # after which a hub that has begun to answer counts as such, too
 _LONGEST_MESSAGE = 200  # characters of a hub's answer
 # What the client raises for an answer that is no JSON, or JSON of another type.
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -130,7 +130,7 @@ def explain(error: BaseException, repository: str = "", revision: str | None = N
         return "the hub has no public repository of this name (a private one needs --hub_token)"
     if isinstance(error, LongAnswer):
         return str(error)
-    malformed = isinstance(error, _MALFORMED) and not isinstance(error, OSError | hub.HFValidationError)
+    malformed = isinstance(error, MALFORMED) and not isinstance(error, OSError | hub.HFValidationError)
     if malformed or isinstance(error, requests.JSONDecodeError):
         return f"the hub gave an answer that cannot be used ({type(error).__name__})"
     if isinstance(error, hub.LocalEntryNotFoundError | requests.ConnectionError | requests.Timeout):

@@ -1,7 +1,8 @@
 """Find the folder of a base model: a local one as it is, else from a cache on this machine, else from a hub.
 
 Two hubs are asked for a repository id such as `CompVis/stable-diffusion-v1-4`: the store of ppdiffusers' community
-models, then Hugging Face. Only files that are used are fetched: one set of weights for each part.
+models, then Hugging Face. For `aistudio:owner/name` it is AI Studio, and nobody else. Only files that are used are
+fetched: one set of weights for each part.
 """
 
 import re
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from textual_inversion.formats.errors import file_name
-from textual_inversion.hub import hugging_face, paddle_store
+from textual_inversion.hub import aistudio, paddle_store, repositories
 from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
 from textual_inversion.models.tokenizers import holds_vocabulary
@@ -55,7 +56,7 @@ def resolve(
 
     Args:
         name_or_path: a folder, a single-file checkpoint, or a repository id.
-        revision: branch, tag or commit; only Hugging Face keeps these, so only it is asked then.
+        revision: branch, tag or commit; the store of ppdiffusers keeps none, so it is not asked then.
         variant: weights to prefer, such as "fp16".
         cache_dir: where downloads are kept, instead of the hubs' own folders.
         token: for Hugging Face; None: the one of an earlier login.
@@ -75,7 +76,7 @@ def resolve(
             f"{name} is a file; give the folder of a model in the ppdiffusers or diffusers layout, or a whole model as "
             "one .safetensors file"
         )
-    if not _REPOSITORY_ID.fullmatch(name):
+    if not (_REPOSITORY_ID.fullmatch(name) or aistudio.is_name(name)):
         by = "" if recorded_in is None else f", which {file_name(recorded_in)} names"
         raise BaseModelError(f"there is no folder {name}{by}; give the folder of a model or its repository id")
     is_complete = _holds_tokenizer if only_tokenizer else _holds_model
@@ -168,9 +169,10 @@ def _holds_weights(folder: Path, names: tuple[str, ...]) -> bool:
 
 
 def _cached_folders(name: str, revision: str | None, cache_dir: str | Path | None) -> list[Path]:
-    """Folders of this model in the caches of ppdiffusers and Hugging Face."""
-    folders = [Path(cache_dir or paddle_store.cache_folder(), name)] if revision is None else []
-    snapshot = hugging_face.cached(name, revision=revision, cache_dir=cache_dir)
+    """Folders of this model in the caches of the hubs."""
+    in_store = revision is None and not aistudio.is_name(name)
+    folders = [Path(cache_dir or paddle_store.cache_folder(), name)] if in_store else []
+    snapshot = repositories.cached(name, revision=revision, cache_dir=cache_dir)
     return folders if snapshot is None else [*folders, snapshot]
 
 
@@ -185,17 +187,18 @@ def _fetched(
     token: str | None,
     only_tokenizer: bool,
 ) -> Path:
-    if revision is None and not only_tokenizer and paddle_store.has_model(name):
+    in_store = revision is None and not only_tokenizer and not aistudio.is_name(name)
+    if in_store and paddle_store.has_model(name):
         return _from_store(name, variant, cache_dir)
     try:
-        available = hugging_face.files_of(name, revision=revision, token=token)
+        available = repositories.files_of(name, revision=revision, token=token)
         files = needed_files(available, variant=variant, only_tokenizer=only_tokenizer)
         if not files:
             raise BaseModelError(
                 f"{name} on the hub holds no Stable Diffusion model in the diffusers layout; choose another base model"
             )
-        return hugging_face.fetch(name, files, revision=revision, cache_dir=cache_dir, token=token)
-    except hugging_face.HubError as error:
+        return repositories.fetch(name, files, revision=revision, cache_dir=cache_dir, token=token)
+    except repositories.HubError as error:
         raise _not_here(name, str(error)) from error
 
 

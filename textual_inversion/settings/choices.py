@@ -5,6 +5,8 @@ LANGUAGES = ("en", "zh", "zh_en")
 # The initializer for any concept with this property, where no more specific word is known.
 GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person"}
 
+NO_HUB, HUGGING_FACE, AI_STUDIO = HUBS = ("none", "huggingface", "aistudio")  # values of --push_to
+
 TRACKERS = ("visualdl", "tensorboard", "none")
 
 AUTO = "auto"  # value of --initializer_token: the vocabulary word nearest to the images

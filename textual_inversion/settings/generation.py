@@ -34,7 +34,8 @@ class BaseModelSettings:
     trust_record: bool = flag(
         False, "ask the hubs for the base model and tokenizer that the record beside an embedding names")
     hub_token: str | None = flag(
-        None, "access token for gated models; unset: the one you logged in with", metavar="TOKEN", is_secret=True)
+        None, "access token of Hugging Face for gated models; unset: the one you logged in with", metavar="TOKEN",
+        is_secret=True)
 
 
 @group("machine")

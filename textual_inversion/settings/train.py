@@ -25,9 +25,12 @@ from textual_inversion.settings.bounds import (
 )
 from textual_inversion.settings.choices import (
     HALF_OF_THE_RUN,
+    HUBS,
+    HUGGING_FACE,
     INTERPOLATIONS,
     LANGUAGES,
     LOSS_TYPES,
+    NO_HUB,
     OPTIMIZERS,
     PROPERTIES,
     RESIZE_MODES,
@@ -322,16 +325,25 @@ class MachineSettings:
 
 @group("hub")
 class HubSettings:
-    """The upload to the Hugging Face hub, and the access token."""
+    """The upload to a hub, and the access token of the Hugging Face hub."""
 
     push_to_hub: bool = flag(
-        False, "upload embeddings, records and images to the Hugging Face hub", **_UPLOAD)
+        False, "upload embeddings, records and images to the Hugging Face hub: --push_to huggingface", **_UPLOAD)
+    push_to: str = flag(
+        NO_HUB, "the hub to upload embeddings, records and images to", choices=HUBS, **_UPLOAD)
     hub_whole_pipeline: bool = flag(False, "upload the saved pipeline too, which is gigabytes", **_UPLOAD)
     hub_token: str | None = flag(
-        None, "access token, for uploads and gated models; unset: the one you logged in with",
+        None, "access token of Hugging Face, for uploads and gated models; unset: the one you logged in with",
         metavar="TOKEN", is_secret=True, **_UPLOAD)
     hub_model_id: str | None = flag(
-        None, "repository id; unset: the output folder's name", metavar="NAME", **_UPLOAD)
+        None, "repository id; unset: the output folder's name, on AI Studio it is needed", metavar="NAME", **_UPLOAD)
+
+    @property
+    def uploads_to(self) -> str | None:
+        """The hub that a run is uploaded to, one of `choices.HUBS`; None: none."""
+        if self.push_to_hub:
+            return HUGGING_FACE
+        return None if self.push_to == NO_HUB else self.push_to
 
 
 # fmt: on

@@ -77,7 +77,8 @@ KEPT_BACK = (
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "clip_model")
     | _because("tokens of files that stay on the machine that trained", "rename")
     | _because("about the machine that trained", "device", "num_threads", "dataloader_num_workers")
-    | _because("about the upload and its account", "push_to_hub", "hub_whole_pipeline", "hub_token", "hub_model_id")
+    | _because("about the upload and its account", "push_to_hub", "push_to", "hub_whole_pipeline", "hub_token",
+             "hub_model_id")
 )  # fmt: skip
 
 # Entry in the metadata of a safetensors file -> why it may be shown.

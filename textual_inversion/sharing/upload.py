@@ -1,10 +1,10 @@
-"""Upload the folder of a run to the Hugging Face hub, or to the one that HF_ENDPOINT names.
+"""Upload the folder of a run to a hub: Hugging Face, or the one that HF_ENDPOINT names, or AI Studio.
 
 Only files that the run itself wrote, and that are as it wrote them, are uploaded: those of its list (see
 `system.written_files`), and of these its results and, on request, its saved pipeline, which takes gigabytes and which
 anybody can make from the base model and the embeddings. Records are built anew from what may be shown (see
-`sharing.public_records`). All is collected in `.upload/` inside the folder of the run. The client is huggingface_hub,
-which makes one commit over HTTP and needs no git.
+`sharing.public_records`). All is collected in `.upload/` inside the folder of the run. For Hugging Face the client is
+huggingface_hub, which makes one commit over HTTP and needs no git; for AI Studio see `hub.aistudio_upload`.
 """
 
 import dataclasses
@@ -14,7 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual_inversion.formats.embedding_file import read_embeddings, write_safetensors
-from textual_inversion.hub.hugging_face import client, explain
+from textual_inversion.hub import aistudio_upload
+from textual_inversion.hub.hugging_face import HubError, client, explain
+from textual_inversion.settings.choices import AI_STUDIO, HUGGING_FACE
+from textual_inversion.sharing import aistudio
 from textual_inversion.sharing.public_records import public_config, public_metadata, public_record, record_of
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import EmbeddingFileError, OutputError
@@ -36,17 +39,25 @@ _AS_THEY_ARE = ("learned_embeds*.pdparams", "README.md", "overview.png", "sample
 _STAGE = ".upload"
 
 
-def check_login(token: str | None) -> None:
-    """Check before a long run that the hub accepts the token.
+def check_login(token: str | None, hub: str = HUGGING_FACE) -> None:
+    """Check before a long run that a hub accepts the access token.
 
     Args:
-        token: access token; None takes the one of an earlier login.
+        token: that of Hugging Face; None takes the one of an earlier login.
+        hub: one of `choices.HUBS`; AI Studio's token is in the environment, or of an earlier login.
 
     Raises:
         OutputError: the hub does not accept it, or cannot be reached.
     """
     try:
+        if hub == AI_STUDIO:
+            return aistudio_upload.check_login()
         client(token).whoami()
+    except HubError as error:
+        raise OutputError(
+            f"--push_to {AI_STUDIO}: cannot log in ({error}); set AISTUDIO_ACCESS_TOKEN to your access token and check "
+            "the network, or leave --push_to out"
+        ) from error
     except Exception as error:
         raise OutputError(
             f"--push_to_hub: cannot log in ({explain(error)}); check --hub_token and the network, or leave "
@@ -59,15 +70,17 @@ def upload(
     repository: str | None,
     token: str | None,
     *,
+    hub: str = HUGGING_FACE,
     whole_pipeline: bool = False,
     say: Callable[[str], None] = print,
 ) -> str:
-    """Upload the results of a run in one commit and return the address of the repository.
+    """Upload the results of a run and return the address of the repository.
 
     Args:
         files: the list of what the run wrote.
         repository: repository id; None takes the folder's name, under the account of the token.
-        token: access token; None takes the one of an earlier login.
+        token: access token of Hugging Face; None takes the one of an earlier login.
+        hub: one of `choices.HUBS`.
         whole_pipeline: also upload the saved pipeline.
         say: told about each file that was changed since the run wrote it, and is left out.
 
@@ -77,18 +90,29 @@ def upload(
     """
     name = repository or files.folder.resolve().name
     stage = collect(files, whole_pipeline=whole_pipeline, say=say)
+    # What uploads the stage, and what a user can do so with later.
+    by_hand = ["huggingface-cli", "upload", name, str(stage), "."]
+    if hub == AI_STUDIO:
+        by_hand = ["python", "-m", aistudio.__name__, name, str(stage)]
     try:
-        api = client(token)
-        address = api.create_repo(name, exist_ok=True)
-        api.upload_folder(repo_id=address.repo_id, folder_path=str(stage), commit_message="Textual Inversion")
+        address = aistudio.push(name, stage) if hub == AI_STUDIO else _push_to_hugging_face(name, stage, token)
     # The client raises errors of several libraries: network, HTTP, token store.
     except Exception as error:
+        reason = str(error) if isinstance(error, HubError) else explain(error, name)
         raise OutputError(
-            f"the upload to {name} failed ({explain(error, name)}); nothing is lost, all files are in {files.folder}; "
-            f"upload them later with: {shlex.join(['huggingface-cli', 'upload', name, str(stage), '.'])}"
+            f"the upload to {name} failed ({reason}); nothing is lost, all files are in {files.folder}; "
+            f"upload them later with: {shlex.join(by_hand)}"
         ) from error
     if is_own(stage):
         atomic.remove_folder(stage)
+    return address
+
+
+def _push_to_hugging_face(name: str, stage: Path, token: str | None) -> str:
+    """Upload a folder in one commit; raises what huggingface_hub raises."""
+    api = client(token)
+    address = api.create_repo(name, exist_ok=True)
+    api.upload_folder(repo_id=address.repo_id, folder_path=str(stage), commit_message="Textual Inversion")
     return str(address)
 
 
