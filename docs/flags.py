@@ -1,4 +1,4 @@
-"""The flags of the three commands as Markdown, read from their parsers. Nothing here imports paddle.
+"""The flags of the commands as Markdown, read from their parsers. Nothing here imports paddle.
 
 The reference pages hold a comment such as `<!-- flags: train -->`, which `conf.py` replaces by `markdown("train")`.
 """
@@ -7,27 +7,31 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # The one place that says where the parsers are.
-from textual_inversion.cli import generation, train  # noqa: E402
+from textual_inversion.cli import convert, generation, train  # noqa: E402
 from textual_inversion.cli.parser import demo_defaults  # noqa: E402
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "train": train.build_parser,
     "infer": generation.infer_parser,
     "score": generation.score_parser,
+    "convert": convert.build_parser,
+    **{name: partial(convert.build_parser, name) for name in convert.SUBCOMMANDS},
 }
 # What a command makes of its command line, refusals included.
 PARSE: dict[str, Callable[[list[str]], object]] = {
     "train": train.parse,
     "infer": generation.parse_infer,
     "score": generation.parse_score,
+    "convert": convert.parse,
 }
-SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py"}
+SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py", "convert": "convert.py"}
 
 NOTHING = "–"
 _HIGHEST = 1 << 70
@@ -55,11 +59,15 @@ def demo_markdown() -> str:
 
 def _section(title: str, actions: list[argparse.Action]) -> str:
     rows = [
-        f"| `{action.option_strings[-1]}` | {default(action.default)} | {values(action)} | {meaning(action)} |"
-        for action in actions
+        f"| `{name(action)}` | {default(action.default)} | {values(action)} | {meaning(action)} |" for action in actions
     ]
     head = ["| Flag | Default | Values | Meaning |", "|---|---|---|---|"]
     return "\n".join([f"## {title[0].upper()}{title[1:]}", "", *head, *rows, ""])
+
+
+def name(action: argparse.Action) -> str:
+    """What stands for a flag in the tables: the flag, or the placeholder of an argument that has none."""
+    return action.option_strings[-1] if action.option_strings else str(action.metavar)
 
 
 def default(value: object) -> str:

@@ -47,7 +47,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def _check_characters(self, arguments: Sequence[str]) -> None:
         """Refuse characters that neither a record nor a file system takes; raises SettingsError."""
-        action = None  # to which an argument belongs
+        # To which an argument belongs: at first, to what stands without a flag.
+        action = next((one for one in self._actions if not one.option_strings), None)
         for argument in arguments:
             if "\0" in argument:
                 raise SettingsError(f"{argument.partition(chr(0))[0]} is followed by a NUL character; remove it")
@@ -57,7 +58,7 @@ class OneLineParser(argparse.ArgumentParser):
             except UnicodeEncodeError:
                 shown = argument.encode("utf-8", "replace").decode("utf-8")
                 if action is not None and shown.partition("=")[0] not in action.option_strings:
-                    shown = f"{action.option_strings[-1]} {shown}"
+                    shown = f"{_shown_name(action)} {shown}"
                 is_path = action is not None and getattr(action, "flag", None) and action.flag.is_path
                 fix = "rename the file or folder" if is_path else "save the script, or set the terminal, as UTF-8"
                 raise SettingsError(f"{shown} has bytes that are not UTF-8; {fix}") from None
@@ -94,7 +95,8 @@ def parser_of(config: type, *, prog: str, description: str) -> OneLineParser:
         group = parser.add_argument_group(settings.title)
         defaults = settings()
         for name, flag in flags_of(settings).items():
-            action = group.add_argument(f"--{name}", **_argument(flag, getattr(defaults, name)))
+            given = name if flag.is_positional else f"--{name}"
+            action = group.add_argument(given, **_argument(flag, getattr(defaults, name)))
             action.flag = flag
     return parser
 
@@ -105,7 +107,13 @@ def _argument(flag: Flag, default: Any) -> dict[str, Any]:
         return {"action": "store_true", "help": flag.help, "default": default}
     options = {name: getattr(flag, name) for name in ("type", "choices", "metavar", "nargs", "const")}
     default = list(default) if isinstance(default, tuple) else default
+    if flag.is_positional:
+        default = None  # argparse demands what has none
     return {"help": flag.help, "default": default} | {name: v for name, v in options.items() if v is not None}
+
+
+def _shown_name(action: argparse.Action) -> str:
+    return action.option_strings[-1] if action.option_strings else str(action.metavar)
 
 
 def _checked_path(action: argparse.Action, value: Any) -> Any:
@@ -120,7 +128,7 @@ def _checked_path(action: argparse.Action, value: Any) -> Any:
         return [_checked_path(action, one) for one in value]
     if not isinstance(value, str):
         return value
-    name, path = action.option_strings[-1], os.path.expanduser(value)
+    name, path = _shown_name(action), os.path.expanduser(value)
     if value.partition("/")[0] == "~" and home_folder() is None:
         raise SettingsError(f"{name} {value}: there is no home folder here; set HOME, or give the whole path")
     if path == "":

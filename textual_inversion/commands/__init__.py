@@ -1,4 +1,4 @@
-"""`textual-inversion train|infer|score`: the commands of this project, found in a checkout or in an installed package.
+"""`textual-inversion train|infer|score|convert`: the commands of this project, found in a checkout or in an installed package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
 this file. Nothing here imports them by name. Only api may import this package.
@@ -14,11 +14,12 @@ from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, SCRIPTS
 from textual_inversion.system.progress import print_line
 
-_USAGE = """usage: textual-inversion {train,infer,score} [flags]
+_USAGE = """usage: textual-inversion {train,infer,score,convert} [flags]
 
-  train   teach a frozen Stable Diffusion model a concept from images
-  infer   make images of learned concepts
-  score   measure how well a concept was learned
+  train     teach a frozen Stable Diffusion model a concept from images
+  infer     make images of learned concepts
+  score     measure how well a concept was learned
+  convert   describe embedding files, and write them as other programs read them
 
 Each command has its own --help.
 """

@@ -65,8 +65,10 @@ __all__ = [
     "WrongWidth",
     "check_token",
     "check_width",
+    "pdparams_content",
     "read_embeddings",
     "read_pickled_tensors",
+    "safetensors_content",
     "write_pdparams",
     "write_safetensors",
 ]
@@ -117,31 +119,27 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return tensors
 
 
-def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding]) -> None:
-    """Write learned embeddings so that `paddle.load(path)` gives one float32 tensor [1, D] per vector.
+def pdparams_content(embeddings: Sequence[LearnedEmbedding]) -> bytes:
+    """The bytes of a file from which `paddle.load` gives one float32 tensor [1, D] per vector.
 
     The keys are "<t>", "<t>_1", "<t>_2", … For Stable Diffusion XL there are two such dictionaries, under "clip_l" and
     "clip_g". Equal input gives equal bytes.
 
     Raises:
-        OutputError: the file cannot be written, or the names of two concepts collide.
+        OutputError: the names of two concepts collide.
     """
-    by_encoder = {name: _keys(path, embeddings, encoder) for name, encoder in ENCODERS.items()}
+    by_encoder = {name: _keys(embeddings, encoder) for name, encoder in ENCODERS.items()}
     if not by_encoder["clip_g"]:
-        atomic.write_bytes(path, pdparams_bytes(by_encoder["clip_l"]))
-    elif list(by_encoder["clip_g"]) == list(by_encoder["clip_l"]):
-        atomic.write_bytes(path, pdparams_bytes(by_encoder))
-    else:
-        raise OutputError(f"cannot write {path}: concepts with one and with two text encoders need a file each")
+        return pdparams_bytes(by_encoder["clip_l"])
+    if list(by_encoder["clip_g"]) == list(by_encoder["clip_l"]):
+        return pdparams_bytes(by_encoder)
+    raise OutputError("concepts with one and with two text encoders need a file each")
 
 
-def write_safetensors(path: str | os.PathLike[str], embedding: LearnedEmbedding) -> None:
-    """Write one learned embedding as {"<t>": [N, D]}, for Stable Diffusion XL as clip_l and clip_g, with its metadata.
+def safetensors_content(embedding: LearnedEmbedding) -> bytes:
+    """The bytes of a file that holds {"<t>": [N, D]}, for Stable Diffusion XL clip_l and clip_g, with its metadata.
 
     The metadata also names the placeholder token. Equal input gives equal bytes.
-
-    Raises:
-        OutputError: the file cannot be written.
     """
     if len(embedding.vectors) == 1:
         tensors = {embedding.placeholder_token: embedding.vectors["text_encoder"]}
@@ -149,10 +147,24 @@ def write_safetensors(path: str | os.PathLike[str], embedding: LearnedEmbedding)
         tensors = {name: embedding.vectors[encoder] for name, encoder in ENCODERS.items()}
     metadata = {"format": "pt", "placeholder_token": embedding.placeholder_token}
     metadata |= {key: str(value) for key, value in embedding.metadata.items() if key not in metadata}
-    atomic.write_bytes(path, safetensors_bytes(tensors, metadata))
+    return safetensors_bytes(tensors, metadata)
 
 
-def _keys(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding], encoder: str) -> dict[str, np.ndarray]:
+def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding]) -> None:
+    """Write `pdparams_content`; raises OutputError: the file cannot be written, or the names of two concepts collide."""
+    try:
+        content = pdparams_content(embeddings)
+    except OutputError as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+    atomic.write_bytes(path, content)
+
+
+def write_safetensors(path: str | os.PathLike[str], embedding: LearnedEmbedding) -> None:
+    """Write `safetensors_content`; raises OutputError: the file cannot be written."""
+    atomic.write_bytes(path, safetensors_content(embedding))
+
+
+def _keys(embeddings: Sequence[LearnedEmbedding], encoder: str) -> dict[str, np.ndarray]:
     """{"<t>": [1, D], "<t>_1": [1, D], …} of all concepts; readers must be able to tell them apart again."""
     arrays: dict[str, np.ndarray] = {}
     wanted: dict[str, list[str]] = {}
@@ -161,9 +173,9 @@ def _keys(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding], 
         vectors = embedding.vectors.get(encoder, ())
         names = [token if index == 0 else f"{token}_{index}" for index in range(len(vectors))]
         if arrays.keys() & set(names):
-            raise OutputError(f"cannot write {path}: {token} is the name of two concepts or of a vector; rename one")
+            raise OutputError(f"{token} is the name of two concepts or of a vector; rename one")
         arrays |= {name: np.asarray(vectors[index : index + 1], np.float32) for index, name in enumerate(names)}
         wanted |= {token: names} if names else {}
     if group_vectors(arrays) != wanted:
-        raise OutputError(f"cannot write {path}: one concept's name is another's with a number; write one file each")
+        raise OutputError("one concept's name is another's with a number; write one file each")
     return arrays

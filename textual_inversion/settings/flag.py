@@ -35,6 +35,7 @@ class Flag:
         recorded_portably: run.json holds the path in a form that is true in another clone and working directory.
         is_reused: `infer.py` and `score.py` take the value from the run.json beside an embedding.
         is_inside_output: a path relative to the output folder.
+        is_positional: given without a flag, as the files of `convert.py` are.
     """
 
     help: str
@@ -51,6 +52,7 @@ class Flag:
     recorded_portably: bool = False
     is_reused: bool = False
     is_inside_output: bool = False
+    is_positional: bool = False
 
     @property
     def is_path(self) -> bool:

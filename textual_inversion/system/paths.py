@@ -10,7 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = ROOT / "demo" / "model"
 # Name of a command in an installed package -> its script at the top of a checkout.
-SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py"}
+SCRIPTS = {
+    "train": "train_textual_inversion.py",
+    "infer": "infer.py",
+    "score": "score.py",
+    "convert": "convert.py",
+}
 # What published records call a base model that came from no hub: this and a hash of it (see `models.identity`), or the
 # demo's. No repository id has a colon.
 LOCAL, LOCAL_DEMO = "local:", "local:demo"
