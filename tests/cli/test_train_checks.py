@@ -20,6 +20,13 @@ REAL = ["--pretrained_model_name_or_path", "some/model"]
         (["--clip_model", "x", "--keep_best"], "--clip_model judges validation images; add --validation_prompt"),
         (["--keep_best", "--eval_steps", "0"], "--keep_best has no criterion"),
         (["--hub_model_id", "me/x"], "without --push_to_hub"),
+        (["--hub_model_id", "me/x", "--push_to", "none"], "without --push_to_hub or --push_to; add one"),
+        (["--push_to_hub", "--push_to", "aistudio"], "contradicts --push_to aistudio; give one of them"),
+        (["--push_to_hub", "--push_to", "none"], "contradicts --push_to none; give one of them"),
+        (["--push_to", "aistudio"], "--push_to aistudio needs the account and the name of the repository; give --hub"),
+        (["--push_to", "aistudio", "--hub_model_id", "cat"], "give --hub_model_id me/my-cat"),
+        (["--push_to", "aistudio", "--hub_model_id", "aistudio:me/cat"], "is not a valid repository id"),
+        (["--push_to", "huggingface", "--output_dir", "my cat"], "'my cat' is not a valid repository id"),
         (["--hub_whole_pipeline"], "--hub_whole_pipeline needs --push_to_hub"),
         (["--hub_whole_pipeline", "--push_to_hub", "--only_save_embeds"], "leave --only_save_embeds out"),
         (["--hidden_reg_weight", "0.1"], "--hidden_reg_weight pulls towards --initializer_token"),
@@ -28,6 +35,21 @@ REAL = ["--pretrained_model_name_or_path", "some/model"]
 def test_what_has_no_effect_or_contradicts_is_refused_in_a_line_that_names_it(argv, message):
     with pytest.raises(SettingsError, match=rf"\A[^\n]*{re.escape(message)}[^\n]*\Z"):
         parsed(REAL + argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "hub"),
+    [
+        ([], None),
+        (["--push_to", "none"], None),
+        (["--push_to_hub"], "huggingface"),
+        (["--push_to", "huggingface"], "huggingface"),
+        (["--push_to_hub", "--push_to", "huggingface"], "huggingface"),
+        (["--push_to", "aistudio", "--hub_model_id", "me/cat"], "aistudio"),
+    ],
+)
+def test_the_short_and_the_long_way_to_name_a_hub(argv, hub):
+    assert parsed(REAL + argv).whole.hub.uploads_to == hub
 
 
 @pytest.mark.parametrize("inside", [".", "result", "../base/result"])

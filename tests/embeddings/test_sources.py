@@ -8,6 +8,7 @@ import pytest
 
 import infer
 import score
+from helpers import local_aistudio
 from helpers.local_hub import LocalHub, use
 from helpers.tiny_models import build_model
 from helpers.torch_samples import TORCH_FILES
@@ -150,3 +151,31 @@ def test_both_files_of_a_pair_are_fetched(hub, tmp_path):
     }
     (file,) = read_concept_files([NAME])
     assert file.concepts[0].widths == {"text_encoder": 32, "text_encoder_2": 40}
+
+
+def test_concepts_of_ai_studio_are_found_like_those_of_hugging_face(hub, tmp_path, monkeypatch):
+    with local_aistudio.LocalAIStudio() as aistudio:
+        local_aistudio.use(aistudio, monkeypatch, tmp_path / "home")
+        aistudio.repositories["me/cat"] = {
+            "learned_embeds.bin": TORCH_FILES["diffusers_bin"],
+            "run.json": b"{",
+            "x": b"",
+        }
+        aistudio.repositories["me/none"] = {"x": b""}
+
+        path = find_embedding_file("aistudio:me/cat")
+
+        assert [concept.placeholder_token for concept in read_embeddings(path)] == ["<cat>"]
+        fetched = {line.rpartition("/")[2] for line in aistudio.requests if "/media/" in line}
+        assert fetched == {"learned_embeds.bin"}  # and no record
+        with pytest.raises(EmbeddingFileError, match="aistudio:me/none on the hub holds none of"):
+            find_embedding_file("aistudio:me/none")
+        with pytest.raises(
+            EmbeddingFileError, match="aistudio:me/x .* AI Studio has no public repository of this name.*; give a file"
+        ):
+            find_embedding_file("aistudio:me/x")
+        aistudio.stop()
+        assert find_embedding_file("aistudio:me/cat") == path
+        with pytest.raises(EmbeddingFileError, match="AI Studio cannot be reached; give a file instead"):
+            find_embedding_file("aistudio:me/y")
+    assert hub.requests == []

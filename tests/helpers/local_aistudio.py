@@ -1,5 +1,5 @@
-"""AI Studio on this machine: the endpoints that aistudio-sdk 0.2.6 asks for uploads and downloads, and the list of files
-that later releases ask for. `tests/hub/test_aistudio_sdk.py` holds it against the SDK itself."""
+"""AI Studio on this machine: the endpoints that aistudio-sdk 0.2.6 asks for uploads and downloads, and the list of
+files that its later releases ask for. `tests/hub/test_aistudio_sdk.py` holds it against the SDK itself."""
 
 import base64
 import hashlib
@@ -134,7 +134,9 @@ class LocalAIStudio:
             tree += [{"path": path, "type": "blob", "sha": _sha(files[path]), "size": 1} for path in sorted(files)]
             return _send(request, {"sha": COMMIT, "tree": tree, "truncated": False})
         if words[2] == "media":
-            return self._media(request, files.get(rest) if query.get("ref", "master") in ("master", COMMIT) else None, rest)
+            return self._media(
+                request, files.get(rest) if query.get("ref", "master") in ("master", COMMIT) else None, rest
+            )
         if words[2] == "contents" and request.command == "GET":
             if rest not in files:
                 return _send(request, {"message": "no such file"}, 404)

@@ -24,11 +24,14 @@ class LocalHub:
         large: endings of the files that are to go through large file storage.
         refused: part of a path -> status with which requests to it are refused.
         requests: what was asked, "POST /api/repos/create" and the like.
+        tokens: what the requests were authorized with, "Bearer hf_right" and the like.
+        redirects: files that are fetched are handed out by another server, as a mirror and the hub's storage do.
     """
 
     def __init__(self):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.large, self.refused, self.requests = (".png", ".safetensors"), {}, []
+        self.tokens, self.redirects = [], False
         self._objects: dict[str, bytes] = {}
 
     def __enter__(self) -> "LocalHub":
@@ -63,6 +66,7 @@ class LocalHub:
         path = unquote(urlsplit(request.path).path)
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         self.requests.append(f"{request.command} {path}")
+        self.tokens.append(request.headers.get("Authorization"))
         status = next((code for part, code in self.refused.items() if part in path), None)
         if status is not None:
             return _send(request, {"error": "refused"}, status)

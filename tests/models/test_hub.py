@@ -11,6 +11,7 @@ import pytest
 import requests
 from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+from helpers import local_aistudio
 from helpers.tiny_models import build_model, tree
 from textual_inversion.hub.hugging_face import SECONDS_TO_ANSWER
 from textual_inversion.models import hub
@@ -336,3 +337,71 @@ def test_a_repository_without_such_a_model_is_refused(tmp_path, monkeypatch):
 
     with pytest.raises(BaseModelError, match="holds no Stable Diffusion model"):
         hub.resolve(NAME)
+
+
+# --------------------------------------------------------------------------------------------------------- AI Studio
+
+
+@pytest.fixture
+def aistudio(tmp_path, monkeypatch):
+    """AI Studio on this machine, which alone may be asked."""
+    with local_aistudio.LocalAIStudio() as local:
+        local_aistudio.use(local, monkeypatch, tmp_path / "home")
+        monkeypatch.setattr(requests, "head", lambda *_, **__: pytest.fail("the store was asked"))
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: pytest.fail("Hugging Face was asked"))
+        yield local
+
+
+def as_repository(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in tree(folder)}
+
+
+@pytest.mark.parametrize("options", [dict(), dict(layout="diffusers", shards=2)])
+def test_a_base_model_of_ai_studio_loads_and_then_needs_no_network(tmp_path, aistudio, options):
+    from textual_inversion.models.base_model import load_base_model
+
+    folder = build_model(tmp_path / "there", **options)
+    aistudio.repositories["me/tiny"] = as_repository(folder) | {"README.md": b"not needed"}
+
+    model = load_base_model("aistudio:me/tiny", cache_dir=tmp_path / "mine")
+
+    assert model.name == "aistudio:me/tiny" and tree(model.folder) == tree(folder)
+    asked = len(aistudio.requests)
+    assert hub.resolve("aistudio:me/tiny", cache_dir=tmp_path / "mine", recorded_in="run.json") == model.folder
+    assert len(aistudio.requests) == asked
+
+
+def test_a_tokenizer_of_ai_studio(tmp_path, aistudio):
+    folder = build_model(tmp_path / "there", layout="diffusers") / "tokenizer"
+    aistudio.repositories["me/words"] = as_repository(folder)
+
+    assert tree(hub.resolve("aistudio:me/words", only_tokenizer=True)) == tree(folder)
+
+
+def test_ai_studio_is_not_asked_for_what_a_record_names(aistudio):
+    aistudio.repositories["evil/model"] = {"model_index.json": b"{}"}
+
+    for only_tokenizer in (False, True):
+        with pytest.raises(
+            BaseModelError, match="no hub is asked for what a record names: say --.* aistudio:evil/model"
+        ):
+            hub.resolve("aistudio:evil/model", recorded_in="run.json", only_tokenizer=only_tokenizer)
+    assert aistudio.requests == []
+
+
+def test_what_ai_studio_does_not_give_is_one_line(aistudio, monkeypatch):
+    aistudio.repositories["me/cat"] = {"learned_embeds.bin": b"x"}
+
+    def message(name):
+        with pytest.raises(BaseModelError) as refusal:
+            hub.resolve(name)
+        assert "\n" not in str(refusal.value) and name in str(refusal.value)
+        return str(refusal.value)
+
+    assert "there is no folder aistudio:cat; give the folder of a model" in message("aistudio:cat")
+    assert "holds no Stable Diffusion model" in message("aistudio:me/cat")
+    assert "AI Studio has no public repository of this name" in message("aistudio:me/nothing")
+    aistudio.refused = {"/git/": 500}
+    assert "AI Studio answered 500: refused for now; give a local folder instead" in message("aistudio:me/cat")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE forbids downloads" in message("aistudio:me/cat")

@@ -11,7 +11,7 @@ from textual_inversion.settings.train import TrainConfig
 FLAGS = all_flags(TrainConfig)
 
 # What may change when a run is resumed: every other flag decides what it learns.
-UPLOAD = {"push_to_hub", "hub_whole_pipeline", "hub_token", "hub_model_id"}
+UPLOAD = {"push_to_hub", "push_to", "hub_whole_pipeline", "hub_token", "hub_model_id"}
 NAMES_AND_PATHS = {
     "config", "output_dir", "logging_dir", "train_data_dir", "mask_dir", "initializer_embeds", "cache_dir",
     "cache_latents_dir", "template_file", "clip_model", "pretrained_model_name_or_path", "tokenizer_name", "revision",

@@ -48,6 +48,7 @@ def head(text):
         ("stabilityai/stable-diffusion-xl-base-1.0", "openrail++", True),
         ("somebody/finetune", "other", True),
         ("/home/somebody/models/mine", "other", False),
+        ("aistudio:me/sd15", "other", False),
         ("local:demo", "apache-2.0", False),
         (LOCAL_HASH, "other", False),
     ],
@@ -283,3 +284,16 @@ def test_one_vector_keeps_its_capitals():
     one = replace(facts(), concepts=(Concept("<Cat-Toy>", 1, "toy"),))
 
     assert "transformers 5" not in model_card.card(one) and 'pipe("a photo of a <Cat-Toy>")' in model_card.card(one)
+
+
+# --------------------------------------------------------------------------------------------------------- AI Studio
+
+
+def test_a_base_model_of_ai_studio_is_named_and_loaded_from_there_where_a_library_can(monkeypatch):
+    text = model_card.card(facts("aistudio:me/sd15"))
+
+    assert "on `me/sd15` of AI Studio, with" in text
+    assert (
+        'from_pretrained("me/sd15", from_aistudio=True)' in re.search(r"(from ppdiffusers.*?)```", text, re.DOTALL)[1]
+    )
+    assert 'from_pretrained("FOLDER OF THE BASE MODEL")' in re.search(r"(from diffusers.*?)```", text, re.DOTALL)[1]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import train_textual_inversion
+from helpers import local_aistudio
 from helpers.local_hub import TOKEN, LocalHub, use
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
@@ -25,6 +26,13 @@ from textual_inversion.system.errors import OutputError
 def hub(tmp_path, monkeypatch):
     with LocalHub() as local:
         use(local, monkeypatch, tmp_path / "cache")
+        yield local
+
+
+@pytest.fixture
+def aistudio(tmp_path, monkeypatch):
+    with local_aistudio.LocalAIStudio() as local:
+        local_aistudio.use(local, monkeypatch, tmp_path / "home")
         yield local
 
 
@@ -186,3 +194,86 @@ def test_the_command_obeys_hf_endpoint_and_a_refused_upload_leaves_all_files(tmp
     assert "draw with it" in done.stdout and "Traceback" not in done.stderr
     for name in ("learned_embeds.pdparams", "learned_embeds.safetensors", "run.json", "config.yaml", "README.md"):
         assert (tmp_path / "out" / name).exists()
+
+
+# --------------------------------------------------------------------------------------------------------- AI Studio
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_same_files_go_up_to_ai_studio(run, aistudio, hub, whole):
+    address = upload.upload(run, "me/cat", TOKEN, hub="aistudio", whole_pipeline=whole, say=pytest.fail)
+
+    up = aistudio.repositories["me/cat"]
+    assert address == f"{aistudio.endpoint}/me/cat" and set(up) == (SMALL | WHOLE if whole else SMALL)
+    for name, content in up.items():
+        assert not re.search(rb"ann|bob|sd15|models/|photos", content), name
+    assert not list(run.folder.glob(".upload*")) and hub.requests == []
+    assert not any(token == TOKEN for _, token in aistudio.tokens)  # that of Hugging Face
+
+
+def test_what_was_changed_since_does_not_go_up_to_ai_studio(run, aistudio):
+    (run.folder / "README.md").write_text("my own words")
+    said = []
+
+    upload.upload(run, "me/cat", None, hub="aistudio", say=said.append)
+
+    assert set(aistudio.repositories["me/cat"]) == SMALL - {"README.md"} and len(said) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["/sdk/add", "/git/trees/", "/preupload/", "/objects/", "/contents/"])
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_failed_upload_to_ai_studio_says_how_to_upload_later(run, aistudio, where, status):
+    aistudio.refused = {where: status}
+
+    with pytest.raises(OutputError) as caught:
+        upload.upload(run, "me/cat", None, hub="aistudio")
+
+    message = str(caught.value)
+    assert "the upload to me/cat failed (AI Studio" in message and str(status) in message and "\n" not in message
+    assert "nothing is lost" in message and local_aistudio.TOKEN not in message and (run.folder / "run.json").exists()
+    aistudio.refused = {}
+    _, *command = shlex.split(message.partition("later with: ")[2])
+    done = subprocess.run([sys.executable, *command], env=os.environ, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == f"uploaded to {aistudio.endpoint}/me/cat\n", done.stderr
+    assert set(aistudio.repositories["me/cat"]) == SMALL
+
+
+def test_a_login_at_ai_studio_is_checked_before_the_work(aistudio, monkeypatch):
+    upload.check_login(None, "aistudio")
+
+    for token, phrase in (
+        ("wrong", "does not accept the access token"),
+        ("", "there is no access token and no earlier"),
+    ):
+        monkeypatch.setenv("AISTUDIO_ACCESS_TOKEN", token)
+        with pytest.raises(OutputError, match=rf"--push_to aistudio: cannot log in \(.*{phrase}.*leave --push_to out"):
+            upload.check_login(TOKEN, "aistudio")
+    aistudio.stop()
+    monkeypatch.setenv("AISTUDIO_ACCESS_TOKEN", local_aistudio.TOKEN)
+    with pytest.raises(OutputError, match=r"cannot log in \(AI Studio cannot be reached\)"):
+        upload.check_login(None, "aistudio")
+
+
+@pytest.mark.slow
+def test_a_run_goes_up_to_ai_studio_and_can_be_drawn_from_there(tmp_path, aistudio):
+    """Each command as a process of its own, with a token that must stand nowhere afterwards."""
+    environment = os.environ | aistudio.environment()
+
+    def run(script, *argv):
+        command = [sys.executable, str(ROOT / script), *argv]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    said = run("train_textual_inversion.py", *short_run(tmp_path, "--push_to", "aistudio", "--hub_model_id", "me/cat"))
+    assert f"uploaded to {aistudio.endpoint}/me/cat" in said
+    up = aistudio.repositories["me/cat"]
+    assert {"learned_embeds.safetensors", "README.md", "run.json", "config.yaml"} <= set(up)
+
+    said += run("infer.py", "--embeds", "aistudio:me/cat", "--pretrained_model_name_or_path", str(tmp_path / "base"),
+                "--prompt", "a <cat-toy>", "--num_images", "1", "--num_inference_steps", "1")  # fmt: skip
+    (drawn,) = json.loads((tmp_path / "outputs/manifest.json").read_text())["runs"]
+    assert drawn["embeds"][0]["words"] == ["<cat-toy>"]
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert local_aistudio.TOKEN not in said and local_aistudio.TOKEN.encode() not in written

@@ -45,8 +45,16 @@ class _Login(requests.auth.AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._token is not None:
-            request.headers["Authorization"] = f"token {self._token}"  # which requests drops at another server
+            request.headers["Authorization"] = f"token {self._token}"
         return request
+
+
+class _Session(requests.Session):
+    """Drops the token where an answer leads to another server, and tells nothing of ~/.netrc there either."""
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        if self.should_strip_auth(response.request.url, prepared_request.url):
+            prepared_request.headers.pop("Authorization", None)
 
 
 def git_server() -> str:
@@ -149,7 +157,7 @@ def request(method: str, url: str, *, own: bool = True, **options: Any) -> reque
         raise HubError("HF_HUB_OFFLINE forbids it")
     options.setdefault("timeout", (SECONDS_TO_ANSWER, _SECONDS_BETWEEN_BYTES))
     login = _Login(token() if own else None)
-    with bounded_session() as session:
+    with bounded_session(_Session) as session:
         return session.request(method, url, auth=login, allow_redirects=method == "GET", **options)
 
 
@@ -197,9 +205,7 @@ def refuse_failure(response: requests.Response, *, has_message: bool = True) -> 
 
 def _about_token(status: int) -> str:
     if token() is None:
-        return (
-            f"AI Studio wants an access token ({status}): set AISTUDIO_ACCESS_TOKEN, or use aistudio config -t"
-        )
+        return f"AI Studio wants an access token ({status}): set AISTUDIO_ACCESS_TOKEN, or use aistudio config -t"
     return f"AI Studio does not accept the access token ({status})"
 
 

@@ -48,9 +48,9 @@ def _content(response: requests.Response) -> bytes:
     return b"".join(parts)
 
 
-def bounded_session() -> requests.Session:
-    """A session whose answers are read up to MOST_BYTES, unless they are streamed."""
-    session = requests.Session()
+def bounded_session(kind: type[requests.Session] = requests.Session) -> requests.Session:
+    """A session, of some class, whose answers are read up to MOST_BYTES, unless they are streamed."""
+    session = kind()
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter())
     return session

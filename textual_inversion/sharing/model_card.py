@@ -12,6 +12,7 @@ from typing import Any
 
 from textual_inversion.data.templates import plain_template
 from textual_inversion.embeddings.file_names import BEST, BEST_NAME, FINAL, FINAL_NAME, safe_name, safetensors_names
+from textual_inversion.hub import aistudio
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import TrainingSettings
@@ -24,6 +25,7 @@ FILE_NAME = "README.md"
 # Marks a card of ours, which a later run may replace; the user's own README stays.
 _MARK = "<!-- written by train_textual_inversion.py -->"
 _MOST_BYTES = 1 << 20  # of a card of ours
+_ANY_MODEL = "FOLDER OF THE BASE MODEL"
 # Embedding vectors follow the licence of the base model; where it is not known, "other".
 _LICENSES = (
     (
@@ -102,7 +104,7 @@ def front_matter(base_model: str, tokens: Sequence[str], *, is_xl: bool = False)
     """The metadata between two lines of dashes.
 
     Args:
-        base_model: named in the metadata if it is a repository id, not a folder.
+        base_model: named in the metadata if it is a repository id of Hugging Face, which is what its hub expects there.
         tokens: the placeholder tokens.
     """
     import yaml
@@ -130,6 +132,8 @@ def _named(base_model: str) -> str:
         return "the miniature model of this project"
     if _is_repository(base_model):
         return _code(base_model)
+    if aistudio.is_name(base_model):
+        return f"{_code(base_model.removeprefix(aistudio.PREFIX))} of AI Studio"
     is_hash = base_model.startswith(LOCAL)
     return "a local model" + (f", hash {_code(base_model.removeprefix(LOCAL))}" if is_hash else "")
 
@@ -172,7 +176,7 @@ def _images(facts: CardFacts) -> list[str]:
 
 
 def _how_to_load(base: str, concepts: Sequence[Concept], files: dict[str, str], is_xl: bool, language: str) -> str:
-    model = base if _is_repository(base) else "FOLDER OF THE BASE MODEL"
+    model = base if _is_repository(base) or aistudio.is_name(base) else _ANY_MODEL
     names = {concept.placeholder_token: _name_in_diffusers(concept) for concept in concepts}
     texts = [
         "## How to use it",
@@ -232,7 +236,7 @@ def _python(
     lines = ["import paddle"] if is_xl and library == "ppdiffusers" else []
     lines.append(f"from {library} import {pipeline}")
     lines += [f"from safetensors.{'numpy' if library == 'ppdiffusers' else 'torch'} import load_file"] if is_xl else []
-    lines += ["", f"pipe = {pipeline}.from_pretrained({_quoted(model)})"]
+    lines += ["", f"pipe = {pipeline}.from_pretrained({_where(model, library)})"]
     if is_xl:
         lines += _xl_lines(library, files)
     else:
@@ -241,6 +245,15 @@ def _python(
             lines.append(f"pipe.load_textual_inversion({_quoted(file)}{name})")
     lines.append(f"image = pipe({_quoted(prompt)}).images[0]")
     return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def _where(model: str, library: str) -> str:
+    """The arguments by which a library finds a base model; diffusers knows nothing of AI Studio."""
+    if not aistudio.is_name(model):
+        return _quoted(model)
+    if library == "ppdiffusers":
+        return f"{_quoted(model.removeprefix(aistudio.PREFIX))}, from_aistudio=True"
+    return _quoted(_ANY_MODEL)
 
 
 def _quoted(text: str) -> str:
