@@ -6,17 +6,17 @@ file (PNG specification, third edition, section 11.3.3).
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from typing import BinaryIO
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from textual_inversion.formats.png_chunks import SIGNATURE, chunks
+
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PROFILE = b"iCCP"
 # Keywords of texts in which Pillow looks for the orientation.
 _WITH_ORIENTATION = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
 _MOST_BYTES = 1 << 20  # of a decompressed text or profile; Pillow has the same bound
-_MOST_CHUNKS = 1 << 17  # an image of 128 megapixels in pieces of 8 KiB has 48,000
 
 
 def without_texts(file: BinaryIO, note: Callable[[str], None] = lambda line: None) -> BinaryIO:
@@ -26,8 +26,8 @@ def without_texts(file: BinaryIO, note: Callable[[str], None] = lambda line: Non
         file: at its beginning; can seek.
         note: called if the colours change with what is left out: if it is the colour profile.
     """
-    chunks = list(_chunks(file)) if file.read(len(_SIGNATURE)) == _SIGNATURE else []
-    dropped = [(kind, start, end) for kind, start, end in chunks if not _is_kept(file, kind, start, end)]
+    found = list(chunks(file)) if file.read(len(SIGNATURE)) == SIGNATURE else []
+    dropped = [(kind, start, end) for kind, start, end in found if not _is_kept(file, kind, start, end)]
     file.seek(0)
     if any(kind == _PROFILE for kind, _, _ in dropped):
         note("its colour profile is larger than 1 MiB and is left out; the colours are taken for sRGB")
@@ -40,19 +40,6 @@ def without_texts(file: BinaryIO, note: Callable[[str], None] = lambda line: Non
     copy.write(file.read())
     copy.seek(0)
     return copy
-
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """(type, first byte, byte after the last) of each whole chunk."""
-    position, size = file.tell(), file.seek(0, 2)
-    for _ in range(_MOST_CHUNKS):
-        file.seek(position)
-        header = file.read(8)
-        end = position + 12 + int.from_bytes(header[:4], "big")  # length, type and checksum take 12 bytes
-        if len(header) < 8 or end > size:
-            return
-        yield header[4:], position, end
-        position = end
 
 
 def _is_kept(file: BinaryIO, kind: bytes, start: int, end: int) -> bool:

@@ -45,13 +45,14 @@ def small_version(image: Image.Image, most: int) -> np.ndarray | bytes:
         return np.array(image)
     encoded = b""
     for longest, quality in _LADDER:
-        encoded = _jpeg(image, longest, quality)
+        encoded = jpeg(image, longest, quality)
         if len(encoded) <= most:
             break
     return encoded
 
 
-def _jpeg(image: Image.Image, longest: int | None, quality: int) -> bytes:
+def jpeg(image: Image.Image, longest: int | None, quality: int) -> bytes:
+    """An RGB image as a JPEG, its longer side at most `longest` pixels."""
     if longest is not None and longest < max(image.size):
         image = image.copy()
         image.thumbnail((longest, longest), Image.Resampling.BICUBIC)

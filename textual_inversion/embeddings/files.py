@@ -130,7 +130,7 @@ def read_concept_files(paths: Sequence[str | Path], renaming: Sequence[str] | No
     found = [find_embedding_file(path) for path in paths]
     folders = {file: Path(path) for path, file in zip(paths, found, strict=True) if "-steps-" in file.name}
     read = read_files(found)
-    runs = [_run_record(file.path, file.tokens) for file in read]
+    runs = [record_beside(file.path, file.tokens) for file in read]
     read, originals = rename(read, read_renaming(renaming))
     files = []
     for file, run in zip(read, runs, strict=True):
@@ -182,8 +182,8 @@ def _how_found(file: ConceptFile) -> list[str]:
     return found
 
 
-def _run_record(path: Path, file_tokens: Sequence[str]) -> dict[str, Any]:
-    """The run.json beside a file, if it is about one of the file's concepts."""
+def record_beside(path: Path, file_tokens: Sequence[str]) -> dict[str, Any]:
+    """The run.json beside a file, if it is about one of the file's concepts; raises EmbeddingFileError."""
     record = read_record(path.parent)
     return record if set(file_tokens) & set(_as_list(record.get("placeholder_token"))) else {}
 

@@ -19,6 +19,11 @@ class Tensor:
         """Its shape as the file declares it; () before there is one."""
         raise NotImplementedError
 
+    @property
+    def stored_type(self) -> str:
+        """The type of its values in the file, such as "float16"; "" before there is one."""
+        raise NotImplementedError
+
     def to_numpy(self) -> np.ndarray:
         """float16, bfloat16 and float64 as float32; other types as they are; raises EmbeddingFileError."""
         raise NotImplementedError

@@ -68,7 +68,6 @@ __all__ = [
     "pdparams_content",
     "read_embeddings",
     "read_pickled_tensors",
-    "safetensors_content",
     "write_pdparams",
     "write_safetensors",
 ]
@@ -136,22 +135,12 @@ def pdparams_content(embeddings: Sequence[LearnedEmbedding]) -> bytes:
     raise OutputError("concepts with one and with two text encoders need a file each")
 
 
-def safetensors_content(embedding: LearnedEmbedding) -> bytes:
-    """The bytes of a file that holds {"<t>": [N, D]}, for Stable Diffusion XL clip_l and clip_g, with its metadata.
-
-    The metadata also names the placeholder token. Equal input gives equal bytes.
-    """
-    if len(embedding.vectors) == 1:
-        tensors = {embedding.placeholder_token: embedding.vectors["text_encoder"]}
-    else:
-        tensors = {name: embedding.vectors[encoder] for name, encoder in ENCODERS.items()}
-    metadata = {"format": "pt", "placeholder_token": embedding.placeholder_token}
-    metadata |= {key: str(value) for key, value in embedding.metadata.items() if key not in metadata}
-    return safetensors_bytes(tensors, metadata)
-
-
 def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmbedding]) -> None:
-    """Write `pdparams_content`; raises OutputError: the file cannot be written, or the names of two concepts collide."""
+    """Write `pdparams_content`.
+
+    Raises:
+        OutputError: the file cannot be written, or the names of two concepts collide.
+    """
     try:
         content = pdparams_content(embeddings)
     except OutputError as error:
@@ -160,8 +149,20 @@ def write_pdparams(path: str | os.PathLike[str], embeddings: Sequence[LearnedEmb
 
 
 def write_safetensors(path: str | os.PathLike[str], embedding: LearnedEmbedding) -> None:
-    """Write `safetensors_content`; raises OutputError: the file cannot be written."""
-    atomic.write_bytes(path, safetensors_content(embedding))
+    """Write one learned embedding as {"<t>": [N, D]}, for Stable Diffusion XL as clip_l and clip_g, with its metadata.
+
+    The metadata also names the placeholder token. Equal input gives equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if len(embedding.vectors) == 1:
+        tensors = {embedding.placeholder_token: embedding.vectors["text_encoder"]}
+    else:
+        tensors = {name: embedding.vectors[encoder] for name, encoder in ENCODERS.items()}
+    metadata = {"format": "pt", "placeholder_token": embedding.placeholder_token}
+    metadata |= {key: str(value) for key, value in embedding.metadata.items() if key not in metadata}
+    atomic.write_bytes(path, safetensors_bytes(tensors, metadata))
 
 
 def _keys(embeddings: Sequence[LearnedEmbedding], encoder: str) -> dict[str, np.ndarray]:

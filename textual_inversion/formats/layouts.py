@@ -8,6 +8,7 @@
     emp_params [N, D]                                                OneTrainer (spelled so)
     TOKEN [1, D], TOKEN_1 [1, D], …                                  this project
     TOKEN [D] or [N, D]                                              diffusers, ppdiffusers
+    TOKEN {learned_embeddings [N, D], initializer_strs}, …           Determined
 
 Axes of size 1 before the last one say nothing: [1, N, D] and [N, 1, D] are N vectors.
 
@@ -43,6 +44,7 @@ _OTHER_NAMES = (
 )
 _OF_OTHER_MODELS = {"t5", "t5xxl", "t5_xxl", "llama", "qwen"}
 _UNNAMED = {"*", ""}
+_DETERMINED = "learned_embeddings"  # the entry of each concept; beside it, what it started from
 _COUNTED = re.compile(r"(.+)_([1-9][0-9]{0,3})", re.DOTALL)
 # Where other programs say what a file was learned on.
 _HINTS = (
@@ -103,6 +105,8 @@ def read_layout(content: Any, metadata: Mapping[str, str], stem: str, budget: Bu
     reading = _Reading(metadata.get("placeholder_token") or stem, _with_hint(metadata), budget)
     if "string_to_param" in content:
         return _read_string_to_param(content, reading)
+    if all(isinstance(value, dict) and _DETERMINED in value for value in content.values()):
+        return _read_determined(content, reading)
     content = _with_known_names(content)
     left_out = [name for name in content if isinstance(name, str) and name.endswith("_out") and shape_of(content[name])]
     if not left_out or not {name.removesuffix("_out") for name in left_out} <= {*ENCODERS, "emp_params", "t5"}:
@@ -191,6 +195,19 @@ def _read_string_to_param(content: dict, reading: _Reading) -> list[LearnedEmbed
         _concept(name if key in _UNNAMED else key, {"text_encoder": reading.vectors(key, value)}, metadata)
         for key, value in params.items()
     ]
+
+
+def _read_determined(content: dict, reading: _Reading) -> list[LearnedEmbedding]:
+    embeddings = []
+    for token, entry in content.items():
+        started = {
+            key: printable(value)
+            for key, value in entry.items()
+            if isinstance(key, str) and key.startswith("initializer") and isinstance(value, str)
+        }
+        vectors = reading.vectors(token, entry[_DETERMINED])
+        embeddings.append(_concept(token, {"text_encoder": vectors}, {**reading.metadata, **started}))
+    return embeddings
 
 
 def _read_by_encoder(content: dict, reading: _Reading) -> list[LearnedEmbedding]:

@@ -145,6 +145,12 @@ def from_source(source: str) -> str:
     return f"{file_name(source)}: " if source else ""
 
 
+def made_for(widths: Mapping[str, int]) -> str:
+    """The base models that have text encoders of these widths, D by the name of the encoder."""
+    sizes = tuple(widths[name] for name in sorted(widths))
+    return _BASE_MODELS.get(sizes, f"a base model of width {' + '.join(map(str, sizes))}")
+
+
 def _described(widths: Mapping[str, int]) -> str:
     """Widths with the base models that have them, such as "768 values (Stable Diffusion 1.x)"."""
     sizes = tuple(widths[name] for name in sorted(widths))

@@ -63,6 +63,10 @@ class PickledArray(Tensor, Buildable):
     def stored_shape(self) -> tuple[int, ...]:
         return () if self.array is None else self.array.shape
 
+    @property
+    def stored_type(self) -> str:
+        return "" if self.array is None else "bfloat16" if self.array.dtype == BFLOAT16 else self.array.dtype.name
+
     def to_numpy(self) -> np.ndarray:
         """The array, bfloat16 widened to float32 (Paddle saves its bits as uint16)."""
         if self.array is None:
@@ -100,6 +104,10 @@ class PickledTensor(Tensor):
     def stored_shape(self) -> tuple[int, ...]:
         """Its shape; raises BrokenFile if it exceeds its storage."""
         return self._window().shape
+
+    @property
+    def stored_type(self) -> str:
+        return "bfloat16" if self.storage.kind.is_bfloat16 else self.storage.kind.dtype.name
 
     def to_numpy(self) -> np.ndarray:
         """The tensor as float32 (integers and booleans as they are); raises BrokenFile if it exceeds its storage."""
@@ -182,6 +190,12 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
     """The shape of the tensor behind a pickled value, of which nothing is read; None where there is none."""
     tensor = tensor_of(value)
     return tensor.stored_shape if isinstance(tensor, Tensor) else None if tensor is None else tensor.shape
+
+
+def type_of(value: Any) -> str | None:
+    """The type that the values of a tensor have in its file, such as "float16"; None where there is no tensor."""
+    tensor = tensor_of(value)
+    return tensor.stored_type if isinstance(tensor, Tensor) else None if tensor is None else tensor.dtype.name
 
 
 def allowed_builders(budget: Budget) -> Mapping[tuple[str, str], Builder]:

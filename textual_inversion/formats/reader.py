@@ -1,4 +1,4 @@
-"""Open a file of tensors by its content, never by its name: safetensors, PyTorch's archive, a pickle."""
+"""Open a file of tensors by its content, never by its name: safetensors, PyTorch's archive, a pickle, an image."""
 
 import mmap
 import os
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.formats import paddle_file, safetensors_file, torch_file
+from textual_inversion.formats import paddle_file, safetensors_file, torch_file, webui_png
 from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import BrokenFile, NotAnEmbedding
 from textual_inversion.formats.signatures import other_kind
@@ -31,12 +31,25 @@ def read_content(data: memoryview, budget: Budget) -> tuple[Any, dict[str, str]]
         return safetensors_file.stored_tensors(data, budget)
     if data[0] == 0x80:
         return (torch_file.read_plain if _is_plain_torch(data) else paddle_file.read_pickle)(data, budget), {}
+    if webui_png.is_png(data):
+        return webui_png.read_png(data, budget), {}
     described = other_kind(bytes(data[:32]))
     if described:
         raise NotAnEmbedding(described)
     if data[0] in _TEXT_PICKLE:
         return paddle_file.read_pickle(data, budget), {}
     raise NotAnEmbedding("is neither safetensors nor a pickle of Paddle or PyTorch")
+
+
+def container_of(data: memoryview) -> str:
+    """What kind of file `read_content` reads, for people."""
+    if torch_file.is_archive(data):
+        return "PyTorch's archive"
+    if safetensors_file.is_safetensors(data):
+        return "safetensors"
+    if webui_png.is_png(data):
+        return "a PNG image"
+    return "PyTorch's form before 1.6" if data[:1] == b"\x80" and _is_plain_torch(data) else "a pickle, as of Paddle"
 
 
 def read_whole(path: str | os.PathLike[str], most_bytes: int) -> memoryview:

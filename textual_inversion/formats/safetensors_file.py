@@ -87,6 +87,10 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         """A tensor's shape, without reading the tensor."""
         return tuple(self._header[name]["shape"])
 
+    def data_type(self, name: str) -> str:
+        """A tensor's stored type, such as "F16"."""
+        return self._header[name]["dtype"]
+
     @property
     def data_types(self) -> set[str]:
         """The stored types, such as "F16"."""
@@ -108,6 +112,11 @@ class StoredTensor(Tensor):
     @property
     def stored_shape(self) -> tuple[int, ...]:
         return self._file.shape(self._name)
+
+    @property
+    def stored_type(self) -> str:
+        code = self._file.data_type(self._name)
+        return "bfloat16" if code == "BF16" else np.dtype(_CODES[code]).name if code in _CODES else printable(code, 20)
 
     def to_numpy(self) -> np.ndarray:
         """The values, as a view of the file where possible; raises BrokenFile or WrongValues."""
@@ -141,32 +150,38 @@ def write_tensors(
     shapes: Mapping[str, tuple[int, ...]],
     read: Callable[[str], np.ndarray],
     metadata: Mapping[str, str],
+    *,
+    is_half: bool = False,
 ) -> None:
-    """Write a safetensors file of float32 tensors; the same bytes for equal input (names and metadata are sorted).
+    """Write a safetensors file of float32 or float16 tensors; the same bytes for equal input (names and metadata are sorted).
 
     Args:
         file: open for writing.
         shapes: of all tensors, by name.
         read: gives the values of a tensor by its name. One is held at a time, never a second copy of a model.
         metadata: text entries to store under `__metadata__`.
+        is_half: whether the tensors are stored as float16.
     """
+    name_of_type, code = ("F16", "<f2") if is_half else ("F32", "<f4")
     header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}} if metadata else {}
     position = 0
     for name in sorted(shapes):
-        end = position + 4 * math.prod(shapes[name])
-        header[name] = {"dtype": "F32", "shape": list(shapes[name]), "data_offsets": [position, end]}
+        end = position + np.dtype(code).itemsize * math.prod(shapes[name])
+        header[name] = {"dtype": name_of_type, "shape": list(shapes[name]), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % _ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in sorted(shapes):
-        file.write(np.ascontiguousarray(read(name), "<f4").data)  # a variable would keep it while the next is read
+        file.write(np.ascontiguousarray(read(name), code).data)  # a variable would keep it while the next is read
 
 
-def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+def safetensors_bytes(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], *, is_half: bool = False
+) -> bytes:
     """The bytes that `write_tensors` writes for some arrays."""
-    file = io.BytesIO()
-    write_tensors(file, {name: np.shape(array) for name, array in tensors.items()}, tensors.__getitem__, metadata)
+    file, shapes = io.BytesIO(), {name: np.shape(array) for name, array in tensors.items()}
+    write_tensors(file, shapes, tensors.__getitem__, metadata, is_half=is_half)
     return file.getvalue()
 
 

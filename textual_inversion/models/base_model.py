@@ -37,7 +37,13 @@ from textual_inversion.models.hub import resolve
 from textual_inversion.models.layers.frozen_layer_norm import freeze
 from textual_inversion.models.precision import cast_inputs
 from textual_inversion.models.prompt_encoder import Reading
-from textual_inversion.models.text_encoders import TextEncoder, TextEncoderLocation, for_float32, load_text_encoder
+from textual_inversion.models.text_encoders import (
+    TextEncoder,
+    TextEncoderLocation,
+    for_float32,
+    load_text_encoder,
+    tokenizer_folder,
+)
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights
 from textual_inversion.system.errors import BaseModelError, SettingsError
@@ -109,7 +115,7 @@ class BaseModel:
 
     def _load_text_encoder(self, location: TextEncoderLocation) -> TextEncoder:
         named = self._tokenizer_folder
-        folder = _tokenizer_folder(named, location.tokenizer) if named else self.folder / location.tokenizer
+        folder = tokenizer_folder(named, location.tokenizer) if named else self.folder / location.tokenizer
         return load_text_encoder(self.folder, location, self.index[location.folder][-1], folder, self.variant)
 
     def _load_unet(self) -> tuple[nn.Layer, str]:
@@ -307,11 +313,6 @@ def load_base_model(
         tokenizer_folder = resolve(tokenizer_name, only_tokenizer=True, recorded_in=tokenizer_recorded_in, **source)
     with explained(folder):
         return BaseModel(str(name_or_path), folder, index, tokenizer_folder=tokenizer_folder, variant=variant)
-
-
-def _tokenizer_folder(folder: Path, name: str) -> Path:
-    """The tokenizer's sub-folder in the folder of a whole model; else the folder itself."""
-    return next((folder / part for part in (name, "tokenizer") if (folder / part).is_dir()), folder)
 
 
 def _load_diffusion_part(

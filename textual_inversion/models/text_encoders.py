@@ -225,6 +225,11 @@ def load_text_encoder(
     return TextEncoder(location.name, tokenizer, freeze(encoder), PromptEncoder(tokenizer), location, kind)
 
 
+def tokenizer_folder(folder: Path, name: str) -> Path:
+    """The tokenizer's sub-folder in the folder of a whole model; else the folder itself."""
+    return next((folder / part for part in (name, "tokenizer") if (folder / part).is_dir()), folder)
+
+
 def _read_padding_as_stored(encoder: nn.Layer) -> None:
     """Let the padding token read its row of the table, as in PyTorch, where these encoders were trained.
 

@@ -6,8 +6,11 @@ from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
 
 
-def make_output_folder(path: str) -> Path:
+def make_output_folder(path: str, flag: str = "--output_dir") -> Path:
     """Create the output folder, and check that it is writable before any long work begins.
+
+    Args:
+        flag: by which it was given, for the message.
 
     Raises:
         OutputError: it cannot be created or written to.
@@ -16,7 +19,7 @@ def make_output_folder(path: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"--output_dir {path} cannot be made ({error.strerror}); choose another folder") from None
+        raise OutputError(f"{flag} {path} cannot be made ({error.strerror}); choose another folder") from None
     with atomic.replacing(folder / ".writable"):
         pass
     (folder / ".writable").unlink(missing_ok=True)  # another run may check at the same moment

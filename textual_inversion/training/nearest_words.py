@@ -11,37 +11,14 @@ import numpy as np
 
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.vocabulary import whole_words
 from textual_inversion.settings.choices import AUTO
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import SettingsError
 
 _PROMPTS = {"style": "a painting in the style of {}"}
 _PROMPT = "a photo of a {}"
-# Vocabularies are in order of frequency. After so many words come names and fragments, whose rows were seldom trained.
-_MOST = 8000
-_SHORTEST = 3  # letters
 _SHOWN = 5
-
-
-def whole_words(tokenizer, most: int = _MOST) -> list[str]:
-    """Words that are one token each, of at least three plain small letters, the most frequent first."""
-    vocabulary = tokenizer.get_vocab()
-    tokens = sorted(vocabulary, key=vocabulary.get)
-    # CLIP marks the end of a word, XLM-RoBERTa its beginning, BERT what goes on with one.
-    if any(token.endswith("</w>") for token in tokens):
-        marked = [(token.removesuffix("</w>"), token) for token in tokens if token.endswith("</w>")]
-    elif any(token.startswith("▁") for token in tokens):
-        marked = [(token.removeprefix("▁"), token) for token in tokens if token.startswith("▁")]
-    else:
-        marked = [(token, token) for token in tokens]
-    found = []
-    for word, token in marked:
-        plain = len(word) >= _SHORTEST and word.isascii() and word.isalpha() and word.islower()
-        if plain and tokenizer.tokenize(word) == [token]:
-            found.append(word)
-            if len(found) == most:
-                break
-    return found
 
 
 def nearest(scorer, images: Sequence, words: Sequence[str], learnable_property: str) -> list[tuple[str, float]]:
