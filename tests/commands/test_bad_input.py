@@ -368,6 +368,7 @@ TRAIN_ROWS = [
     ("--max_train_step 3", "did you mean --max_train_steps?"),
     ("--push_to_hub maybe", "must be true or false"),
     ("--hub_model_id me/x", "without --push_to_hub"),
+    ("--export gguf", "--export: invalid choice"),
     ("--push_to gitee", "--push_to: invalid choice"),
     (
         "--push_to_hub --push_to aistudio",

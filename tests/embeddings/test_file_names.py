@@ -2,7 +2,15 @@
 
 import pytest
 
-from textual_inversion.embeddings.file_names import BEST, FINAL, of_step, safe_name, safetensors_names, without_time
+from textual_inversion.embeddings.file_names import (
+    BEST,
+    FINAL,
+    embeddings_among,
+    of_step,
+    safe_name,
+    safetensors_names,
+    without_time,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +33,20 @@ def test_the_only_concept_has_the_plain_name_and_several_have_their_own_at_any_t
 def test_a_name_that_is_another_concepts_at_some_step_is_recognized(name):
     assert without_time(name) == "a"
     assert without_time(f"my-{name}") is None and without_time(name.removesuffix("-a")) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["a.pt", "learned_embeds-steps-5.bin", "learned_embeds.bin", "README.md", "x/learned_embeds.bin"],
+         ["learned_embeds.bin", "learned_embeds-steps-5.bin", "a.pt"]),
+        (["model.safetensors", "pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "diffusion_pytorch_model.bin",
+          "optimizer.bin", "training_args.bin", "pytorch_lora_weights.safetensors", "model_state.pdparams"], []),
+        (["model-train.pt", "modelcat.pt", "cat-model.safetensors"], ["cat-model.safetensors", "modelcat.pt"]),
+        (["model_index.json", "v1-5.safetensors", "learned_embeds.safetensors"], ["learned_embeds.safetensors"]),
+        (["config.json", "clip.safetensors"], []),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_embeddings_are_told_from_what_else_a_repository_holds(files, found):
+    assert embeddings_among(files) == found

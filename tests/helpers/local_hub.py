@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from huggingface_hub.utils import reset_sessions
 
@@ -25,13 +25,14 @@ class LocalHub:
         refused: part of a path -> status with which requests to it are refused.
         requests: what was asked, "POST /api/repos/create" and the like.
         tokens: what the requests were authorized with, "Bearer hf_right" and the like.
+        collections: slug -> [("me/cat", "model"), …].
         redirects: files that are fetched are handed out by another server, as a mirror and the hub's storage do.
     """
 
     def __init__(self):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.large, self.refused, self.requests = (".png", ".safetensors"), {}, []
-        self.tokens, self.redirects = [], False
+        self.tokens, self.redirects, self.collections = [], False, {}
         self._objects: dict[str, bytes] = {}
 
     def __enter__(self) -> "LocalHub":
@@ -71,10 +72,16 @@ class LocalHub:
         if status is not None:
             return _send(request, {"error": "refused"}, status)
         if path.startswith("/objects/"):
-            self._objects[path.removeprefix("/objects/")] = body
-            return _send(request, {})
+            if request.command == "PUT":
+                self._objects[path.removeprefix("/objects/")] = body
+                return _send(request, {})
+            return _send(request, self._objects[path.removeprefix("/objects/")])
         if "/resolve/" in path:
             return self._file(request, path)
+        if path in ("/api/models", "/api/models/") and request.command == "GET":
+            return self._models(request, parse_qs(urlsplit(request.path).query))
+        if path.startswith("/api/collections/"):
+            return self._collection(request, path.removeprefix("/api/collections/"))
         if path.startswith("/api/models/") and request.command == "GET":
             return self._model_info(request, path)
         if path == "/api/validate-yaml":
@@ -126,13 +133,34 @@ class LocalHub:
                 assert hashlib.sha256(content).hexdigest() == value["oid"]
                 self.repositories[repository][value["path"]] = content
 
+    def _models(self, request, query) -> None:
+        """The repositories of an owner, in pages of two."""
+        owned = [name for name in self.repositories if name.startswith(f"{query['author'][0]}/")]
+        first, most = int(query.get("cursor", ["0"])[0]), min(2, int(query["limit"][0]))
+        page, rest = owned[first : first + most], owned[first + most :]
+        others = {name: values[0] for name, values in query.items() if name != "cursor"}
+        more = urlencode({**others, "cursor": first + most})
+        link = {"Link": f'<{self.endpoint}/api/models?{more}>; rel="next"'} if rest else {}
+        _send(request, [self._facts(name) for name in page], 200, link)
+
+    def _collection(self, request, slug) -> None:
+        if slug not in self.collections:
+            return _send(request, {"error": "Collection not found"}, 404)
+        facts = {"slug": slug, "title": "t", "owner": {}, "lastUpdated": "2024-01-01T00:00:00.000Z", "position": 0,
+                 "private": False, "theme": "green", "upvotes": 0}  # fmt: skip
+        items = [{"_id": "x", "id": name, "type": kind, "position": 0} for name, kind in self.collections[slug]]
+        _send(request, {**facts, "items": items})
+
+    def _facts(self, repository: str) -> dict:
+        files = [{"rfilename": name} for name in sorted(self.repositories[repository])]
+        facts = {"id": repository, "sha": COMMIT, "private": False, "downloads": 0, "likes": 0, "tags": []}
+        return {**facts, "siblings": files}
+
     def _model_info(self, request, path: str) -> None:
         repository = "/".join(path.split("/")[3:5])
         if repository not in self.repositories:
             return _send(request, {"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
-        files = [{"rfilename": name} for name in sorted(self.repositories[repository])]
-        facts = {"id": repository, "sha": COMMIT, "private": False, "downloads": 0, "likes": 0, "tags": []}
-        _send(request, {**facts, "siblings": files})
+        _send(request, self._facts(repository))
 
     def _file(self, request, path: str) -> None:
         repository, _, rest = path.lstrip("/").partition("/resolve/")
@@ -140,6 +168,11 @@ class LocalHub:
         if content is None:
             return _send(request, {}, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
+        if self.redirects:
+            oid = hashlib.sha256(content).hexdigest()
+            self._objects[oid] = content
+            linked = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"'}
+            return _send(request, b"", 302, {**headers, **linked, "Location": f"{self.endpoint}/objects/{oid}"})
         _send(request, content, 200, headers)
 
 

@@ -20,12 +20,13 @@ from helpers.training_runs import short_run
 from helpers.written_runs import LOCAL_HASH
 from textual_inversion.formats.layouts import ENCODERS
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
+from textual_inversion.formats.targets import TARGETS
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.export import save_pipeline
 from textual_inversion.settings.concept import Concept
 from textual_inversion.sharing import model_card
-from textual_inversion.sharing.model_card import CardFacts
+from textual_inversion.sharing.model_card import CardFacts, ExportedFile
 
 
 def facts(base="CompVis/stable-diffusion-v1-4", tokens=("<cat-toy>",), *, is_xl=False, images=False, seed=3, **figures):
@@ -74,6 +75,7 @@ def test_concepts_images_settings_and_all_four_programs_are_there():
         "diffusers",
         "AUTOMATIC1111",
         "ComfyUI",
+        "kohya's scripts",
     ]
     assert "as `cat-toy.safetensors`, written `embedding:cat-toy`" in text
     assert "in `learned_embeds-best.pdparams` and `learned_embeds-best.safetensors`" in text
@@ -297,3 +299,17 @@ def test_a_base_model_of_ai_studio_is_named_and_loaded_from_there_where_a_librar
         'from_pretrained("me/sd15", from_aistudio=True)' in re.search(r"(from ppdiffusers.*?)```", text, re.DOTALL)[1]
     )
     assert 'from_pretrained("FOLDER OF THE BASE MODEL")' in re.search(r"(from diffusers.*?)```", text, re.DOTALL)[1]
+
+
+# ------------------------------------------------------------------------------------------------- other programs
+
+
+def test_the_files_for_other_programs_are_listed_with_their_places_and_prompts():
+    exported = tuple(ExportedFile(name, f"export/{name}/cat{one.ending}", ("<a|b>",)) for name, one in TARGETS.items())
+
+    text = model_card.card(replace(facts(), exported=exported))
+
+    rows = re.findall(r"^\| `(export/\S+)` \| (.+) \| (\S+) \|$", text, re.MULTILINE)
+    assert [path for path, _, _ in rows] == [one.path for one in exported]
+    assert all(place and prompt == r"`<a\|b>`" for _, place, prompt in rows)
+    assert "Files for other programs" not in model_card.card(facts())

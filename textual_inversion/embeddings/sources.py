@@ -6,9 +6,12 @@ placeholder token of a concept in that library is the key inside its `learned_em
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from textual_inversion.embeddings.file_names import embeddings_among
 from textual_inversion.embeddings.pairs import partner_names
+from textual_inversion.formats.errors import printable
 from textual_inversion.hub import aistudio, hugging_face, repositories
 from textual_inversion.system.errors import EmbeddingFileError
 
@@ -17,6 +20,7 @@ from textual_inversion.system.errors import EmbeddingFileError
 NAMES = ("learned_embeds.safetensors", "learned_embeds.pdparams", "learned_embeds.bin")
 _NAMES_HERE = ("learned_embeds.pdparams", "learned_embeds.safetensors", "learned_embeds.bin")
 
+_MOST_SHOWN = 8  # files in a message
 _OF_STEPS = re.compile(r"learned_embeds-steps-(\d+)\.(pdparams|safetensors|bin)")
 
 _ENDINGS = (".pdparams", ".safetensors", ".pt", ".bin", ".pth", ".ckpt")
@@ -46,7 +50,7 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
     if path.exists() or not _can_be_repository(name):
         return path
     snapshot = repositories.cached(name)
-    return (snapshot and _first_of(snapshot)) or _fetched(name, token)
+    return (snapshot and (_first_of(snapshot) or _only_one_in(snapshot))) or _fetched(name, token)
 
 
 def _can_be_repository(name: str) -> bool:
@@ -61,20 +65,45 @@ def _first_of(folder: Path, names: tuple[str, ...] = NAMES) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
+def _only_one_in(snapshot: Path) -> Path | None:
+    """The file of a cached repository that holds none of NAMES, and of which one file was fetched."""
+    found = embeddings_among(path.name for path in snapshot.iterdir())
+    return snapshot / found[0] if len(found) == 1 else None
+
+
 def _newest_of(folder: Path) -> Path | None:
     """What a run that has not finished saved last."""
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := _OF_STEPS.fullmatch(path.name))]
     return max(found)[1] if found else None
 
 
+def _only_other(repository: str, available: Iterable[str]) -> str:
+    """The embedding of a repository that holds none of NAMES: the newest of a run on its way, else the only one.
+
+    Raises:
+        EmbeddingFileError: there is none, or there are several.
+    """
+    found = embeddings_among(available)
+    steps = {int(match[1]): name for name in found if (match := _OF_STEPS.fullmatch(name))}
+    if steps:
+        return steps[max(steps)]
+    if not found:
+        raise EmbeddingFileError(
+            f"{repository} on the hub holds none of {', '.join(NAMES)}; choose a repository of a learned embedding"
+        )
+    if len(found) > 1:
+        shown = ", ".join(printable(name, 40) for name in found[:_MOST_SHOWN])
+        more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        raise EmbeddingFileError(
+            f"{repository} on the hub holds several embeddings, {shown}{more}; download the one you want, and name it"
+        )
+    return found[0]
+
+
 def _fetched(repository: str, token: str | None) -> Path:
     try:
         available = set(repositories.files_of(repository, token=token))
-        name = next((name for name in NAMES if name in available), None)
-        if name is None:
-            raise EmbeddingFileError(
-                f"{repository} on the hub holds none of {', '.join(NAMES)}; choose a repository of a learned embedding"
-            )
+        name = next((name for name in NAMES if name in available), None) or _only_other(repository, available)
         partners = [partner for partner in partner_names(name) if partner in available][:1]
         return repositories.fetch(repository, [name, *partners], token=token) / name
     except repositories.HubError as error:

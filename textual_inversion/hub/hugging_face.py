@@ -59,7 +59,7 @@ def files_of(repository: str, *, revision: str | None = None, token: str | None 
     """
     from textual_inversion.hub.bounded_answers import within
 
-    with _explaining(repository, revision):
+    with explaining(repository, revision):
         ask = partial(client(token).model_info, repository, revision=revision, timeout=SECONDS_TO_ANSWER)
         info = within(_SECONDS_TO_LIST, ask)
         return checked([entry.rfilename for entry in info.siblings or ()], list[str])
@@ -95,7 +95,7 @@ def fetch(
 
     from textual_inversion.hub.bounded_answers import bound_answers
 
-    with _explaining(repository, revision):
+    with explaining(repository, revision):
         bound_answers()
         # By the name of the branch, not by its commit: only then can the copy be found again without a network.
         folder = snapshot_download(
@@ -105,7 +105,8 @@ def fetch(
 
 
 @contextlib.contextmanager
-def _explaining(repository: str, revision: str | None) -> Iterator[None]:
+def explaining(repository: str, revision: str | None) -> Iterator[None]:
+    """Turn whatever the client raises into a HubError; raises one at once where downloads are forbidden."""
     if is_offline():
         raise HubError("HF_HUB_OFFLINE forbids downloads")
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from textual_inversion.formats.learned_embedding import composed
+from textual_inversion.formats.targets import TARGETS
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import (
     at_once,
@@ -303,6 +304,9 @@ class SavingSettings:
         False, "resume from the checkpoint although settings have changed that decide the run",
         repeatable=False, **ONLY_WATCHED)
     only_save_embeds: bool = flag(False, "do not save the whole pipeline at the end", **ONLY_WATCHED)
+    export: tuple[str, ...] | None = flag(
+        None, "formats of other programs in which the embeddings are written at the end, too", nargs="+",
+        choices=tuple(TARGETS), metavar="FORMAT", **ONLY_WATCHED)
 
 
 @group("machine")

@@ -38,6 +38,35 @@ _LICENSES = (
 _SETTINGS = ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "learning_rate", "seed")
 
 
+# Format of `--export` -> the programs that read it, and where they want the file.
+_PLACES = {
+    "pdparams": "ppdiffusers: `paddle.load`",
+    "safetensors": "diffusers and ppdiffusers: `pipe.load_textual_inversion`",
+    "diffusers-bin": "diffusers: `pipe.load_textual_inversion`",
+    "webui-pt": "AUTOMATIC1111: `embeddings/`",
+    "webui-png": "AUTOMATIC1111: `embeddings/`",
+    "kohya": "kohya's scripts: `--textual_inversion_embeddings` of `gen_img.py`, `--weights` of its training script",
+    "onetrainer": "OneTrainer: base embedding",
+    "invoke": "InvokeAI: add it in the model manager, as a textual inversion",
+    "comfyui": "ComfyUI: `models/embeddings/`",
+}
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file of `--export`.
+
+    Attributes:
+        format: one of `targets.TARGETS`.
+        path: in the folder of the run.
+        prompts: what the program's prompts say for each concept in it.
+    """
+
+    format: str
+    path: str
+    prompts: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class CardFacts:
     """The facts about a run that its card states.
@@ -50,6 +79,7 @@ class CardFacts:
         figures: what the run measured.
         has_validation_images: whether the run made any.
         training: batch size, steps and learning rate.
+        exported: the files for other programs.
     """
 
     base_model: str
@@ -59,6 +89,7 @@ class CardFacts:
     figures: Mapping[str, Any]
     has_validation_images: bool
     training: TrainingSettings
+    exported: tuple[ExportedFile, ...] = ()
 
 
 def write(folder: Path, facts: CardFacts) -> bool:
@@ -94,6 +125,7 @@ def card(facts: CardFacts) -> str:
         _concept_table(facts.concepts, facts.language),
         *_images(facts),
         _how_to_load(base, facts.concepts, files, is_xl, facts.language),
+        *_exports(facts.exported),
         _settings(facts),
         _MARK,
     ]
@@ -205,8 +237,20 @@ def _how_to_load(base: str, concepts: Sequence[Concept], files: dict[str, str], 
             f"- `{file}` as `{safe_name(token)}.safetensors`, written `embedding:{safe_name(token)}`"
             for token, file in files.items()
         ),
+        "### kohya's scripts",
+        "Give the file to `gen_img.py` as `--textual_inversion_embeddings`, named as you want to write it in prompts. "
+        "To go on training, give it as `--weights`.",
     ]
     return "\n\n".join(texts)
+
+
+def _exports(exported: Sequence[ExportedFile]) -> list[str]:
+    """The files for other programs: where each belongs, and what its prompts say."""
+    if not exported:
+        return []
+    rows = ["| File | Program, and where it belongs | In a prompt |", "|---|---|---|"]
+    rows += [f"| {_cell(one.path)} | {_PLACES[one.format]} | {' '.join(map(_cell, one.prompts))} |" for one in exported]
+    return ["## Files for other programs", "\n".join(rows)]
 
 
 def _name_in_diffusers(concept: Concept) -> str:

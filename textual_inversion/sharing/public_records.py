@@ -60,8 +60,8 @@ SETTINGS = (
         "overview_concepts", "overview_images",
         "guidance_scale", "num_inference_steps", "overview", "report_to")
     | _because(
-        "a number or a switch, which decides what is written", "save_steps", "checkpointing_steps",
-        "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds")
+        "a number, a switch or some of a few words, which decides what is written", "save_steps", "checkpointing_steps",
+        "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds", "export")
     | _because(
         "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size",
         "mixed_precision", "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention",
@@ -80,6 +80,8 @@ KEPT_BACK = (
     | _because("about the upload and its account", "push_to_hub", "push_to", "hub_whole_pipeline", "hub_token",
              "hub_model_id")
 )  # fmt: skip
+
+EXPORTS = "export"  # the folder of files that are written to be published: they show METADATA alone
 
 # Entry in the metadata of a safetensors file -> why it may be shown.
 METADATA = {name: RECORD[name] for name in ("base_model", "seed", "learnable_property", "initializer_token")} | {

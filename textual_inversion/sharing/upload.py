@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual_inversion.formats.embedding_file import read_embeddings, write_safetensors
+from textual_inversion.formats.targets import TARGETS
 from textual_inversion.hub import aistudio_upload
 from textual_inversion.hub.hugging_face import HubError, client, explain
 from textual_inversion.settings.choices import AI_STUDIO, HUGGING_FACE
 from textual_inversion.sharing import aistudio
-from textual_inversion.sharing.public_records import public_config, public_metadata, public_record, record_of
+from textual_inversion.sharing.public_records import EXPORTS, public_config, public_metadata, public_record, record_of
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import EmbeddingFileError, OutputError
 from textual_inversion.system.written_files import (
@@ -35,7 +36,8 @@ RECORD = "run.json"
 CONFIGURATIONS = ("config.yaml", "config-of-run.yaml")
 EMBEDDINGS = "learned_embeds*"
 # Results that show nothing but what the records show, the vectors, and images that were drawn to be seen.
-_AS_THEY_ARE = ("learned_embeds*.pdparams", "README.md", "overview.png", "samples/*.png")
+_AS_THEY_ARE = ("learned_embeds*.pdparams", "README.md", "overview.png", "samples/*.png",
+                *(f"{EXPORTS}/{name}/*" for name in TARGETS))  # fmt: skip
 _STAGE = ".upload"
 
 

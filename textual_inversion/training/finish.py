@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
+from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models import export
 from textual_inversion.models.identity import public_name
 from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
+from textual_inversion.sharing.model_card import ExportedFile
+from textual_inversion.sharing.public_records import EXPORTS
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.paths import how_to_call, in_shell
 from textual_inversion.system.written_files import PIPELINE, of_kind
 from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
+from textual_inversion.training.exports import Export, plan_exports, write_exports
 from textual_inversion.training.overview import FreshImages
 from textual_inversion.training.state import Record, Run
 from textual_inversion.training.validation import Painter
@@ -23,9 +27,15 @@ _PROGRAM = "train_textual_inversion.py"
 
 
 def begin(config: TrainConfig, run: Run) -> None:
-    """Write the records as far as they are known when training begins, on the first rank; raises OutputError."""
+    """Write the records as far as they are known when training begins, on the first rank.
+
+    Raises:
+        OutputError: they cannot be written.
+        SettingsError: a format of `--export` cannot hold the concepts.
+    """
     if not run.context.ranks.is_main:
         return
+    _plan_exports(config, run, _learned(config, run))
     written, folder = write_records(config, run), run.context.folder
     if written.name != config_yaml.FILE_NAME:
         run.context.say(f"{folder / config_yaml.FILE_NAME} is yours and stays as it is; {written} repeats this run")
@@ -91,8 +101,7 @@ def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
     """Write the embeddings, and then the saved pipeline where it is wanted."""
     context = run.context
     with context.phases("saving"):
-        facts = file_facts(run.model, config.training.seed, run.plan.steps)
-        learned = as_learned(run.vectors.concepts, run.vectors.values(), facts)
+        learned = _learned(config, run)
         context.folder, failure = save_somewhere(context.folder, learned)
         saves = Saves(context.folder)  # perhaps another one by now
         if failure is not None:
@@ -100,7 +109,27 @@ def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
         elif not config.saving.only_save_embeds:
             with of_kind(PIPELINE):
                 saves.attempt(export.save_pipeline, run.model, learned, context.folder)
+        _export(config, run, learned, saves)
     return saves
+
+
+def _learned(config: TrainConfig, run: Run) -> list[LearnedEmbedding]:
+    facts = file_facts(run.model, config.training.seed, run.plan.steps)
+    return as_learned(run.vectors.concepts, run.vectors.values(), facts)
+
+
+def _plan_exports(config: TrainConfig, run: Run, learned: Sequence[LearnedEmbedding]) -> list[Export]:
+    base_model = public_name(run.model.name, run.model.folder)
+    return plan_exports(config.saving.export, learned, base_model, run.context.folder)
+
+
+def _export(config: TrainConfig, run: Run, learned: Sequence[LearnedEmbedding], saves: Saves) -> None:
+    """Write the embeddings for other programs, and say what those cannot hold."""
+    planned = _plan_exports(config, run, learned)
+    if planned and saves.attempt(write_exports, planned):
+        run.record.exports = planned
+        for note in [note for one in planned for note in one.notes]:
+            run.context.say(f"note: {note}")
 
 
 def _record(config: TrainConfig, run: Run, saves: Saves) -> None:
@@ -145,6 +174,11 @@ def _write_card(config: TrainConfig, run: Run) -> None:
         figures=run.record.figures,
         has_validation_images=bool(config.validation_prompts),
         training=config.training,
+        exported=tuple(
+            ExportedFile(one.format, file.path.relative_to(folder).as_posix(), file.prompts)
+            for one in run.record.exports
+            for file in one.files
+        ),
     )
     if not model_card.write(folder, facts):
         run.context.say(f"note: {folder / model_card.FILE_NAME} is not of this program and stays as it is")
@@ -176,6 +210,8 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
     if "step" in best:
         lines.append(f"best step: {best['step']} by the {best['by']}, {best['score']:.4f}: {folder / BEST_NAME}")
     lines.append(phases)
+    if record.exports:
+        lines.append(f"for other programs ({', '.join(one.format for one in record.exports)}): {folder / EXPORTS}")
     if "overview" in figures:
         lines.append(f"before and after, side by side: {folder / 'overview.png'}")
     lines.append(f"{where_embeddings_are(tokens, folder)}; draw with {'it' if len(tokens) == 1 else 'them'}:")

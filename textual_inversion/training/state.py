@@ -1,6 +1,6 @@
 """What a run works with, in typed parts. The command puts them together; other functions take the parts they need."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from textual_inversion.system.signals import Signals
 from textual_inversion.system.timing import Phases
 from textual_inversion.system.written_files import WrittenFiles
 from textual_inversion.training.checkpoints import Checkpoint
+from textual_inversion.training.exports import Export
 from textual_inversion.training.step_plan import StepPlan
 
 
@@ -54,12 +55,14 @@ class Record:
         fingerprint: what decides the result of the run, for its checkpoints.
         history: after which steps the run was resumed, and what had changed then.
         resumed: the checkpoint that the run resumes, or None.
+        exports: what was written for other programs.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
     fingerprint: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     resumed: Checkpoint | None = None
+    exports: Sequence[Export] = ()
 
 
 @dataclass
