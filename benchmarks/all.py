@@ -60,13 +60,18 @@ PARTS = {
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
     "attack_commands": ((("--number", "800"),), (("--number", "8"),)),
+    "interop": (((),), ((),)),
     "gpu": (((),), ((),)),
 }  # fmt: skip
 # Parts that lie elsewhere, because tests hold a short form of them.
 _IN_TESTS = machine.ROOT / "tests" / "helpers"
 _ELSEWHERE = {"fuzz_formats": _IN_TESTS / "fuzz_formats.py", "attack_commands": _IN_TESTS / "attack_commands.py"}
 # Which parts take which of the flags below.
-_PEER_FLAGS = {"step_time": ("peer", "torch_python", "torch_peer"), "memory": ("peer",)}
+_PEER_FLAGS = {
+    "step_time": ("peer", "torch_python", "torch_peer"),
+    "memory": ("peer",),
+    "interop": ("torch_python", "other"),
+}
 
 
 def build_parser() -> OneLineParser:
@@ -79,6 +84,7 @@ def build_parser() -> OneLineParser:
     flag("--peer", action="append", default=[], metavar="PATH", help="as in step_time.py")
     flag("--torch_python", "--torch-python", metavar="PYTHON", help="as in step_time.py")
     flag("--torch_peer", action="append", default=[], metavar="PATH", help="as in step_time.py")
+    flag("--other", action="append", default=[], metavar="NAME=FOLDER", help="as in interop.py")
     runs.add_work_dir(flag)
     return parser
 

@@ -19,6 +19,7 @@ from textual_inversion.system.errors import EmbeddingFileError
 from textual_inversion.system.user_files import size_text
 
 _RECORDED = ("base_model", "learnable_property", "initializer_token", "seed")
+_SAID = ("format", "placeholder_token", "left_out")  # in the lines above, or of no interest
 _LONGEST = 100  # letters of an entry of the metadata
 _SHOWN = 8  # vectors whose norms, or nearest words, stand in a table
 
@@ -156,7 +157,8 @@ def _facts(found: Description) -> list[str]:
     for one in found.contents.embeddings:
         own |= one.metadata
     beside = {key: found.recorded[key] for key in _RECORDED if found.recorded.get(key) is not None and key not in own}
-    lines = [f"  {printable(key, 40)}: {printable(value, _LONGEST)}" for key, value in own.items()]
+    said = {key: value for key, value in own.items() if key not in _SAID}
+    lines = [f"  {printable(key, 40)}: {printable(value, _LONGEST)}" for key, value in said.items()]
     return lines + [f"  {key}: {printable(value, _LONGEST)} (run.json beside it)" for key, value in beside.items()]
 
 

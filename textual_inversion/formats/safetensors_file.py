@@ -153,14 +153,14 @@ def write_tensors(
     *,
     is_half: bool = False,
 ) -> None:
-    """Write a safetensors file of float32 or float16 tensors; the same bytes for equal input (names and metadata are sorted).
+    """Write a safetensors file; the same bytes for equal input (names and metadata are sorted).
 
     Args:
         file: open for writing.
         shapes: of all tensors, by name.
         read: gives the values of a tensor by its name. One is held at a time, never a second copy of a model.
         metadata: text entries to store under `__metadata__`.
-        is_half: whether the tensors are stored as float16.
+        is_half: whether the tensors are stored as float16 instead of float32.
     """
     name_of_type, code = ("F16", "<f2") if is_half else ("F32", "<f4")
     header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}} if metadata else {}
