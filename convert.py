@@ -67,9 +67,12 @@ def _cover(choice: str, files):
 
 
 def inspect(config: InspectConfig) -> None:
-    """Say what files are. What is not there is said last: raises EmbeddingFileError."""
+    """Say what files are, and what a hub has. What is not there is said last: raises EmbeddingFileError."""
+    from textual_inversion.embeddings import hub_listing
     from textual_inversion.embeddings.inspection import as_json, described, report
 
+    name, token = config.files.hub, config.model.hub_token
+    on_hub = [] if name is None else [hub_listing.embeddings_on_hub(name, token=token)]
     found, missing = [], []
     for path in config.files.files:
         try:
@@ -78,11 +81,13 @@ def inspect(config: InspectConfig) -> None:
             missing.append(error)
     compared = [] if config.model.pretrained_model_name_or_path is None else _vocabularies(config.model)
     if config.files.json:
-        for line in json.dumps([as_json(one, compared) for one in found], indent=2).splitlines():
-            print_line(line, is_aligned=True)
+        values = [as_json(one, compared) for one in found] + [hub_listing.as_json(one) for one in on_hub]
+        lines = json.dumps(values, indent=2).splitlines()
     else:
-        for line in [line for one in found for line in report(one, compared)]:
-            print_line(line, is_aligned=True)
+        lines = [line for one in found for line in report(one, compared)]
+        lines += [line for one in on_hub for line in hub_listing.report(one)]
+    for line in lines:
+        print_line(line, is_aligned=True)
     if missing:
         raise missing[0]
 

@@ -56,6 +56,8 @@ def parse(argv: Sequence[str] | None = None) -> Any:
     config = filled(chosen.config, vars(build_parser(name).parse_args(words if name is None else words[1:])))
     if isinstance(config, ConvertConfig):
         _check_conversion(config)
+    if isinstance(config, InspectConfig) and not config.files.files and config.files.hub is None:
+        raise SettingsError("FILE is missing: name files to describe, or with --hub what a hub is to list")
     return config
 
 

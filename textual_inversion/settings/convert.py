@@ -69,7 +69,9 @@ class InspectedFiles:
     """Which files are described, and how."""
 
     files: tuple[str, ...] = flag(
-        (), "any files, folders of runs, or repository ids", nargs="+", metavar="FILE", is_positional=True)
+        (), "any files, folders of runs, or repository ids", nargs="*", metavar="FILE", is_positional=True)
+    hub: str | None = flag(
+        None, "a repository, an owner or a collection on a hub, whose embeddings are listed by name", metavar="NAME")
     json: bool = flag(False, "print JSON for programs instead of tables")
 
 
