@@ -9,9 +9,10 @@ from PIL import Image
 from ppdiffusers.transformers import CLIPModel
 from safetensors.numpy import load_file, save_file
 
+from helpers.local_aistudio import LocalAIStudio, use
 from helpers.tiny_clip import SIDE, build_clip
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
-from textual_inversion.hub import hugging_face
+from textual_inversion.hub import repositories
 from textual_inversion.models.weight_files import ENCODER_FILES
 from textual_inversion.system.errors import BaseModelError, SettingsError
 
@@ -122,14 +123,29 @@ def test_without_any_clip_the_flag_is_named(tmp_path):
 
 def test_a_clip_model_of_the_hub_is_taken_from_the_cache_or_fetched_in_the_safe_format(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(hugging_face, "cached", lambda repository: tmp_path)
-    monkeypatch.setattr(hugging_face, "files_of", lambda repository: ["a.msgpack", "config.json", *ENCODER_FILES])
-    monkeypatch.setattr(hugging_face, "fetch", lambda repository, files: asked.append(files) or tmp_path / "fetched")
+    monkeypatch.setattr(repositories, "cached", lambda repository: tmp_path)
+    monkeypatch.setattr(repositories, "files_of", lambda repository: ["a.msgpack", "config.json", *ENCODER_FILES])
+    monkeypatch.setattr(repositories, "fetch", lambda repository, files: asked.append(files) or tmp_path / "fetched")
 
     assert find_clip(tmp_path, "me/clip") == tmp_path / "fetched"
     assert asked == [["config.json", "model.safetensors"]]
     (tmp_path / "pytorch_model.bin").touch()
     assert find_clip(tmp_path, "me/clip") == tmp_path and len(asked) == 1
+
+
+def test_a_clip_model_of_ai_studio_is_fetched_and_loaded(folder, tmp_path, monkeypatch):
+    with LocalAIStudio() as hub:
+        use(hub, monkeypatch, tmp_path)
+        hub.repositories["me/clip"] = {path.name: path.read_bytes() for path in folder.iterdir()} | {"README.md": b"x"}
+        found = find_clip(tmp_path, "aistudio:me/clip")
+        hub.refused = {"/git/": 503}
+        with pytest.raises(
+            SettingsError, match="--clip_model aistudio:me/x .* AI Studio has no public .*; give the folder"
+        ):
+            find_clip(tmp_path, "aistudio:me/x")
+
+    assert ClipScorer(found).text_features(["a dog"]).shape[0] == 1 and not (found / "README.md").exists()
+    assert find_clip(tmp_path, "aistudio:me/clip") == found
 
 
 @pytest.mark.parametrize(

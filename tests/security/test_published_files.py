@@ -25,6 +25,7 @@ NAMES = [
     "unet/notes.txt", "unet/diary/x", "vae/secret.safetensors", "tax/2024.pdf", "checkpoint-5/diary.txt",
     "checkpoint-9/state", "logs/y.log", "curves/y.log", ".upload/diary.txt", ".upload-2/run.json", ".ssh/id_rsa",
     "a b\n.png", "samples/猫.png", ".files.json.tmp-1", "README.md.orig", "run.json.bak", "score.json", "notes",
+    "export/kohya/cat.safetensors", "export/webui-png/me.png", "export/diary.txt", "export/diary/x.pt",
 ]  # fmt: skip
 
 

@@ -40,6 +40,20 @@ def test_bytes_text_and_json_arrive(tmp_path):
     assert names(tmp_path) == ["b", "j", "t"]
 
 
+def test_parts_arrive_together_or_not_at_all(tmp_path):
+    def parts(count):
+        for number in range(count):
+            yield b"%d" % number
+        if count > 3:
+            raise KeyError("broken off")
+
+    atomic.write_parts(tmp_path / "a", parts(3))
+    with pytest.raises(KeyError):
+        atomic.write_parts(tmp_path / "a", parts(4))
+
+    assert (tmp_path / "a").read_bytes() == b"012" and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_the_temporary_file_is_hidden_beside_its_target(tmp_path):
     with atomic.replacing(tmp_path / "weights") as temporary:
         temporary.write_bytes(b"new")

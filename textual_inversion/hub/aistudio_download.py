@@ -122,7 +122,8 @@ def _download(repository: str, file: str, revision: str | None, target: Path) ->
         plain = {"Accept-Encoding": "identity"}  # so that the length is that of the file
         with aistudio_client.request("GET", url, params=params, headers=plain, stream=True) as response:
             refuse_failure(response, has_message=False)
-            _keep(response, file, target)
+            atomic.make_folder(target.parent)
+            atomic.write_parts(target, _parts(response, file))
 
     try:
         within_reach(get)
@@ -134,24 +135,21 @@ def _download(repository: str, file: str, revision: str | None, target: Path) ->
         raise HubError(f"its download cannot be kept ({error})") from error
 
 
-def _keep(response: requests.Response, file: str, target: Path) -> None:
+def _parts(response: requests.Response, file: str) -> Iterator[bytes]:
+    """The parts of a file; raises HubError where it ends before its time."""
     from tqdm import tqdm
 
-    announced = response.headers.get("Content-Length", "")
+    announced, received = response.headers.get("Content-Length", ""), 0
     size = int(announced) if re.fullmatch(r"\d{1,15}", announced) else None
-    atomic.make_folder(target.parent)
-    shown = None if size is not None and size >= _SHOWN_PROGRESS else True  # None: shown in a terminal
-    with (
-        atomic.replacing(target) as temporary,
-        open(temporary, "wb") as kept,
-        tqdm(total=size, desc=file, unit="B", unit_scale=True, disable=shown) as progress,
-    ):
-        parts = response.iter_content(_CHUNK)
+    hidden = None if size is not None and size >= _SHOWN_PROGRESS else True  # None: shown in a terminal
+    parts = response.iter_content(_CHUNK)
+    with tqdm(total=size, desc=file, unit="B", unit_scale=True, disable=hidden) as progress:
         while part := within_reach(lambda: next(parts, b"")):  # whose errors would look like those of the disk
-            kept.write(part)
+            received += len(part)
             progress.update(len(part))
-        if size is not None and kept.tell() != size:
-            raise HubError(f"AI Studio broke off in {file}, after {kept.tell():,} of {size:,} bytes; try again")
+            yield part
+    if size is not None and received != size:
+        raise HubError(f"AI Studio broke off in {file}, after {received:,} of {size:,} bytes; try again")
 
 
 def _refuse_offline() -> None:

@@ -11,6 +11,7 @@ from textual_inversion.hub.aistudio_upload import create, upload_folder
 from textual_inversion.hub.hugging_face import HubError, is_repository_id
 from textual_inversion.system import user_files
 from textual_inversion.system.errors import OutputError, SettingsError, run_command
+from textual_inversion.system.progress import print_line
 
 _MESSAGE = "Textual Inversion"
 _CARD = "README.md"
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     if len(words) != 2 or not is_repository_id(words[0]) or not Path(words[1]).is_dir():
         raise SettingsError("give a repository such as me/my-cat and a folder, no more and no less")
     try:
-        print(f"uploaded to {push(words[0], Path(words[1]))}")
+        print_line(f"uploaded to {push(words[0], Path(words[1]))}")
     except HubError as error:
         raise OutputError(f"the upload to {words[0]} failed ({error}); try it again later") from error
 

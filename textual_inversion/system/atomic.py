@@ -29,7 +29,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,6 +59,16 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file at `path` with `data` in one step; raises OutputError."""
     with replacing(path) as temporary, open(temporary, "r+b", buffering=0) as file:
         _write_all(file, data)
+
+
+def write_parts(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
+    """Replace the file at `path` with parts as they come, once the last one has; raises OutputError.
+
+    What `parts` raises leaves the file as it was.
+    """
+    with replacing(path) as temporary, open(temporary, "r+b", buffering=0) as file:
+        for part in parts:
+            _write_all(file, part)
 
 
 def write_new(path: str | os.PathLike[str], data: bytes) -> None:
