@@ -74,10 +74,10 @@ def test_words_choose_concepts_in_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("to", "lost"),
     [
-        ("pdparams", "base_model, steps, seed_of_it, learnable_property"),
-        ("diffusers-bin", "base_model, steps, seed_of_it, learnable_property"),
-        ("webui-pt", "seed_of_it, learnable_property"),
-        ("webui-png", "seed_of_it, learnable_property"),
+        ("pdparams", "base_model, learnable_property, steps, seed_of_it"),
+        ("diffusers-bin", "base_model, learnable_property, steps, seed_of_it"),
+        ("webui-pt", "learnable_property, seed_of_it"),
+        ("webui-png", "learnable_property, seed_of_it"),
         ("safetensors", None),
         ("kohya", None),
         ("onetrainer", None),
@@ -137,7 +137,7 @@ def test_values_beyond_float16_are_refused(tmp_path):
 
 @pytest.mark.parametrize("to", [to for to, target in TARGETS.items() if not target.holds_half])
 def test_layouts_of_float32_alone_refuse_half(tmp_path, to):
-    with pytest.raises(SettingsError, match=f"--half: {to} holds float32; leave it out, or write safetensors"):
+    with pytest.raises(SettingsError, match=f"--half: {to} holds float32 alone; leave it out, or write safetensors"):
         conversion(files(concept()), to, str(tmp_path), writing=Writing(is_half=True))
 
 
@@ -162,7 +162,7 @@ def test_what_is_said_of_the_old_file_stays_behind(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("token", ["t5", "clip_l", "string_to_param"])
+@pytest.mark.parametrize("token", ["t5", "clip_g", "string_to_param"])
 def test_a_name_that_would_be_read_as_something_else_is_refused(tmp_path, token):
     with pytest.raises(EmbeddingFileError, match=f"cannot write .*{token}"):
         conversion(files(concept(token), concept(token + "2")), "diffusers-bin", str(tmp_path))

@@ -8,10 +8,9 @@ from PIL import Image
 
 from helpers.configs import parsed
 from helpers.tiny_clip import build_clip
-from helpers.tiny_models import WORDS, build_model
+from helpers.tiny_models import WORDS
 from helpers.training_runs import draw_images, short_run
 from textual_inversion.evaluation.clip import ClipScorer
-from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training.nearest_words import nearest
 from train_textual_inversion import main
