@@ -73,7 +73,6 @@ def main(argv: list[str] | None = None) -> int:
 def make_case(folder: Path, family: str) -> dict:
     """A tiny model in diffusers' layout, and a concept of it in each of our formats that PyTorch reads."""
     from helpers.tiny_models import build_model
-
     from textual_inversion.embeddings.conversion import conversion, write
     from textual_inversion.embeddings.files import ConceptFile
     from textual_inversion.formats.learned_embedding import LearnedEmbedding

@@ -40,7 +40,10 @@ def test_each_command_answers(tmp_path):
         done = call(name, "--help", cwd=tmp_path)
         assert done.returncode == 0 and f"usage: {script}" in done.stdout
     done = call("paint")
-    assert (done.returncode, done.stderr) == (2, "error: 'paint' is not a command; choose one of train, infer, score\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: 'paint' is not a command; choose one of train, infer, score, convert\n",
+    )
 
 
 @pytest.mark.slow
@@ -61,6 +64,8 @@ def test_a_wheel_holds_the_commands_and_no_demo(wheel):
         (["infer", "--embeds", str(ROOT / "demo/learned_embeds.pdparams")], "name it with --pretrained_model_name_or"),
         (["infer", "--promt", "x"], "did you mean --prompt?"),
         (["infer", "--xyzzy", "x"], "see textual-inversion infer --help"),
+        (["convert", "--xyzzy"], "see textual-inversion convert --help"),
+        (["convert", "inspect"], "see textual-inversion convert inspect --help"),
     ],
 )
 def test_without_the_demo_the_defaults_say_in_one_line_what_to_do(wheel, tmp_path, words, said):

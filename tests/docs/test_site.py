@@ -79,8 +79,8 @@ def test_every_flag_means_something_in_chinese(command):
         assert CHINESE.search(messages[title[0].upper() + title[1:]].string)
         for action in actions:
             meaning = flags.meaning(action)
-            assert meaning in messages, f"{action.option_strings[-1]}: bring the catalogues up to date"
-            assert CHINESE.search(messages[meaning].string), action.option_strings[-1]
+            assert meaning in messages, f"{flags.name(action)}: bring the catalogues up to date"
+            assert CHINESE.search(messages[meaning].string), flags.name(action)
 
 
 # ----------------------------------------------------------------------------------------------------------- builds

@@ -3,12 +3,13 @@ import pickle
 import numpy as np
 import pytest
 
-from helpers.embedding_samples import read_one
+from helpers.embedding_samples import read_one, stored
 from helpers.strangers import VECTORS
 from helpers.torch_samples import TORCH_FILES
-from textual_inversion.formats.embedding_file import NotAnEmbedding, WrongValues
+from textual_inversion.formats.embedding_file import NotAnEmbedding, WrongValues, read_embeddings
 from textual_inversion.formats.layouts import group_vectors
 from textual_inversion.formats.safetensors_file import safetensors_bytes
+from textual_inversion.formats.torch_writer import torch_bytes
 
 
 @pytest.mark.parametrize("key", ["emb_params", "emp_params", "*"])
@@ -107,3 +108,38 @@ def test_the_vectors_of_a_concept_end_at_the_first_gap(count):
 def test_whole_numbers_are_no_vectors(tmp_path):
     with pytest.raises(WrongValues, match="int64 instead of floating-point"):
         read_one(tmp_path, TORCH_FILES["integer_bin"])
+
+
+# ------------------------------------------------------------------------------------------------------- Determined
+
+
+def test_determineds_dictionary_of_concepts_is_read_with_what_they_started_from(tmp_path):
+    first, second = (np.random.default_rng(i).standard_normal((n, 8), np.float32) for i, n in ((0, 3), (1, 1)))
+    content = {
+        "det-logo": {"initializer_strs": "brain logo, sharp lines", "learned_embeddings": first},
+        "<style>": {"initializer_tokens": "painting", "learned_embeddings": second},
+    }
+
+    logo, style = read_embeddings(stored(tmp_path, torch_bytes(content), "learned_embeddings_dict.pt"))
+
+    assert (logo.placeholder_token, style.placeholder_token) == ("det-logo", "<style>")
+    np.testing.assert_array_equal(logo.vectors["text_encoder"], first)
+    np.testing.assert_array_equal(style.vectors["text_encoder"], second)
+    assert logo.metadata == {"initializer_strs": "brain logo, sharp lines"}
+    assert style.metadata == {"initializer_tokens": "painting"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ({"learned_embeddings": "text"}, NotAnEmbedding),
+        ({"learned_embeddings": None}, NotAnEmbedding),
+        ({"learned_embeddings": np.full((1, 4), np.nan, np.float32)}, WrongValues),
+        ({"learned_embeddings": np.ones((2, 3, 4), np.float32)}, WrongValues),
+        ({"learned_embeddings": {"a": 1}}, NotAnEmbedding),
+        ({"initializer_strs": "a"}, NotAnEmbedding),
+    ],
+)
+def test_a_dictionary_that_looks_like_determineds_is_refused_by_what_is_wrong(tmp_path, entry, error):
+    with pytest.raises(error, match="my-cat.xyz: holds"):
+        read_embeddings(stored(tmp_path, torch_bytes({"<t>": entry})))

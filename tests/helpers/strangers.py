@@ -12,6 +12,8 @@ import numpy as np
 from helpers.torch_samples import TORCH_FILES
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.safetensors_file import safetensors_bytes
+from textual_inversion.formats.torch_writer import torch_bytes
+from textual_inversion.formats.webui_png import png_bytes
 
 VECTORS = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -76,7 +78,15 @@ def valid_files() -> dict[str, bytes]:
         "safetensors_sdxl": safetensors_bytes({"clip_l": VECTORS, "clip_g": VECTORS}, {}),
     }
     readable = {name: TORCH_FILES[name] for name in TORCH_FILES if name not in ("integer_bin", "whole_model_pt")}
-    return written | of_other_programs() | numpy_pickles() | readable
+    return written | of_other_programs() | numpy_pickles() | readable | webui_images()
+
+
+def webui_images() -> dict[str, bytes]:
+    """An embedding in the text and in the pixels of an image, as AUTOMATIC1111's web UI saves it."""
+    content = {"string_to_param": {"*": VECTORS}, "name": "<cat>", "step": 3}
+    whole = png_bytes(content, np.full((24, 8, 3), 200, np.uint8))
+    text_at, pixels_at = whole.index(b"tEXt") - 4, whole.index(b"IDAT") - 4
+    return {"webui_png": whole, "webui_png_of_pixels": whole[:text_at] + whole[pixels_at:]}
 
 
 def of_other_programs() -> dict[str, bytes]:
@@ -88,6 +98,7 @@ def of_other_programs() -> dict[str, bytes]:
         "invoke": safetensors_bytes({"emb_params": VECTORS}, {}),
         "onetrainer": safetensors_bytes({"emp_params": VECTORS, "emp_params_out": VECTORS}, {}),
         "onetrainer_sdxl": safetensors_bytes(two | {"clip_l_out": VECTORS, "clip_g_out": VECTORS}, {}),
+        "determined": torch_bytes({"<cat>": {"initializer_strs": "a cat", "learned_embeddings": VECTORS}}),
         "half": pickle.dumps({"<cat>": VECTORS.astype(np.float16)}, 4),
         "bfloat16": _safetensors_of("BF16", (VECTORS.view(np.uint32) >> 16).astype("<u2").tobytes()),
         "half_safetensors": _safetensors_of("F16", VECTORS.astype("<f2").tobytes()),

@@ -8,12 +8,11 @@ from PIL import Image
 
 from helpers.configs import parsed
 from helpers.tiny_clip import build_clip
-from helpers.tiny_models import WORDS, build_model
+from helpers.tiny_models import WORDS
 from helpers.training_runs import draw_images, short_run
 from textual_inversion.evaluation.clip import ClipScorer
-from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.training.nearest_words import nearest, whole_words
+from textual_inversion.training.nearest_words import nearest
 from train_textual_inversion import main
 
 
@@ -49,20 +48,6 @@ def test_a_style_is_asked_for_as_a_painting():
     nearest(scorer, [0], ["cat"], "style")
 
     assert scorer.asked == ["a painting in the style of cat"]
-
-
-@pytest.mark.parametrize("family", ["sd1", "taiyi", "alt"])
-def test_words_are_whole_tokens_of_plain_letters(tmp_path, family):
-    tokenizer = load_base_model(build_model(tmp_path, family)).text_encoders[0].tokenizer
-
-    words = whole_words(tokenizer)
-
-    expected = {word for word in WORDS if len(word) >= 3}  # no letters, no pieces, no special tokens
-    # The tiny SentencePiece model of "alt" cuts some of its own words.
-    assert expected == set(words) if family != "alt" else expected > set(words) and len(words) > 5
-    ids = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in words]
-    assert all(len(one) == 1 for one in ids) and sorted(ids) == ids
-    assert whole_words(tokenizer, 3) == words[:3]
 
 
 def test_trimmed_texts_have_the_same_features(tmp_path):

@@ -17,7 +17,7 @@ from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import file_name, printable, quoted
 from textual_inversion.formats.layouts import read_layout
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
-from textual_inversion.formats.reader import read_content
+from textual_inversion.formats.reader import read_embedding_content
 from textual_inversion.formats.targets import TARGETS, Target, Writing
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import EmbeddingFileError, OutputError, SettingsError
@@ -258,7 +258,7 @@ def _read_back(content: bytes, path: Path, group: Sequence[LearnedEmbedding]) ->
     tokens = ", ".join(printable(one.placeholder_token, 60) for one in group)
     try:
         budget = Budget.of_embedding(len(content))
-        again = read_layout(*read_content(memoryview(content), budget), path.stem, budget)
+        again = read_layout(*read_embedding_content(memoryview(content), budget), path.stem, budget)
     except EmbeddingFileError as error:
         raise EmbeddingFileError(f"cannot write {file_name(path)}: of {tokens} such a file {error}") from error
     is_same = len(again) == len(group) and all(map(_equal_vectors, group, again))

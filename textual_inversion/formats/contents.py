@@ -12,7 +12,7 @@ from textual_inversion.formats.errors import naming
 from textual_inversion.formats.layouts import ENCODERS, read_layout
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.formats.pickled_arrays import PickledModule, type_of
-from textual_inversion.formats.reader import container_of, read_content, read_or_map
+from textual_inversion.formats.reader import container_of, read_embedding_content, read_or_map
 
 _BY_KEY = {
     "string_to_param": "string_to_param, of AUTOMATIC1111's web UI",
@@ -47,7 +47,7 @@ def read_contents(path: str | os.PathLike[str]) -> FileContents:
     with naming(path):
         data = read_or_map(path, MOST_WHOLE)
         budget = Budget.of_embedding(len(data))
-        content, metadata = read_content(data, budget)
+        content, metadata = read_embedding_content(data, budget)
         embeddings = read_layout(content, metadata, Path(path).stem, budget)
         own = tuple(dataclasses.replace(embedding, source=os.fspath(path)) for embedding in embeddings)
         types = tuple(sorted(set(_types(content))))
@@ -57,7 +57,8 @@ def read_contents(path: str | os.PathLike[str]) -> FileContents:
 def _types(content: Any, levels: int = _MOST_LEVELS) -> Iterator[str]:
     found = type_of(content)
     if found is not None:
-        yield found
+        if "float" in found or found.startswith("F"):  # beside vectors, some files hold the ids of tokens
+            yield found
         return
     content = content.parameters if isinstance(content, PickledModule) else content
     if isinstance(content, dict) and levels:

@@ -47,7 +47,7 @@ from textual_inversion.formats.layouts import ENCODERS, group_vectors, read_layo
 from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_token, check_width
 from textual_inversion.formats.paddle_file import pdparams_bytes
 from textual_inversion.formats.pickled_arrays import array_of
-from textual_inversion.formats.reader import map_whole, read_content, read_or_map
+from textual_inversion.formats.reader import map_whole, read_content, read_embedding_content, read_or_map
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
@@ -87,7 +87,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> list[LearnedEmbedding]:
     with naming(path):
         data = read_or_map(path, MOST_WHOLE)
         budget = Budget.of_embedding(len(data))
-        content, metadata = read_content(data, budget)
+        content, metadata = read_embedding_content(data, budget)
         embeddings = read_layout(content, metadata, Path(path).stem, budget)
         return [dataclasses.replace(embedding, source=os.fspath(path)) for embedding in embeddings]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from textual_inversion.formats.budget import Budget
-from textual_inversion.formats.errors import AsksTooMuch, BrokenFile, NotAnEmbedding, RefusedFile, quoted
+from textual_inversion.formats.errors import RefusedFile, UnreadableFile, file_name, naming, quoted
 from textual_inversion.formats.pickled_arrays import shape_of
 from textual_inversion.formats.reader import container_of, map_whole, read_content
 from textual_inversion.formats.safetensors_file import SafetensorsFile, is_safetensors
@@ -63,7 +63,7 @@ _SIGNATURES = (
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """What a file is, as a phrase; raises OSError where nothing is there, or it may not be read."""
+    """What a file is, as a phrase; raises OSError or UnreadableFile where nothing is there, or it may not be read."""
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         return f"a folder with {sum(1 for _ in os.scandir(path))} entries"
@@ -77,11 +77,14 @@ def kind_of(path: str | os.PathLike[str]) -> str:
     if (known := _signed(head)) is not None:
         return f"{known}, {_pixels(path, head)}{size}"
     try:
-        return f"{_tensors_or_text(path, head, status.st_size)}, {size}"
+        with naming(path):
+            return f"{_tensors_or_text(path, head, status.st_size)}, {size}"
+    except UnreadableFile:
+        raise
     except RefusedFile as error:
-        return f"a pickle that {error}; nothing in it was run; {size}"
-    except (BrokenFile, AsksTooMuch) as error:
-        return f"a file that {error}, {size}"
+        return f"a pickle that {why_no_embedding(error, path)}; nothing in it was run; {size}"
+    except EmbeddingFileError as error:
+        return f"a file that {why_no_embedding(error, path)}, {size}"
 
 
 def _signed(head: bytes) -> str | None:
@@ -131,10 +134,7 @@ def _text(head: bytes) -> str | None:
 
 def _pickled(path: str | os.PathLike[str]) -> str:
     data = map_whole(path)
-    try:
-        content, _ = read_content(data, Budget.of_weights(len(data)))
-    except NotAnEmbedding as error:  # a zip archive without PyTorch's part
-        return f"a file that {error}"
+    content, _ = read_content(data, Budget.of_weights(len(data)))
     container = container_of(data)
     for name in _CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
@@ -171,6 +171,6 @@ def _model(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 def why_no_embedding(error: EmbeddingFileError, path: str | os.PathLike[str]) -> str:
     """The reason in an error of a reader, without the name of the file and without the way out."""
-    text = str(error).removeprefix(f"{os.fspath(path)}: ")
+    text = str(error).removeprefix(f"{file_name(path)}: ")
     way_out = getattr(type(error), "way_out", "")
     return text.removesuffix(f"; {way_out}") if way_out else text

@@ -31,8 +31,6 @@ def read_content(data: memoryview, budget: Budget) -> tuple[Any, dict[str, str]]
         return safetensors_file.stored_tensors(data, budget)
     if data[0] == 0x80:
         return (torch_file.read_plain if _is_plain_torch(data) else paddle_file.read_pickle)(data, budget), {}
-    if webui_png.is_png(data):
-        return webui_png.read_png(data, budget), {}
     described = other_kind(bytes(data[:32]))
     if described:
         raise NotAnEmbedding(described)
@@ -41,8 +39,13 @@ def read_content(data: memoryview, budget: Budget) -> tuple[Any, dict[str, str]]
     raise NotAnEmbedding("is neither safetensors nor a pickle of Paddle or PyTorch")
 
 
+def read_embedding_content(data: memoryview, budget: Budget) -> tuple[Any, dict[str, str]]:
+    """As `read_content`, also of an image that holds an embedding."""
+    return (webui_png.read_png(data, budget), {}) if webui_png.is_png(data) else read_content(data, budget)
+
+
 def container_of(data: memoryview) -> str:
-    """What kind of file `read_content` reads, for people."""
+    """What kind of file `read_embedding_content` reads, for people."""
     if torch_file.is_archive(data):
         return "PyTorch's archive"
     if safetensors_file.is_safetensors(data):

@@ -28,7 +28,8 @@ from textual_inversion.formats.png_chunks import SIGNATURE, chunk, chunks, decom
 from textual_inversion.system.checked_json import UnusableJson, parse_json
 
 KEYWORD = b"sd-ti-embedding"
-MOST_PIXELS = 8 << 20  # of an image that is looked through for stripes; one of 75 vectors at 512 rows has 600 columns
+MOST_PIXELS = 4 << 20  # of an image that is looked through for stripes; one of 75 vectors at 512 rows has 600 columns
+_PIXELS_PER_BYTE = 64  # of a file: stripes hardly compress, so an image of few bytes has none
 MOST_JSON = 24 << 20  # bytes; 1024 vectors of 768 numbers take 17 MB
 _TENSOR = "TORCHTENSOR"
 _PATTERN = 4  # pixels; a checkerboard of this size is the pattern of the stripes
@@ -97,10 +98,10 @@ def _from_pixels(data: memoryview) -> bytes | None:
 
 
 def _pixels(data: memoryview) -> np.ndarray:
-    """An image as uint8 [H, W, 3]; an empty one if it is too large, or damaged."""
+    """An image as uint8 [H, W, 3]; an empty one if it is damaged, or too large to be one of the web UI."""
     try:
         image = PngImageFile(io.BytesIO(_without_texts(data)))
-        if image.width * image.height <= MOST_PIXELS:
+        if image.width * image.height <= min(MOST_PIXELS, _PIXELS_PER_BYTE * len(data)):
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error):
         pass  # of an image that cannot be shown nobody expects an embedding

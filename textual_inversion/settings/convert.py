@@ -21,7 +21,7 @@ class ComparedModel:
         None, "folder or repository id of a base model; unset: nothing is compared", metavar="MODEL")
     tokenizer_name: str | None = flag(None, "a tokenizer other than the base model's", metavar="MODEL")
     revision: str | None = shared.revision_flag()
-    variant: str | None = shared.variant_flag()
+    variant: str | None = flag(None, "weights to prefer, such as fp16", type=shared.variant, metavar="NAME")
     cache_dir: str | None = shared.cache_dir_flag()
     hub_token: str | None = flag(
         None, "access token for gated models; unset: the one you logged in with", metavar="TOKEN", is_secret=True)

@@ -39,9 +39,16 @@ def from_root(path: str) -> str:
 
 
 def how_to_call(script: str) -> str:
-    """How a user calls a command: `python infer.py` in a checkout, `textual-inversion infer` where it is installed."""
-    name = next((name for name, own in SCRIPTS.items() if own == script), None)
-    return f"python {script}" if name is None or (ROOT / script).is_file() else f"textual-inversion {name}"
+    """How a user calls a command: `python infer.py` in a checkout, `textual-inversion infer` where it is installed.
+
+    Args:
+        script: its file, such as "infer.py", and the subcommand where it has one: "convert.py inspect".
+    """
+    file, *subcommand = script.split()
+    name = next((name for name, own in SCRIPTS.items() if own == file), None)
+    if name is None or (ROOT / file).is_file():
+        return f"python {script}"
+    return " ".join(["textual-inversion", name, *subcommand])
 
 
 def in_shell(path: str | Path) -> str:
