@@ -113,7 +113,10 @@ def test_what_a_hub_has_is_listed_and_one_of_it_is_described(tmp_path, hub):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "FILE is missing: name files to describe, or with --hub what a hub is to list"),
+        (
+            [],
+            "the following arguments are required: FILE; see python convert.py inspect --help, or list what a hub has",
+        ),
         (["--hub", "a b"], "'a b' is nothing that a hub can list; give a repository"),
         (["--hub", "nobody"], "nobody on the hub has no learned embedding; choose another name"),
         (["--hub", "me/gone"], "me/gone cannot be listed: the hub has no public repository of this name"),

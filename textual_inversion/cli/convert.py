@@ -57,7 +57,10 @@ def parse(argv: Sequence[str] | None = None) -> Any:
     if isinstance(config, ConvertConfig):
         _check_conversion(config)
     if isinstance(config, InspectConfig) and not config.files.files and config.files.hub is None:
-        raise SettingsError("FILE is missing: name files to describe, or with --hub what a hub is to list")
+        raise SettingsError(
+            f"the following arguments are required: FILE; see python {SCRIPT} inspect --help, or list what a hub has with "
+            "--hub"
+        )
     return config
 
 
