@@ -102,7 +102,7 @@ def test_what_a_hub_has_is_listed_and_one_of_it_is_described(tmp_path, hub):
     hub.collections[SLUG] = [("me/dog", "model")]
     both = "me/cat: learned_embeds.bin\nme/dog: learned_embeds.bin\n"
 
-    assert run(hub, tmp_path, "convert.py", "inspect", "--hub", "me") == f"{both}1 other repositories hold none\n"
+    assert run(hub, tmp_path, "convert.py", "inspect", "--hub", "me") == f"{both}1 other repository holds none\n"
     assert run(hub, tmp_path, "convert.py", "inspect", "--hub", SLUG) == "me/dog: learned_embeds.bin\n"
     assert not [line for line in hub.requests if "/resolve/" in line]
     (listed,) = json.loads(run(hub, tmp_path, "convert.py", "inspect", "--hub", "me", "--json"))

@@ -45,6 +45,7 @@ def test_a_name_that_is_another_concepts_at_some_step_is_recognized(name):
         (["model-train.pt", "modelcat.pt", "cat-model.safetensors"], ["cat-model.safetensors", "modelcat.pt"]),
         (["model_index.json", "v1-5.safetensors", "learned_embeds.safetensors"], ["learned_embeds.safetensors"]),
         (["config.json", "clip.safetensors"], []),
+        (["*.pt", "a?.bin", "[ab].pt", ".pt", "..pt", "a\\b.pt", "a\nb.pt", "x" * 300 + ".pt", "a b.pt"], ["a b.pt"]),
         ([], []),
     ],
 )  # fmt: skip

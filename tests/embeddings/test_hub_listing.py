@@ -28,7 +28,7 @@ def test_an_owner(hub):
     assert found.files["me/cat"] == ("learned_embeds.bin",) and set(found.files) == {"me/cat", "me/many"}
     cat, many, others = report(found)
     assert cat == "me/cat: learned_embeds.bin" and many.endswith("and 10 more")
-    assert others == "1 other repositories hold none"
+    assert others == "1 other repository holds none"
     assert as_json(found)["repositories"]["me/cat"] == ["learned_embeds.bin"]
     assert "there are more; these are the first" in report(embeddings_on_hub("me", most=1))
 

@@ -9,6 +9,7 @@ from textual_inversion.cli.parser import OneLineParser, parser_of
 from textual_inversion.settings.convert import ConvertConfig, InspectConfig
 from textual_inversion.settings.flag import filled
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.paths import how_to_call
 
 SCRIPT = "convert.py"
 
@@ -58,8 +59,8 @@ def parse(argv: Sequence[str] | None = None) -> Any:
         _check_conversion(config)
     if isinstance(config, InspectConfig) and not config.files.files and config.files.hub is None:
         raise SettingsError(
-            f"the following arguments are required: FILE; see python {SCRIPT} inspect --help, or list what a hub has with "
-            "--hub"
+            f"the following arguments are required: FILE; see {how_to_call(f'{SCRIPT} inspect')} --help, or list what "
+            "a hub has with --hub"
         )
     return config
 

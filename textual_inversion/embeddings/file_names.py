@@ -12,6 +12,8 @@ _OF_MODELS = re.compile(
     r"|(model_state|scheduler|optimizer|training_args|random_states|rng_state|scaler)\b.*",
     re.IGNORECASE,
 )
+# A name that is one file's and no pattern's, and leads nowhere.
+_PLAIN = re.compile(r"[^.*?\[\]\\/\x00-\x1f\x7f][^*?\[\]\\/\x00-\x1f\x7f]{0,199}")
 _INDEXES = ("model_index.json", "config.json")
 _TIMED = re.compile(r"(?:best|steps-\d+)-(.+)", re.IGNORECASE)
 
@@ -60,6 +62,7 @@ def embeddings_among(files: Iterable[str]) -> list[str]:
     """
     top = [file for file in files if "/" not in file]
     is_model = any(index in top for index in _INDEXES)
-    named = [file for file in top if file.endswith(ENDINGS) and (file.startswith(FINAL) or not is_model)]
+    plain = [file for file in top if file.endswith(ENDINGS) and _PLAIN.fullmatch(file)]
+    named = [file for file in plain if file.startswith(FINAL) or not is_model]
     found = [file for file in named if file.startswith(FINAL) or not _OF_MODELS.fullmatch(file)]
     return sorted(found, key=lambda file: (not re.fullmatch(rf"{FINAL}\.\w+", file), not file.startswith(FINAL), file))

@@ -68,7 +68,8 @@ def report(found: EmbeddingsOnHub) -> list[str]:
         more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
         lines.append(f"{printable(repository)}: {shown}{more}")
     if found.others:
-        lines.append(f"{found.others} other repositories hold none")
+        others = "1 other repository holds" if found.others == 1 else f"{found.others} other repositories hold"
+        lines.append(f"{others} none")
     if found.unknown:
         lines.append(f"not shown by the hub: {', '.join(printable(name) for name in found.unknown)}")
     if found.has_more:

@@ -21,7 +21,7 @@ NAMES = ("learned_embeds.safetensors", "learned_embeds.pdparams", "learned_embed
 _NAMES_HERE = ("learned_embeds.pdparams", "learned_embeds.safetensors", "learned_embeds.bin")
 
 _MOST_SHOWN = 8  # files in a message
-_OF_STEPS = re.compile(r"learned_embeds-steps-(\d+)\.(pdparams|safetensors|bin)")
+_OF_STEPS = re.compile(r"learned_embeds-steps-(\d{1,18})\.(pdparams|safetensors|bin)")
 
 _ENDINGS = (".pdparams", ".safetensors", ".pt", ".bin", ".pth", ".ckpt")
 

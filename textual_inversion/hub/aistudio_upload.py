@@ -31,7 +31,7 @@ from textual_inversion.system import user_files
 
 MOST_BYTES = 5 << 30  # of a file that is sent in one request
 _MOST_BYTES_IN_GIT = 5 << 20
-_SECONDS = 60  # for an answer to what is written
+_SECONDS = 300  # for an answer to what is written
 _LFS = {"Content-Type": "application/vnd.git-lfs+json", "Accept": "application/vnd.git-lfs+json"}
 _ABOUT_ACCESS = (requests.codes.unauthorized, requests.codes.forbidden)
 
