@@ -19,8 +19,8 @@ from textual_inversion.formats.targets import TARGETS, Cover, Writing
 from textual_inversion.system.errors import TextualInversionError
 
 MATRIX, CONTENTS = tables(read("docs/reference/formats.md"))
-ROWS = {row[0].strip("`"): dict(zip(("read", "written", "sdxl", "several", "half", "metadata", "cover", "tests"), row[1:],
-                                    strict=True)) for row in MATRIX}  # fmt: skip
+COLUMNS = ("read", "written", "sdxl", "several", "half", "metadata", "cover", "tests")
+ROWS = {row[0].strip("`"): dict(zip(COLUMNS, row[1:], strict=True)) for row in MATRIX}
 WRITTEN = [name for name, row in ROWS.items() if row["written"] == "✓"]
 FACTS = {"base_model": "owner/model", "steps": "300"}
 SAMPLES = valid_files()

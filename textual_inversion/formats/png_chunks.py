@@ -8,6 +8,10 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS = 1 << 17  # an image of 128 megapixels in pieces of 8 KiB has 48,000
 
 
+class CutStream(zlib.error):
+    """Compressed data that ends too early."""
+
+
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """(type, first byte, byte after the last) of each whole chunk from the file's position on, which must be one's."""
     position, size = file.tell(), file.seek(0, 2)
@@ -54,5 +58,5 @@ def decompressed(data: bytes, most: int) -> bytes:
     if stream.unconsumed_tail:
         raise ValueError(f"more than {most} bytes")
     if not stream.eof:
-        raise zlib.error("incomplete")
+        raise CutStream("cut short")
     return text
