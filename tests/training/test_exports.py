@@ -17,7 +17,8 @@ from helpers.written_runs import LOCAL_HASH
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.formats.targets import TARGETS
-from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.errors import OutputError, SettingsError
+from textual_inversion.training import finish
 from textual_inversion.training.exports import plan_exports, write_exports
 
 OF_SDXL = [name for name, target in TARGETS.items() if target.most_encoders > 1]
@@ -95,3 +96,21 @@ def test_a_format_that_cannot_hold_the_concepts_is_refused_before_training(tmp_p
 
     assert done.returncode == 2 and "error: --export webui-png:" in done.stderr.splitlines()[-1]
     assert "step 1" not in done.stdout and not (tmp_path / "out/learned_embeds.pdparams").exists()
+
+
+@pytest.mark.slow
+def test_a_format_that_fails_at_the_end_leaves_all_else(tmp_path, monkeypatch, capsys):
+    planned = []
+
+    def plan(formats, words, base_model, folder):
+        planned.append(formats)
+        if len(planned) > 1:
+            raise SettingsError("--export kohya: these values cannot be held")
+        return []
+
+    monkeypatch.setattr(finish, "plan_exports", plan)
+    with pytest.raises(OutputError, match="these values cannot be held; the learned vectors are in"):
+        train_textual_inversion.main(short_run(tmp_path, "--only_save_embeds", "--export", "kohya"))
+
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"learned_embeds.pdparams", "learned_embeds.safetensors", "README.md", "run.json"} <= written

@@ -1,6 +1,6 @@
-"""Put a folder into a repository of AI Studio; also by hand, where an upload has failed:
+"""Put a folder into a repository of AI Studio, also by hand where an upload has failed.
 
-python -m textual_inversion.sharing.aistudio me/my-cat text-inversion-model/.upload
+By hand: `python -m textual_inversion.sharing.aistudio me/my-cat text-inversion-model/.upload`
 """
 
 import re

@@ -12,7 +12,7 @@ from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.sharing.model_card import ExportedFile
 from textual_inversion.sharing.public_records import EXPORTS
-from textual_inversion.system.errors import OutputError
+from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.paths import how_to_call, in_shell
 from textual_inversion.system.written_files import PIPELINE, of_kind
 from textual_inversion.training import overview, resume
@@ -125,7 +125,11 @@ def _plan_exports(config: TrainConfig, run: Run, learned: Sequence[LearnedEmbedd
 
 def _export(config: TrainConfig, run: Run, learned: Sequence[LearnedEmbedding], saves: Saves) -> None:
     """Write the embeddings for other programs, and say what those cannot hold."""
-    planned = _plan_exports(config, run, learned)
+    try:
+        planned = _plan_exports(config, run, learned)
+    except SettingsError as error:  # of these values; of the concepts it would have been said at the beginning
+        saves.failures.append(OutputError(str(error)))
+        return
     if planned and saves.attempt(write_exports, planned):
         run.record.exports = planned
         for note in [note for one in planned for note in one.notes]:
