@@ -108,6 +108,17 @@ def test_the_name_in_an_sdxl_file_of_the_web_ui_is_the_files_and_that_is_said(tm
     assert new.notes == (f"{new.path}: webui-pt has no place for the placeholder token",) and new.prompts == ("x",)
 
 
+@pytest.mark.parametrize("to", ["safetensors", "diffusers-bin", "kohya"])
+def test_capitals_of_which_diffusers_makes_small_letters_are_said(tmp_path, to):
+    several, _ = convert(to, concept("<Cat>", vectors=2), output=tmp_path / "a")
+    one, _ = convert(to, concept("<Cat>", vectors=1), output=tmp_path / "b")
+    small, _ = convert(to, concept("<cat>", vectors=2), output=tmp_path / "c")
+
+    assert one[0].notes == small[0].notes == ()
+    said = [f"{several[0].path}: diffusers with transformers 5 reads only the first vector of <Cat>"]
+    assert [note.split(", because")[0] for note in several[0].notes] == (said if to != "kohya" else [])
+
+
 @pytest.mark.parametrize(("to", "prompt"), [("safetensors", "<a>"), ("diffusers-bin", "<a>"), ("webui-pt", "x"),
                                             ("kohya", "x"), ("invoke", "<x>"), ("comfyui", "embedding:x")])  # fmt: skip
 def test_how_prompts_name_the_concept_is_told(tmp_path, to, prompt):

@@ -143,3 +143,10 @@ def test_an_sdxl_file_of_equal_vectors_has_json_of_both(tmp_path):
 
     assert one["widths"] == {"text_encoder": 4, "text_encoder_2": 6} and one["vectors"] == 2
     assert one["norms"]["text_encoder"] == pytest.approx([2.0, 2.0]) and one["word"] == "<cat>"
+
+
+def test_norms_of_values_whose_squares_are_beyond_float32_are_numbers(tmp_path):
+    facts = as_json(described(write(tmp_path / "a.safetensors", [3e38, 0, 0, 0])))
+
+    json.dumps(facts, allow_nan=False)
+    assert facts["concepts"][0]["norms"]["text_encoder"] == pytest.approx([3e38])

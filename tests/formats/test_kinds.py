@@ -111,3 +111,11 @@ def test_what_is_no_regular_file_is_told_too(tmp_path):
     assert kind_of(tmp_path / "folder") == "a folder with 1 entries"
     with pytest.raises(FileNotFoundError):
         kind_of(tmp_path / "absent")
+
+
+def test_a_checkpoint_is_told_without_reading_its_values(tmp_path):
+    data = bytearray(torch_bytes({"cond_stage_model.x": np.ones((1 << 19,), np.float32), "small": ROW}))
+    place = data.index(np.ones(64, np.float32).tobytes())
+    data[place + 100] ^= 1  # of which a checksum would tell
+
+    assert "a whole checkpoint of Stable Diffusion 1.x, 2 tensors" in kind_of(stored(tmp_path, bytes(data)))

@@ -249,8 +249,22 @@ def _new_file(
     lost = list(dict.fromkeys(key for one, other in zip(group, again, strict=True) for key in _lost(one, other)))
     if lost:
         notes += (f"{file_name(path)}: {target.name} has no place for {', '.join(printable(key, 40) for key in lost)}",)
+    if target.is_for_diffusers:
+        notes += tuple(_about_capitals(one, path) for one in group if _loses_vectors(one))
     prompts = tuple(target.prompt.format(token=one.placeholder_token, stem=path.stem) for one in group)
     return NewFile(path, tuple(one.placeholder_token for one in group), content, prompts, notes)
+
+
+def _loses_vectors(one: LearnedEmbedding) -> bool:
+    return one.num_vectors > 1 and one.placeholder_token != one.placeholder_token.lower()
+
+
+def _about_capitals(one: LearnedEmbedding, path: Path) -> str:
+    token = printable(one.placeholder_token, 60)
+    return (
+        f"{file_name(path)}: diffusers with transformers 5 reads only the first vector of {token}, because of its "
+        "capitals; give it another name with --rename, or load it there with token=…"
+    )
 
 
 def _read_back(content: bytes, path: Path, group: Sequence[LearnedEmbedding]) -> list[LearnedEmbedding]:

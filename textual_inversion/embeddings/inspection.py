@@ -121,9 +121,14 @@ def report(found: Description, compared: Sequence[Words] = ()) -> list[str]:
 
 
 def _row(one: LearnedEmbedding) -> tuple[str, ...]:
-    norms = "; ".join(_numbers(np.linalg.norm(array, axis=1)) for array in one.vectors.values())
+    norms = "; ".join(_numbers(_norms(array)) for array in one.vectors.values())
     widths = " + ".join(str(width) for width in one.widths.values())
     return (printable(one.placeholder_token, 60), str(one.num_vectors), widths, made_for(one.widths), norms)
+
+
+def _norms(array: np.ndarray) -> np.ndarray:
+    """The norm of each vector; in float64, since the squares of large values are beyond float32."""
+    return np.linalg.norm(array.astype(np.float64), axis=1)
 
 
 def _numbers(values: np.ndarray) -> str:
@@ -182,7 +187,7 @@ def as_json(found: Description, compared: Sequence[Words] = ()) -> dict[str, Any
 
 
 def _concept_json(one: LearnedEmbedding, compared: Sequence[Words]) -> dict[str, Any]:
-    norms = {name: [float(norm) for norm in np.linalg.norm(array, axis=1)] for name, array in one.vectors.items()}
+    norms = {name: [float(norm) for norm in _norms(array)] for name, array in one.vectors.items()}
     facts = {
         "word": one.placeholder_token,
         "vectors": one.num_vectors,

@@ -19,6 +19,7 @@ from textual_inversion.system import user_files
 from textual_inversion.system.errors import EmbeddingFileError
 
 _MOST_NAMES = 200_000  # of tensors that are looked at
+_CHECKED = 1 << 20  # bytes of a part of an archive whose checksum is verified
 _HEAD = 1 << 16  # bytes by which text is told from other bytes
 _CONTAINERS = ("state_dict", "model", "module", "params", "params_ema")  # under which programs nest weights
 # A kind of model -> a pattern in the name of a tensor; the first kind that fits.
@@ -134,7 +135,9 @@ def _text(head: bytes) -> str | None:
 
 def _pickled(path: str | os.PathLike[str]) -> str:
     data = map_whole(path)
-    content, _ = read_content(data, Budget.of_weights(len(data)))
+    budget = Budget.of_weights(len(data))
+    budget.checksums_up_to = _CHECKED  # else a checkpoint would be read as a whole
+    content, _ = read_content(data, budget)
     container = container_of(data)
     for name in _CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):

@@ -70,6 +70,7 @@ class Target:
         most_encoders: how many text encoders it can hold vectors for.
         holds_half: it has float16.
         shows_cover: it has room for an image.
+        is_for_diffusers: diffusers takes the placeholder token from the file.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Target:
     most_encoders: int = 2
     holds_half: bool = True
     shows_cover: bool = False
+    is_for_diffusers: bool = False
 
 
 def _pdparams(embeddings: Sequence[LearnedEmbedding], _: Writing) -> bytes:
@@ -170,8 +172,8 @@ def drawn(vectors: np.ndarray, side: int = 512) -> np.ndarray:
 
 _ALL = (
     Target("pdparams", ".pdparams", _pdparams, holds_many=True, holds_half=False),
-    Target("safetensors", ".safetensors", _safetensors, shows_cover=True),
-    Target("diffusers-bin", ".bin", _torch_tensors, splits_encoders=True),
+    Target("safetensors", ".safetensors", _safetensors, shows_cover=True, is_for_diffusers=True),
+    Target("diffusers-bin", ".bin", _torch_tensors, splits_encoders=True, is_for_diffusers=True),
     Target("webui-pt", ".pt", _webui_pt, prompt="{stem}"),
     Target("webui-png", ".png", _webui_png, most_encoders=1, holds_half=False, shows_cover=True),
     Target("kohya", ".safetensors", _under("emb_params"), prompt="{stem}", shows_cover=True),

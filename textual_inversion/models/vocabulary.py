@@ -102,11 +102,12 @@ class Vocabulary:
 
     def nearest(self, vectors: np.ndarray, count: int = 5) -> list[list[tuple[str, float]]]:
         """For each vector of [N, D], the words with the largest cosines and these cosines, the nearest first."""
-        lengths = np.maximum(np.linalg.norm(self.rows, axis=1), 1e-12)
+        rows = self.rows / np.maximum(np.linalg.norm(self.rows, axis=1, keepdims=True), 1e-12)
         found: list[list[tuple[str, float]]] = []
         for part in _parts(vectors):
-            own = np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
-            cosines = part @ self.rows.T / own / lengths  # [n, W]
+            wide = part.astype(np.float64)  # whose squares may be beyond float32
+            wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+            cosines = wide.astype(np.float32) @ rows.T  # [n, W]
             best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
             found += [[(self.words[i], float(row[i])) for i in order] for row, order in zip(cosines, best, strict=True)]
         return found
