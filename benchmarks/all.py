@@ -70,7 +70,7 @@ _ELSEWHERE = {"fuzz_formats": _IN_TESTS / "fuzz_formats.py", "attack_commands": 
 _PEER_FLAGS = {
     "step_time": ("peer", "torch_python", "torch_peer"),
     "memory": ("peer",),
-    "interop": ("torch_python", "other"),
+    "interop": ("torch_python", "invokeai", "sdkit"),
 }
 
 
@@ -84,7 +84,8 @@ def build_parser() -> OneLineParser:
     flag("--peer", action="append", default=[], metavar="PATH", help="as in step_time.py")
     flag("--torch_python", "--torch-python", metavar="PYTHON", help="as in step_time.py")
     flag("--torch_peer", action="append", default=[], metavar="PATH", help="as in step_time.py")
-    flag("--other", action="append", default=[], metavar="NAME=FOLDER", help="as in interop.py")
+    flag("--invokeai", metavar="FOLDER", help="as in interop.py")
+    flag("--sdkit", metavar="FOLDER", help="as in interop.py")
     runs.add_work_dir(flag)
     return parser
 

@@ -151,6 +151,18 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("where", [200, -40])
+def test_a_changed_letter_and_a_missing_end_are_told(tmp_path, where):
+    data = bytearray(saved(picture(), base64.b64encode(document())))
+    if where > 0:
+        data[data.index(b"sd-ti-embedding") + where] ^= 1
+    else:
+        del data[where:]
+
+    with pytest.raises(BrokenFile, match="checksum does not match" if where > 0 else "is cut short"):
+        read_one(tmp_path, bytes(data))
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_image_ends_in_one_line(tmp_path, kind):
     data, error = HOSTILE[kind]

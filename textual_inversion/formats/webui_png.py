@@ -52,12 +52,21 @@ def read_png(data: memoryview, budget: Budget) -> Any:
     text = _from_pixels(data) if text is None else text
     if text is None:
         raise NotAnEmbedding("is an image without an embedding in it")
+    if not _is_whole(data):
+        raise BrokenFile("is an image that is cut short")
     budget.spend_values(len(text))
     try:
         content = parse_json(text, allows_nan=True)
     except UnusableJson as error:
         raise BrokenFile(f"holds an embedding that {error}") from error
     return _with_arrays(content, budget)
+
+
+def _is_whole(data: memoryview) -> bool:
+    """Whether the chunks of an image go on to its end."""
+    file = io.BytesIO(data)
+    file.seek(len(SIGNATURE))
+    return any(kind == b"IEND" for kind, _, _ in chunks(file))
 
 
 def _from_text(data: memoryview) -> bytes | None:
@@ -68,10 +77,13 @@ def _from_text(data: memoryview) -> bytes | None:
         if kind not in (b"tEXt", b"zTXt", b"iTXt"):
             continue
         file.seek(start + 8)
+        content = file.read(end - start - 12)
         try:
-            text = text_of(kind, file.read(end - start - 12), KEYWORD, 2 * MOST_JSON)
+            text = text_of(kind, content, KEYWORD, 2 * MOST_JSON)
             if text is None:
                 continue
+            if zlib.crc32(kind + content).to_bytes(4, "big") != file.read(4):
+                raise BrokenFile("holds an embedding in its text whose checksum does not match")
             decoded = base64.b64decode(text.strip(), validate=True)
         except (zlib.error, binascii.Error) as error:
             raise BrokenFile("holds an embedding in its text that is damaged") from error
