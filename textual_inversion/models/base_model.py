@@ -182,17 +182,26 @@ class BaseModel:
         prompts: list[str],
         readings: Sequence[Reading] | None = None,
         image_size: tuple[int, int] | None = None,
+        chunks: int | None = None,
     ) -> PromptEmbedding:
         """Encode B prompts, placeholders included; gradients flow to attached embedding vectors.
 
         Args:
+            prompts: without `chunks` they are taken as they stand, and cut where the model's length ends.
             readings: how the placeholders of each prompt are read; None: all vectors, with a gradient.
             image_size: (height, width) of the images in pixels, an input of Stable Diffusion XL; None: the size that
                 the model was trained for.
+            chunks: read marks such as `(word:1.3)` as weights, and encode each prompt in this many chunks, at least
+                its `count_chunks`.
         """
         size = image_size or (self.resolution, self.resolution)
         with explained(self.folder, IN_USE):
-            return self.family.encode(self.text_encoders, prompts, readings, size)
+            token_ids = [encoder.token_ids(prompts, readings, chunks) for encoder in self.text_encoders]
+            return self.family.encode(self.text_encoders, token_ids, size)
+
+    def count_chunks(self, prompt: str) -> int:
+        """In how many chunks a prompt with weights is encoded; raises SettingsError where it cannot be."""
+        return max(len(encoder.encode_ids.chunks(prompt)) for encoder in self.text_encoders)
 
     def drawing_notes(self, scheduler: str | None = None) -> list[str]:
         """What the user should know of how images are drawn; `scheduler` as for `pipeline`."""
