@@ -174,6 +174,26 @@ def test_only_alike_requests_share_a_batch_and_the_order_is_kept(model):
         assert np.abs(pixels(generate(model, [request]))[0] - image).max() <= 1
 
 
+def test_each_request_may_have_its_own_scheduler_size_and_eta(model):
+    mixed = [
+        ImageRequest("a cat", 1, num_inference_steps=3, scheduler="ddim"),
+        ImageRequest("a cat", 1, num_inference_steps=3, scheduler="ddim", eta=1.0),
+        ImageRequest("a cat", 1, num_inference_steps=3, scheduler="euler-a", height=32),
+        ImageRequest("a cat", 1, num_inference_steps=3, scheduler="ddim", width=32),
+        ImageRequest("a cat", 1, num_inference_steps=3),
+    ]
+
+    images = generate(model, mixed, batch_size=8)
+
+    assert [image.size for image in images] == [(16, 16), (16, 16), (16, 32), (32, 16), (16, 16)]
+    assert np.abs(pixels([images[0]]) - pixels([images[1]])).max() > 20  # eta adds noise
+    for request, image in zip(mixed, images, strict=True):
+        alone = generate(model, [request])
+        np.testing.assert_array_equal(pixels(alone), pixels([image]))
+    by_argument = generate(model, [ImageRequest("a cat", 1, num_inference_steps=3)], scheduler="ddim")
+    np.testing.assert_array_equal(pixels(by_argument), pixels([images[0]]))
+
+
 def test_learned_words_act_once_and_only_through_the_models_own_encoder(model):
     rows = np.random.default_rng(0).standard_normal((2, model.embedding_width)).astype(np.float32)
     encoder = model.text_encoders[0]

@@ -42,6 +42,10 @@ class ImageRequest:
         negative_prompt: what guidance leads away from; without effect where `guidance_scale` is at most 1.
         guidance_scale: weight w of classifier-free guidance (arXiv 2207.12598); at most 1 means none, at half the work.
         num_inference_steps: denoising steps.
+        scheduler: a key of `choices.SCHEDULERS`; None: the pipeline's own.
+        eta: the share of noise that DDIM adds in each step, 0 to 1 (arXiv 2010.02502, equation 16); without effect on
+            other schedulers.
+        height, width: in pixels; None: the size that the model was trained for.
         initial_vectors: placeholders stand for the initial values of their embedding vectors.
     """
 
@@ -50,7 +54,16 @@ class ImageRequest:
     negative_prompt: str = ""
     guidance_scale: float = 7.5
     num_inference_steps: int = 50
+    scheduler: str | None = None
+    eta: float = 0.0
+    height: int | None = None
+    width: int | None = None
     initial_vectors: bool = False
+
+    @property
+    def batch_settings(self) -> tuple:
+        """What the images of a batch must have in common."""
+        return self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, self.height, self.width
 
     @property
     def is_guided(self) -> bool:
@@ -79,9 +92,8 @@ def generate_each(
 
     Args:
         model: a base model, with or without embedding vectors attached.
-        scheduler: a key of `choices.SCHEDULERS`; None: the base model's own.
-        height, width: in pixels; None: the size that the model was trained for.
-        batch_size: images made together. Only requests with equal steps and guidance share a batch.
+        scheduler, height, width: of requests that do not say their own; None: the base model's own.
+        batch_size: images made together. Only requests with equal `batch_settings` share a batch.
         progress: its total is `total_steps(requests)`.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in
             use. The pipeline stays as it is.
@@ -93,13 +105,15 @@ def generate_each(
     Raises:
         SettingsError: the model cannot make this size, or no scheduler has this name.
     """
-    height, width = model.image_size(height, width)
+    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in requests}
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
+    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
     embeddings = _encode_distinct(model, requests)
     done = 0
     for positions in batches(requests, batch_size):
         batch = [requests[position] for position in positions]
-        images = _make_batch(model, pipe, batch, embeddings, (height, width), _reporter(progress, done, batch))
+        own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
+        images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
@@ -122,11 +136,20 @@ def total_steps(requests: Sequence[ImageRequest]) -> int:
 
 
 def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]]:
-    """Positions of the requests, cut into batches of equal steps and guidance, in the order of the requests."""
+    """Positions of the requests, cut into batches of equal settings, in the order of the requests."""
     alike: dict[tuple, list[int]] = {}
     for position, request in enumerate(requests):
-        alike.setdefault((request.num_inference_steps, request.guidance_scale), []).append(position)
+        alike.setdefault(request.batch_settings, []).append(position)
     return [group[i : i + batch_size] for group in alike.values() for i in range(0, len(group), batch_size)]
+
+
+def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
+    """The pipeline with another scheduler; None: the pipeline itself."""
+    if scheduler is None:
+        return pipe
+    own = copy.copy(pipe)
+    own.scheduler = model.sampling_scheduler(scheduler)
+    return own
 
 
 def _text(model: BaseModel, prompt: str, initial: bool) -> _Text:
@@ -171,7 +194,7 @@ def _make_batch(
     size: tuple[int, int],
     report: Callable | None,
 ) -> list[Image.Image]:
-    """The images of requests with equal steps and guidance."""
+    """The images of requests with equal settings."""
     first = batch[0]
     generators = [noise_generator(request.seed) for request in batch]
     shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
@@ -187,6 +210,7 @@ def _make_batch(
             width=size[1],
             num_inference_steps=first.num_inference_steps,
             guidance_scale=first.guidance_scale,
+            eta=first.eta,
             callback_on_step_end=report,
         )
     for image, is_unsafe in zip(output.images, getattr(output, "nsfw_content_detected", None) or (), strict=False):

@@ -207,6 +207,11 @@ class BaseModel:
         """What the user should know of how images are drawn; `scheduler` as for `pipeline`."""
         return schedulers.drawing_notes(self.scheduler_config, scheduler)
 
+    def sampling_scheduler(self, name: str | None = None) -> Any:
+        """A new scheduler of ppdiffusers; `name` as for `pipeline`."""
+        with explained(self.folder / "scheduler"):
+            return schedulers.sampling_scheduler(self.scheduler_config, name)
+
     def pipeline(self, scheduler: str | None = None, *, with_safety_checker: bool = False) -> Any:
         """A new ppdiffusers pipeline: the parts in memory, which are not copied, with a new scheduler.
 
@@ -219,8 +224,7 @@ class BaseModel:
         parts = {"vae": self.vae, "unet": self.unet}
         for encoder, tokenizer in zip(self.text_encoders, ("tokenizer", "tokenizer_2"), strict=False):
             parts |= {encoder.name: encoder.layer, tokenizer: encoder.tokenizer}
-        with explained(self.folder / "scheduler"):
-            parts["scheduler"] = schedulers.sampling_scheduler(self.scheduler_config, scheduler)
+        parts["scheduler"] = self.sampling_scheduler(scheduler)
         if len(self.text_encoders) == 1:
             checker, extractor = self.load_safety_checker() if with_safety_checker else (None, None)
             parts |= {"safety_checker": checker, "feature_extractor": extractor}
