@@ -10,6 +10,7 @@ Generation changes neither the base model nor a pipeline, so several threads may
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import paddle
@@ -27,8 +28,23 @@ _PROMPT_BATCH = 16
 # image take gigabytes, and a batch is no faster.
 _SLICED_PIXELS = 256 * 256
 
-# A prompt, and whether its placeholders stand for their initial vectors.
-_Text = tuple[str, bool]
+
+@dataclass(frozen=True)
+class _Text:
+    """What decides the embedding of a prompt.
+
+    Attributes:
+        initial: placeholders stand for their initial vectors.
+        chunks: in how many chunks it is encoded, its marks of weights read; None: as it stands, in one.
+    """
+
+    prompt: str
+    initial: bool
+    chunks: int | None
+
+
+# Those of a request: its prompt and, with guidance, its negative prompt.
+_Texts = tuple[_Text, _Text | None]
 _Embeddings = dict[_Text, dict[str, paddle.Tensor]]
 
 
@@ -47,6 +63,8 @@ class ImageRequest:
             other schedulers.
         height, width: in pixels; None: the size that the model was trained for.
         initial_vectors: placeholders stand for the initial values of their embedding vectors.
+        prompt_weights: both prompts may be of any length, and marks such as `(word:1.3)` weight their parts; see
+            `models.prompt_weights`.
     """
 
     prompt: str
@@ -59,11 +77,13 @@ class ImageRequest:
     height: int | None = None
     width: int | None = None
     initial_vectors: bool = False
+    prompt_weights: bool = False
 
     @property
     def batch_settings(self) -> tuple:
         """What the images of a batch must have in common."""
-        return self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, self.height, self.width
+        sampling = self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta
+        return *sampling, self.height, self.width, self.prompt_weights
 
     @property
     def is_guided(self) -> bool:
@@ -93,7 +113,8 @@ def generate_each(
     Args:
         model: a base model, with or without embedding vectors attached.
         scheduler, height, width: of requests that do not say their own; None: the base model's own.
-        batch_size: images made together. Only requests with equal `batch_settings` share a batch.
+        batch_size: images made together. Only requests with equal `batch_settings` share a batch, and of these only
+            those whose prompts are encoded in equally many chunks.
         progress: its total is `total_steps(requests)`.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in
             use. The pipeline stays as it is.
@@ -103,17 +124,21 @@ def generate_each(
         `image.info["safety_checker"]` says so.
 
     Raises:
-        SettingsError: the model cannot make this size, or no scheduler has this name.
+        SettingsError: the model cannot make this size, no scheduler has this name, or a prompt with weights cannot be
+            encoded.
     """
     sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in requests}
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
     pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
-    embeddings = _encode_distinct(model, requests)
+    texts = _texts(model, requests)
+    embeddings = _encode_distinct(model, [text for pair in texts for text in pair if text is not None])
+    whole = batches(requests, batch_size)
     done = 0
-    for positions in batches(requests, batch_size):
+    for positions in (part for batch in whole for part in _of_equal_length(batch, texts)):
         batch = [requests[position] for position in positions]
         own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
-        images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))
+        arguments = _prompt_arguments(model, [texts[position] for position in positions], embeddings)
+        images = _make_batch(model, own, batch, arguments, size, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
@@ -152,37 +177,55 @@ def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
     return own
 
 
-def _text(model: BaseModel, prompt: str, initial: bool) -> _Text:
-    """What decides the embedding of a prompt; a prompt without placeholders has no initial vectors."""
-    return prompt, initial and model.text_encoders[0].encode_ids.holds_placeholder(prompt)
+def _texts(model: BaseModel, requests: Sequence[ImageRequest]) -> list[_Texts]:
+    """The texts of each request: both of one request have the same number of chunks, as the U-Net wants it."""
+    count = lru_cache(maxsize=None)(model.count_chunks)  # many requests share a prompt
+    holds_placeholder = model.text_encoders[0].encode_ids.holds_placeholder
+    found = []
+    for one in requests:
+        prompts = [one.prompt, one.negative_prompt] if one.is_guided else [one.prompt]
+        chunks = max(map(count, prompts)) if one.prompt_weights else None
+        # A prompt without placeholders has no initial vectors.
+        texts = [_Text(p, one.initial_vectors and holds_placeholder(p), chunks) for p in prompts]
+        found.append((texts[0], texts[1] if one.is_guided else None))
+    return found
 
 
-def _encode_distinct(model: BaseModel, requests: Sequence[ImageRequest]) -> _Embeddings:
+def _of_equal_length(batch: Sequence[int], texts: Sequence[_Texts]) -> Iterator[list[int]]:
+    """The positions of a batch, those of prompts with equally many chunks together."""
+    alike: dict[int | None, list[int]] = {}
+    for position in batch:
+        alike.setdefault(texts[position][0].chunks, []).append(position)
+    yield from alike.values()
+
+
+def _encode_distinct(model: BaseModel, texts: Sequence[_Text]) -> _Embeddings:
     """Text -> a pipeline's arguments; each distinct text goes through the text encoders once."""
-    texts = [_text(model, request.prompt, request.initial_vectors) for request in requests]
-    texts += [_text(model, one.negative_prompt, one.initial_vectors) for one in requests if one.is_guided]
-    distinct, embeddings = list(dict.fromkeys(texts)), {}
+    alike, embeddings = {}, {}
+    for text in dict.fromkeys(texts):
+        alike.setdefault(text.chunks, []).append(text)
     with paddle.no_grad():
-        for first in range(0, len(distinct), _PROMPT_BATCH):
-            chunk = distinct[first : first + _PROMPT_BATCH]
-            prompts, readings = [prompt for prompt, _ in chunk], [Reading(initial=initial) for _, initial in chunk]
-            embeddings.update(zip(chunk, model.encode_prompts(prompts, readings).for_pipeline(), strict=True))
+        for chunks, distinct in alike.items():
+            together = max(1, _PROMPT_BATCH // (chunks or 1))
+            for first in range(0, len(distinct), together):
+                some = distinct[first : first + together]
+                prompts, readings = [text.prompt for text in some], [Reading(initial=text.initial) for text in some]
+                encoded = model.encode_prompts(prompts, readings, None, chunks)
+                embeddings.update(zip(some, encoded.for_pipeline(), strict=True))
     return embeddings
 
 
-def _prompt_arguments(
-    model: BaseModel, batch: Sequence[ImageRequest], embeddings: _Embeddings
-) -> dict[str, paddle.Tensor]:
-    """A pipeline's arguments for a batch: hidden states [B, L, D], for SDXL pooled ones [B, P], and their negatives."""
-    wanted = [embeddings[_text(model, request.prompt, request.initial_vectors)] for request in batch]
+def _prompt_arguments(model: BaseModel, texts: Sequence[_Texts], embeddings: _Embeddings) -> dict[str, paddle.Tensor]:
+    """A pipeline's arguments for a batch: hidden states [B, n * L, D], for SDXL pooled ones [B, P], their negatives."""
+    wanted = [embeddings[text] for text, _ in texts]
     arguments = {name: paddle.stack([one[name] for one in wanted]) for name in wanted[0]}
-    if not batch[0].is_guided:
+    negatives = [text for _, text in texts if text is not None]
+    if not negatives:
         return arguments
     avoided = []
-    for request in batch:
-        texts = embeddings[_text(model, request.negative_prompt, request.initial_vectors)]
-        nothing = model.zeroes_empty_prompt and not request.negative_prompt
-        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in texts.items()})
+    for text in negatives:
+        nothing = model.zeroes_empty_prompt and not text.prompt
+        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in embeddings[text].items()})
     return arguments | {f"negative_{name}": paddle.stack([one[name] for one in avoided]) for name in wanted[0]}
 
 
@@ -190,7 +233,7 @@ def _make_batch(
     model: BaseModel,
     pipe: Any,
     batch: Sequence[ImageRequest],
-    embeddings: _Embeddings,
+    arguments: dict[str, paddle.Tensor],
     size: tuple[int, int],
     report: Callable | None,
 ) -> list[Image.Image]:
@@ -201,7 +244,6 @@ def _make_batch(
     own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
     own.scheduler = drawing_from(pipe.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
-    arguments = _prompt_arguments(model, batch, embeddings)
     with explained(model.folder, IN_USE):
         output = own(
             **arguments,
