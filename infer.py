@@ -59,7 +59,8 @@ def run(config: InferConfig, stop: Signals) -> None:
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
-    about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
+    images = config.images
+    about_prompts = notes(model, tokens, images.prompt, images.negative_prompt, prompt_weights=images.prompt_weights)
     about_drawing = model.drawing_notes(config.sampling.scheduler)
     for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
         print_note(note)
@@ -109,16 +110,18 @@ def _described(file) -> dict[str, Any]:
     return facts
 
 
-def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str) -> list[str]:
+def notes(
+    model, tokens: list[str], prompts: Sequence[str], negative_prompt: str, *, prompt_weights: bool = False
+) -> list[str]:
     """What the user should know before the images are made: unknown placeholder tokens, text that is not read."""
     from textual_inversion.formats.learned_embedding import composed
-    from textual_inversion.models.prompt_encoder import cut_notes
+    from textual_inversion.models.prompt_encoder import reading_notes
 
     encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(tokens), []
     avoided = encode_ids.holds_learned_word(negative_prompt)
     for prompt in dict.fromkeys([*prompts, negative_prompt]):
-        words = composed(prompt).split()
+        words = composed(encode_ids.without_marks(prompt) if prompt_weights else prompt).split()
         bare = [token for token in tokens if token.strip("<>") in words and token not in composed(prompt)]
         if unknown := encode_ids.unknown_placeholders(prompt):
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
@@ -126,7 +129,8 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
         elif prompt in prompts and not avoided and not encode_ids.holds_learned_word(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
-    return found + cut_notes(encode_ids, [*prompts, negative_prompt])
+    encoders = [encoder.encode_ids for encoder in model.text_encoders]
+    return found + reading_notes(encoders, [*prompts, negative_prompt], prompt_weights=prompt_weights)
 
 
 def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
@@ -134,7 +138,14 @@ def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
     from textual_inversion.generation.generate import ImageRequest
 
     return [
-        ImageRequest(prompt, (images.seed + i) % 2**64, images.negative_prompt, scale, steps)
+        ImageRequest(
+            prompt,
+            (images.seed + i) % 2**64,
+            images.negative_prompt,
+            scale,
+            steps,
+            prompt_weights=images.prompt_weights,
+        )
         for prompt, scale, steps in product(images.prompt, sampling.guidance_scale, sampling.num_inference_steps)
         for i in range(images.num_images)
     ]
@@ -189,6 +200,8 @@ def _facts(request, model, pipeline, image) -> dict[str, Any]:
         "scheduler": type(pipeline.scheduler).__name__,
         "base_model": portable(model.name),
     }
+    if request.prompt_weights:
+        facts["prompt_weights"] = True
     if "safety_checker" in image.info:
         facts["safety_checker"] = image.info["safety_checker"]
     return facts

@@ -131,7 +131,7 @@ def generate_each(
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
     pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
     texts = _texts(model, requests)
-    embeddings = _encode_distinct(model, [text for pair in texts for text in pair if text is not None])
+    embeddings = _encode_distinct(model, [text for column in zip(*texts, strict=True) for text in column if text])
     whole = batches(requests, batch_size)
     done = 0
     for positions in (part for batch in whole for part in _of_equal_length(batch, texts)):
@@ -185,8 +185,9 @@ def _texts(model: BaseModel, requests: Sequence[ImageRequest]) -> list[_Texts]:
     for one in requests:
         prompts = [one.prompt, one.negative_prompt] if one.is_guided else [one.prompt]
         chunks = max(map(count, prompts)) if one.prompt_weights else None
-        # A prompt without placeholders has no initial vectors.
-        texts = [_Text(p, one.initial_vectors and holds_placeholder(p), chunks) for p in prompts]
+        # A prompt without placeholders has no initial vectors; the marks of weights may hide one.
+        has_initial = [one.initial_vectors and (one.prompt_weights or holds_placeholder(p)) for p in prompts]
+        texts = [_Text(prompt, initial, chunks) for prompt, initial in zip(prompts, has_initial, strict=True)]
         found.append((texts[0], texts[1] if one.is_guided else None))
     return found
 

@@ -62,6 +62,7 @@ class ImagesToMake:
     prompt: tuple[str, ...] | None = flag(
         None, "unset: a handful that show the concepts off", nargs="+", metavar="PROMPT")
     negative_prompt: str = flag("", "what the images should not show", metavar="PROMPT")
+    prompt_weights: bool = shared.prompt_weights_flag("prompts")
     num_images: int | None = flag(
         None, "images per prompt; unset: 4, for the demo its own", type=at_once, metavar="N")
     seed: int | None = flag(
