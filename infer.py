@@ -137,15 +137,9 @@ def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
     """The images to make: for each prompt, each guidance and each number of steps, `num_images` seeds."""
     from textual_inversion.generation.generate import ImageRequest
 
+    alike = dict(negative_prompt=images.negative_prompt, prompt_weights=images.prompt_weights)
     return [
-        ImageRequest(
-            prompt,
-            (images.seed + i) % 2**64,
-            images.negative_prompt,
-            scale,
-            steps,
-            prompt_weights=images.prompt_weights,
-        )
+        ImageRequest(prompt, (images.seed + i) % 2**64, guidance_scale=scale, num_inference_steps=steps, **alike)
         for prompt, scale, steps in product(images.prompt, sampling.guidance_scale, sampling.num_inference_steps)
         for i in range(images.num_images)
     ]

@@ -71,6 +71,16 @@ def weighted(states: paddle.Tensor, weights: np.ndarray) -> paddle.Tensor:
     return (scaled * paddle.where(restores, ratio, paddle.ones_like(ratio))).astype(states.dtype)
 
 
+def check_weights(pieces: Iterable[tuple[str, float]]) -> None:
+    """Refuse a piece of a prompt with a weight out of bounds; raises SettingsError."""
+    for text, weight in pieces:
+        if text.strip() and not abs(weight) <= LARGEST_WEIGHT:  # NaN is out of bounds too
+            raise SettingsError(
+                f"{printable(text.strip(), 40)!r} has the weight {weight:g}; weights go from {-LARGEST_WEIGHT:g} to "
+                f"{LARGEST_WEIGHT:g}, those of nested marks multiplied"
+            )
+
+
 def packed(units: Iterable[tuple[str, list[int], float]], room: int) -> list[Chunk]:
     """Tokens in chunks of at most `room`; the ids of one word are never in two chunks.
 
@@ -81,7 +91,7 @@ def packed(units: Iterable[tuple[str, list[int], float]], room: int) -> list[Chu
         At least one chunk.
 
     Raises:
-        SettingsError: a word is larger than a chunk, or a weight is out of bounds.
+        SettingsError: a word is larger than a chunk.
     """
     chunks = [Chunk()]
     for word, ids, weight in units:
@@ -89,11 +99,6 @@ def packed(units: Iterable[tuple[str, list[int], float]], room: int) -> list[Chu
             raise SettingsError(
                 f"{printable(word, 40)} has {len(ids)} vectors, and a chunk of a prompt has room for {room}; leave it "
                 "out, or learn it with fewer vectors"
-            )
-        if not abs(weight) <= LARGEST_WEIGHT:  # NaN is out of bounds too
-            raise SettingsError(
-                f"{printable(word, 40)!r} has the weight {weight:g}; weights go from {-LARGEST_WEIGHT:g} to "
-                f"{LARGEST_WEIGHT:g}, those of nested marks multiplied"
             )
         if len(chunks[-1].ids) + len(ids) > room:
             chunks.append(Chunk())

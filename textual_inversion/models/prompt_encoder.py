@@ -21,7 +21,7 @@ import numpy as np
 
 from textual_inversion.formats.errors import TokenTaken, printable
 from textual_inversion.formats.learned_embedding import check_token, composed, from_source, other_name, token_names
-from textual_inversion.models.prompt_chunks import Chunk, TokenIds, laid_out, packed
+from textual_inversion.models.prompt_chunks import Chunk, TokenIds, check_weights, laid_out, packed
 from textual_inversion.models.prompt_weights import holds_marks, weighted_pieces, without_marks
 from textual_inversion.models.tokenizers import added_words
 from textual_inversion.settings.concept import Concept
@@ -216,6 +216,7 @@ class PromptEncoder:
             SettingsError: a word is larger than a chunk, a weight is out of bounds, or the prompt is too long.
         """
         pieces = weighted_pieces(self._bounded(prompt), self._unmarked_words)
+        check_weights(pieces)
         units = ((word, ids, weight) for text, weight in pieces for word, ids in self._units(text, reading))
         return packed(units, self.room)
 
