@@ -115,7 +115,7 @@ def notes(
 ) -> list[str]:
     """What the user should know before the images are made: unknown placeholder tokens, text that is not read."""
     from textual_inversion.formats.learned_embedding import composed
-    from textual_inversion.models.prompt_encoder import reading_notes
+    from textual_inversion.models.prompt_notes import reading_notes
 
     encode_ids = model.text_encoders[0].encode_ids
     listed, found = ", ".join(tokens), []

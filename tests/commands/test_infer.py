@@ -1,6 +1,7 @@
 """The command infer.py."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -204,6 +205,67 @@ def test_no_note_on_a_placeholder_that_is_there(tmp_path, base, capsys, token, p
     infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
 
     assert "note:" not in capsys.readouterr().err
+
+
+def test_prompt_weights_change_the_images_and_are_recorded(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base, vectors=2)
+    long = "a <cat-toy> " + "dog " * 90
+    flags = ["--prompt", "a (<cat-toy>:1.5)", "a (<cat-toy>:1.0)", long, "--negative_prompt", "(dog:1.2)"]
+    for name, more in (("on", ["--prompt_weights"]), ("off", [])):
+        infer.main(["--embeds", file, *flags, *more, *QUICK, "--output_dir", str(tmp_path / name)])
+        said = capsys.readouterr().err
+        # Marks are told where they are read as text, and the end of a long prompt where it is not read.
+        assert [said.count("--prompt_weights reads them"), said.count("; cut: ")] == ([0, 0] if more else [1, 1])
+
+    on, off = (json.loads((tmp_path / n / "manifest.json").read_text())["runs"][0]["images"] for n in ("on", "off"))
+    assert all(image["prompt_weights"] is True for image in on) and not any("prompt_weights" in i for i in off)
+    assert [image["prompt"] for image in on] == [image["prompt"] for image in off]
+    for image in on:  # each prompt holds marks, or is longer than what is read at once
+        drawn = [np.asarray(Image.open(tmp_path / name / image["file"])) for name in ("on", "off")]
+        assert not np.array_equal(*drawn)
+
+
+def test_notes_on_prompts_with_weights_are_on_their_words(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base)
+    flags = ["--prompt", "a (cat-toy:1.3)", "(<cat-toy>:1.2)", "a [dog]", "(<dog-toy>)", "--prompt_weights"]
+
+    infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    said = capsys.readouterr().err
+    assert "'a (cat-toy:1.3)' lacks the brackets of <cat-toy>" in said
+    assert "no file holds <dog-toy>, which '(<dog-toy>)' names" in said
+    assert "'a [dog]' holds no placeholder token" in said and said.count("note:") == 3
+
+
+@pytest.mark.parametrize("prompt", ["a dog", "a (dog:1.3)"])
+def test_a_word_in_the_negative_prompt_counts_as_a_word_with_weights_too(tmp_path, base, capsys, prompt):
+    file = embeds(tmp_path / "run", base)
+    flags = ["--prompt", prompt, "--negative_prompt", "(<cat-toy>:1.2), bad", "--prompt_weights"]
+
+    infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    assert "note:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("vectors", "prompt", "message"),
+    [
+        (80, "a <cat-toy>", "<cat-toy> has 80 vectors, and a chunk of a prompt has room for 75; leave it out"),
+        (1, "a (cat:1000000000)", "'cat' has the weight 1e+09; weights go from -100 to 100"),
+        (1, "(" * 9_000 + "cat", "'cat' has the weight inf; weights go from -100 to 100"),
+        (1, "cat " * 2_501, "a text of 10004 letters"),
+    ],
+    ids=range(4),
+)
+@pytest.mark.parametrize("flag", ["--prompt", "--negative_prompt"])
+def test_prompts_with_weights_that_cannot_be_encoded_are_refused(tmp_path, base, vectors, prompt, message, flag):
+    file = embeds(tmp_path / "run", base, vectors=vectors)
+    flags = ["--prompt", "a cat", "--prompt_weights", *QUICK, "--output_dir", str(tmp_path / "out"), flag, prompt]
+
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        infer.main(["--embeds", file, *flags])
+
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_a_word_of_more_vectors_than_a_prompt_has_room_for_is_told(tmp_path, base, capsys):

@@ -10,7 +10,7 @@ from helpers.tiny_models import FAMILIES, build_model
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.prompt_chunks import weighted
-from textual_inversion.models.prompt_encoder import Reading, reading_notes
+from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.system.errors import SettingsError
 
 WORD = "<cat-toy>"
@@ -290,26 +290,3 @@ def test_the_outermost_weights_are_encoded(model, prompt):
     states = model.encode_prompts([prompt], chunks=model.count_chunks(prompt)).hidden_states
 
     assert bool(paddle.isfinite(states).all())
-
-
-# ------------------------------------------------------------------------------------------------------------- notes
-
-
-def test_marks_that_are_read_as_text_are_noted_once(model):
-    encoders = [model.text_encoders[0].encode_ids]
-    texts = ["a cat", "a (cat:1.3)", "a [dog]", "a (cat:1.3)", r"a \(toy\)"]
-
-    (note,) = reading_notes(encoders, texts, prompt_weights=False)
-
-    assert note.startswith(
-        "'a (cat:1.3)' (and 2 more) holds brackets or backslashes, which are read as text; --prompt_w"
-    )
-    assert reading_notes(encoders, texts, prompt_weights=True) == []
-    assert reading_notes(encoders, ["a cat: a toy, <cat-toy>"], prompt_weights=False) == []
-
-
-def test_a_long_prompt_is_cut_only_where_weights_are_not_read(model):
-    encoders = [model.text_encoders[0].encode_ids]
-
-    assert "cut: 'toy toy toy toy toy'" in reading_notes(encoders, [toys(80)], prompt_weights=False)[0]
-    assert reading_notes(encoders, [toys(80)], prompt_weights=True) == []

@@ -17,7 +17,8 @@ from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.generation import image_grid
 from textual_inversion.generation.generate import ImageRequest, blank_notes, generate, total_steps
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.models.prompt_encoder import PromptEncoder, reading_notes
+from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.models.prompt_notes import reading_notes
 from textual_inversion.settings.train import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system import atomic
