@@ -199,6 +199,7 @@ def test_validation_prompts_without_a_word_of_the_run_are_noted(model, text, neg
     assert validation.prompt_notes([ValidationPrompt(text, negative_prompt=negative)], encode_ids, ["<w>"]) == notes
 
 
+@pytest.mark.slow
 def test_validation_images_have_weights_where_they_are_asked_for(tmp_path, capsys):
     """And a run says, in one line, what is read as text where they are not."""
     (tmp_path / "prompts.txt").write_text("a (<cat-toy>:1.3) --negative (dog)\n" + "a <cat-toy> " + "dog " * 90 + "\n")
