@@ -245,7 +245,7 @@ def test_sdxl_pools_at_the_end_of_the_text_and_not_at_the_new_token(trained):
     model = run.model()
     first, second = model.text_encoders
 
-    outputs = second([run.prompt], output_hidden_states=True)
+    outputs = second(second.encode_ids([run.prompt]), output_hidden_states=True)
     place = int((second.encode_ids([run.prompt])[0] == second.tokenizer.eos_token_id).argmax())
     last = second.layer.text_model.final_layer_norm(outputs.hidden_states[-1])
     expected = second.layer.text_projection(last[:, place])
