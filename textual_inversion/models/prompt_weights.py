@@ -3,7 +3,7 @@
 The marks mean what they mean in AUTOMATIC1111's web UI and in the `lpw` pipelines of ppdiffusers. `(…)` multiplies the
 weight of what it encloses by 1.1 and `[…]` divides it by 1.1; `(…:1.3)` multiplies it by 1.3. Nested marks multiply.
 `\\(`, `\\)`, `\\[`, `\\]` and `\\\\` are the characters themselves. Whatever is no complete mark is text, except that a
-bracket which is never closed reaches to the end of the prompt.
+bracket which is never closed reaches to the end of the prompt, and a backslash before anything else is left out.
 """
 
 import re
