@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from helpers.paths import ROOT
 from textual_inversion.data import dataset, images
-from textual_inversion.data.image_formats import MAX_PIXELS
+from textual_inversion.data.image_memory import MAX_PIXELS
 from textual_inversion.system.errors import ImageError
 
 FLAT = {  # value, type -> whether it can be an image: black and white of 32-bit values are not recorded
@@ -164,7 +164,7 @@ def test_large_images_are_read_one_at_a_time_whatever_the_threads(tmp_path, monk
         running.discard(path.name)
         return image.getpixel((0, 0))[0]
 
-    found = dataset.ahead(look, sorted(tmp_path.iterdir()), 4, is_alone=images.is_large)
+    found = dataset.ahead(look, sorted(tmp_path.iterdir()), 4, memory=images.memory_of)
 
     assert list(found) == list(range(6))
     assert all(count == 1 for side, count in beside if side == 80)

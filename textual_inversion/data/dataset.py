@@ -6,7 +6,7 @@ on the way to its latents. At no time is more than one kept at its full size, be
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +18,9 @@ from PIL import Image
 from textual_inversion.data import latent_files
 from textual_inversion.data.captions import prompts_of
 from textual_inversion.data.image_folder import find_images, repeat_folder
+from textual_inversion.data.image_memory import MOST_BYTES
 from textual_inversion.data.image_sequence import ImageSequence
-from textual_inversion.data.images import LARGE_PIXELS, content_digest, is_large, load_image, to_array, to_bytes
+from textual_inversion.data.images import content_digest, load_image, memory_of, to_array, to_bytes
 from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
 from textual_inversion.data.masks import MaskFile, Masks, check_alpha, masks_for
 from textual_inversion.data.previews import Previews
@@ -177,7 +178,7 @@ def _look_at(paths: Sequence[Path], workers: int, say: Say, shows_progress: bool
         return ImageFile(path, image.size, content_digest(image), version)
 
     with LateProgress(len(paths), "reading image", enabled=shows_progress) as progress:
-        return [progress.after(file) for file in ahead(look, paths, workers, is_alone=is_large)]
+        return [progress.after(file) for file in ahead(look, paths, workers, memory=memory_of)]
 
 
 def _version_of(path: Path) -> tuple[int, int] | None:
@@ -255,7 +256,7 @@ def _pixels(
     progress: LateProgress,
 ) -> Iterator[np.ndarray]:
     """The images as the model sees them, float32 [3, H, W] in [-1, 1], one at a time."""
-    for image in ahead(lambda one: resizer.resize(one[0].load(), one[1]), framed, workers, is_alone=_is_large):
+    for image in ahead(lambda one: resizer.resize(one[0].load(), one[1]), framed, workers, memory=_memory_of):
         previews.add(image)
         yield to_array(image)
         progress.after(image)
@@ -271,15 +272,14 @@ def _sources(
         return resizer.resize(image, shape), resizer.crop_source(image, shape)
 
     sources = []
-    for preview, source in ahead(both, framed, workers, is_alone=_is_large):
+    for preview, source in ahead(both, framed, workers, memory=_memory_of):
         previews.add(preview)
         sources.append(to_bytes(source))
     return sources
 
 
-def _is_large(one: tuple[ImageFile, Shape]) -> bool:
-    width, height = one[0].size
-    return width * height > LARGE_PIXELS
+def _memory_of(one: tuple[ImageFile, Shape]) -> int:
+    return memory_of(one[0].path)
 
 
 def ahead(
@@ -287,31 +287,31 @@ def ahead(
     items: Iterable[Item],
     workers: int,
     *,
-    is_alone: Callable[[Item], bool] = lambda item: False,
+    memory: Callable[[Item], int] = lambda item: 0,
 ) -> Iterator[Result]:
     """The results of a function, in the order of the items; `workers` threads are at most as many results ahead.
 
     Args:
         workers: 0: no threads.
-        is_alone: whether an item takes so much memory that nothing is to be done beside it.
+        memory: bytes that an item takes while the function works; of all that are in work, at most `MOST_BYTES`.
     """
     if workers < 1:
         yield from map(function, items)
         return
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting: deque = deque()
+        waiting: deque[tuple[Future, int]] = deque()
         try:
             for item in items:
-                if is_alone(item):
-                    while waiting:
-                        yield waiting.popleft().result()
-                    yield function(item)
-                    continue
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
+                needed = memory(item)
+                while waiting and (len(waiting) > workers or needed + _in_work(waiting) > MOST_BYTES):
+                    yield waiting.popleft()[0].result()
+                waiting.append((pool.submit(function, item), needed))
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
+
+
+def _in_work(waiting: Iterable[tuple[Future, int]]) -> int:
+    return sum(needed for future, needed in waiting if not future.done())
