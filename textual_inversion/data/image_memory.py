@@ -33,8 +33,9 @@ _SLOW = {"ppm", "ppm_plain", "dds_rgb", "bmp_rle"}
 # What decoders keep for each pixel beside the decoded image, in bytes, measured with Pillow 13; by the codec or, where
 # that does not tell, by the format.
 _KEPT = {
-    "raw": 0.0, "zip": 0.0, "jpeg": 0.0, "gif": 1.0, "pcx": 0.0, "tga_rle": 0.0, "bcn": 0.0, "bmp_rle": 4.0, "ppm": 8.0, "ppm_plain": 10.0, "dds_rgb": 5.0, "qoi": 4.0, "libtiff": 0.0,
-    "SGI": 6.0, "ICO": 4.0, "WEBP": 12.0, "AVIF": 9.0,
+    "raw": 0.0, "zip": 0.0, "jpeg": 0.0, "gif": 1.0, "pcx": 0.0, "tga_rle": 0.0, "bcn": 0.0, "bmp_rle": 4.0,
+    "ppm": 8.0, "ppm_plain": 10.0, "dds_rgb": 5.0, "qoi": 4.0, "libtiff": 0.0, "SGI": 6.0, "ICO": 4.0, "WEBP": 12.0,
+    "AVIF": 9.0,
 }  # fmt: skip
 _READ_WHOLE = ("ICO", "WEBP", "AVIF")
 _KEPT_OF_OTHERS = 16.0  # HEIC, JPEG XL; whoever reads them, whatever they keep
