@@ -152,9 +152,9 @@ def _largest_part(image: Image.Image) -> int:
 
 def _too_large(image: Image.Image, per_pixel: float, is_jpeg: bool) -> str:
     million = image.width * image.height / 1e6
-    most = MOST_BYTES / per_pixel / 1e6
+    most = int(MOST_BYTES / per_pixel / 1e6)
     way_out = "save it anew as a JPEG that is not progressive" if is_jpeg else "save it as JPEG"
     return (
         f"has {image.width}x{image.height} pixels ({million:.0f} million), and of such a {image.format} file in mode "
-        f"{image.mode} at most {most:.0f} million are read; {way_out}, or make it smaller"
+        f"{image.mode} at most {most} million are read; {way_out}, or make it smaller"
     )

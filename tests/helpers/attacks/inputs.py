@@ -298,7 +298,9 @@ def _large_images() -> dict[str, tuple[str, Callable[[], bytes]]]:
             ".bmp", lambda: b"BM" + struct.pack("<LHHLL", 100, 0, 0, 54, 260_000_000) + bytes(260_000_000),
         ),
         "a PNG of a private chunk": (".png", lambda: _png(40, 32, 8, 2, (b"prVt", bytes(260_000_000)))),
-        "a PNG of a chunk without an end": (".png", lambda: _png(40, 32)[:33] + b"\x7f\xff\xff\xffeXIf" + bytes(260_000_000)),
+        "a PNG of a chunk without an end": (
+            ".png", lambda: _png(40, 32)[:33] + b"\x7f\xff\xff\xffeXIf" + bytes(260_000_000),
+        ),
     }  # fmt: skip
 
 
