@@ -154,7 +154,7 @@ def test_images_of_any_kind_take_two_copies_at_most_and_several_no_more(tmp_path
 
 
 LIMITS = {  # format, mode, more -> the largest in millions of pixels, as the pages say
-    "JPEG": ("JPEG", "RGB", {}, 128), "progressive JPEG": ("JPEG", "RGB", {"progressive": True}, 55),
+    "JPEG": ("JPEG", "RGB", {}, 128), "progressive JPEG": ("JPEG", "RGB", {"progressive": True}, 54),
     "progressive JPEG in full": ("JPEG", "RGB", {"progressive": True, "subsampling": 0}, 27),
     "PNG": ("PNG", "RGB", {}, 39), "grey PNG": ("PNG", "L", {}, 128), "palette": ("PNG", "P", {}, 128),
     "16 bits": ("PNG", "I;16", {}, 74), "TIFF": ("TIFF", "RGB", {"compression": "tiff_lzw"}, 39),

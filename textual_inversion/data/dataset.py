@@ -226,26 +226,36 @@ def encode_images(
         loaded = (mask.load() for mask in read.masks)
         masks = Masks(loaded, resizer, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
     framed = list(zip(read.files, (shapes[bucket] for bucket in buckets), strict=True))
-    previews, workers = Previews(len(framed)), settings.dataloader_num_workers
-    progress = LateProgress(len(framed), "encoding image", enabled=shows_progress)
+    previews = Previews(len(framed))
     if settings.resize_mode == "random_crop":
-        sources = _sources(framed, resizer, previews, workers)
+        sources = _sources(framed, resizer, previews, settings.dataloader_num_workers)
         return TrainingSet(images, shapes, previews.images, LiveLatents(model, sources, shapes[0]), masks)
-    files = None
-    if settings.cache_latents_dir:
-        files = latent_files.LatentFiles(settings.cache_latents_dir, model.vae, model.vae_scale_factor, say)
-    with progress:
-        latents = encode_posteriors(
-            model.vae,
-            _pixels(framed, resizer, previews, workers, progress),
-            [shape for _, shape in framed],
-            mirrored=settings.flip_p > 0,
-            batch_size=settings.vae_batch_size,
-            files=files,
-        )
+    with LateProgress(len(framed), "encoding image", enabled=shows_progress) as progress:
+        latents = _encoded(framed, model, settings, resizer, previews, progress, say)
     if not keep_vae:
         model.free_vae()
     return TrainingSet(images, shapes, previews.images, latents, masks)
+
+
+def _encoded(
+    framed: Sequence[tuple[ImageFile, Shape]],
+    model: BaseModel,
+    settings: ImageSettings,
+    resizer: Resizer,
+    previews: Previews,
+    progress: LateProgress,
+    say: Say,
+) -> LatentCache:
+    """What the VAE makes of each image, or what was found on disk."""
+    folder = settings.cache_latents_dir
+    return encode_posteriors(
+        model.vae,
+        _pixels(framed, resizer, previews, settings.dataloader_num_workers, progress),
+        [shape for _, shape in framed],
+        mirrored=settings.flip_p > 0,
+        batch_size=settings.vae_batch_size,
+        files=latent_files.LatentFiles(folder, model.vae, model.vae_scale_factor, say) if folder else None,
+    )
 
 
 def _pixels(
