@@ -114,3 +114,13 @@ def test_a_whole_file_in_memory_is_a_small_one(tmp_path):
 
     with pytest.raises(ImageError, match="a.webp: is larger than 32 MiB, which only JPEG, PNG and TIFF may be"):
         images.load_image(path)
+
+
+def test_a_tag_that_is_no_number_is_damage(tmp_path):
+    data = bytearray(inputs._tiled(64, 64))
+    position = data.index(struct.pack("<HH", 322, 4))
+    data[position + 2 : position + 8] = struct.pack("<HL", 2, 4)  # letters
+    (tmp_path / "a.tif").write_bytes(data)
+
+    with pytest.raises(ImageError, match="a.tif: (is damaged|is not an image)"):
+        images.load_image(tmp_path / "a.tif")

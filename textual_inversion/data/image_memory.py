@@ -151,10 +151,11 @@ def _largest_part(image: Image.Image) -> int:
 
 
 def _too_large(image: Image.Image, per_pixel: float, is_jpeg: bool) -> str:
-    million = image.width * image.height / 1e6
-    most = int(MOST_BYTES / per_pixel / 1e6)
+    million, size = image.width * image.height / 1e6, f"{image.width}x{image.height} pixels"
     way_out = "save it anew as a JPEG that is not progressive" if is_jpeg else "save it as JPEG"
+    if million < 1:  # a tile that is larger than its image, for example
+        return f"has {size}, and {per_pixel * million:.0f} MB are needed to decode them; {way_out}"
     return (
-        f"has {image.width}x{image.height} pixels ({million:.0f} million), and of such a {image.format} file in mode "
-        f"{image.mode} at most {most} million are read; {way_out}, or make it smaller"
+        f"has {size} ({million:.0f} million), and of such a {image.format} file in mode {image.mode} at most "
+        f"{int(MOST_BYTES / per_pixel / 1e6)} million are read; {way_out}, or make it smaller"
     )

@@ -132,11 +132,10 @@ def _decode(file: BinaryIO, path: Path, say: Note) -> tuple[Image.Image, int, Im
         raise ImageError(f"{path}: is only {size}; use images of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
     try:
         reading = image_memory.plan(image, file, is_upright=_is_upright(image))
+        plain = _pixels(image, reading, say)
     except image_memory.TooLarge as error:
         raise ImageError(f"{path}: {error}") from error
-    try:
-        plain = _pixels(image, reading, say)
-    except Exception as error:
+    except Exception as error:  # also tags of a TIFF that are no numbers
         raise ImageError(f"{path}: is damaged or incomplete ({_reason(error)}); copy it again or remove it") from error
     if (transposition := _transposition(image)) is not None:  # a PNG may have its EXIF after its pixels
         say("turned upright by its EXIF orientation")
