@@ -21,7 +21,7 @@ LIMITS = {  # format, mode, more -> the largest in millions of pixels, as the pa
     "16 bits": ("PNG", "I;16", {}, 74), "TIFF": ("TIFF", "RGB", {"compression": "tiff_lzw"}, 39),
     "floats": ("TIFF", "F", {"compression": "tiff_lzw"}, 39), "BMP": ("BMP", "RGB", {}, 39),
     "TGA": ("TGA", "RGBA", {}, 39), "PPM": ("PPM", "RGB", {}, 39), "GIF": ("GIF", "P", {}, 84),
-    "AVIF": ("AVIF", "RGB", {"speed": 10}, 12), "WebP": ("WEBP", "RGBA", {}, 10), "SGI": ("SGI", "RGB", {}, 16),
+    "AVIF": ("AVIF", "RGB", {"speed": 10}, 12), "WebP": ("WEBP", "RGB", {}, 10), "SGI": ("SGI", "RGB", {}, 16),
     "JPEG 2000": ("JPEG2000", "RGB", {}, 8), "QOI": ("QOI", "RGB", {}, 21),
 }  # fmt: skip
 AS_IT_IS = 21_000_000
