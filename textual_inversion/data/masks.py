@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from textual_inversion.data.image_folder import find_images, listed
-from textual_inversion.data.images import content_digest, load_alpha, load_image, stored_size
+from textual_inversion.data.images import content_digest, load_alpha, load_mask, stored_size
 from textual_inversion.data.resizing import Resizer, Shape, cut
 from textual_inversion.data.sampler import Batch
 from textual_inversion.formats.learned_embedding import composed
@@ -122,7 +122,7 @@ def _load(path: Path, size: tuple[int, int], is_alpha: bool) -> Image.Image:
         width, height = stored_size(path)
         if not (_have_one_shape((width, height), size) or _have_one_shape((height, width), size)):  # or it lies
             raise _wrong_shape(path, (width, height), size)  # before a large one is decoded
-        return _as_large(ImageChops.multiply(load_image(path).convert("L"), load_alpha(path)), path, size)
+        return _as_large(load_mask(path), path, size)
     mask = load_alpha(path)
     mask.info[_SOURCE] = path
     return mask

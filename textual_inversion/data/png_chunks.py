@@ -1,65 +1,114 @@
-"""PNG files without the texts that ride in them: a workflow, the settings of another program, a log.
+"""PNG files without what rides in them: a workflow, the settings of another program, a log, a private chunk.
 
-Pillow refuses a whole PNG if a text or a colour profile in it is larger than 1 MiB when decompressed. Nothing here
-needs those texts, except where one holds the orientation of the image. So they are left out before Pillow sees the
-file (PNG specification, third edition, section 11.3.3).
+Pillow refuses a whole PNG if a text or a colour profile in it is larger than 1 MiB when decompressed, and keeps what it
+does not know, whatever its size. Nothing here needs that, except where a text holds the orientation of the image. So
+it is left out before Pillow sees the file, which is not copied for that (PNG specification, third edition, sections
+11.2 and 11.3).
 """
 
+import io
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from typing import BinaryIO
 
+from textual_inversion.data.image_headers import AsksForTooMuch
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXELS = (b"IDAT", b"fdAT")
+_KNOWN = (*_PIXELS, b"IHDR", b"PLTE", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"eXIf", b"acTL", b"fcTL")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PROFILE = b"iCCP"
 # Keywords of texts in which Pillow looks for the orientation.
 _WITH_ORIENTATION = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
-_MOST_BYTES = 1 << 20  # of a decompressed text or profile; Pillow has the same bound
-_MOST_CHUNKS = 1 << 17  # an image of 128 megapixels in pieces of 8 KiB has 48,000
+_MOST_BYTES = 1 << 20  # of a chunk without pixels, also decompressed; Pillow has the same bound for texts
+_MOST_CHUNKS = 1 << 17  # an image of 40 megapixels in pieces of 8 KiB has 20,000
 
 
 def without_texts(file: BinaryIO, note: Callable[[str], None] = lambda line: None) -> BinaryIO:
-    """The same file if it is no PNG or holds no such text, else a copy in memory without them; both at the beginning.
+    """The same file if it is no PNG or holds nothing to leave out, else a view that leaves it out; at the beginning.
 
     Args:
         file: at its beginning; can seek.
         note: called if the colours change with what is left out: if it is the colour profile.
+
+    Raises:
+        AsksForTooMuch: it has more chunks than any image.
     """
-    chunks = list(_chunks(file)) if file.read(len(_SIGNATURE)) == _SIGNATURE else []
+    chunks = _chunks(file) if file.read(len(_SIGNATURE)) == _SIGNATURE else ()
     dropped = [(kind, start, end) for kind, start, end in chunks if not _is_kept(file, kind, start, end)]
+    size = file.seek(0, 2)
     file.seek(0)
     if any(kind == _PROFILE for kind, _, _ in dropped):
         note("its colour profile is larger than 1 MiB and is left out; the colours are taken for sRGB")
     if not dropped:
         return file
-    copy = BytesIO()
+    kept, position = [], 0
     for _, start, end in dropped:
-        copy.write(file.read(start - file.tell()))
-        file.seek(end)
-    copy.write(file.read())
-    copy.seek(0)
-    return copy
+        kept += [(position, start)] if start > position else []
+        position = min(end, size)
+    return io.BufferedReader(_Parts(file, [*kept, (position, size)]))
+
+
+class _Parts(io.RawIOBase):
+    """Some parts of a file, one after another, as if they were a file.
+
+    Args:
+        file: can seek.
+        parts: (first byte, byte after the last) of each, ascending.
+    """
+
+    def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]):
+        self._file, self._parts, self._position = file, parts, 0
+        self._begins = [0]  # of each part in what is read, and the end
+        for start, end in parts:
+            self._begins.append(self._begins[-1] + end - start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = (0, self._position, self._begins[-1])[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        index = bisect_right(self._begins, self._position) - 1
+        if index >= len(self._parts):
+            return 0
+        self._file.seek(self._parts[index][0] + self._position - self._begins[index])
+        data = self._file.read(min(len(buffer), self._begins[index + 1] - self._position))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """(type, first byte, byte after the last) of each whole chunk."""
+    """(type, first byte, byte after the last) of each chunk; the end of one that was cut off is beyond the file's."""
     position, size = file.tell(), file.seek(0, 2)
     for _ in range(_MOST_CHUNKS):
         file.seek(position)
         header = file.read(8)
-        end = position + 12 + int.from_bytes(header[:4], "big")  # length, type and checksum take 12 bytes
-        if len(header) < 8 or end > size:
+        if len(header) < 8:
             return
+        end = position + 12 + int.from_bytes(header[:4], "big")  # length, type and checksum take 12 bytes
         yield header[4:], position, end
+        if end > size:
+            return
         position = end
+    raise AsksForTooMuch("has more chunks than any image")
 
 
 def _is_kept(file: BinaryIO, kind: bytes, start: int, end: int) -> bool:
-    if kind not in (*_TEXTS, _PROFILE):
+    if kind in _PIXELS:
         return True
-    if end - start > _MOST_BYTES:
+    if end - start > _MOST_BYTES or kind not in (*_KNOWN, *_TEXTS, _PROFILE):
         return False
+    if kind in _KNOWN:
+        return True
     file.seek(start + 8)
     keyword, _, rest = file.read(end - start - 12).partition(b"\0")
     if kind == b"tEXt":

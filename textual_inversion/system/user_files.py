@@ -32,7 +32,7 @@ PROMPTS = 4 << 20  # templates, prompts of validation images: tens of thousands 
 SETTINGS = 256 << 10  # a configuration; its parser takes seconds for a megabyte
 METADATA = 256 << 20  # captions of a whole data set
 RECORD = 64 << 20  # manifest.json of 50,000 images; a run.json stays below 1 MiB
-IMAGE = 2 << 30  # 128 megapixels of 16 bits in four channels, uncompressed, are 1 GB
+IMAGE = 512 << 20  # 40 megapixels of 16 bits in four channels, uncompressed, are 320 MB
 WEIGHTS = 1 << 40
 _CHUNK = 1 << 16
 
