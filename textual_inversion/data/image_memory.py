@@ -6,7 +6,8 @@ the decoded pixels, and the second copy that a change of colours or an EXIF rota
 - A JPEG that would take more is decoded at 1/2, 1/4 or 1/8 of its width and height, straight from its coefficients.
 - Any other image is decoded as a whole, one pixel in 1, 2 or 4 bytes by its mode, and what would take more in the next
   step is averaged over squares of 2x2 to 4x4 pixels on its way to RGB.
-- What cannot even be decoded in that much memory is refused.
+- What cannot even be decoded in that much memory is refused, with one exception: the formats of phones (HEIC, AVIF,
+  WebP and the like) keep several copies of an image, and such an image of up to `PHOTO_PIXELS` may take `PHOTO_BYTES`.
 
 Ordinary photos are below all that, and are read as they are. Some decoders are written in Python and take microseconds
 for a pixel; of what they read, `_SLOW_PIXELS` are the limit.
@@ -21,6 +22,7 @@ from PIL import Image
 from textual_inversion.data import image_headers
 
 MOST_BYTES = 168_000_000  # with all else that a run holds meanwhile, below 200 MB
+PHOTO_PIXELS, PHOTO_BYTES = 25_000_000, 520_000_000  # a phone's photo has 12 or 24 megapixels
 MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes
 MIN_SIDE = 8  # pixels; the VAE encodes 8x8 pixels as one latent
 
@@ -37,6 +39,7 @@ _KEPT = {
     "ppm": 8.0, "ppm_plain": 10.0, "dds_rgb": 5.0, "qoi": 4.0, "libtiff": 0.0, "SGI": 6.0, "ICO": 4.0, "WEBP": 12.0,
     "AVIF": 9.0,
 }  # fmt: skip
+_OF_PHONES = ("HEIF", "AVIF", "WEBP", "JXL", "JPEG2000")
 _READ_WHOLE = ("ICO", "WEBP", "AVIF")
 _KEPT_OF_OTHERS = 16.0  # HEIC, JPEG XL; whoever reads them, whatever they keep
 _PER_BAND_OF_JPEG2000 = 5.5
@@ -44,7 +47,7 @@ _WIDTH, _LENGTH, _BITS, _ROWS, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 258, 278, 3
 
 
 class TooLarge(Exception):
-    """An image cannot be read in `MOST_BYTES`; the message is what is said of it, without its path."""
+    """An image cannot be read in the memory that it may take; the message is what is said of it, without its path."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def plan(image: Image.Image, file: BinaryIO, *, is_upright: bool) -> Reading:
         is_upright: it is known that there is nothing to rotate.
 
     Raises:
-        TooLarge: it cannot be read in `MOST_BYTES`, whatever the scale.
+        TooLarge: it cannot be read in the memory that it may take, whatever the scale.
     """
     pixels, codec = image.width * image.height, _codec(image)
     if pixels > MAX_PIXELS:
@@ -88,9 +91,10 @@ def plan(image: Image.Image, file: BinaryIO, *, is_upright: bool) -> Reading:
     file.seek(position)
     tries = [(scale, 1) for scale in _DECODER_SCALES] if is_jpeg else [(1, factor) for factor in _FACTORS]
     copies = image.mode != "RGB", not is_upright
+    most = PHOTO_BYTES if image.format in _OF_PHONES and pixels <= PHOTO_PIXELS else MOST_BYTES
     for scale, factor in tries:
         peak = _peak(image.size, _bytes_of(image.mode), kept, scale, factor, *copies)
-        if peak <= MOST_BYTES and (scale * factor == 1 or min(image.size) // (scale * factor) >= MIN_SIDE):
+        if peak <= most and (scale * factor == 1 or min(image.size) // (scale * factor) >= MIN_SIDE):
             break
     else:
         raise TooLarge(_too_large(image, peak / pixels, is_jpeg))
@@ -151,11 +155,14 @@ def _largest_part(image: Image.Image) -> int:
 
 
 def _too_large(image: Image.Image, per_pixel: float, is_jpeg: bool) -> str:
+    most = int(MOST_BYTES / per_pixel / 1e6)
+    if image.format in _OF_PHONES:
+        most = max(most, min(int(PHOTO_BYTES / per_pixel), PHOTO_PIXELS) // 1_000_000)
     million, size = image.width * image.height / 1e6, f"{image.width}x{image.height} pixels"
     way_out = "save it anew as a JPEG that is not progressive" if is_jpeg else "save it as JPEG"
     if million < 1:  # a tile that is larger than its image, for example
         return f"has {size}, and {per_pixel * million:.0f} MB are needed to decode them; {way_out}"
     return (
         f"has {size} ({million:.0f} million), and of such a {image.format} file in mode {image.mode} at most "
-        f"{int(MOST_BYTES / per_pixel / 1e6)} million are read; {way_out}, or make it smaller"
+        f"{most} million are read; {way_out}, or make it smaller"
     )
