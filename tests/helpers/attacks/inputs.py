@@ -276,7 +276,7 @@ def _large_images() -> dict[str, tuple[str, Callable[[], bytes]]]:
         "a WebP of 30 megapixels": (".webp", partial(_large, "WEBP", 5_500)),
         "a WebP of 100 megapixels": (".webp", partial(_large, "WEBP", 10_000)),
         "an AVIF of 30 megapixels": (".avif", partial(_large, "AVIF", 5_500, speed=10)),
-        "a JPEG 2000 of 20 megapixels": (".jp2", partial(_large, "JPEG2000", 4_500)),
+        "a JPEG 2000 of 30 megapixels": (".jp2", partial(_large, "JPEG2000", 5_500)),
         "a GIF of 80 megapixels": (".gif", partial(_large, "GIF", 8_950, "P")),
         "a TIFF of 39 megapixels of floats": (".tif", partial(_large, "TIFF", 6_240, "F", compression="tiff_lzw")),
         "a QOI of 16 megapixels": (".qoi", partial(_large, "QOI", 4_000)),
