@@ -31,7 +31,22 @@ def score_parser() -> OneLineParser:
 
 def parse_infer(argv: list[str] | None = None) -> InferConfig:
     """The settings of `infer.py`; raises SettingsError."""
-    return filled(InferConfig, _values(infer_parser(), argv))
+    parser = infer_parser()
+    values = _values(parser, argv)
+    if values["compare"] and "embeds" not in parser.explicit(argv):
+        values["embeds"] = ()  # the concept that comes with the demo is for those who name none
+    config = filled(InferConfig, values)
+    _check_grid(config)
+    return config
+
+
+def _check_grid(config: InferConfig) -> None:
+    """Refuse flags of a grid that contradict each other; raises SettingsError."""
+    images = config.images
+    if images.size and (images.height or images.width):
+        raise SettingsError("--size and --height or --width both set the size of the images; keep one of them")
+    if config.scoring.clip_model is not None and not images.compare:
+        raise SettingsError("--clip_model has no effect without --compare; add files to compare, or leave it out")
 
 
 def parse_score(argv: list[str] | None = None) -> ScoreConfig:
@@ -41,7 +56,7 @@ def parse_score(argv: list[str] | None = None) -> ScoreConfig:
 
 def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
     values = vars(parser.parse_args(argv))
-    if not has_demo() and "embeds" not in parser.explicit(argv):
+    if not has_demo() and not {"embeds", "compare"} & parser.explicit(argv):
         raise SettingsError("this installation comes without the demo; name an embedding file with --embeds")
     return values
 

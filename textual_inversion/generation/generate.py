@@ -9,13 +9,13 @@ Generation changes neither the base model nor a pipeline, so several threads may
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import paddle
 from PIL import Image
 
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.models.prompt_encoder import Reading
@@ -30,45 +30,6 @@ _SLICED_PIXELS = 256 * 256
 # A prompt, and whether its placeholders stand for their initial vectors.
 _Text = tuple[str, bool]
 _Embeddings = dict[_Text, dict[str, paddle.Tensor]]
-
-
-@dataclass(frozen=True)
-class ImageRequest:
-    """One image to make.
-
-    Attributes:
-        prompt: may hold placeholders; the model's own prompt encoder expands them.
-        seed: 0 to 2**64 - 1; decides all noise.
-        negative_prompt: what guidance leads away from; without effect where `guidance_scale` is at most 1.
-        guidance_scale: weight w of classifier-free guidance (arXiv 2207.12598); at most 1 means none, at half the work.
-        num_inference_steps: denoising steps.
-        scheduler: a key of `choices.SCHEDULERS`; None: the pipeline's own.
-        eta: the share of noise that DDIM adds in each step, 0 to 1 (arXiv 2010.02502, equation 16); without effect on
-            other schedulers.
-        height, width: in pixels; None: the size that the model was trained for.
-        initial_vectors: placeholders stand for the initial values of their embedding vectors.
-    """
-
-    prompt: str
-    seed: int
-    negative_prompt: str = ""
-    guidance_scale: float = 7.5
-    num_inference_steps: int = 50
-    scheduler: str | None = None
-    eta: float = 0.0
-    height: int | None = None
-    width: int | None = None
-    initial_vectors: bool = False
-
-    @property
-    def batch_settings(self) -> tuple:
-        """What the images of a batch must have in common."""
-        return self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, self.height, self.width
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether the U-Net also predicts without the prompt, for guidance."""
-        return self.guidance_scale > 1
 
 
 def generate(model: BaseModel, requests: Sequence[ImageRequest], **settings: Any) -> list[Image.Image]:
