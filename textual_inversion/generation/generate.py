@@ -52,10 +52,31 @@ def generate_each(
     """Generate images batch by batch, so that the first can be saved before the last is made.
 
     Args:
-        model: a base model, with or without embedding vectors attached.
-        scheduler, height, width: of requests that do not say their own; None: the base model's own.
         batch_size: images made together. Only requests with equal `batch_settings` share a batch.
-        progress: its total is `total_steps(requests)`.
+        scheduler, height, width, progress, pipeline: as for `generate_batches`, which yields and raises the same.
+    """
+    own = dict(scheduler=scheduler, height=height, width=width, progress=progress, pipeline=pipeline)
+    return generate_batches(model, requests, batches(requests, batch_size), **own)
+
+
+def generate_batches(
+    model: BaseModel,
+    requests: Sequence[ImageRequest],
+    chosen: Sequence[Sequence[int]],
+    *,
+    scheduler: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    progress: Progress | None = None,
+    pipeline: Any = None,
+) -> Iterator[tuple[int, Image.Image]]:
+    """Generate the images of some batches, such as one process's share, in the order of the batches.
+
+    Args:
+        model: a base model, with or without embedding vectors attached.
+        chosen: positions in `requests` of the images of each batch, which have equal `batch_settings`.
+        scheduler, height, width: of requests that do not say their own; None: the base model's own.
+        progress: its total is the `total_steps` of the images of these batches.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in
             use. The pipeline stays as it is.
 
@@ -66,12 +87,13 @@ def generate_each(
     Raises:
         SettingsError: the model cannot make this size, or no scheduler has this name.
     """
-    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in requests}
+    wanted = [requests[position] for positions in chosen for position in positions]
+    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in wanted}
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
-    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
-    embeddings = _encode_distinct(model, requests)
+    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in wanted)}
+    embeddings = _encode_distinct(model, wanted)
     done = 0
-    for positions in batches(requests, batch_size):
+    for positions in chosen:
         batch = [requests[position] for position in positions]
         own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
         images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))

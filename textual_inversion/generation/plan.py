@@ -45,6 +45,10 @@ class Plan:
     columns: Mapping[str, Sequence[ConceptFile]] = field(default_factory=dict)
     is_random: bool = False
 
+    def texts(self, name: str) -> list[Any]:
+        """The different values of a field of the requests, in the order in which they first occur."""
+        return list(dict.fromkeys(getattr(request, name) for request in self.requests))
+
     def settled(self, image_size: Callable[[int | None, int | None], tuple[int, int]], scheduler: str) -> "Plan":
         """The plan with the base model's own height and width where a request leaves them open.
 
@@ -62,7 +66,9 @@ class Plan:
         return replace(self, requests=requests, axes=axes)
 
 
-def axes_of(requests: Sequence[ImageRequest], scheduler: str | None = None, *, rising: bool = False) -> tuple[Axis, ...]:
+def axes_of(
+    requests: Sequence[ImageRequest], scheduler: str | None = None, *, rising: bool = False
+) -> tuple[Axis, ...]:
     """What has several values in some requests, the slowest first.
 
     Args:

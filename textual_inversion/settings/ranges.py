@@ -131,5 +131,3 @@ def _whole(low: int, high: int, wanted: int, text: str) -> tuple[int, ...]:
     near = next(n for away in range(1, steps) for n in (steps - away, steps + away) if span % n == 0 and n <= span)
     what = "the same values more than once" if steps > span else "fractions"
     raise argparse.ArgumentTypeError(f"{text} gives {what}; count {near + 1}, or move an end")
-
-
