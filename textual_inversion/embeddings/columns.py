@@ -34,6 +34,7 @@ def read_columns(
     paths = set(named)
     common = [file for file in files if not paths & {file.path, file.partner}]
     columns = _distinct(file for file in files if paths & {file.path, file.partner})
+    refuse_duplicates(common)
     for file in columns:
         if set(file.placeholder_tokens) != set(columns[0].placeholder_tokens):
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""Prompts with alternatives, in the notation of dynamicprompts.
+r"""Prompts with alternatives, in the notation of dynamicprompts.
 
     a {red|blue|} <cat-toy>                  one of them; one may be empty
     a {{dark|light} red|blue} <cat-toy>      alternatives within alternatives
@@ -55,6 +55,11 @@ class Template:
     def longest(self) -> int:
         """Letters of the longest text."""
         return sum(len(part) if isinstance(part, str) else part.longest for part in self.parts)
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether there is anything to choose."""
+        return any(not isinstance(part, str) for part in self.parts)
 
     def texts(self) -> Iterator[str]:
         """All texts, the choices further right changing faster. Look at `count` first."""
@@ -139,6 +144,11 @@ def parsed(text: str, location: str) -> Template:
     return template
 
 
+def tidied(text: str, template: Template) -> str:
+    """A text of a template without the blanks that an empty alternative leaves; one without choices stays as it is."""
+    return " ".join(text.split()) if template.has_choices else text
+
+
 def literal(text: str) -> str:
     """A text in the notation that stands for itself alone."""
     return _ESCAPED.sub(lambda found: "\\" + found[0], text)
@@ -211,7 +221,7 @@ class _Parser:
             self._at = found.end()
         weight = float(found[1]) if found else 1.0
         if not 0 < weight < inf:
-            raise self._refused(f"the weight {found[1]}:: must be greater than 0")
+            raise self._refused(f"the weight {found[1][:20]}:: must be greater than 0")
         while self._text[self._at : self._at + 1].isspace():
             self._at += 1
         return weight

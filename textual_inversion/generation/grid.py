@@ -14,7 +14,7 @@ from typing import Any
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.generation.alternatives import MOST as MOST_COUNTED
-from textual_inversion.generation.alternatives import Template, parsed
+from textual_inversion.generation.alternatives import Template, parsed, tidied
 from textual_inversion.generation.plan import Plan, axes_of
 from textual_inversion.generation.prompt_file import PromptLine
 from textual_inversion.generation.request import ImageRequest
@@ -167,9 +167,9 @@ def _refuse_too_many(count: int, allows_many: bool, way_out: str) -> None:
 
 def _requests(entry: _Entry, columns: Sequence[str]) -> Iterator[ImageRequest]:
     """Every combination of an entry's values."""
-    negatives = list(dict.fromkeys(text for one in entry.negative_prompts for text in one.texts()))
+    negatives = list(dict.fromkeys(tidied(text, one) for one in entry.negative_prompts for text in one.texts()))
     seeds = list(dict.fromkeys(map(entry.seed, range(len(entry.seeds) * entry.series))))
-    for prompt in entry.prompt.texts():
+    for prompt in dict.fromkeys(tidied(text, entry.prompt) for text in entry.prompt.texts()):
         for negative, *values, (height, width), seed, label in product(
             negatives, *entry.values.values(), entry.sizes, seeds, columns
         ):
@@ -195,7 +195,7 @@ def _sampled(
     if seed is None:
         seed = entry.seed(int(shares["seed"] * len(entry.seeds) * entry.series))
     negative = _one_of(entry.negative_prompts, shares["negative_prompt"])
-    prompt, avoided = entry.prompt.drawn(source), negative.drawn(source)
+    prompt, avoided = (tidied(one.drawn(source), one) for one in (entry.prompt, negative))
     for label in columns:
         yield ImageRequest(prompt, seed, avoided, height=height, width=width, embeds=label, **settings)
 
