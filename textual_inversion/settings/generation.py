@@ -67,7 +67,7 @@ class ImagesToMake:
         None, "embedding files of the same placeholder tokens, or folders of runs for all their steps: a column each",
         nargs="+", metavar="FILE")
     prompt: tuple[str, ...] | None = flag(
-        None, "alternatives as in {red|blue}; unset: a handful that show the concepts off", nargs="+",
+        None, "may hold alternatives in braces; unset: a handful that show the concepts off", nargs="+",
         metavar="PROMPT")
     prompts_file: str | None = flag(
         None, "a prompt per line, with options of its own", metavar="FILE")
