@@ -40,13 +40,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     common, columns = read_columns(config.images.embeds, config.images.compare or (), config.images.rename)
     files, named = [*common, *columns.values()], config.base_model.pretrained_model_name_or_path
     base_model, records = base_model_of(files, named), doubted_records(files, config.base_model)
-    config = with_recorded_source(config, [file.run for file in files])
-    # Random samples count their seeds up by themselves.
-    config = with_defaults(
-        config, is_demo=is_demo(base_model), **({} if config.images.random_samples else {"num_images": 4})
-    )
-    seed = (secrets.randbelow(2**32),) if config.images.seed is None else config.images.seed
-    config = changed(config, seed=seed)
+    config = _settled(config, [file.run for file in files], base_model)
     lines = prompt_lines(config.images, lambda: _showcase(files))
     plan = plan_of(config.images, config.sampling, lines, {label: [*common, one] for label, one in columns.items()})
     gallery = _open_gallery(config.output.output_dir, common, columns, base_model)  # before the slow part: may refuse
@@ -73,6 +67,14 @@ def run(config: InferConfig, stop: Signals) -> None:
     for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
         print_note(note)
     _make_images(config, model, plan, gallery, scorer, stop)
+
+
+def _settled(config: InferConfig, records: Sequence[dict[str, Any]], base_model: str) -> InferConfig:
+    """The settings with what was recorded, the defaults, and a seed."""
+    config = with_recorded_source(config, records)
+    counted = {} if config.images.random_samples else {"num_images": 4}  # the seeds of samples count up by themselves
+    config = with_defaults(config, is_demo=is_demo(base_model), **counted)
+    return config if config.images.seed is not None else changed(config, seed=(secrets.randbelow(2**32),))
 
 
 def _showcase(files) -> list[str]:
@@ -156,7 +158,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompts: Se
     from textual_inversion.models.prompt_encoder import cut_notes
 
     encode_ids = model.text_encoders[0].encode_ids
-    listed, found = ", ".join(tokens), []
+    listed, found, drawn = ", ".join(tokens), [], set(prompts)
     texts = list(dict.fromkeys([*prompts, *negative_prompts]))[:_MOST_READ]
     avoided = any(encode_ids.holds_learned_word(text) for text in negative_prompts[:_MOST_READ])
     for prompt in texts:
@@ -166,7 +168,7 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompts: Se
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif prompt in prompts and not avoided and not encode_ids.holds_learned_word(prompt):
+        elif prompt in drawn and not avoided and not encode_ids.holds_learned_word(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     found += cut_notes(encode_ids, texts)
     rest = len(found) - _MOST_NOTED
