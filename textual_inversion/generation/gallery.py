@@ -99,7 +99,8 @@ class Gallery:
         entry = {"file": path.name, **facts}
         if self._journal is not None:
             self._journal.add(entry)
-        image_grid.save_png(image, path, text=_text_chunks(facts, self._embeds, image.size))
+        own = [one for one in self._embeds if one.get("column") in (None, facts.get("embeds"))]
+        image_grid.save_png(image, path, text=_text_chunks(facts, own, image.size))
         self._run["images"].append(entry)
         if self._clock() >= self._next_update:
             self._update()

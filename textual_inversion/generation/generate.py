@@ -9,14 +9,13 @@ Generation changes neither the base model nor a pipeline, so several threads may
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import paddle
 from PIL import Image
 
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.models.prompt_encoder import Reading
@@ -28,67 +27,9 @@ _PROMPT_BATCH = 16
 # image take gigabytes, and a batch is no faster.
 _SLICED_PIXELS = 256 * 256
 
-
-@dataclass(frozen=True)
-class _Text:
-    """What decides the embedding of a prompt.
-
-    Attributes:
-        initial: placeholders stand for their initial vectors.
-        chunks: in how many chunks it is encoded, its marks of weights read; None: as it stands, in one.
-    """
-
-    prompt: str
-    initial: bool
-    chunks: int | None
-
-
-# Those of a request: its prompt and, with guidance, its negative prompt.
-_Texts = tuple[_Text, _Text | None]
+# A prompt, and whether its placeholders stand for their initial vectors.
+_Text = tuple[str, bool]
 _Embeddings = dict[_Text, dict[str, paddle.Tensor]]
-
-
-@dataclass(frozen=True)
-class ImageRequest:
-    """One image to make.
-
-    Attributes:
-        prompt: may hold placeholders; the model's own prompt encoder expands them.
-        seed: 0 to 2**64 - 1; decides all noise.
-        negative_prompt: what guidance leads away from; without effect where `guidance_scale` is at most 1.
-        guidance_scale: weight w of classifier-free guidance (arXiv 2207.12598); at most 1 means none, at half the work.
-        num_inference_steps: denoising steps.
-        scheduler: a key of `choices.SCHEDULERS`; None: the pipeline's own.
-        eta: the share of noise that DDIM adds in each step, 0 to 1 (arXiv 2010.02502, equation 16); without effect on
-            other schedulers.
-        height, width: in pixels; None: the size that the model was trained for.
-        initial_vectors: placeholders stand for the initial values of their embedding vectors.
-        prompt_weights: both prompts may be of any length, and marks such as `(word:1.3)` weight their parts; see
-            `models.prompt_weights`.
-    """
-
-    prompt: str
-    seed: int
-    negative_prompt: str = ""
-    guidance_scale: float = 7.5
-    num_inference_steps: int = 50
-    scheduler: str | None = None
-    eta: float = 0.0
-    height: int | None = None
-    width: int | None = None
-    initial_vectors: bool = False
-    prompt_weights: bool = False
-
-    @property
-    def batch_settings(self) -> tuple:
-        """What the images of a batch must have in common."""
-        sampling = self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta
-        return *sampling, self.height, self.width, self.prompt_weights
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether the U-Net also predicts without the prompt, for guidance."""
-        return self.guidance_scale > 1
 
 
 def generate(model: BaseModel, requests: Sequence[ImageRequest], **settings: Any) -> list[Image.Image]:
@@ -111,11 +52,31 @@ def generate_each(
     """Generate images batch by batch, so that the first can be saved before the last is made.
 
     Args:
+        batch_size: images made together. Only requests with equal `batch_settings` share a batch.
+        scheduler, height, width, progress, pipeline: as for `generate_batches`, which yields and raises the same.
+    """
+    own = dict(scheduler=scheduler, height=height, width=width, progress=progress, pipeline=pipeline)
+    return generate_batches(model, requests, batches(requests, batch_size), **own)
+
+
+def generate_batches(
+    model: BaseModel,
+    requests: Sequence[ImageRequest],
+    chosen: Sequence[Sequence[int]],
+    *,
+    scheduler: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    progress: Progress | None = None,
+    pipeline: Any = None,
+) -> Iterator[tuple[int, Image.Image]]:
+    """Generate the images of some batches, such as one process's share, in the order of the batches.
+
+    Args:
         model: a base model, with or without embedding vectors attached.
+        chosen: positions in `requests` of the images of each batch, which have equal `batch_settings`.
         scheduler, height, width: of requests that do not say their own; None: the base model's own.
-        batch_size: images made together. Only requests with equal `batch_settings` share a batch, and of these only
-            those whose prompts are encoded in equally many chunks.
-        progress: its total is `total_steps(requests)`.
+        progress: its total is the `total_steps` of the images of these batches.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in
             use. The pipeline stays as it is.
 
@@ -124,21 +85,18 @@ def generate_each(
         `image.info["safety_checker"]` says so.
 
     Raises:
-        SettingsError: the model cannot make this size, no scheduler has this name, or a prompt with weights cannot be
-            encoded.
+        SettingsError: the model cannot make this size, or no scheduler has this name.
     """
-    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in requests}
+    wanted = [requests[position] for positions in chosen for position in positions]
+    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in wanted}
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
-    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
-    texts = _texts(model, requests)
-    embeddings = _encode_distinct(model, [text for column in zip(*texts, strict=True) for text in column if text])
-    whole = batches(requests, batch_size)
+    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in wanted)}
+    embeddings = _encode_distinct(model, wanted)
     done = 0
-    for positions in (part for batch in whole for part in _of_equal_length(batch, texts)):
+    for positions in chosen:
         batch = [requests[position] for position in positions]
         own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
-        arguments = _prompt_arguments(model, [texts[position] for position in positions], embeddings)
-        images = _make_batch(model, own, batch, arguments, size, _reporter(progress, done, batch))
+        images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
@@ -177,56 +135,37 @@ def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
     return own
 
 
-def _texts(model: BaseModel, requests: Sequence[ImageRequest]) -> list[_Texts]:
-    """The texts of each request: both of one request have the same number of chunks, as the U-Net wants it."""
-    count = lru_cache(maxsize=None)(model.count_chunks)  # many requests share a prompt
-    holds_placeholder = model.text_encoders[0].encode_ids.holds_placeholder
-    found = []
-    for one in requests:
-        prompts = [one.prompt, one.negative_prompt] if one.is_guided else [one.prompt]
-        chunks = max(map(count, prompts)) if one.prompt_weights else None
-        # A prompt without placeholders has no initial vectors; the marks of weights may hide one.
-        has_initial = [one.initial_vectors and (one.prompt_weights or holds_placeholder(p)) for p in prompts]
-        texts = [_Text(prompt, initial, chunks) for prompt, initial in zip(prompts, has_initial, strict=True)]
-        found.append((texts[0], texts[1] if one.is_guided else None))
-    return found
+def _text(model: BaseModel, prompt: str, initial: bool) -> _Text:
+    """What decides the embedding of a prompt; a prompt without placeholders has no initial vectors."""
+    return prompt, initial and model.text_encoders[0].encode_ids.holds_placeholder(prompt)
 
 
-def _of_equal_length(batch: Sequence[int], texts: Sequence[_Texts]) -> Iterator[list[int]]:
-    """The positions of a batch, those of prompts with equally many chunks together."""
-    alike: dict[int | None, list[int]] = {}
-    for position in batch:
-        alike.setdefault(texts[position][0].chunks, []).append(position)
-    yield from alike.values()
-
-
-def _encode_distinct(model: BaseModel, texts: Sequence[_Text]) -> _Embeddings:
+def _encode_distinct(model: BaseModel, requests: Sequence[ImageRequest]) -> _Embeddings:
     """Text -> a pipeline's arguments; each distinct text goes through the text encoders once."""
-    alike, embeddings = {}, {}
-    for text in dict.fromkeys(texts):
-        alike.setdefault(text.chunks, []).append(text)
+    texts = [_text(model, request.prompt, request.initial_vectors) for request in requests]
+    texts += [_text(model, one.negative_prompt, one.initial_vectors) for one in requests if one.is_guided]
+    distinct, embeddings = list(dict.fromkeys(texts)), {}
     with paddle.no_grad():
-        for chunks, distinct in alike.items():
-            together = max(1, _PROMPT_BATCH // (chunks or 1))
-            for first in range(0, len(distinct), together):
-                some = distinct[first : first + together]
-                prompts, readings = [text.prompt for text in some], [Reading(initial=text.initial) for text in some]
-                encoded = model.encode_prompts(prompts, readings, None, chunks)
-                embeddings.update(zip(some, encoded.for_pipeline(), strict=True))
+        for first in range(0, len(distinct), _PROMPT_BATCH):
+            chunk = distinct[first : first + _PROMPT_BATCH]
+            prompts, readings = [prompt for prompt, _ in chunk], [Reading(initial=initial) for _, initial in chunk]
+            embeddings.update(zip(chunk, model.encode_prompts(prompts, readings).for_pipeline(), strict=True))
     return embeddings
 
 
-def _prompt_arguments(model: BaseModel, texts: Sequence[_Texts], embeddings: _Embeddings) -> dict[str, paddle.Tensor]:
-    """A pipeline's arguments for a batch: hidden states [B, n * L, D], for SDXL pooled ones [B, P], their negatives."""
-    wanted = [embeddings[text] for text, _ in texts]
+def _prompt_arguments(
+    model: BaseModel, batch: Sequence[ImageRequest], embeddings: _Embeddings
+) -> dict[str, paddle.Tensor]:
+    """A pipeline's arguments for a batch: hidden states [B, L, D], for SDXL pooled ones [B, P], and their negatives."""
+    wanted = [embeddings[_text(model, request.prompt, request.initial_vectors)] for request in batch]
     arguments = {name: paddle.stack([one[name] for one in wanted]) for name in wanted[0]}
-    negatives = [text for _, text in texts if text is not None]
-    if not negatives:
+    if not batch[0].is_guided:
         return arguments
     avoided = []
-    for text in negatives:
-        nothing = model.zeroes_empty_prompt and not text.prompt
-        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in embeddings[text].items()})
+    for request in batch:
+        texts = embeddings[_text(model, request.negative_prompt, request.initial_vectors)]
+        nothing = model.zeroes_empty_prompt and not request.negative_prompt
+        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in texts.items()})
     return arguments | {f"negative_{name}": paddle.stack([one[name] for one in avoided]) for name in wanted[0]}
 
 
@@ -234,7 +173,7 @@ def _make_batch(
     model: BaseModel,
     pipe: Any,
     batch: Sequence[ImageRequest],
-    arguments: dict[str, paddle.Tensor],
+    embeddings: _Embeddings,
     size: tuple[int, int],
     report: Callable | None,
 ) -> list[Image.Image]:
@@ -245,6 +184,7 @@ def _make_batch(
     own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
     own.scheduler = drawing_from(pipe.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
+    arguments = _prompt_arguments(model, batch, embeddings)
     with explained(model.folder, IN_USE):
         output = own(
             **arguments,

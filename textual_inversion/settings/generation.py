@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
-from textual_inversion.settings.bounds import at_once, number, seed_number
+from textual_inversion.settings.bounds import at_once, number, positive_int, seed_number, share
 from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS
 from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.ranges import Range, image_sizes, ranged
 from textual_inversion.settings.shared import ConfigFile
 from textual_inversion.system.paths import from_root
 
@@ -15,6 +16,9 @@ _GUIDANCE = "classifier-free guidance; up to 1: none, twice as fast; unset: 7.5,
 _STEPS = "denoising steps, 1 to 1000; unset: 50, for the demo its own"
 _SCHEDULER = "how noise is removed; unset: the base model's own"
 _BATCH = "images made together; does not change them"
+_RANGES = "; several, or START:STOP:COUNT: a grid"
+
+_SIDES = ranged(shared.pixels, "256:512:3")
 
 # One or two lines per flag.
 # fmt: off
@@ -59,30 +63,49 @@ class ImagesToMake:
         "embedding files of this and other programs, or repository ids; a prompt may hold several placeholder tokens",
         nargs="+", metavar="FILE")
     rename: tuple[str, ...] | None = shared.rename_flag("their concepts")
+    compare: tuple[str, ...] | None = flag(
+        None, "embedding files of the same placeholder tokens, or folders of runs for all their steps: a column each",
+        nargs="+", metavar="FILE")
     prompt: tuple[str, ...] | None = flag(
-        None, "unset: a handful that show the concepts off", nargs="+", metavar="PROMPT")
-    negative_prompt: str = flag("", "what the images should not show", metavar="PROMPT")
+        None, "may hold alternatives in braces; unset: a handful that show the concepts off", nargs="+",
+        metavar="PROMPT")
+    prompts_file: str | None = flag(
+        None, "a prompt per line, with options of its own", metavar="FILE")
+    negative_prompt: tuple[str, ...] = flag(
+        ("",), "what the images should not show; several: a grid", nargs="+", metavar="PROMPT")
     prompt_weights: bool = shared.prompt_weights_flag("prompts")
     num_images: int | None = flag(
-        None, "images per prompt; unset: 4, for the demo its own", type=at_once, metavar="N")
-    seed: int | None = flag(
-        None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown",
-        type=number(int, 0, 2**64 - 1), metavar="N")
-    height: int | None = flag(
-        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
-    width: int | None = flag(
-        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
+        None, "images per prompt and seed; unset: 4, for the demo its own", type=at_once, metavar="N")
+    seed: tuple[int | Range, ...] | None = flag(
+        None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown", nargs="+",
+        type=ranged(number(int, 0, 2**64 - 1), "0:90:10"), metavar="N")
+    height: tuple[int | Range, ...] | None = flag(
+        None, "a multiple of 8; unset: the model's own" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+    width: tuple[int | Range, ...] | None = flag(
+        None, "a multiple of 8; unset: the model's own" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+    size: tuple[tuple[int, int] | Range, ...] | None = flag(
+        None, "width and height together, or the side of a square" + _RANGES, nargs="+",
+        type=image_sizes(shared.pixels), metavar="WxH")
+    random_samples: int | None = flag(
+        None, "draw so many images at random from the grid, decided by --seed, instead of all of it",
+        type=positive_int, metavar="N")
+    yes: bool = flag(False, "draw a grid of more than 100,000 images")
     safety_checker: bool = flag(False, "black out what the base model's safety checker objects to")
 
 
 @group("sampling")
 class InferSampling:
-    """How images are sampled. Guidance and steps may have several values each."""
+    """How images are sampled. All but the batch size may have several values."""
 
-    guidance_scale: tuple[float, ...] | None = flag(None, _GUIDANCE, nargs="+", type=shared.guidance, metavar="X")
-    num_inference_steps: tuple[int, ...] | None = flag(
-        None, _STEPS, nargs="+", type=shared.inference_steps, metavar="N")
-    scheduler: str | None = flag(None, _SCHEDULER, choices=tuple(SCHEDULERS))
+    guidance_scale: tuple[float | Range, ...] | None = flag(
+        None, _GUIDANCE + _RANGES, nargs="+", type=ranged(shared.guidance, "1:9:5"), metavar="X")
+    num_inference_steps: tuple[int | Range, ...] | None = flag(
+        None, _STEPS + _RANGES, nargs="+", type=ranged(shared.inference_steps, "10:50:5"), metavar="N")
+    scheduler: tuple[str, ...] | None = flag(
+        None, _SCHEDULER + "; several: a grid", nargs="+", choices=tuple(SCHEDULERS))
+    eta: tuple[float | Range, ...] = flag(
+        (0.0,), "share of noise that DDIM adds in each step; without effect on other schedulers" + _RANGES, nargs="+",
+        type=ranged(share, "0:1:5"), metavar="X")
     batch_size: int = flag(4, _BATCH, type=at_once, metavar="N")
 
 
@@ -95,6 +118,15 @@ class InferOutput:
         None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
 
 
+@group("scoring")
+class ColumnScoring:
+    """How the columns of a comparison are scored."""
+
+    clip_model: str | None = flag(
+        None, "folder or repository id of a CLIP model that scores the columns of --compare; unset: the base model's "
+        "own clip/, if it has one", metavar="MODEL")
+
+
 @dataclass(frozen=True)
 class InferConfig:
     """All settings of `infer.py`."""
@@ -103,6 +135,7 @@ class InferConfig:
     images: ImagesToMake = ImagesToMake()
     base_model: BaseModelSettings = BaseModelSettings()
     sampling: InferSampling = InferSampling()
+    scoring: ColumnScoring = ColumnScoring()
     output: InferOutput = InferOutput()
     machine: MachineSettings = MachineSettings()
 

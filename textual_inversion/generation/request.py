@@ -1,0 +1,45 @@
+"""What decides one image. Nothing here imports paddle, so that images can be planned before a model is loaded."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """One image to make.
+
+    Attributes:
+        prompt: may hold placeholders; the model's own prompt encoder expands them.
+        seed: 0 to 2**64 - 1; decides all noise.
+        negative_prompt: what guidance leads away from; without effect where `guidance_scale` is at most 1.
+        guidance_scale: weight w of classifier-free guidance (arXiv 2207.12598); at most 1 means none, at half the work.
+        num_inference_steps: denoising steps.
+        scheduler: a key of `choices.SCHEDULERS`; None: the pipeline's own.
+        eta: the share of noise that DDIM adds in each step, 0 to 1 (arXiv 2010.02502, equation 16); without effect on
+            other schedulers.
+        height, width: in pixels; None: the size that the model was trained for.
+        embeds: the label of the column of a comparison, whose embedding files are attached; "" where there is none.
+        initial_vectors: placeholders stand for the initial values of their embedding vectors.
+    """
+
+    prompt: str
+    seed: int
+    negative_prompt: str = ""
+    guidance_scale: float = 7.5
+    num_inference_steps: int = 50
+    scheduler: str | None = None
+    eta: float = 0.0
+    height: int | None = None
+    width: int | None = None
+    embeds: str = ""
+    initial_vectors: bool = False
+
+    @property
+    def batch_settings(self) -> tuple:
+        """What the images of a batch must have in common."""
+        size = self.height, self.width
+        return self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, *size, self.embeds
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the U-Net also predicts without the prompt, for guidance."""
+        return self.guidance_scale > 1
