@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from textual_inversion.cli.generation import infer_parser as build_parser
@@ -15,7 +16,8 @@ from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.paths import is_demo, portable
-from textual_inversion.system.progress import print_line, print_note
+from textual_inversion.system.process_share import ProcessShare, share_of_process
+from textual_inversion.system.progress import duration, print_line, print_note
 from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
@@ -28,20 +30,23 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_infer(argv)
     with Signals() as stop:
         stop.advice = "before the first image was made"
-        run(config, stop)
+        if config.output.merge:
+            merge(config)
+        else:
+            run(config, stop)
 
 
 def run(config: InferConfig, stop: Signals) -> None:
     """Make the images that the settings ask for."""
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
 
+    share = share_of_process()
     files = read_concept_files(config.images.embeds, config.images.rename)
     named = config.base_model.pretrained_model_name_or_path
     base_model, records = base_model_of(files, named), doubted_records(files, config.base_model)
     config = with_recorded_source(config, [file.run for file in files])
     config = with_defaults(config, is_demo=is_demo(base_model), num_images=4)
-    seed = secrets.randbelow(2**32) if config.images.seed is None else config.images.seed
-    config = changed(config, prompt=config.images.prompt or _showcase(files), seed=seed)
+    config = changed(config, prompt=config.images.prompt or _showcase(files, share))
     gallery = _open_gallery(config.output.output_dir, files, base_model)  # before the slow part: it may refuse
 
     with stop.held_back():
@@ -54,7 +59,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
     source = source_of(config.base_model, config.base_model.hub_token)
     for note in base_model_notes(files, base_model, named):  # before a download, or what fails because of the model
-        print_note(note)
+        _note(note, share)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
@@ -62,11 +67,31 @@ def run(config: InferConfig, stop: Signals) -> None:
     about_prompts = notes(model, tokens, config.images.prompt, config.images.negative_prompt)
     about_drawing = model.drawing_notes(config.sampling.scheduler)
     for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
+        _note(note, share)
+    _make_images(config, model, gallery, share, stop)
+
+
+def merge(config: InferConfig) -> None:
+    """Copy what the processes of a grid drew into folders of their own into one folder."""
+    from textual_inversion.generation.gallery import Gallery
+    from textual_inversion.generation.merge import merge_folders
+    from textual_inversion.system.output_folder import make_output_folder
+
+    target = make_output_folder(config.output.output_dir)
+    copied, state = merge_folders([Path(folder) for folder in config.output.merge], target)
+    sheet = Gallery(target, {}).write_sheet(state.images, config.output.num_cols or _columns(1, len(state.images)))
+    missing = state.total - len(state.images)
+    rest = f"; {missing} are still to be drawn" if missing else ""
+    print_line(f"{copied} images copied; {len(state.images)} of {state.total} are in {target}{rest}: {sheet}")
+
+
+def _note(note: str, share: ProcessShare) -> None:
+    """Print a note that all processes have; one of them says it."""
+    if share.is_main:
         print_note(note)
-    _make_images(config, model, gallery, stop)
 
 
-def _showcase(files) -> list[str]:
+def _showcase(files, share: ProcessShare = ProcessShare()) -> list[str]:  # noqa: B008
     """Prompts that show the concepts, at most `_MOST_SHOWN`: a file may hold hundreds."""
     from textual_inversion.data.templates import plain_template
     from textual_inversion.generation.eval_prompts import showcase
@@ -77,9 +102,10 @@ def _showcase(files) -> list[str]:
     plain = {kind: plain_template(kind, language) for kind in PROPERTIES}
     everything, shown = (showcase(kinds, plain, language, most=most) for most in (None, _MOST_SHOWN))
     if len(shown) < len(everything):
-        print_note(
+        _note(
             f"{len(shown)} of the {len(everything)} prompts that show {len(kinds)} concepts are drawn; "
             "name others with --prompt",
+            share,
         )
     return shown
 
@@ -129,69 +155,121 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 
 
-def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
+def _plan(images: ImagesToMake, sampling: InferSampling, seed: int):
     """The images to make: for each prompt, each guidance and each number of steps, `num_images` seeds."""
     from textual_inversion.generation.generate import ImageRequest
+    from textual_inversion.generation.plan import Axis, Plan
 
-    return [
-        ImageRequest(prompt, (images.seed + i) % 2**64, images.negative_prompt, scale, steps)
+    requests = [
+        ImageRequest(
+            prompt, (seed + i) % 2**64, images.negative_prompt, scale, steps, height=images.height, width=images.width
+        )
         for prompt, scale, steps in product(images.prompt, sampling.guidance_scale, sampling.num_inference_steps)
         for i in range(images.num_images)
     ]
+    seeds = tuple((seed + i) % 2**64 for i in range(images.num_images))
+    several = {
+        "prompt": images.prompt,
+        "guidance_scale": sampling.guidance_scale,
+        "num_inference_steps": sampling.num_inference_steps,
+        "seed": seeds,
+    }
+    return Plan(requests, tuple(Axis(name, tuple(values)) for name, values in several.items() if len(values) > 1))
 
 
-def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
-    """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generation.generate import blank_notes, generate_each, total_steps
-    from textual_inversion.system.progress import Progress, duration
+def _planned(config: InferConfig, model, pipeline, gallery, share: ProcessShare):
+    """The plan, with a seed where the user gave none, and what the gallery has to know of it."""
+    from textual_inversion.generation.gallery import PlannedImages
+    from textual_inversion.generation.image_key import plan_key
 
-    requests = _requests(config.images, config.sampling)
-    begun, made = time.monotonic(), {}
+    def plan_with(seed: int):
+        plan = _plan(config.images, config.sampling, seed)
+        return plan, _keys(config, model, pipeline, gallery.embeds, plan)
+
+    given, settings, drawn = config.images.seed, "", None
+    if given is None:
+        settings = plan_key(plan_with(0)[1])
+        drawn = gallery.drawn_seed(settings, share)
+        if drawn is None:
+            drawn = secrets.randbelow(2**32) if share.world_size == 1 else share.common_seed()
+    plan, keys = plan_with(drawn if given is None else given)
+    is_grid = share.world_size > 1 or any(axis.name not in ("prompt", "seed") for axis in plan.axes)
+    return plan, PlannedImages(keys, [request.seed for request in plan.requests], is_grid, settings, drawn)
+
+
+def _keys(config: InferConfig, model, pipeline, embeds: Sequence[dict], plan) -> list[str]:
+    """The key of each image of a plan."""
+    from textual_inversion.generation.image_key import image_keys
+    from textual_inversion.models.identity import content_hash
+
+    tokenizer = model.tokenizer_folder
+    common = {
+        "base_model": content_hash(model.folder),
+        "tokenizer": None if tokenizer is None else content_hash(tokenizer),
+        "variant": config.base_model.variant,
+        "embeds": [{name: value for name, value in file.items() if "file" not in name} for file in embeds],
+        "mixed_precision": config.machine.mixed_precision,
+        "allow_tf32": config.machine.allow_tf32,
+        "safety_checker": config.images.safety_checker,
+    }
+    height, width = model.image_size()
+    defaults = {"scheduler": type(pipeline.scheduler).__name__, "height": height, "width": width}
+    return image_keys(plan.requests, common, defaults)
+
+
+def _make_images(config: InferConfig, model, gallery, share: ProcessShare, stop: Signals) -> None:
+    """Draw this process's share of the images that are not there yet; whoever finds all there shows them."""
+    from textual_inversion.generation.draw_plan import plan_batches
+    from textual_inversion.generation.generate import blank_count_notes
+    from textual_inversion.generation.run_plan import run_plan
+
     pipeline = model.pipeline(config.sampling.scheduler, with_safety_checker=config.images.safety_checker)
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
-        print_note("this base model comes without a safety checker; nothing is checked")
-    size = dict(height=config.images.height, width=config.images.width)
+        _note("this base model comes without a safety checker; nothing is checked", share)
+    plan, planned = _planned(config, model, pipeline, gallery, share)
+    begun, saved, blank, done = time.monotonic(), 0, 0, gallery.begin(planned, share)
+    if done and len(done) < len(plan.requests):
+        seed = "" if planned.drawn_seed is None else f", with their seed {planned.drawn_seed}"
+        _note(f"{len(done)} of {len(plan.requests)} images are there already; the others are drawn{seed}", share)
+    batches = share.of(plan_batches(plan, config.sampling.batch_size))
+    missing = [batch for batch in batches if not done.issuperset(batch)]
     try:
-        gallery.reserve(len(requests))
-        with Progress(total_steps(requests), description="denoising step") as progress:
-            for position, image in generate_each(
-                model, requests, batch_size=config.sampling.batch_size, progress=progress, pipeline=pipeline, **size
-            ):
-                with stop.noted():
-                    gallery.save(position, image, _facts(requests[position], model, pipeline, image))
-                    made[position] = image
-                    stop.advice = f"after {len(made)} of {len(requests)} images, which are in {gallery.folder}"
+        shown = dict(pipeline=pipeline, shows_progress=share.is_main)
+        saved, blank = run_plan(model, plan, missing, gallery, done, stop, **shown)
     finally:
-        images = [made[position] for position in sorted(made)]
         with stop.noted():
-            gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
-    for note in blank_notes(images):
+            state, sheet = _finish(gallery, config, share)
+    for note in blank_count_notes(blank, saved):
         print_note(note)
-    print_line(
-        f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
-        f"{gallery.folder / 'contact_sheet.png'}"
-    )
+    _report(state, sheet, saved, time.monotonic() - begun, planned, share)
+
+
+def _finish(gallery, config: InferConfig, share: ProcessShare):
+    """Bring the record up to date, and show the images: those of a lone process, also when it was interrupted."""
+    state, sheet = gallery.finish(), None
+    if state.images and (state.is_complete or share.world_size == 1):
+        columns = config.output.num_cols or _columns(config.images.num_images, state.total)
+        sheet = gallery.write_sheet(state.images, columns)
+    return state, sheet
+
+
+def _report(state, sheet: Path | None, saved: int, seconds: float, planned, share: ProcessShare) -> None:
+    """The last line of a run."""
+    if not saved and state.is_complete:
+        line = f"all {state.total} images are there already: {sheet}"
+    elif sheet is None:
+        line = f"{saved} images in {duration(seconds)} min; {len(state.images)} of {state.total} are there, and the "
+        line += "process that draws the last one shows them all"
+    else:
+        all_of_them = f" ({state.total} with those that were there)" if saved < state.total else ""
+        line = f"{saved} images{all_of_them} in {duration(seconds)} min, seeds from {planned.seeds[0]}: {sheet}"
+    if share.is_main or sheet is not None:
+        print_line(line)
 
 
 def _columns(num_images: int, num_requests: int) -> int:
     """A row for each prompt and setting; where each has one image only, a rectangle."""
     return num_images if num_images > 1 else max(1, round(num_requests**0.5 + 0.5))
-
-
-def _facts(request, model, pipeline, image) -> dict[str, Any]:
-    """What one image was made with."""
-    facts = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        "seed": request.seed,
-        "guidance_scale": request.guidance_scale,
-        "num_inference_steps": request.num_inference_steps,
-        "scheduler": type(pipeline.scheduler).__name__,
-        "base_model": portable(model.name),
-    }
-    if "safety_checker" in image.info:
-        facts["safety_checker"] = image.info["safety_checker"]
-    return facts
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def parse_score(argv: list[str] | None = None) -> ScoreConfig:
 
 def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
     values = vars(parser.parse_args(argv))
-    if not has_demo() and "embeds" not in parser.explicit(argv):
+    if not has_demo() and not {"embeds", "merge"} & set(parser.explicit(argv)):
         raise SettingsError("this installation comes without the demo; name an embedding file with --embeds")
     return values
 

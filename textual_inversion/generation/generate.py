@@ -8,7 +8,7 @@ Generation changes neither the base model nor a pipeline, so several threads may
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +16,14 @@ import paddle
 from PIL import Image
 
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
+from textual_inversion.generation.text_embeddings import Text, TextEmbeddings
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
-from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.system.progress import Progress
 
-# Prompts that go through the text encoder together.
-_PROMPT_BATCH = 16
 # Images with at least this many pixels are decoded one by one: at 512 x 512 the VAE's activations for a single
 # image take gigabytes, and a batch is no faster.
 _SLICED_PIXELS = 256 * 256
-
-# A prompt, and whether its placeholders stand for their initial vectors.
-_Text = tuple[str, bool]
-_Embeddings = dict[_Text, dict[str, paddle.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -91,10 +85,31 @@ def generate_each(
     """Generate images batch by batch, so that the first can be saved before the last is made.
 
     Args:
-        model: a base model, with or without embedding vectors attached.
-        scheduler, height, width: of requests that do not say their own; None: the base model's own.
         batch_size: images made together. Only requests with equal `batch_settings` share a batch.
-        progress: its total is `total_steps(requests)`.
+        scheduler, height, width, progress, pipeline: as for `generate_batches`, which yields and raises the same.
+    """
+    own = dict(scheduler=scheduler, height=height, width=width, progress=progress, pipeline=pipeline)
+    return generate_batches(model, requests, batches(requests, batch_size), **own)
+
+
+def generate_batches(
+    model: BaseModel,
+    requests: Sequence[ImageRequest],
+    chosen: Sequence[Sequence[int]],
+    *,
+    scheduler: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    progress: Progress | None = None,
+    pipeline: Any = None,
+) -> Iterator[tuple[int, Image.Image]]:
+    """Generate the images of some batches, such as one process's share, in the order of the batches.
+
+    Args:
+        model: a base model, with or without embedding vectors attached.
+        chosen: positions in `requests` of the images of each batch, which have equal `batch_settings`.
+        scheduler, height, width: of requests that do not say their own; None: the base model's own.
+        progress: its total is the `total_steps` of the images of these batches.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in
             use. The pipeline stays as it is.
 
@@ -105,27 +120,36 @@ def generate_each(
     Raises:
         SettingsError: the model cannot make this size, or no scheduler has this name.
     """
-    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in requests}
+    firsts = [requests[positions[0]] for positions in chosen]
+    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in firsts}
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
-    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
-    embeddings = _encode_distinct(model, requests)
-    done = 0
-    for positions in batches(requests, batch_size):
+    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in firsts)}
+    uses = [{text for position in positions for text in _texts(model, requests[position])} for positions in chosen]
+    embeddings, done = TextEmbeddings(model, uses), 0
+    for turn, positions in enumerate(chosen):
         batch = [requests[position] for position in positions]
         own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
-        images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))
+        images = _make_batch(model, own, batch, embeddings.of(turn), size, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
 
 def blank_notes(images: Sequence[Image.Image]) -> list[str]:
     """A line where images hold one colour only, other than those that a safety checker blacked out."""
-    drawn = [image for image in images if "safety_checker" not in image.info]
-    blank = [image for image in drawn if all(low == high for low, high in image.convert("RGB").getextrema())]
+    return blank_count_notes(sum(map(is_blank, images)), len(images))
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether an image holds one colour only, other than one that a safety checker blacked out."""
+    return "safety_checker" not in image.info and all(lo == hi for lo, hi in image.convert("RGB").getextrema())
+
+
+def blank_count_notes(blank: int, count: int) -> list[str]:
+    """A line where `blank` of `count` images hold one colour only."""
     if not blank:
         return []
     return [
-        f"{len(blank)} of {len(images)} images hold one colour only, as where a model computes NaN; if that was in "
+        f"{blank} of {count} images hold one colour only, as where a model computes NaN; if that was in "
         "half precision, try --mixed_precision no, else check the base model"
     ]
 
@@ -152,26 +176,19 @@ def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
     return own
 
 
-def _text(model: BaseModel, prompt: str, initial: bool) -> _Text:
+def _text(model: BaseModel, prompt: str, initial: bool) -> Text:
     """What decides the embedding of a prompt; a prompt without placeholders has no initial vectors."""
     return prompt, initial and model.text_encoders[0].encode_ids.holds_placeholder(prompt)
 
 
-def _encode_distinct(model: BaseModel, requests: Sequence[ImageRequest]) -> _Embeddings:
-    """Text -> a pipeline's arguments; each distinct text goes through the text encoders once."""
-    texts = [_text(model, request.prompt, request.initial_vectors) for request in requests]
-    texts += [_text(model, one.negative_prompt, one.initial_vectors) for one in requests if one.is_guided]
-    distinct, embeddings = list(dict.fromkeys(texts)), {}
-    with paddle.no_grad():
-        for first in range(0, len(distinct), _PROMPT_BATCH):
-            chunk = distinct[first : first + _PROMPT_BATCH]
-            prompts, readings = [prompt for prompt, _ in chunk], [Reading(initial=initial) for _, initial in chunk]
-            embeddings.update(zip(chunk, model.encode_prompts(prompts, readings).for_pipeline(), strict=True))
-    return embeddings
+def _texts(model: BaseModel, request: ImageRequest) -> list[Text]:
+    """All texts that an image is made from."""
+    prompts = [request.prompt, request.negative_prompt] if request.is_guided else [request.prompt]
+    return [_text(model, prompt, request.initial_vectors) for prompt in prompts]
 
 
 def _prompt_arguments(
-    model: BaseModel, batch: Sequence[ImageRequest], embeddings: _Embeddings
+    model: BaseModel, batch: Sequence[ImageRequest], embeddings: Mapping[Text, dict[str, paddle.Tensor]]
 ) -> dict[str, paddle.Tensor]:
     """A pipeline's arguments for a batch: hidden states [B, L, D], for SDXL pooled ones [B, P], and their negatives."""
     wanted = [embeddings[_text(model, request.prompt, request.initial_vectors)] for request in batch]
@@ -190,7 +207,7 @@ def _make_batch(
     model: BaseModel,
     pipe: Any,
     batch: Sequence[ImageRequest],
-    embeddings: _Embeddings,
+    embeddings: Mapping[Text, dict[str, paddle.Tensor]],
     size: tuple[int, int],
     report: Callable | None,
 ) -> list[Image.Image]:
