@@ -250,6 +250,7 @@ def _finish(gallery, config: InferConfig, share: ProcessShare):
     if state.images and (state.is_complete or share.world_size == 1):
         columns = config.output.num_cols or _columns(config.images.num_images, state.total)
         sheet = gallery.write_sheet(state.images, columns)
+    gallery.close()
     return state, sheet
 
 
@@ -261,7 +262,7 @@ def _report(state, sheet: Path | None, saved: int, seconds: float, planned, shar
         line = f"{saved} images in {duration(seconds)} min; {len(state.images)} of {state.total} are there, and the "
         line += "process that draws the last one shows them all"
     else:
-        all_of_them = f" ({state.total} with those that were there)" if saved < state.total else ""
+        all_of_them = f" ({len(state.images)} with the rest)" if saved < len(state.images) else ""
         line = f"{saved} images{all_of_them} in {duration(seconds)} min, seeds from {planned.seeds[0]}: {sheet}"
     if share.is_main or sheet is not None:
         print_line(line)

@@ -108,8 +108,7 @@ class Gallery:
             plan = run.get("plan", {})
             if plan.get("settings") == settings and "seed" in plan:
                 is_ours = share.launch and plan.get("launch") == share.launch
-                is_free = plan.get("is_grid") or not self._is_being_drawn(run)
-                if is_ours or is_free and _missing(run, there):
+                if is_ours or self._is_unfinished(run, there):
                     return plan["seed"]
         return None
 
@@ -172,22 +171,23 @@ class Gallery:
         return {number for number in numbers if 0 <= number < count}
 
     def finish(self) -> RunState:
-        """Bring the manifest up to date, of which this process's journal then is no longer needed.
-
-        A run without images leaves no entry.
+        """Bring the manifest up to date; a run without images leaves no entry.
 
         Raises:
             OutputError: the manifest cannot be written.
         """
         with manifest.changing(self.folder) as runs:
             there = manifest.sizes_in(self.folder)
-            run = next((run for run in runs if run.get("id") == self._run["id"]), {"images": []})
-            done = self._complete(run, there) if run["images"] else set()
-            if not run["images"] and manifest.journals_in(self.folder, self._run["id"]) == [self._journal.path]:
+            run = next((run for run in runs if run.get("id") == self._run["id"]), {})
+            images = run.get("images", [])
+            if not images and manifest.journals_in(self.folder, self._run["id"]) == [self._journal.path]:
                 runs[:] = [other for other in runs if other is not run]
+        names = {self.name_of(position) for position in self._complete(run, there)}
+        return RunState([entry for entry in images if manifest.file_of(entry) in names], len(self._planned.keys))
+
+    def close(self) -> None:
+        """Remove this process's journal, which says that it is at work: when all that it had to write is written."""
         self._journal.remove()
-        names = {self.name_of(position) for position in done}
-        return RunState([entry for entry in run["images"] if manifest.file_of(entry) in names], len(self._planned.keys))
 
     def write_sheet(self, images: Sequence[dict[str, Any]], columns: int) -> Path:
         """Write the contact sheet of images, each by its entry in the manifest, and return its path.
@@ -216,7 +216,7 @@ class Gallery:
         return {"id": secrets.token_hex(8), "created": created, **self._settings, "plan": plan, "images": []}
 
     def _continues(self, run: dict[str, Any], key: str, there: dict[str, int]) -> bool:
-        """Whether this run is to be continued: one grid in a folder always, another one that somebody left unfinished.
+        """Whether this run is to be continued: a grid always, another one if it was left unfinished.
 
         Who gives the same command twice at once wants the images twice.
         """
@@ -225,12 +225,17 @@ class Gallery:
             return False
         if "first" not in plan or "id" not in run:  # somebody else's
             return False
-        if plan.get("is_grid") or self._planned.is_grid:
-            return True
-        return _missing(run, there) and not self._is_being_drawn(run)
+        return plan.get("is_grid") or self._planned.is_grid or self._is_unfinished(run, there)
 
-    def _is_being_drawn(self, run: dict[str, Any]) -> bool:
-        return not all(map(journal.is_abandoned, manifest.journals_in(self.folder, run.get("id", ""))))
+    def _is_unfinished(self, run: dict[str, Any], there: dict[str, int]) -> bool:
+        """Whether a run was left before its end; a grid, whose processes do not wait for one another, has images left.
+
+        A process that is killed after its last image leaves its journal.
+        """
+        if run.get("plan", {}).get("is_grid"):
+            return _missing(run, there)
+        left = manifest.journals_in(self.folder, run.get("id", ""))
+        return all(map(journal.is_abandoned, left)) and (bool(left) or _missing(run, there))
 
     def _complete(self, run: dict[str, Any], there: dict[str, int]) -> set[int]:
         """Positions of the images that are whole under their numbers, and were recorded with their keys."""
