@@ -22,13 +22,20 @@ _DIGITS = 32  # hexadecimal: 128 bits
 _CHUNK = 1 << 20
 
 
-def image_keys(requests: Sequence[ImageRequest], common: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+def image_keys(
+    requests: Sequence[ImageRequest],
+    common: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    contents: Mapping[str, Mapping[Any, Any]] | None = None,
+) -> list[str]:
     """The key of each image: 32 hexadecimal digits.
 
     Args:
         common: what decides all of them alike; values as in a request.
         defaults: field of a request -> what None means there, so that a value that is named and one that is taken
             by default give the same key.
+        contents: field of a request -> value -> what it stands for, such as the embedding files behind a label; it is
+            in the key in place of the value.
 
     Raises:
         TypeError: a value is of a kind that has no content here.
@@ -39,8 +46,10 @@ def image_keys(requests: Sequence[ImageRequest], common: Mapping[str, Any], defa
     for request in requests:
         values = {name: getattr(request, name) for name in usual}
         values |= {name: value for name, value in defaults.items() if values[name] is None}
+        chosen = {name: value for name, value in values.items() if value != usual[name]}
+        chosen |= {name: meant[values[name]] for name, meant in (contents or {}).items() if values[name] in meant}
         own = shared.copy()
-        own.update(_text({name: _content(value) for name, value in values.items() if value != usual[name]}))
+        own.update(_text({name: _content(value) for name, value in chosen.items()}))
         keys.append(own.hexdigest()[:_DIGITS])
     return keys
 
