@@ -180,7 +180,7 @@ def _plan(images: ImagesToMake, sampling: InferSampling, seed: int):
 def _planned(config: InferConfig, model, pipeline, gallery, share: ProcessShare):
     """The plan, with a seed where the user gave none, and what the gallery has to know of it."""
     from textual_inversion.generation.gallery import PlannedImages
-    from textual_inversion.generation.image_key import plan_key
+    from textual_inversion.generation.manifest import plan_key
 
     def plan_with(seed: int):
         plan = _plan(config.images, config.sampling, seed)

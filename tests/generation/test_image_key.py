@@ -8,7 +8,8 @@ import pytest
 
 from textual_inversion.generation import image_key
 from textual_inversion.generation.generate import ImageRequest
-from textual_inversion.generation.image_key import image_keys, plan_key
+from textual_inversion.generation.image_key import image_keys
+from textual_inversion.generation.manifest import plan_key
 
 ONE = ImageRequest("a <cat-toy>", 3)
 COMMON = {"base_model": "00", "embeds": [{"sha256": "11"}], "mixed_precision": "no"}

@@ -20,7 +20,6 @@ from typing import Any
 from PIL import Image
 
 from textual_inversion.generation import image_grid, manifest
-from textual_inversion.generation.image_key import plan_key
 from textual_inversion.system import atomic, journal, user_files
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.process_share import ProcessShare
@@ -42,7 +41,7 @@ class PlannedImages:
         keys: from `image_key.image_keys`.
         seeds: of each image, which is in its file's name.
         is_grid: a folder holds one grid; it is continued also when it is complete.
-        settings: `plan_key` of the same images with 0 in place of the seed that the program drew; "" where the user
+        settings: `manifest.plan_key` of the same images with 0 in place of the seed that the program drew; "" where the user
             gave it.
         drawn_seed: that seed.
     """
@@ -124,7 +123,7 @@ class Gallery:
         """
         self._planned, begun = planned, self._clock()
         with manifest.changing(self.folder) as runs:
-            there, key = manifest.sizes_in(self.folder), plan_key(planned.keys)
+            there, key = manifest.sizes_in(self.folder), manifest.plan_key(planned.keys)
             run = next((run for run in reversed(runs) if self._continues(run, key, there)), None)
             if run is None:
                 self._refuse_another_grid(runs, key)

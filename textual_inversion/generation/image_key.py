@@ -54,11 +54,6 @@ def image_keys(
     return keys
 
 
-def plan_key(keys: Sequence[str]) -> str:
-    """The key of all images of a run, in their order: 32 hexadecimal digits."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:_DIGITS]
-
-
 def _text(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True).encode() + b"\n"
 

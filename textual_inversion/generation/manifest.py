@@ -8,10 +8,11 @@ Several processes may draw the images of one run: their journals name the same r
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class PlanRecord(TypedDict, total=False):
     """What a run meant to draw.
 
     Entries:
-        key: of all its images, `image_key.plan_key`.
+        key: of all its images, `plan_key`.
         settings: the same with 0 in place of the seed, where the program drew the seed.
         seed: that was drawn by the program.
         first, count: the numbers of its images.
@@ -138,6 +139,11 @@ def journals_in(folder: Path, run_id: str = "") -> list[Path]:
     """The journals of processes that have not ended, and of those that were killed; of all runs, or of one."""
     found = (path for path in folder.glob(_JOURNAL.format("*")) if path.name.startswith(f"manifest-{run_id}"))
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def plan_key(keys: Sequence[str]) -> str:
+    """The key of all images of a run, in their order, from the key of each: 32 hexadecimal digits."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
 
 
 def sizes_in(folder: Path) -> dict[str, int]:
