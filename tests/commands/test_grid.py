@@ -85,7 +85,7 @@ def test_two_processes_draw_the_bytes_of_one_and_the_last_one_shows_them(tmp_pat
     assert "6 images (12 with the rest)" in last and (tmp_path / "two" / "contact_sheet.png").is_file()
     (run,) = entries(tmp_path / "two")
     assert [image["file"] for image in run["images"]] == sorted(images(tmp_path / "two"))
-    assert run["images"][0]["height"] == run["images"][0]["width"] == 64 and run["images"][0]["eta"] == 0
+    assert run["images"][0]["height"] == run["images"][0]["width"] == 16 and run["images"][0]["eta"] == 0
     assert not list((tmp_path / "two").glob("*.jsonl")) and not list((tmp_path / "two").glob(".*"))
 
 
@@ -152,7 +152,7 @@ def test_folders_of_their_own_are_merged(tmp_path, draw, capsys):
 @pytest.mark.parametrize(
     "changed",
     [["--seed", "6"], ["--guidance_scale", "1", "2"], ["--negative_prompt", "fog"], ["--scheduler", "euler"],
-     ["--height", "128"], ["--num_inference_steps", "2"]],
+     ["--height", "32"], ["--num_inference_steps", "2"]],
 )  # fmt: skip
 def test_a_grid_refuses_the_folder_of_another_and_leaves_it_as_it_was(tmp_path, draw, changed):
     draw(tmp_path, "--seed", "5")

@@ -322,6 +322,17 @@ def test_an_image_that_is_not_whole_is_drawn_again(tmp_path, damage):
     assert run(tmp_path, *THREE, is_grid=True) == ["0001-seed1.png"] and path.read_bytes() == content
 
 
+def test_a_sheet_of_images_one_of_which_was_damaged_since_is_drawn(tmp_path):
+    gallery, _ = begun(tmp_path, THREE, is_grid=True)
+    paths = [gallery.save(position, picture(position), THREE[position]) for position in range(3)]
+    state = gallery.finish()
+    paths[1].write_bytes(b"x" * paths[1].stat().st_size)
+
+    assert gallery.write_sheet(state.images, 3) == tmp_path / "contact_sheet.png" and state.is_complete
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.width > 3 * 160
+
+
 @pytest.mark.parametrize("name", ["0001-seed1.png", "0001-seed99.png", "00001-seed1.png"])
 def test_a_file_that_is_not_the_runs_is_never_overwritten_and_never_counted(tmp_path, name):
     gallery, _ = begun(tmp_path, THREE)

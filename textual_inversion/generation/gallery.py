@@ -41,8 +41,8 @@ class PlannedImages:
         keys: from `image_key.image_keys`.
         seeds: of each image, which is in its file's name.
         is_grid: a folder holds one grid; it is continued also when it is complete.
-        settings: `manifest.plan_key` of the same images with 0 in place of the seed that the program drew; "" where the user
-            gave it.
+        settings: `manifest.plan_key` of the same images with 0 in place of the seed that the program drew; "" where
+            the user gave it.
         drawn_seed: that seed.
     """
 
@@ -316,10 +316,13 @@ def _missing(run: dict[str, Any], there: dict[str, int]) -> bool:
 
 
 def _shown(path: Path, *, is_small: bool) -> Image.Image:
-    """An image of the folder, no larger than a sheet shows it."""
+    """An image of the folder, no larger than a sheet shows it; an empty field for one that was damaged since."""
     most = image_grid.MAX_SMALL_CELL if is_small else image_grid.MAX_CELL
-    with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
-        image = image.convert("RGB")
+    try:
+        with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+            image = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Image.new("RGB", (image_grid.MIN_CELL, image_grid.MIN_CELL), image_grid.HAIRLINE)
     image.thumbnail((most, most), Image.Resampling.LANCZOS)
     return image
 
