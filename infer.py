@@ -14,7 +14,7 @@ from textual_inversion.settings.flag import changed
 from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferSampling
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
-from textual_inversion.system.errors import run_command
+from textual_inversion.system.errors import OutputError, run_command
 from textual_inversion.system.paths import is_demo, portable
 from textual_inversion.system.process_share import ProcessShare, share_of_process
 from textual_inversion.system.progress import duration, print_line, print_note
@@ -23,6 +23,7 @@ from textual_inversion.system.signals import Signals
 __all__ = ["build_parser", "main"]
 
 _MOST_SHOWN = 24  # prompts, where the user names none
+_ALONE = ProcessShare()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     with Signals() as stop:
         stop.advice = "before the first image was made"
         if config.output.merge:
+            stop.advice = "while folders were merged; the same command goes on"
             merge(config)
         else:
             run(config, stop)
@@ -75,10 +77,11 @@ def merge(config: InferConfig) -> None:
     """Copy what the processes of a grid drew into folders of their own into one folder."""
     from textual_inversion.generation.gallery import Gallery
     from textual_inversion.generation.merge import merge_folders
-    from textual_inversion.system.output_folder import make_output_folder
 
-    target = make_output_folder(config.output.output_dir)
+    target = Path(config.output.output_dir)
     copied, state = merge_folders([Path(folder) for folder in config.output.merge], target)
+    if not state.images:
+        raise OutputError(f"the folders of --merge hold no complete image yet; nothing is shown in {target}")
     sheet = Gallery(target, {}).write_sheet(state.images, config.output.num_cols or _columns(1, len(state.images)))
     missing = state.total - len(state.images)
     rest = f"; {missing} are still to be drawn" if missing else ""
@@ -91,7 +94,7 @@ def _note(note: str, share: ProcessShare) -> None:
         print_note(note)
 
 
-def _showcase(files, share: ProcessShare = ProcessShare()) -> list[str]:  # noqa: B008
+def _showcase(files, share: ProcessShare = _ALONE) -> list[str]:
     """Prompts that show the concepts, at most `_MOST_SHOWN`: a file may hold hundreds."""
     from textual_inversion.data.templates import plain_template
     from textual_inversion.generation.eval_prompts import showcase

@@ -12,6 +12,7 @@ from textual_inversion.generation import manifest
 from textual_inversion.generation.gallery import RunState, is_whole, refuse_foreign
 from textual_inversion.system import atomic, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
+from textual_inversion.system.output_folder import make_output_folder
 
 # Position in the plan -> (the image's folder, its entry).
 _Images = dict[int, tuple[Path, dict[str, Any]]]
@@ -22,7 +23,7 @@ def merge_folders(folders: Sequence[Path], target: Path) -> tuple[int, RunState]
 
     Args:
         folders: each holds images of the same grid.
-        target: exists and can be written; may hold a part of the grid already.
+        target: is made unless it is there; may hold a part of the grid already.
 
     Returns:
         The number of images that were copied, and how far the grid has come in `target`.
@@ -32,10 +33,8 @@ def merge_folders(folders: Sequence[Path], target: Path) -> tuple[int, RunState]
         OutputError: `target` holds another grid, or a file under a number of this one; or it cannot be written. Then
             nothing was changed in it.
     """
-    grids = [_grid_in(folder) for folder in folders]
-    for folder, grid in zip(folders, grids, strict=True):
-        if grid["plan"]["key"] != grids[0]["plan"]["key"]:
-            raise SettingsError(f"--merge: {folder} holds another grid than {folders[0]}; merge those of one grid only")
+    grids = _grids_in(folders)
+    make_output_folder(str(target))
     found: _Images = {}
     for folder, grid in zip(folders, grids, strict=True):
         found = _complete(folder, grid) | found
@@ -43,21 +42,28 @@ def merge_folders(folders: Sequence[Path], target: Path) -> tuple[int, RunState]
         run = _run_in(target, runs, grids[0])
         own, first, count = _complete(target, run), run["plan"]["first"], run["plan"]["count"]
         entries = {position: _renumbered(entry, first + position) for position, (_, entry) in (found | own).items()}
-        names = {entry["file"]: entry["key"] for entry in entries.values()}
+        keys = {entry["file"]: entry["key"] for entry in entries.values()}
         whole = {entry["file"] for _, entry in own.values()}
-        refuse_foreign(target, manifest.sizes_in(target), range(first, first + count), names, whole)
+        refuse_foreign(target, manifest.sizes_in(target), range(first, first + count), keys, whole)
         journal = manifest.new_journal(target, run, secrets.token_hex(4))
-    missing = sorted(found.keys() - own.keys())
-    for position in missing:
-        folder, entry = found[position]
+    missing = {position: source for position, source in sorted(found.items()) if position not in own}
+    for position, (folder, entry) in missing.items():
         content = user_files.read_bytes(folder / entry["file"], user_files.IMAGE)
-        journal.add(entries[position])
+        journal.add(entries[position])  # before the image appears
         atomic.write_bytes(target / entries[position]["file"], content)
     with manifest.changing(target) as runs:
-        run = next(other for other in runs if other.get("id") == run["id"])
-        there = _complete(target, run)
+        there = _complete(target, next(other for other in runs if other.get("id") == run["id"]))
     journal.remove()
     return len(missing), RunState([there[position][1] for position in sorted(there)], count)
+
+
+def _grids_in(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The entry of the grid in each folder, which is one grid; raises SettingsError."""
+    grids = [_grid_in(folder) for folder in folders]
+    for folder, grid in zip(folders, grids, strict=True):
+        if grid["plan"]["key"] != grids[0]["plan"]["key"]:
+            raise SettingsError(f"--merge: {folder} holds another grid than {folders[0]}; merge those of one grid only")
+    return grids
 
 
 def _grid_in(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Draw the images of a plan that are not there yet, and save each as soon as it is there."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from PIL import Image
@@ -82,12 +82,11 @@ def run_plan(
         OutputError: an image could not be saved.
     """
     own = {position for batch in batches for position in batch}
-    schedulers = {None: type(pipeline.scheduler).__name__}
-    for name in {plan.requests[position].scheduler for position in own} - {None}:
-        schedulers[name] = type(model.sampling_scheduler(name)).__name__
-    total, saved, blank = total_steps(plan.requests), 0, 0
+    schedulers = _scheduler_classes(model, {plan.requests[position].scheduler for position in own}, pipeline)
+    saved, blank = 0, 0
     start = total_steps([plan.requests[position] for position in done - own])
-    with Progress(total, description="denoising step", start=start, enabled=shows_progress) as shown:
+    shown = Progress(total_steps(plan.requests), description="denoising step", start=start, enabled=shows_progress)
+    with shown:
         progress = WholeProgress(shown, plan.requests, own, gallery.drawn) if shows_progress else None
         for position, image in draw(model, plan, batches, pipeline=pipeline, progress=progress):
             if position in done:
@@ -99,6 +98,12 @@ def run_plan(
                 there = len(done) + saved
                 stop.advice = f"after {there} of {len(plan.requests)} images, which are in {gallery.folder}"
     return saved, blank
+
+
+def _scheduler_classes(model: BaseModel, names: Iterable[str | None], pipeline: Any) -> dict[str | None, str]:
+    """Name of a scheduler -> name of its class; None is the pipeline's own."""
+    own = {None: type(pipeline.scheduler).__name__}
+    return {name: type(model.sampling_scheduler(name)).__name__ for name in names if name is not None} | own
 
 
 def image_facts(request: ImageRequest, image: Image.Image, scheduler: str, base_model: str) -> dict[str, Any]:
