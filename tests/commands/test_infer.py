@@ -15,7 +15,7 @@ import infer
 from helpers.tiny_models import build_model, tree
 from textual_inversion.embeddings.files import read_concept_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
-from textual_inversion.generation.gallery import recorded_runs
+from textual_inversion.generation.manifest import recorded_runs
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.export import save_pipeline
 from textual_inversion.system.errors import BaseModelError, EmbeddingFileError, OutputError, SettingsError

@@ -12,7 +12,7 @@ import train_textual_inversion
 from helpers.configs import config_of
 from helpers.training_runs import short_run
 from textual_inversion.distributed.ranks import Ranks
-from textual_inversion.generation.generate import ImageRequest
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.train import ValidationSettings

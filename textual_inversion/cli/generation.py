@@ -1,6 +1,7 @@
 """The command lines of `infer.py` and `score.py`, and the values of flags that were left out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
@@ -88,13 +89,17 @@ def plan_of(
     axes |= {name: getattr(sampling, name) for name in ("scheduler", "guidance_scale", "num_inference_steps", "eta")}
     own = dict(columns=columns, allows_many=images.yes)
     if images.random_samples is not None:
-        return random_plan(lines, axes, images.random_samples, images.num_images, **own)
-    return product_plan(lines, axes, images.num_images or 1, **own)
+        plan = random_plan(lines, axes, images.random_samples, images.num_images, **own)
+    else:
+        plan = product_plan(lines, axes, images.num_images or 1, **own)
+    if images.prompt_weights:
+        return replace(plan, requests=[replace(request, prompt_weights=True) for request in plan.requests])
+    return plan
 
 
 def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
     values = vars(parser.parse_args(argv))
-    if not has_demo() and not {"embeds", "compare"} & parser.explicit(argv):
+    if not has_demo() and not {"embeds", "compare", "merge"} & set(parser.explicit(argv)):
         raise SettingsError("this installation comes without the demo; name an embedding file with --embeds")
     return values
 

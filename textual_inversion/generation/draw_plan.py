@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from textual_inversion.generation.generate import batches as cut
 from textual_inversion.generation.generate import generate_batches, total_steps
 from textual_inversion.generation.plan import Plan
 from textual_inversion.models.attach import attach_files
@@ -20,8 +21,8 @@ def draw(
     In a comparison the model gets the files of one column after the other, and keeps the last ones.
 
     Args:
-        batches: each with the positions of its images, cut from the whole plan: an image's bytes depend on which
-            images are computed with it.
+        batches: each with the positions of its images, as `plan_batches` cuts them from the whole plan: an image's
+            bytes depend on which images are computed with it.
         pipeline: of the model, with the scheduler of requests that name none.
         progress: its `update` is told how many denoising steps of these batches are done.
 
@@ -38,6 +39,11 @@ def draw(
         shifted = None if progress is None else _Shifted(progress, done)
         yield from generate_batches(model, plan.requests, own, pipeline=pipeline, progress=shifted)
         done += sum(total_steps([plan.requests[position] for position in batch]) for batch in own)
+
+
+def plan_batches(plan: Plan, batch_size: int) -> list[list[int]]:
+    """Batches of images with equal settings, cut from the whole plan, in the order of their first images."""
+    return sorted(cut(plan.requests, batch_size))
 
 
 def _by_column(plan: Plan, batches: Sequence[Sequence[int]]) -> Iterator[tuple[str, list[Sequence[int]]]]:

@@ -8,7 +8,8 @@ Generation changes neither the base model nor a pipeline, so several threads may
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import paddle
@@ -16,20 +17,17 @@ from PIL import Image
 
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
 from textual_inversion.generation.request import ImageRequest
+from textual_inversion.generation.text_embeddings import Text, TextEmbeddings
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
-from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.system.progress import Progress
 
-# Prompts that go through the text encoder together.
-_PROMPT_BATCH = 16
 # Images with at least this many pixels are decoded one by one: at 512 x 512 the VAE's activations for a single
 # image take gigabytes, and a batch is no faster.
 _SLICED_PIXELS = 256 * 256
 
-# A prompt, and whether its placeholders stand for their initial vectors.
-_Text = tuple[str, bool]
-_Embeddings = dict[_Text, dict[str, paddle.Tensor]]
+# The texts of a request: its prompt and, with guidance, its negative prompt.
+_Texts = tuple[Text, Text | None]
 
 
 def generate(model: BaseModel, requests: Sequence[ImageRequest], **settings: Any) -> list[Image.Image]:
@@ -52,7 +50,8 @@ def generate_each(
     """Generate images batch by batch, so that the first can be saved before the last is made.
 
     Args:
-        batch_size: images made together. Only requests with equal `batch_settings` share a batch.
+        batch_size: images made together. Only requests with equal `batch_settings` share a batch, and of these only
+            those whose prompts are encoded in equally many chunks.
         scheduler, height, width, progress, pipeline: as for `generate_batches`, which yields and raises the same.
     """
     own = dict(scheduler=scheduler, height=height, width=width, progress=progress, pipeline=pipeline)
@@ -85,30 +84,42 @@ def generate_batches(
         `image.info["safety_checker"]` says so.
 
     Raises:
-        SettingsError: the model cannot make this size, or no scheduler has this name.
+        SettingsError: the model cannot make this size, no scheduler has this name, or a prompt with weights cannot be
+            encoded.
     """
-    wanted = [requests[position] for positions in chosen for position in positions]
-    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in wanted}
+    texts = _texts(model, requests, {position for positions in chosen for position in positions})
+    parts = [part for positions in chosen for part in _of_equal_length(positions, texts)]
+    firsts = [requests[positions[0]] for positions in parts]
+    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in firsts}
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
-    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in wanted)}
-    embeddings = _encode_distinct(model, wanted)
-    done = 0
-    for positions in chosen:
+    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in firsts)}
+    uses = [{text for position in positions for text in texts[position] if text} for positions in parts]
+    embeddings, done = TextEmbeddings(model, uses), 0
+    for turn, positions in enumerate(parts):
         batch = [requests[position] for position in positions]
         own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
-        images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))
+        arguments = _prompt_arguments(model, [texts[position] for position in positions], embeddings.of(turn))
+        images = _make_batch(model, own, batch, arguments, size, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
 
 def blank_notes(images: Sequence[Image.Image]) -> list[str]:
     """A line where images hold one colour only, other than those that a safety checker blacked out."""
-    drawn = [image for image in images if "safety_checker" not in image.info]
-    blank = [image for image in drawn if all(low == high for low, high in image.convert("RGB").getextrema())]
+    return blank_count_notes(sum(map(is_blank, images)), len(images))
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether an image holds one colour only, other than one that a safety checker blacked out."""
+    return "safety_checker" not in image.info and all(lo == hi for lo, hi in image.convert("RGB").getextrema())
+
+
+def blank_count_notes(blank: int, count: int) -> list[str]:
+    """A line where `blank` of `count` images hold one colour only."""
     if not blank:
         return []
     return [
-        f"{len(blank)} of {len(images)} images hold one colour only, as where a model computes NaN; if that was in "
+        f"{blank} of {count} images hold one colour only, as where a model computes NaN; if that was in "
         "half precision, try --mixed_precision no, else check the base model"
     ]
 
@@ -135,37 +146,43 @@ def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
     return own
 
 
-def _text(model: BaseModel, prompt: str, initial: bool) -> _Text:
-    """What decides the embedding of a prompt; a prompt without placeholders has no initial vectors."""
-    return prompt, initial and model.text_encoders[0].encode_ids.holds_placeholder(prompt)
+def _texts(model: BaseModel, requests: Sequence[ImageRequest], positions: Iterable[int]) -> dict[int, _Texts]:
+    """Position -> texts of a request: both have the same number of chunks, as the U-Net wants it."""
+    count = lru_cache(maxsize=None)(model.count_chunks)  # many requests share a prompt
+    holds_placeholder = lru_cache(maxsize=None)(model.text_encoders[0].encode_ids.holds_placeholder)
+    found = {}
+    for position in positions:
+        one = requests[position]
+        prompts = [one.prompt, one.negative_prompt] if one.is_guided else [one.prompt]
+        chunks = max(map(count, prompts)) if one.prompt_weights else None
+        # A prompt without placeholders has no initial vectors; the marks of weights may hide one.
+        has_initial = [one.initial_vectors and (one.prompt_weights or holds_placeholder(p)) for p in prompts]
+        texts = [Text(prompt, initial, chunks) for prompt, initial in zip(prompts, has_initial, strict=True)]
+        found[position] = texts[0], texts[1] if one.is_guided else None
+    return found
 
 
-def _encode_distinct(model: BaseModel, requests: Sequence[ImageRequest]) -> _Embeddings:
-    """Text -> a pipeline's arguments; each distinct text goes through the text encoders once."""
-    texts = [_text(model, request.prompt, request.initial_vectors) for request in requests]
-    texts += [_text(model, one.negative_prompt, one.initial_vectors) for one in requests if one.is_guided]
-    distinct, embeddings = list(dict.fromkeys(texts)), {}
-    with paddle.no_grad():
-        for first in range(0, len(distinct), _PROMPT_BATCH):
-            chunk = distinct[first : first + _PROMPT_BATCH]
-            prompts, readings = [prompt for prompt, _ in chunk], [Reading(initial=initial) for _, initial in chunk]
-            embeddings.update(zip(chunk, model.encode_prompts(prompts, readings).for_pipeline(), strict=True))
-    return embeddings
+def _of_equal_length(batch: Sequence[int], texts: Mapping[int, _Texts]) -> Iterator[list[int]]:
+    """The positions of a batch, those of prompts with equally many chunks together."""
+    alike: dict[int | None, list[int]] = {}
+    for position in batch:
+        alike.setdefault(texts[position][0].chunks, []).append(position)
+    yield from alike.values()
 
 
 def _prompt_arguments(
-    model: BaseModel, batch: Sequence[ImageRequest], embeddings: _Embeddings
+    model: BaseModel, texts: Sequence[_Texts], embeddings: Mapping[Text, dict[str, paddle.Tensor]]
 ) -> dict[str, paddle.Tensor]:
-    """A pipeline's arguments for a batch: hidden states [B, L, D], for SDXL pooled ones [B, P], and their negatives."""
-    wanted = [embeddings[_text(model, request.prompt, request.initial_vectors)] for request in batch]
+    """A pipeline's arguments for a batch: hidden states [B, n * L, D], for SDXL pooled ones [B, P], their negatives."""
+    wanted = [embeddings[text] for text, _ in texts]
     arguments = {name: paddle.stack([one[name] for one in wanted]) for name in wanted[0]}
-    if not batch[0].is_guided:
+    negatives = [text for _, text in texts if text is not None]
+    if not negatives:
         return arguments
     avoided = []
-    for request in batch:
-        texts = embeddings[_text(model, request.negative_prompt, request.initial_vectors)]
-        nothing = model.zeroes_empty_prompt and not request.negative_prompt
-        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in texts.items()})
+    for text in negatives:
+        nothing = model.zeroes_empty_prompt and not text.prompt
+        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in embeddings[text].items()})
     return arguments | {f"negative_{name}": paddle.stack([one[name] for one in avoided]) for name in wanted[0]}
 
 
@@ -173,7 +190,7 @@ def _make_batch(
     model: BaseModel,
     pipe: Any,
     batch: Sequence[ImageRequest],
-    embeddings: _Embeddings,
+    arguments: dict[str, paddle.Tensor],
     size: tuple[int, int],
     report: Callable | None,
 ) -> list[Image.Image]:
@@ -184,7 +201,6 @@ def _make_batch(
     own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
     own.scheduler = drawing_from(pipe.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
-    arguments = _prompt_arguments(model, batch, embeddings)
     with explained(model.folder, IN_USE):
         output = own(
             **arguments,

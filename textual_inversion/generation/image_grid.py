@@ -178,13 +178,19 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
 
 
 def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:
-    """Write a PNG file, complete or not at all.
-
-    Args:
-        text: name -> text, stored in text chunks (prompt, seed, …); a name has 1–79 Latin characters.
+    """Write a PNG file, complete or not at all; `text` as for `png_bytes`.
 
     Raises:
         OutputError: the file cannot be written.
+    """
+    write_bytes(path, png_bytes(image, text=text))
+
+
+def png_bytes(image: Image.Image, *, text: dict[str, str] | None = None) -> bytes:
+    """A PNG file's content.
+
+    Args:
+        text: name -> text, stored in text chunks (prompt, seed, …); a name has 1–79 Latin characters.
     """
     info = PngImagePlugin.PngInfo()
     for name, value in (text or {}).items():
@@ -192,7 +198,7 @@ def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str
         info.add_text(name, value)  # Pillow writes UTF-8 where Latin-1 is not enough
     content = io.BytesIO()  # Pillow itself would not report a full disk
     image.save(content, format="PNG", pnginfo=info)
-    write_bytes(path, content.getbuffer())
+    return content.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------------------- blocks

@@ -19,6 +19,8 @@ class ImageRequest:
         height, width: in pixels; None: the size that the model was trained for.
         embeds: the label of the column of a comparison, whose embedding files are attached; "" where there is none.
         initial_vectors: placeholders stand for the initial values of their embedding vectors.
+        prompt_weights: both prompts may be of any length, and marks such as `(word:1.3)` weight their parts; see
+            `models.prompt_weights`.
     """
 
     prompt: str
@@ -32,12 +34,13 @@ class ImageRequest:
     width: int | None = None
     embeds: str = ""
     initial_vectors: bool = False
+    prompt_weights: bool = False
 
     @property
     def batch_settings(self) -> tuple:
         """What the images of a batch must have in common."""
-        size = self.height, self.width
-        return self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, *size, self.embeds
+        sampling = self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta
+        return *sampling, self.height, self.width, self.embeds, self.prompt_weights
 
     @property
     def is_guided(self) -> bool:

@@ -59,6 +59,7 @@ class BaseModel:
         text_encoders: the text encoders with their tokenizers.
         unet: the UNet2DConditionModel.
         vae_scale_factor: pixels per latent, along each side.
+        tokenizer_folder: of a tokenizer that is used in place of the model's own; None: its own is used.
         variant: weights to prefer, such as "fp16".
         scheduler_config: contents of scheduler_config.json, with the class that the index names.
         noise_scheduler: the DDPMScheduler to train with.
@@ -83,7 +84,7 @@ class BaseModel:
         check_sample_size(unet_config, "unet", folder / "unet")
         check_sample_size(vae_config, "vae", folder / self.family.vae)
         check_shapes(self.family, unet_config, vae_config, folder)
-        self._tokenizer_folder = tokenizer_folder
+        self.tokenizer_folder = tokenizer_folder
         self.text_encoders = [self._load_text_encoder(location) for location in self.family.text_encoders]
         check_widths(self.family, unet_config, self.text_encoders, folder)
         self.unet, self.layout = self._load_unet()
@@ -108,7 +109,7 @@ class BaseModel:
         return vae
 
     def _load_text_encoder(self, location: TextEncoderLocation) -> TextEncoder:
-        named = self._tokenizer_folder
+        named = self.tokenizer_folder
         folder = _tokenizer_folder(named, location.tokenizer) if named else self.folder / location.tokenizer
         return load_text_encoder(self.folder, location, self.index[location.folder][-1], folder, self.variant)
 

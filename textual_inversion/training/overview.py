@@ -16,7 +16,7 @@ from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import Protocol, ceiling, compare, report
 from textual_inversion.generation import image_grid
 from textual_inversion.generation.eval_prompts import showcase
-from textual_inversion.generation.generate import ImageRequest
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
