@@ -32,7 +32,8 @@ from textual_inversion.sharing import model_card
 from textual_inversion.system import journal, user_files
 from textual_inversion.system.errors import TextualInversionError
 from textual_inversion.system.terminal_text import one_line
-from textual_inversion.training import checkpoints, tracking
+from textual_inversion.system import tracking
+from textual_inversion.training import checkpoints
 
 OPENING = {"open", "read_text", "read_bytes", "fromfile", "memmap", "mmap", "loadtxt", "genfromtxt", "copyfile", "copy"}
 OPENING |= {"copy2", "copytree", "read_csv", "TemporaryFile", "safe_open", "load_file"}
@@ -61,7 +62,7 @@ WRITES_ONLY = {
     "textual_inversion/system/links.py",
     "textual_inversion/system/written_files.py",
     "textual_inversion/models/single_file/convert.py",
-    "textual_inversion/training/tracking.py",
+    "textual_inversion/system/tracking.py",
     "textual_inversion/sharing/redact.py",
 }
 PARSING = {"json.loads", "json.load", "yaml.safe_load", "yaml.load", "yaml.compose", "tomllib.load", "csv.reader"}

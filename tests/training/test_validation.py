@@ -17,7 +17,7 @@ from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.training import validation
 from textual_inversion.training.artifacts import Saves
 from textual_inversion.training.state import RunContext
-from textual_inversion.training.tracking import Tracker
+from textual_inversion.system.tracking import Tracker
 from textual_inversion.training.validation import Painter, ValidationImages, share
 
 

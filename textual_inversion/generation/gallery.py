@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 from typing_extensions import TypedDict
 
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, infotext
 from textual_inversion.system import atomic, journal, output_lock, user_files
 from textual_inversion.system.checked_json import UnusableJson, checked, parse_json, whole_number
 from textual_inversion.system.errors import OutputError
@@ -222,16 +222,5 @@ def _runs_in(path: Path) -> list:
 
 def _text_chunks(facts: dict[str, Any], embeds: list, size: tuple[int, int]) -> dict[str, str]:
     """The text chunks of a PNG: each fact under its own name, and the main ones in one text for other programs."""
-    line = _one_line(facts["prompt"])
-    if facts.get("negative_prompt"):
-        line += f"\nNegative prompt: {_one_line(facts['negative_prompt'])}"
-    line += f"\nSteps: {facts['num_inference_steps']}, Sampler: {facts['scheduler']}, "
-    line += f"CFG scale: {facts['guidance_scale']:g}, Seed: {facts['seed']}, "
-    line += f"Size: {size[0]}x{size[1]}, Model: {_one_line(Path(facts['base_model']).name)}"
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
-    return {"parameters": line, **plain, "embeds": json.dumps(embeds)}
-
-
-def _one_line(text: str) -> str:
-    """A text that cannot pass for the next line of what other programs read."""
-    return " ".join(text.splitlines())
+    return {"parameters": infotext.parameters(facts, embeds, size), **plain, "embeds": json.dumps(embeds)}

@@ -27,7 +27,7 @@ from textual_inversion.training.intervals import Intervals
 from textual_inversion.training.resume import TrainingState
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.step_guard import StepGuard
-from textual_inversion.training.tracking import Tracker, open_tracker
+from textual_inversion.system.tracking import Tracker, open_tracker
 from textual_inversion.training.validation import ValidationImages
 
 
