@@ -29,10 +29,9 @@ from textual_inversion.models import tokenizers, weight_files
 from textual_inversion.models.single_file import convert
 from textual_inversion.settings import config_yaml
 from textual_inversion.sharing import model_card
-from textual_inversion.system import journal, user_files
+from textual_inversion.system import journal, tracking, user_files
 from textual_inversion.system.errors import TextualInversionError
 from textual_inversion.system.terminal_text import one_line
-from textual_inversion.system import tracking
 from textual_inversion.training import checkpoints
 
 OPENING = {"open", "read_text", "read_bytes", "fromfile", "memmap", "mmap", "loadtxt", "genfromtxt", "copyfile", "copy"}

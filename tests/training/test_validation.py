@@ -14,10 +14,10 @@ from textual_inversion.generation.generate import ImageRequest
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.validation_prompt import ValidationPrompt
+from textual_inversion.system.tracking import Tracker
 from textual_inversion.training import validation
 from textual_inversion.training.artifacts import Saves
 from textual_inversion.training.state import RunContext
-from textual_inversion.system.tracking import Tracker
 from textual_inversion.training.validation import Painter, ValidationImages, share
 
 
