@@ -10,7 +10,7 @@ from typing import Any
 from textual_inversion.cli.generation import infer_parser as build_parser
 from textual_inversion.cli.generation import parse_infer, with_defaults, with_recorded_source
 from textual_inversion.settings.flag import changed
-from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferSampling
+from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferOutput, InferSampling
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
@@ -165,12 +165,23 @@ def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
         images = [made[position] for position in sorted(made)]
         with stop.noted():
             gallery.finish(images, config.output.num_cols or _columns(config.images.num_images, len(requests)))
+            _show(config.output, gallery.folder, gallery.run)
     for note in blank_notes(images):
         print_note(note)
     print_line(
         f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {config.images.seed}: "
         f"{gallery.folder / 'contact_sheet.png'}"
     )
+
+
+def _show(output: InferOutput, folder, run: dict[str, Any]) -> None:
+    """Write the page of a run and its log."""
+    from textual_inversion.generation.image_log import log_images
+    from textual_inversion.generation.page import write_page
+
+    if run["images"]:
+        write_page(folder, run)
+        log_images(folder, run["images"], output.report_to, folder / output.logging_dir)
 
 
 def _columns(num_images: int, num_requests: int) -> int:

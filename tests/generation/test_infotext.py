@@ -119,7 +119,7 @@ def test_no_digit_of_a_number_is_lost(scale):
 
 
 def test_only_the_embeddings_of_the_image_are_named():
-    columns = [{**EMBEDS[0], "file": f"{label}.pdparams", "label": label} for label in ("500", "1000")]
+    columns = [{**EMBEDS[0], "file": f"{label}.pdparams", "column": label} for label in ("500", "1000")]
 
     hashes = [read_back(parameters(facts(embeds=one, prompt=p), columns, (8, 8)))[2].get("TI hashes")
               for one, p in [("500", "<cat-toy>"), ("1000", "<cat-toy>"), ("1000", "a cat")]]  # fmt: skip

@@ -72,6 +72,11 @@ class Gallery:
         self._journal: journal.Journal | None = None
         self._clock, self._next_update = clock, 0.0
 
+    @property
+    def run(self) -> dict[str, Any]:
+        """The run as it stands in the manifest, with the images that were saved so far."""
+        return self._run
+
     def reserve(self, count: int) -> None:
         """Reserve the numbers of `count` images for this run, before the first is saved.
 

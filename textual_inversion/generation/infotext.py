@@ -78,12 +78,12 @@ def _settings(
 def _hashes(facts: Mapping[str, Any], embeds: Sequence[Mapping[str, Any]]) -> str:
     """The embedding files whose words are used, each as NAME: HASH; the web UI calls an embedding by its file's name.
 
-    An image of a column of its own says by its label which files it was drawn with.
+    An image of a comparison names its column, whose files it was drawn with beside those of all columns.
     """
     text = f"{facts['prompt']} {facts.get('negative_prompt') or ''}"
     found = {}
     for one in embeds:
-        is_of_column = one.get("label") is None or one["label"] == facts.get("embeds")
+        is_of_column = one.get("column") in (None, facts.get("embeds"))
         if is_of_column and one.get("sha256") and any(word in text for word in one.get("words", ())):
             found[PurePath(one["file"]).stem.replace(":", "").replace(",", "")] = one["sha256"][:_SHORT_HASH]
     return ", ".join(f"{_one_line(name)}: {digits}" for name, digits in found.items())

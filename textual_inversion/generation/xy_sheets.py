@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from textual_inversion.generation import image_grid
-from textual_inversion.generation.labels import caption, setting_text, value_text
+from textual_inversion.generation.labels import caption, scores_of, setting_text, value_of, value_text
 from textual_inversion.generation.plan import Axis
 from textual_inversion.generation.plot_pages import Cell, Head, Table, fitting_columns, pages
 from textual_inversion.system import atomic, user_files
@@ -28,6 +28,7 @@ _FURTHER = "contact_sheet-*.png"
 _MARK = "contact_sheet"  # a text chunk by which sheets of earlier runs are known
 _LONGEST_SLUG = 40  # letters of a value in a file's name
 _ONE_ROW = 12  # values of a single axis that are still drawn side by side
+_NOT_SETTINGS = ("file", "key", "bytes", "score", "safety_checker")
 _EMPTIEST = 4  # times as many places as images: then a plot shows nothing but gaps
 
 Entry = Mapping[str, Any]
@@ -74,7 +75,7 @@ def _drawings(
 ) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
     """(name without its ending, function that draws it) of each sheet; the first one's name is not used."""
     several = [axis for axis in axes if len(axis.values) > 1]
-    plots = _plots(folder, several, entries) if several and num_cols is None else []
+    plots = _plots(folder, several, entries) if several and num_cols is None else None
     for stem, table in plots or [("", _in_rows(folder, several, entries, num_cols))]:
         for number, draw in enumerate(pages(table), 1):
             parts = ["contact_sheet", stem, f"page-{number}" if number > 1 else ""]
@@ -94,28 +95,23 @@ def _remove_others(folder: Path, written: Sequence[Path]) -> None:
 # ------------------------------------------------------------------------------------------------------------- plots
 
 
-def _plots(folder: Path, axes: Sequence[Axis], entries: Sequence[Entry]) -> list[tuple[str, Table]]:
-    """(stem, table) of each X/Y plot; [] where a plot would hide images or show mostly gaps."""
+def _plots(folder: Path, axes: Sequence[Axis], entries: Sequence[Entry]) -> Iterator[tuple[str, Table]] | None:
+    """(stem, table) of each X/Y plot; None where plots would hide images or show mostly gaps."""
     across, down, others = _arranged(axes)
     if across is None:
-        return []
+        return None
     places: dict[tuple, Entry] = {}
     for entry in entries:
-        places.setdefault(tuple(_key(entry.get(axis.name)) for axis in (across, down, *others) if axis), entry)
-    if len(places) < len(entries):  # several in one place: something else than the axes differs
-        return []
-    combinations = [
-        chosen
-        for chosen in itertools.product(*(axis.values for axis in others))
-        if any(all(entry.get(a.name) == v for a, v in zip(others, chosen, strict=True)) for entry in entries)
-    ]
-    plots = []
-    for chosen in combinations:
-        settings = list(zip(others, chosen, strict=True))
-        plots.append((_stem(settings), _plot(folder, across, down, settings, places, entries)))
-    if sum(len(table.rows) * len(table.rows[0]) for _, table in plots) > _EMPTIEST * len(entries):
-        return []
-    return plots
+        places.setdefault(tuple(value_of(entry, axis.name) for axis in (across, down, *others) if axis), entry)
+    order = [{value: number for number, value in enumerate(axis.values)} for axis in others]
+    drawn = {tuple(value_of(entry, axis.name) for axis in others) for entry in entries}
+    hides_some = len(places) < len(entries)  # several in one place: something else than the axes differs
+    size = len(across.values) * (len(down.values) if down else 1) * len(drawn)
+    if hides_some or size > _EMPTIEST * len(entries):
+        return None
+    shown = sorted(drawn, key=lambda one: [known.get(value, -1) for known, value in zip(order, one, strict=True)])
+    settings = ([*zip(others, chosen, strict=True)] for chosen in shown)
+    return ((_stem(one), _plot(folder, across, down, one, places, entries)) for one in settings)
 
 
 def _arranged(axes: Sequence[Axis]) -> tuple[Axis | None, Axis | None, list[Axis]]:
@@ -146,9 +142,9 @@ def _plot(
     Args:
         settings: the further axes, and the value that each has in this plot.
     """
-    fixed = [_key(value) for _, value in settings]
+    fixed = [value for _, value in settings]
     rows = [
-        [_cell(folder, places.get(tuple([_key(x), *([_key(y)] if down else []), *fixed]))) for x in across.values]
+        [_cell(folder, places.get(tuple([x, *([y] if down else []), *fixed]))) for x in across.values]
         for y in (down.values if down else (None,))
     ]
     return Table(
@@ -161,11 +157,11 @@ def _plot(
 
 
 def _score(axis: Axis, value: Any, entries: Sequence[Entry]) -> str:
-    """What the images of a column of `--compare` scored together, or ""."""
+    """What the images of a column of a comparison scored in the mean, or ""."""
     if axis.name != "embeds":
         return ""
-    scores = {_key(entry["score"]) for entry in entries if entry.get("score") and entry.get("embeds") == value}
-    return value_text("score", scores.pop()) if len(scores) == 1 else ""
+    scores = scores_of(entry for entry in entries if entry.get("embeds") == value)
+    return ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
 
 
 def _stem(settings: Sequence[tuple[Axis, Any]]) -> str:
@@ -195,15 +191,15 @@ def _in_rows(folder: Path, axes: Sequence[Axis], entries: Sequence[Entry], num_c
 def _columns(entries: Sequence[Entry]) -> int:
     """A row for each prompt and setting; where each has one image only, a rectangle."""
     keys = _varying(entries)
-    groups = {tuple(_key(entry.get(key)) for key in keys if key != "seed") for entry in entries}
+    groups = {tuple(value_of(entry, key) for key in keys if key != "seed") for entry in entries}
     each = len(entries) // len(groups)
     return each if each > 1 and each * len(groups) == len(entries) else max(1, round(len(entries) ** 0.5 + 0.5))
 
 
 def _varying(entries: Sequence[Entry]) -> list[str]:
     """The facts that differ between the images, other than what names each."""
-    names = dict.fromkeys(name for entry in entries for name in entry if name not in ("file", "key", "score"))
-    return [name for name in names if len({_key(entry.get(name)) for entry in entries}) > 1]
+    names = dict.fromkeys(name for entry in entries for name in entry if name not in _NOT_SETTINGS)
+    return [name for name in names if len({value_of(entry, name) for entry in entries}) > 1]
 
 
 def _cell(folder: Path, entry: Entry | None, text: str = "") -> Cell:
@@ -223,8 +219,3 @@ def _size(folder: Path, entries: Sequence[Entry]) -> tuple[int, int]:
                 with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
                     return image.size
     return (max(width for width, _ in known), max(height for _, height in known)) if known else (512, 512)
-
-
-def _key(value: Any) -> Any:
-    """A value of a fact in a form that can be looked up."""
-    return tuple(value) if isinstance(value, list) else value

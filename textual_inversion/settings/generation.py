@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import at_once, number, seed_number
-from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS
+from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS, TRACKERS
 from textual_inversion.settings.flag import flag, group
-from textual_inversion.settings.shared import ConfigFile
+from textual_inversion.settings.shared import CONTENTS_COMPARED, ConfigFile
 from textual_inversion.system.paths import from_root
 
 DEMO_EMBEDDING = "demo/learned_embeds.pdparams"
@@ -92,6 +92,9 @@ class InferOutput:
     output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR")
     num_cols: int | None = flag(
         None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
+    report_to: str = flag("none", "where the images are logged, each under its prompt and settings", choices=TRACKERS)
+    logging_dir: str = flag(
+        "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
 
 
 @dataclass(frozen=True)
