@@ -16,6 +16,7 @@ from textual_inversion.generation.image_grid import (
     FAINT_INK,
     HAIRLINE,
     INK,
+    MAX_CELL,
     MAX_SMALL_CELL,
     PAPER,
     box_of,
@@ -154,7 +155,8 @@ def _room(table: Table, measures: _Measures) -> int:
 
 
 def _most_columns(margin: int) -> int:
-    return (MAX_WIDTH - margin) // (MIN_SIDE + 12)
+    gap = gap_of((MAX_CELL, MAX_CELL))
+    return (MAX_WIDTH - margin - 3 * gap) // (MIN_SIDE + 2 + gap)
 
 
 def _box(size: tuple[int, int], columns: int, margin: int, is_large: bool = False) -> tuple[int, int]:
@@ -166,10 +168,11 @@ def _box(size: tuple[int, int], columns: int, margin: int, is_large: bool = Fals
     longest = max(size)
     whole = longest * -(-MIN_SIDE // longest)
     box = box_of(*size, cell=min(whole, MAX_SMALL_CELL) if is_large else None)
-    room = (MAX_WIDTH - margin) // columns - 2 - max(10, gap_of(box))
+    gap = gap_of(box)
+    room = (MAX_WIDTH - margin - 3 * gap) // columns - 2 - gap
     if box[0] > room:
         factor = max(room, MIN_SIDE) / box[0]
-        box = box_of(*size, cell=max(1, round(max(box) * factor)))
+        box = box_of(*size, cell=max(1, int(max(box) * factor)))
     if box[1] > MAX_HEIGHT // 2:  # of a shape that no model makes
         box = max(1, box[0] * MAX_HEIGHT // 2 // box[1]), MAX_HEIGHT // 2
     return box
