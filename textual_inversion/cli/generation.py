@@ -1,8 +1,10 @@
 """The command lines of `infer.py` and `score.py`, and the values of flags that were left out."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.settings import shared
 from textual_inversion.settings.flag import Flag, changed, filled, flags_of, values_of
@@ -31,7 +33,12 @@ def score_parser() -> OneLineParser:
 
 def parse_infer(argv: list[str] | None = None) -> InferConfig:
     """The settings of `infer.py`; raises SettingsError."""
-    return filled(InferConfig, _values(infer_parser(), argv))
+    config = filled(InferConfig, _values(infer_parser(), argv))
+    if config.output.report_to != "none":
+        check_reporter(config.output.report_to)
+        logs = Path(config.output.output_dir, config.output.logging_dir).resolve()
+        check_parents(logs, f"--logging_dir {config.output.logging_dir}")
+    return config
 
 
 def parse_score(argv: list[str] | None = None) -> ScoreConfig:
