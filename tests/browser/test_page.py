@@ -178,7 +178,7 @@ def test_text_from_outside_stays_text(folder, opened):
 
 def test_the_page_speaks_the_language_of_the_browser_until_told_otherwise(folder, opened):
     page = opened(folder, locale="zh-CN")
-    assert "图像" in page.inner_text("header") and page.evaluate("document.documentElement.lang") == "zh-CN"
+    assert "图片" in page.inner_text("header") and page.evaluate("document.documentElement.lang") == "zh-CN"
     page.locator("#language").click()
     assert "Images" in page.inner_text("header")
     page.reload()
