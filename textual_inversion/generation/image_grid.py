@@ -4,10 +4,11 @@ A sheet is composed of blocks (RGB images on the colour of paper), side by side 
 enlarged by a whole factor, so that an image of 64 pixels can be judged by eye.
 """
 
+import contextlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw, PngImagePlugin
 from typing_extensions import TypedDict
@@ -25,6 +26,8 @@ MIN_CELL = 160  # pixels: smaller images are enlarged to at least this size
 MAX_CELL = 512  # pixels: larger ones are reduced on a contact sheet
 MAX_SMALL_CELL = 256  # the same where many are side by side
 _MOST_PIXELS = 128_000_000  # of a strip that is read again: 384 MB
+# What reading a PNG file may raise: it is missing, damaged, none, or far too large.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 Images = Sequence[Image.Image]
 
@@ -161,7 +164,7 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
         (step, images) of each row; [] where the file is missing or is no such strip.
     """
     try:
-        with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as sheet:
+        with opened_png(path) as sheet:
             layout = checked(parse_json(sheet.text["frames"]), _Layout)
             (width, height), places = layout["size"], layout["places"].items()
             corners = {int(step): of_row for step, of_row in places if int(step) < before}
@@ -173,8 +176,15 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
             (step, [sheet.crop((left, top, left + width, top + height)) for left, top in of_row])
             for step, of_row in corners.items()
         ]
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (AttributeError, KeyError, TypeError, *UNREADABLE):
         return []
+
+
+@contextlib.contextmanager
+def opened_png(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A PNG file whose pixels are read when they are asked for; whatever is wrong with it is one of `UNREADABLE`."""
+    with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+        yield image
 
 
 def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:

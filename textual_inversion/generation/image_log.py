@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from textual_inversion.generation.image_grid import UNREADABLE, opened_png
 from textual_inversion.generation.labels import value_text
-from textual_inversion.system import user_files
 from textual_inversion.system.tracking import open_tracker
 
 # In every tag; other settings are named where they differ between the images of the run.
@@ -63,7 +63,7 @@ def _read(folder: Path, name: str) -> Image.Image | None:
     if PurePath(name).name != name:
         return None
     try:
-        with user_files.opened(folder / name, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+        with opened_png(folder / name) as image:
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None

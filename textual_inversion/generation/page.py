@@ -11,13 +11,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any
 
 from textual_inversion.generation.fact_arguments import after, argument, before
 from textual_inversion.generation.labels import value_text
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, user_files
 
 PAGE = "index.html"
 _NOT_SHOWN = ("file", "key", "bytes", "score")
@@ -37,7 +36,7 @@ def write_page(folder: Path, run: Mapping[str, Any]) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    template = user_files.read_text(Path(__file__).with_name("page.html"), user_files.RECORD)
     style, script = (re.search(f"<{tag}>(.*?)</{tag}>", template, re.DOTALL)[1] for tag in ("style", "script"))
     page = template.replace("{{csp}}", _CSP.format(style=_hash(style), script=_hash(script)))
     # Last, and only once: what it holds is not looked at again.

@@ -19,12 +19,13 @@ from textual_inversion.generation.image_grid import (
     MAX_CELL,
     MAX_SMALL_CELL,
     PAPER,
+    UNREADABLE,
     box_of,
     gap_of,
     label_size,
+    opened_png,
     tile,
 )
-from textual_inversion.system import user_files
 
 MAX_WIDTH, MAX_HEIGHT = 5000, 4000  # pixels of a page: 80 MB while it is drawn
 MIN_SIDE = 96  # pixels: images are reduced this far before a table is cut between its columns
@@ -276,9 +277,9 @@ def _put(page: Image.Image, cell: Cell, corner: tuple[int, int], measures: _Meas
 def _read(path: Path, box: tuple[int, int]) -> Image.Image | None:
     """The image of a file in its frame; None where there is none that can be read."""
     try:
-        with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+        with opened_png(path) as image:
             return tile(image, box) if image.width * image.height <= _MAX_SOURCE else None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
 
 

@@ -16,10 +16,11 @@ from typing import Any
 from PIL import Image
 
 from textual_inversion.generation import image_grid
+from textual_inversion.generation.image_grid import UNREADABLE, opened_png
 from textual_inversion.generation.labels import caption, scores_of, setting_text, value_of, value_text
 from textual_inversion.generation.plan import Axis
 from textual_inversion.generation.plot_pages import Cell, Head, Table, fitting_columns, pages
-from textual_inversion.system import atomic, user_files
+from textual_inversion.system import atomic
 from textual_inversion.system.progress import print_note
 
 SHEET = "contact_sheet.png"
@@ -85,8 +86,8 @@ def _drawings(
 def _remove_others(folder: Path, written: Sequence[Path]) -> None:
     """Remove the further sheets of an earlier run, which would pass for sheets of this one."""
     for path in sorted(set(folder.glob(_FURTHER)) - set(written)):
-        with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+        with contextlib.suppress(*UNREADABLE):
+            with opened_png(path) as image:
                 is_own = _MARK in image.info
             if is_own:
                 atomic.remove_file(path)
@@ -214,8 +215,8 @@ def _size(folder: Path, entries: Sequence[Entry]) -> tuple[int, int]:
     known = [size for size in sizes if all(isinstance(side, int) and side > 0 for side in size)]
     for entry in entries if not known else ():
         path = _cell(folder, entry).path
-        with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with contextlib.suppress(*UNREADABLE):
             if path is not None:
-                with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+                with opened_png(path) as image:
                     return image.size
     return (max(width for width, _ in known), max(height for _, height in known)) if known else (512, 512)
