@@ -511,6 +511,8 @@ INFER_ROWS = [
     ("--width 1000000", "--width: must be at most 16384"),
     ("--batch_size 0", "--batch_size"),
     ("--num_cols 0", "--num_cols"),
+    ("--report_to paper", "--report_to"),
+    (["--report_to", "visualdl", "--logging_dir", "run.json"], "run.json is not a folder; choose another"),
     ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
     ("--mixed_precision bf16 --device cpu", "which has no half-precision kernels"),
     ("--scheduler magic", "invalid choice: 'magic'"),

@@ -44,7 +44,9 @@ def test_files_of_a_run(tmp_path, base, capsys):
     infer.main(["--embeds", file, "--prompt", "a <cat-toy>", "a cat", *QUICK, "--output_dir", str(tmp_path / "out")])
 
     names = ["0000-seed7.png", "0001-seed8.png", "0002-seed7.png", "0003-seed8.png"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "contact_sheet.png", "manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *names, "contact_sheet.png", "index.html", "manifest.json"
+    ]  # fmt: skip
     (run,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"]
     assert [(i["prompt"], i["seed"]) for i in run["images"]] == [
         (p, s) for p in ("a <cat-toy>", "a cat") for s in (7, 8)
@@ -56,6 +58,18 @@ def test_files_of_a_run(tmp_path, base, capsys):
     output = capsys.readouterr()
     assert "4 images" in output.out and "contact_sheet.png" in output.out
     assert "'a cat' holds no placeholder token; the files hold <cat-toy>" in output.err
+
+
+def test_every_image_is_logged_and_the_page_shows_the_run(tmp_path, base):
+    file, out = embeds(tmp_path / "run", base), tmp_path / "out"
+
+    logs = ["--report_to", "visualdl", "--logging_dir", "my logs"]
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", *QUICK, "--output_dir", str(out), *logs])
+
+    (log,) = (out / "my logs").iterdir()
+    tags = [f"a <cat-toy>/guidance_scale = 7.5, num_inference_steps = 2, seed = {seed}" for seed in (7, 8)]
+    assert all(tag.encode() in log.read_bytes() for tag in tags)
+    assert all(f'"{path.name}"' in (out / "index.html").read_text("utf-8") for path in out.glob("0*.png"))
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_an_image_says_how_it_was_made(tmp_path):
     assert text["parameters"].splitlines() == [
         "一张<猫>的照片",
         "Negative prompt: fog",
-        "Steps: 20, Sampler: DDIMScheduler, CFG scale: 7.5, Seed: 3, Size: 16x8, Model: sd",
+        "Steps: 20, Sampler: DDIM, CFG scale: 7.5, Seed: 3, Size: 16x8, Model: sd",
     ]
     assert json.loads(text["embeds"]) == SETTINGS["embeds"]
 

@@ -18,10 +18,10 @@ from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.train import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.tracking import Tracker
 from textual_inversion.training import validation
 from textual_inversion.training.artifacts import Saves
 from textual_inversion.training.state import RunContext
-from textual_inversion.training.tracking import Tracker
 from textual_inversion.training.validation import Painter, ValidationImages, share
 
 

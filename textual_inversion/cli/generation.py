@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.generation.grid import product_plan, random_plan
@@ -11,7 +13,7 @@ from textual_inversion.generation.plan import Plan
 from textual_inversion.generation.prompt_file import PromptLine, read_grid_prompts
 from textual_inversion.settings import shared
 from textual_inversion.settings.flag import Flag, changed, filled, flags_of, values_of
-from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferSampling, ScoreConfig
+from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferOutput, InferSampling, ScoreConfig
 from textual_inversion.settings.train import REUSED
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo, located
@@ -42,6 +44,7 @@ def parse_infer(argv: list[str] | None = None) -> InferConfig:
         values["embeds"] = ()  # the concept that comes with the demo is for those who name none
     config = filled(InferConfig, values)
     _check_grid(config)
+    _check_logs(config.output)
     return config
 
 
@@ -52,6 +55,14 @@ def _check_grid(config: InferConfig) -> None:
         raise SettingsError("--size and --height or --width both set the size of the images; keep one of them")
     if config.scoring.clip_model is not None and not images.compare:
         raise SettingsError("--clip_model has no effect without --compare; add files to compare, or leave it out")
+
+
+def _check_logs(output: InferOutput) -> None:
+    """Refuse logs that could not be written in the end; raises SettingsError."""
+    if output.report_to != "none":
+        check_reporter(output.report_to)
+        logs = Path(output.output_dir, output.logging_dir).resolve()
+        check_parents(logs, f"--logging_dir {output.logging_dir}")
 
 
 def parse_score(argv: list[str] | None = None) -> ScoreConfig:

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from textual_inversion.generation import image_grid, manifest
+from textual_inversion.generation import image_grid, infotext, manifest
 from textual_inversion.system import atomic, journal, user_files
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.process_share import ProcessShare
@@ -330,17 +330,6 @@ def _shown(path: Path, *, is_small: bool) -> Image.Image:
 
 def _text_chunks(facts: dict[str, Any], embeds: list, size: tuple[int, int]) -> dict[str, str]:
     """The text chunks of a PNG: each fact under its own name, and the main ones in one text for other programs."""
-    line = _one_line(facts["prompt"])
-    if facts.get("negative_prompt"):
-        line += f"\nNegative prompt: {_one_line(facts['negative_prompt'])}"
-    line += f"\nSteps: {facts['num_inference_steps']}, Sampler: {facts['scheduler']}, "
-    line += f"CFG scale: {facts['guidance_scale']:g}, Seed: {facts['seed']}, "
-    line += f"Size: {size[0]}x{size[1]}, Model: {_one_line(Path(facts['base_model']).name)}"
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
     first = {"key": plain["key"]} if "key" in plain else {}  # where `Gallery` looks for it
-    return {**first, "parameters": line, **plain, "embeds": json.dumps(embeds)}
-
-
-def _one_line(text: str) -> str:
-    """A text that cannot pass for the next line of what other programs read."""
-    return " ".join(text.splitlines())
+    return {**first, "parameters": infotext.parameters(facts, embeds, size), **plain, "embeds": json.dumps(embeds)}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import at_once, number, positive_int, seed_number, share
-from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS
+from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS, TRACKERS
 from textual_inversion.settings.flag import flag, group
 from textual_inversion.settings.ranges import Range, image_sizes, ranged
-from textual_inversion.settings.shared import ConfigFile
+from textual_inversion.settings.shared import CONTENTS_COMPARED, ConfigFile
 from textual_inversion.system.paths import from_root
 
 DEMO_EMBEDDING = "demo/learned_embeds.pdparams"
@@ -119,6 +119,9 @@ class InferOutput:
     merge: tuple[str, ...] | None = flag(
         None, "draw nothing; copy what processes drew of one grid from these folders into --output_dir",
         nargs="+", metavar="DIR")
+    report_to: str = flag("none", "where the images are logged, each under its prompt and settings", choices=TRACKERS)
+    logging_dir: str = flag(
+        "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
 
 
 @group("scoring")

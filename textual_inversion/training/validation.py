@@ -24,10 +24,10 @@ from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system import atomic
 from textual_inversion.system.progress import Progress
 from textual_inversion.system.signals import blocked
+from textual_inversion.system.tracking import Tracker
 from textual_inversion.training.artifacts import Saves
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.state import RunContext
-from textual_inversion.training.tracking import Tracker
 
 OVER_TIME = "over-time.png"
 # Images that are made together, and the pixels from which they are made one by one.
