@@ -10,7 +10,7 @@ from typing import Any
 from textual_inversion.cli.generation import infer_parser as build_parser
 from textual_inversion.cli.generation import parse_infer, with_defaults, with_recorded_source
 from textual_inversion.settings.flag import changed
-from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferSampling
+from textual_inversion.settings.generation import FromImage, ImagesToMake, InferConfig, InferSampling
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import run_command
@@ -34,14 +34,17 @@ def main(argv: list[str] | None = None) -> None:
 def run(config: InferConfig, stop: Signals) -> None:
     """Make the images that the settings ask for."""
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records, read_concept_files
+    from textual_inversion.formats.lora_file import read_lora
 
     files = read_concept_files(config.images.embeds, config.images.rename)
+    loras = [read_lora(lora) for lora in config.images.lora or ()]
     named = config.base_model.pretrained_model_name_or_path
     base_model, records = base_model_of(files, named), doubted_records(files, config.base_model)
     config = with_recorded_source(config, [file.run for file in files])
     config = with_defaults(config, is_demo=is_demo(base_model), num_images=4)
     seed = secrets.randbelow(2**32) if config.images.seed is None else config.images.seed
     config = changed(config, prompt=config.images.prompt or _showcase(files), seed=seed)
+    starts = _starts(config.start, config.sampling)
     gallery = _open_gallery(config.output.output_dir, files, base_model)  # before the slow part: it may refuse
 
     with stop.held_back():
@@ -49,6 +52,7 @@ def run(config: InferConfig, stop: Signals) -> None:
         importlib.import_module("ppdiffusers")
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
+    from textual_inversion.models.lora import merge_loras
     from textual_inversion.models.precision import check_device, lower
 
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
@@ -56,6 +60,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     for note in base_model_notes(files, base_model, named):  # before a download, or what fails because of the model
         print_note(note)
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
+    merge_loras(model, loras)
     attach_files(model, files)
     lower(model, config.machine.mixed_precision)
     tokens = [token for file in files for token in file.placeholder_tokens]
@@ -63,7 +68,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     about_drawing = model.drawing_notes(config.sampling.scheduler)
     for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
         print_note(note)
-    _make_images(config, model, gallery, stop)
+    _make_images(config, model, gallery, stop, starts, {"lora": [lora.facts for lora in loras]} if loras else {})
 
 
 def _showcase(files) -> list[str]:
@@ -129,28 +134,44 @@ def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompt: str
     return found + cut_notes(encode_ids, [*prompts, negative_prompt])
 
 
-def _requests(images: ImagesToMake, sampling: InferSampling) -> list:
-    """The images to make: for each prompt, each guidance and each number of steps, `num_images` seeds."""
+def _starts(start: FromImage, sampling: InferSampling) -> list:
+    """What images are made from, checked before a model is loaded; [None] for noise alone."""
+    from textual_inversion.generation.start_image import start_images
+
+    found = start_images(start.image, start.strength, start.mask_image, print_note)
+    for one, steps in product(found, sampling.num_inference_steps):
+        if one is not None:
+            one.check_steps(steps)
+    return found
+
+
+def _requests(images: ImagesToMake, sampling: InferSampling, starts: Sequence) -> list:
+    """The images to make: from each start, for each prompt, guidance and number of steps, `num_images` seeds."""
     from textual_inversion.generation.generate import ImageRequest
 
+    settings = product(images.prompt, starts, sampling.guidance_scale, sampling.num_inference_steps)
     return [
-        ImageRequest(prompt, (images.seed + i) % 2**64, images.negative_prompt, scale, steps)
-        for prompt, scale, steps in product(images.prompt, sampling.guidance_scale, sampling.num_inference_steps)
+        ImageRequest(prompt, (images.seed + i) % 2**64, images.negative_prompt, scale, steps, start=start)
+        for prompt, start, scale, steps in settings
         for i in range(images.num_images)
     ]
 
 
-def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
+def _make_images(config: InferConfig, model, gallery, stop: Signals, starts: Sequence, common: dict[str, Any]) -> None:
     """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
+    from textual_inversion.generation.from_image import check_model, size_notes
     from textual_inversion.generation.generate import blank_notes, generate_each, total_steps
     from textual_inversion.system.progress import Progress, duration
 
-    requests = _requests(config.images, config.sampling)
+    requests = _requests(config.images, config.sampling, starts)
     begun, made = time.monotonic(), {}
     pipeline = model.pipeline(config.sampling.scheduler, with_safety_checker=config.images.safety_checker)
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
         print_note("this base model comes without a safety checker; nothing is checked")
     size = dict(height=config.images.height, width=config.images.width)
+    check_model(model, starts)
+    for note in size_notes(model, starts, **size):
+        print_note(note)
     try:
         gallery.reserve(len(requests))
         with Progress(total_steps(requests), description="denoising step") as progress:
@@ -158,7 +179,7 @@ def _make_images(config: InferConfig, model, gallery, stop: Signals) -> None:
                 model, requests, batch_size=config.sampling.batch_size, progress=progress, pipeline=pipeline, **size
             ):
                 with stop.noted():
-                    gallery.save(position, image, _facts(requests[position], model, pipeline, image))
+                    gallery.save(position, image, _facts(requests[position], model, pipeline, image) | common)
                     made[position] = image
                     stop.advice = f"after {len(made)} of {len(requests)} images, which are in {gallery.folder}"
     finally:
@@ -188,7 +209,7 @@ def _facts(request, model, pipeline, image) -> dict[str, Any]:
         "num_inference_steps": request.num_inference_steps,
         "scheduler": type(pipeline.scheduler).__name__,
         "base_model": portable(model.name),
-    }
+    } | (request.start.facts if request.start else {})
     if "safety_checker" in image.info:
         facts["safety_checker"] = image.info["safety_checker"]
     return facts

@@ -15,7 +15,9 @@ from typing import Any
 import paddle
 from PIL import Image
 
+from textual_inversion.generation.from_image import Starts, check_model, drawn_size, pipeline_from_image
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
+from textual_inversion.generation.start_image import StartImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.models.prompt_encoder import Reading
@@ -47,6 +49,11 @@ class ImageRequest:
             other schedulers.
         height, width: in pixels; None: the size that the model was trained for.
         initial_vectors: placeholders stand for the initial values of their embedding vectors.
+        start: what the image is made from; None: from noise alone. A height and width of None then stand for the size
+            that `from_image.drawn_size` gives.
+
+    Raises:
+        SettingsError: the strength of `start` is less than one denoising step.
     """
 
     prompt: str
@@ -59,11 +66,22 @@ class ImageRequest:
     height: int | None = None
     width: int | None = None
     initial_vectors: bool = False
+    start: StartImage | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None:
+            self.start.check_steps(self.num_inference_steps)
 
     @property
     def batch_settings(self) -> tuple:
         """What the images of a batch must have in common."""
-        return self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, self.height, self.width
+        sampling = self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, self.height, self.width
+        return (*sampling, self.start and self.start.batch_settings)
+
+    @property
+    def denoising_steps(self) -> int:
+        """The denoising steps that are taken: from an image not all of `num_inference_steps`."""
+        return self.num_inference_steps if self.start is None else self.start.denoising_steps(self.num_inference_steps)
 
     @property
     def is_guided(self) -> bool:
@@ -105,15 +123,16 @@ def generate_each(
     Raises:
         SettingsError: the model cannot make this size, or no scheduler has this name.
     """
-    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in requests}
+    check_model(model, [one.start for one in requests])
+    starts, sizes = Starts(model), [_size(model, one, height, width) for one in requests]
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
     pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
     embeddings = _encode_distinct(model, requests)
     done = 0
     for positions in batches(requests, batch_size):
         batch = [requests[position] for position in positions]
-        own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
-        images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))
+        own, size = pipes[batch[0].scheduler], sizes[positions[0]]
+        images = _make_batch(model, own, batch, embeddings, size, starts, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
@@ -132,7 +151,7 @@ def blank_notes(images: Sequence[Image.Image]) -> list[str]:
 
 def total_steps(requests: Sequence[ImageRequest]) -> int:
     """Denoising steps of all requests together: the total of a progress bar."""
-    return sum(request.num_inference_steps for request in requests)
+    return sum(request.denoising_steps for request in requests)
 
 
 def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]]:
@@ -141,6 +160,12 @@ def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]
     for position, request in enumerate(requests):
         alike.setdefault(request.batch_settings, []).append(position)
     return [group[i : i + batch_size] for group in alike.values() for i in range(0, len(group), batch_size)]
+
+
+def _size(model: BaseModel, request: ImageRequest, height: int | None, width: int | None) -> tuple[int, int]:
+    """(height, width) of a request's image; the arguments are of requests that do not say their own."""
+    own = request.height or height, request.width or width
+    return model.image_size(*own) if request.start is None else drawn_size(model, request.start, *own)
 
 
 def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
@@ -192,31 +217,46 @@ def _make_batch(
     batch: Sequence[ImageRequest],
     embeddings: _Embeddings,
     size: tuple[int, int],
+    starts: Starts,
     report: Callable | None,
 ) -> list[Image.Image]:
     """The images of requests with equal settings."""
     first = batch[0]
     generators = [noise_generator(request.seed) for request in batch]
-    shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
-    own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
-    own.scheduler = drawing_from(pipe.scheduler, generators)
+    if first.start is None:
+        own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
+        shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
+        begin = {"latents": draw(generators, shape), "height": size[0], "width": size[1]}  # (B, C, H, W)
+    else:
+        own = pipeline_from_image(model, pipe, has_mask=first.start.mask is not None, generators=generators)
+        begin = starts.arguments([request.start for request in batch], size)
+    own.scheduler = drawing_from(own.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
     arguments = _prompt_arguments(model, batch, embeddings)
     with explained(model.folder, IN_USE):
         output = own(
             **arguments,
-            latents=draw(generators, shape),  # (B, C, H, W)
-            height=size[0],
-            width=size[1],
+            **begin,
             num_inference_steps=first.num_inference_steps,
             guidance_scale=first.guidance_scale,
             eta=first.eta,
             callback_on_step_end=report,
         )
-    for image, is_unsafe in zip(output.images, getattr(output, "nsfw_content_detected", None) or (), strict=False):
-        if is_unsafe:
-            image.info["safety_checker"] = "blacked out"
-    return output.images
+    unsafe = getattr(output, "nsfw_content_detected", None) or [False] * len(batch)
+    return [
+        _finished(request, size, starts, image, is_unsafe=is_unsafe)
+        for request, image, is_unsafe in zip(batch, output.images, unsafe, strict=True)
+    ]
+
+
+def _finished(
+    request: ImageRequest, size: tuple[int, int], starts: Starts, image: Image.Image, *, is_unsafe: bool
+) -> Image.Image:
+    """A pipeline's image with what stays of the start image, unless a safety checker blacked it out."""
+    if is_unsafe:
+        image.info["safety_checker"] = "blacked out"
+        return image
+    return image if request.start is None else starts.finished(request.start, size, image)
 
 
 def _decoder(vae: Any, *, one_by_one: bool) -> Any:

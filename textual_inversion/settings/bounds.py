@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from textual_inversion.formats.lora_file import split_scale
+
 Parse = Callable[[str], Any]
 
 
@@ -66,6 +68,23 @@ def vector_count(text: str) -> int | str:
     if text == "auto" or re.fullmatch(r"[+-]?\d+", text):
         return text if text == "auto" else positive_int(text)
     raise argparse.ArgumentTypeError(f"must be a whole number or auto, not {text}")
+
+
+def strength(text: str) -> float:
+    """An argparse `type` for the share of denoising steps that is taken from an image on, in (0, 1]."""
+    value = number(float)(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be greater than 0 and at most 1, not {text}")
+    return value
+
+
+def lora(text: str) -> str:
+    """An argparse `type` for a LoRA file with its scale: FILE[:SCALE]."""
+    try:
+        split_scale(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}; write FILE:SCALE, such as style.safetensors:0.8") from None
+    return text
 
 
 def device_name(text: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
-from textual_inversion.settings.bounds import at_once, number, seed_number
+from textual_inversion.settings.bounds import at_once, lora, number, seed_number, strength
 from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS
 from textual_inversion.settings.flag import flag, group
 from textual_inversion.settings.shared import ConfigFile
@@ -68,10 +68,27 @@ class ImagesToMake:
         None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown",
         type=number(int, 0, 2**64 - 1), metavar="N")
     height: int | None = flag(
-        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
+        None, "a multiple of 8; unset: the model's own, or that of --image", type=shared.pixels, metavar="PIXELS")
     width: int | None = flag(
-        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
+        None, "a multiple of 8; unset: the model's own, or that of --image", type=shared.pixels, metavar="PIXELS")
     safety_checker: bool = flag(False, "black out what the base model's safety checker objects to")
+    lora: tuple[str, ...] | None = flag(
+        None, "LoRA files to add to the base model, each with a scale; without one: 1",
+        nargs="+", type=lora, metavar="FILE[:SCALE]")
+
+
+@group("from an image")
+class FromImage:
+    """What images are made from, beside noise."""
+
+    image: str | None = flag(
+        None, "an image to start from, or a folder of such; unset: noise alone", metavar="FILE")
+    strength: tuple[float, ...] | None = flag(
+        None, "share of the denoising steps that is taken from an image on, above 0 to 1: how much becomes new; "
+        "unset: 0.8", nargs="+", type=strength, metavar="X")
+    mask_image: str | None = flag(
+        None, "an image whose white parts are drawn anew; what is black in it stays bit for bit; or a folder of such "
+        "with the images' names", metavar="FILE")
 
 
 @group("sampling")
@@ -100,6 +117,7 @@ class InferConfig:
 
     file: ConfigFile = ConfigFile()
     images: ImagesToMake = ImagesToMake()
+    start: FromImage = FromImage()
     base_model: BaseModelSettings = BaseModelSettings()
     sampling: InferSampling = InferSampling()
     output: InferOutput = InferOutput()
