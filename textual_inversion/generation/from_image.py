@@ -28,7 +28,7 @@ from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.system.device import to_device
 from textual_inversion.system.errors import SettingsError
 
-_KEPT = 64  # prepared start images in memory
+_KEPT = 16  # prepared start images in memory; each takes 4 bytes a pixel
 _LATENT_CHANNELS = 4  # what those pipelines take for latents; anything else is pixels to them
 
 
@@ -113,19 +113,20 @@ class Starts:
     """
 
     def __init__(self, model: BaseModel):
-        self._model, self._kept = model, OrderedDict()
+        self._model, self._kept, self._most = model, OrderedDict(), _KEPT
 
     def _prepared(self, start: StartImage, size: tuple[int, int]) -> _Prepared:
         key = (start.path, start.sha256, start.mask, start.mask_sha256, size)
         if key not in self._kept:
             self._kept[key] = _prepare(self._model, start, size)
-            while len(self._kept) > _KEPT:
+            while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
 
     def arguments(self, starts: Sequence[StartImage], size: tuple[int, int]) -> dict[str, Any]:
         """What the pipeline of `pipeline_from_image` gets for the start images of a batch, beside prompts and steps."""
+        self._most = max(_KEPT, len(starts))
         prepared = [self._prepared(start, size) for start in starts]
         latents = paddle.stack([one.latents for one in prepared])  # (B, C, H, W)
         given = {"image": latents, "strength": starts[0].strength}
