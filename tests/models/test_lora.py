@@ -200,7 +200,7 @@ def test_the_text_encoder_and_the_unet_compute_with_the_sum(tmp_path, sd1):
     ("family", "spoil", "message"),
     [
         ("sd2", lambda t: t, "take a LoRA that was made for this kind of base model"),
-        ("taiyi", lambda t: t, "changes 'lora_te_text_model_encoder_layers_0_self_attn_q_proj' and 1 other layers, whi"),
+        ("taiyi", lambda t: t, "changes 'lora_te_text_model_encoder_layers_0_self_attn_q_proj' and 1 other"),
         ("sdxl", lambda t: t, "does not have; take a LoRA"),
         ("sd1", lambda t: t | {"lora_unet_nowhere.lora_down.weight": np.ones((2, 32), np.float32),
                                "lora_unet_nowhere.lora_up.weight": np.ones((32, 2), np.float32)},
