@@ -30,6 +30,7 @@ def number(kind: type, low: float | None = None, high: float | None = None, *, a
             raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
         if value != value or (low is not None and value < low) or (high is not None and value > high):
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            bounds = bounds if above is None else f"greater than {above}"  # NaN
             raise argparse.ArgumentTypeError(f"must be {bounds}, not {text}")
         if above is not None and not above < value < float("inf"):
             raise argparse.ArgumentTypeError(f"must be greater than {above}, not {text}")
@@ -72,8 +73,8 @@ def vector_count(text: str) -> int | str:
 
 def strength(text: str) -> float:
     """An argparse `type` for the share of denoising steps that is taken from an image on, in (0, 1]."""
-    value = number(float)(text)
-    if not 0 < value <= 1:
+    value = number(float, above=0.0)(text)
+    if value > 1:
         raise argparse.ArgumentTypeError(f"must be greater than 0 and at most 1, not {text}")
     return value
 
