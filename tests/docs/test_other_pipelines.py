@@ -1,4 +1,4 @@
-"""Every example of docs/guides/other-pipelines.md, run on tiny models: all vectors of a concept decide what is drawn."""
+"""Every example of docs/guides/other-pipelines.md, run on tiny models: all of its vectors decide what a concept is."""
 
 import re
 

@@ -1,18 +1,18 @@
 """Draw from an image: image to image (arXiv 2108.01073), and inpainting with a U-Net that knows no masks.
 
-ppdiffusers' own pipelines do it. They get latents in place of pixels, so that an image remains a function of its
-request alone: a start image is encoded by itself, as the mean of its posterior, which takes no noise; the noise that is
-added comes from the image's own generator.
+ppdiffusers' own image-to-image pipelines do it. They are given the noisy latents to begin with, so that an image
+remains a function of its request alone: a start image is encoded by itself, as the mean of its posterior, which takes
+no noise; the noise that is added comes from the image's own generator.
 
-Of a masked image, the pipeline brings back the latents outside the mask after every step. Pixels differ all the same,
-since the VAE is not exact and one latent stands for many pixels. So the pixels outside the mask are those of the start
-image in the end.
+Of a masked image, the latents outside the mask are brought back after every step, as ppdiffusers' inpainting pipelines
+do it; those take latents of four channels only. Pixels differ all the same, since the VAE is not exact and one latent
+stands for many pixels. So the pixels outside the mask are those of the start image in the end.
 """
 
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ import paddle
 from PIL import Image
 
 from textual_inversion.data.images import fit, to_array
-from textual_inversion.generation.noise import draw_methods_from
 from textual_inversion.generation.start_image import StartImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
@@ -29,7 +28,6 @@ from textual_inversion.system.device import to_device
 from textual_inversion.system.errors import SettingsError
 
 _KEPT = 16  # prepared start images in memory; each takes 4 bytes a pixel
-_LATENT_CHANNELS = 4  # what those pipelines take for latents; anything else is pixels to them
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,6 @@ def check_model(model: BaseModel, starts: Sequence[StartImage | None]) -> None:
         raise SettingsError(
             f"--image: {model.name} is a model for {kind}, and ppdiffusers draws from an image with Stable Diffusion "
             "1.x, 2.x and XL and AltDiffusion only; leave --image out, or take one of those"
-        )
-    if model.unet.config.in_channels != _LATENT_CHANNELS:
-        raise SettingsError(
-            f"--image: the latents of {model.name} have {model.unet.config.in_channels} channels, and ppdiffusers "
-            f"draws from an image where they have {_LATENT_CHANNELS}; leave --image out"
         )
 
 
@@ -124,21 +117,22 @@ class Starts:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def arguments(self, starts: Sequence[StartImage], size: tuple[int, int]) -> dict[str, Any]:
-        """What the pipeline of `pipeline_from_image` gets for the start images of a batch, beside prompts and steps."""
+    def latents(self, starts: Sequence[StartImage], size: tuple[int, int]) -> paddle.Tensor:
+        """The latents of a batch's start images: float32 [B, C, H, W], scaled as the U-Net takes them."""
         self._most = max(_KEPT, len(starts))
-        prepared = [self._prepared(start, size) for start in starts]
-        latents = paddle.stack([one.latents for one in prepared])  # (B, C, H, W)
-        given = {"image": latents, "strength": starts[0].strength}
+        return paddle.stack([self._prepared(start, size).latents for start in starts])
+
+    def masks(self, starts: Sequence[StartImage], size: tuple[int, int]) -> paddle.Tensor | None:
+        """1 for each latent that is drawn anew, else 0: float32 [B, 1, H, W]; None for a batch without masks.
+
+        A latent is drawn anew if the mask has any pixel there that is not black, so that fine lines are not lost.
+        """
         if starts[0].mask is None:
-            return given
-        masks = [_in_blocks(one.mask, self._model.vae_scale_factor) for one in prepared]
-        return given | {
-            "mask_image": masks,
-            "masked_image_latents": latents,  # of no use to a U-Net of four channels, and encoded with noise if missing
-            "height": size[0],
-            "width": size[1],
-        }
+            return None
+        factor, (height, width) = self._model.vae_scale_factor, size
+        masks = np.stack([np.asarray(self._prepared(start, size).mask) > 0 for start in starts])
+        blocks = masks.reshape(len(starts), 1, height // factor, factor, width // factor, factor)
+        return to_device(blocks.any(axis=(3, 5)).astype(np.float32))
 
     def finished(self, start: StartImage, size: tuple[int, int], image: Image.Image) -> Image.Image:
         """A drawn image with the pixels of the start image outside the mask; grey parts of the mask blend both."""
@@ -160,33 +154,51 @@ def _prepare(model: BaseModel, start: StartImage, size: tuple[int, int]) -> _Pre
     return _Prepared(image, mask, latents)
 
 
-def _in_blocks(mask: Image.Image, factor: int) -> Image.Image:
-    """The mask of the latents in pixels: a block that stands for one latent is white if any of its pixels is not black.
-
-    Pipelines look at one pixel of each block only, and fine lines would be lost.
-    """
-    white = np.asarray(mask) > 0
-    height, width = white.shape
-    blocks = white.reshape(height // factor, factor, width // factor, factor).any(axis=(1, 3))
-    return Image.fromarray((blocks.repeat(factor, 0).repeat(factor, 1) * 255).astype(np.uint8))
-
-
-def pipeline_from_image(model: BaseModel, pipe: Any, *, has_mask: bool, generators: Sequence) -> Any:
+def pipeline_from_image(model: BaseModel, pipe: Any, latents: paddle.Tensor, noise: paddle.Tensor) -> Any:
     """A pipeline that draws from images, with the parts of another pipeline of the same model.
 
     Args:
         pipe: a result of `model.pipeline(...)`, whose scheduler is not changed.
-        generators: the noise that is added to image b of the batch comes from generator b.
+        latents: of the start images, float32 [B, C, H, W].
+        noise: what is added to them, of the same shape.
     """
     import ppdiffusers
 
-    name = model.family.inpaint if has_mask else model.family.image_to_image
-    # Some pipelines correct their scheduler's settings, which are not to be those of images without a mask.
+    # Some pipelines correct their scheduler's settings, which are not to be those of images from noise alone.
     parts = pipe.components | {"scheduler": copy.deepcopy(pipe.scheduler)}
-    own = getattr(ppdiffusers, name)(**parts, **_settings(pipe))
+    own = getattr(ppdiffusers, model.family.image_to_image)(**parts, **_settings(pipe))
     own.set_progress_bar_config(disable=True)
-    draw_methods_from(own, generators)
+    # The pipeline's own method takes four channels for latents and all else for pixels, and draws noise by itself.
+    own.prepare_latents = lambda image, timestep, *_, **__: own.scheduler.add_noise(latents, noise, timestep)
     return own
+
+
+def call_arguments(starts: Sequence[StartImage]) -> dict[str, Any]:
+    """What that pipeline is called with for a batch, beside prompts and steps."""
+    return {"image": paddle.zeros([len(starts), 3, 8, 8]), "strength": starts[0].strength}  # pixels that are not used
+
+
+def keeping_outside(
+    masks: paddle.Tensor | None, latents: paddle.Tensor, noise: paddle.Tensor, report: Callable | None
+) -> Callable | None:
+    """A pipeline's callback that brings back, after each step, the latents outside the masks, noisy as they are then.
+
+    Args:
+        masks: as `Starts.masks`.
+        latents, noise: as for `pipeline_from_image`.
+        report: another callback, which is called too.
+    """
+    if masks is None:
+        return report
+
+    def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        following = pipe.scheduler.timesteps[-pipe.num_timesteps :][index + 1 :]
+        kept = pipe.scheduler.add_noise(latents, noise, following[:1]) if len(following) else latents
+        if report is not None:
+            report(pipe, index, timestep, tensors)
+        return {"latents": (1 - masks) * kept + masks * tensors["latents"]}
+
+    return after_step
 
 
 def _settings(pipe: Any) -> dict[str, Any]:

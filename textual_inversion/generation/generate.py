@@ -15,7 +15,14 @@ from typing import Any
 import paddle
 from PIL import Image
 
-from textual_inversion.generation.from_image import Starts, check_model, drawn_size, pipeline_from_image
+from textual_inversion.generation.from_image import (
+    Starts,
+    call_arguments,
+    check_model,
+    drawn_size,
+    keeping_outside,
+    pipeline_from_image,
+)
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
 from textual_inversion.generation.start_image import StartImage
 from textual_inversion.models.base_model import BaseModel
@@ -221,15 +228,17 @@ def _make_batch(
     report: Callable | None,
 ) -> list[Image.Image]:
     """The images of requests with equal settings."""
-    first = batch[0]
+    first, begun = batch[0], [request.start for request in batch]
     generators = [noise_generator(request.seed) for request in batch]
+    shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
+    noise = draw(generators, shape)  # (B, C, H, W)
     if first.start is None:
         own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
-        shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
-        begin = {"latents": draw(generators, shape), "height": size[0], "width": size[1]}  # (B, C, H, W)
+        begin = {"latents": noise, "height": size[0], "width": size[1]}
     else:
-        own = pipeline_from_image(model, pipe, has_mask=first.start.mask is not None, generators=generators)
-        begin = starts.arguments([request.start for request in batch], size)
+        latents = starts.latents(begun, size)
+        own, begin = pipeline_from_image(model, pipe, latents, noise), call_arguments(begun)
+        report = keeping_outside(starts.masks(begun, size), latents, noise, report)
     own.scheduler = drawing_from(own.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
     arguments = _prompt_arguments(model, batch, embeddings)

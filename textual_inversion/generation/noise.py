@@ -42,24 +42,14 @@ def drawing_from(scheduler: Any, generators: Sequence[np.random.Generator]) -> A
         generators: one for each image of the batch.
     """
     own = copy.deepcopy(scheduler)
-    draw_methods_from(own, generators)
-    return own
-
-
-def draw_methods_from(own: Any, generators: Sequence[np.random.Generator]) -> None:
-    """Let the methods of one object of ppdiffusers draw the noise of a batch's image b from generator b.
-
-    Args:
-        own: a scheduler or pipeline; other objects of its class draw as before.
-        generators: one for each image of the batch.
-    """
 
     def randn_tensor(shape: Sequence[int], generator: Any = None, dtype: Any = None) -> paddle.Tensor:
         return draw(generators, tuple(shape[1:])).astype(dtype or "float32")
 
-    for name, method in inspect.getmembers(type(own), inspect.isfunction):
+    for name, method in inspect.getmembers(type(scheduler), inspect.isfunction):
         if _DRAW in method.__code__.co_names:
             setattr(own, name, types.MethodType(_with_global(method, _DRAW, randn_tensor), own))
+    return own
 
 
 def _with_global(function: types.FunctionType, name: str, value: Any) -> types.FunctionType:

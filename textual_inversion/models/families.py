@@ -47,7 +47,7 @@ class Family:
         encode: (text encoders, prompts, readings, (height, width) in pixels) -> PromptEmbedding; `readings` as in
             `BaseModel.encode_prompts`.
         pipeline_class: the class of ppdiffusers that generates images with their parts.
-        image_to_image, inpaint: the classes that draw from an image, and from an image and a mask; None: there is none.
+        image_to_image: the class that draws from an image; None: there is none.
         vae: sub-folder of the AutoencoderKL.
         optional: further parts in model_index.json, which are `[None, None]` where the model lacks them.
         settings: further entries of model_index.json, with the pipeline's default values.
@@ -58,7 +58,6 @@ class Family:
     encode: Callable[..., PromptEmbedding]
     pipeline_class: str = "StableDiffusionPipeline"
     image_to_image: str | None = "StableDiffusionImg2ImgPipeline"
-    inpaint: str | None = "StableDiffusionInpaintPipeline"
     vae: str = "vae"
     optional: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
     settings: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +106,6 @@ _STABLE_DIFFUSION_XL = Family(
     encode=_two_penultimate_states,
     pipeline_class="StableDiffusionXLPipeline",
     image_to_image="StableDiffusionXLImg2ImgPipeline",
-    inpaint="StableDiffusionXLInpaintPipeline",
     optional=("image_encoder", "feature_extractor"),
     settings={"force_zeros_for_empty_prompt": True},
     addition="text_time",
@@ -116,7 +114,6 @@ _LATENT_DIFFUSION = Family(
     text_encoders=(TextEncoderLocation("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
     encode=_last_states,
     image_to_image=None,
-    inpaint=None,
     vae="vqvae",
     optional=(),
 )
