@@ -217,6 +217,23 @@ def embedding(token: str = "<x>", **shape):
     return lambda: pdparams_bytes({token: rows(**shape)})
 
 
+def lora(layer: str = "unet.a", value: float = 0.5):
+    """A LoRA file of rank 2 that changes one layer."""
+    matrices = {"down": rows(8, 2, value), "up": rows(2, 8, value)}
+    return lambda: pdparams_bytes({f"{layer}.lora.{role}.weight": matrix for role, matrix in matrices.items()})
+
+
+def drawing(mask: Image.Image):
+    """From the first training image, with a mask."""
+
+    def make(world: World) -> list[str]:
+        path = world.folder("drawing") / "mask.png"
+        mask.save(path)
+        return ["--image", str(world.root / "pictures/0.png"), "--mask_image", str(path)]
+
+    return make
+
+
 def two_files(world: World) -> list[str]:
     return ["--embeds", world.write("one.pdparams", embedding()()), world.write("two.pdparams", embedding()())]
 
@@ -612,6 +629,30 @@ INFER_ROWS = [
     (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
     (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),
     (["--config", "{out}/config.yaml"], "train_data_dir is not a setting of infer.py"),
+    ("--strength 0", "--strength: must be greater than 0.0, not 0"),
+    ("--strength 1.5", "--strength: must be greater than 0 and at most 1"),
+    ("--strength nan", "--strength: must be greater than 0.0, not nan"),
+    ("--strength 0.5", "--strength has no effect without an image to start from; add --image"),
+    (["--mask_image", "{pictures}/0.png"], "--mask_image has no effect without an image to start from"),
+    (["--image", "{pictures}/0.png", "--strength", "0.3"], "--strength 0.3 of 1 denoising steps is less than one step"),
+    (["--image", "{out}/run.json"], "run.json: is not an image that can be read, whatever its name"),
+    (["--image", "/nowhere.png"], "/nowhere.png: cannot be read (No such file"),
+    (["--image", "/dev/zero"], "/dev/zero: cannot be read (it is a device"),
+    (["--image", ""], "--image is empty"),
+    (["--image", "{pictures}", "--mask_image", "{out}/run.json"], "run.json: is not an image that can be read"),
+    (drawing(mask=filled(mode="L", color=0)), "mask.png: is black everywhere, so nothing would be drawn"),
+    ("--lora x.safetensors:much", "--lora: x.safetensors:much: the scale much is not a number"),
+    ("--lora x.safetensors:101", "the scale must be between -100 and 100, not 101; write FILE:SCALE"),
+    ("--lora /nowhere.safetensors", "/nowhere.safetensors: No such file or directory; check the path"),
+    (["--lora", "{pictures}/0.png"], "0.png: is an image; choose a LoRA, preferably a .safetensors"),
+    (["--lora", "{out}/learned_embeds.pdparams"], "is no LoRA, since it holds '<cat-toy>'"),
+    (file("--lora", "evil.safetensors", EVIL), "asks for os.system, which could run any code; nothing in it was run"),
+    (file("--lora", "nan.pdparams", lora(value=float("nan"))), "'unet.a' holds NaN or infinite values; it is broken"),
+    (with_base(file("--lora", "other.pdparams", lora())), "changes 'unet.a', which ", "does not have; take a LoRA"),
+    (
+        with_base(file("--lora", "wide.pdparams", lora("unet.mid_block.attentions.0.proj_in"))),
+        "with matrices [2, 8] and [8, 2], and the weights of",
+    ),
 ]
 SCORE_ROWS = [
     ("--num_images 0", "--num_images"),

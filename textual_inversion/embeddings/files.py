@@ -1,6 +1,5 @@
 """Embedding files with what is recorded about them, and the base model that they were learned on."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,12 +55,12 @@ class ConceptFile:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
-        return _sha256(self.path)
+        return user_files.sha256(self.path, user_files.WEIGHTS)
 
     @property
     def partner_sha256(self) -> str | None:
         """SHA-256 of the partner; None where there is none."""
-        return None if self.partner is None else _sha256(self.partner)
+        return None if self.partner is None else user_files.sha256(self.partner, user_files.WEIGHTS)
 
     @property
     def recorded_tokens(self) -> list[str]:
@@ -161,14 +160,6 @@ def read_initializer_embeds(
     """
     read: list[ReadFile] = read_files([find_embedding_file(source, token) for source in sources or ()])
     return [embedding for file, _ in rename(read, read_renaming(renaming)) for embedding in file.concepts]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with user_files.opened(path, user_files.WEIGHTS) as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _how_found(file: ConceptFile) -> list[str]:

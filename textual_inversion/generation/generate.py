@@ -15,6 +15,14 @@ from typing import Any
 import paddle
 from PIL import Image
 
+from textual_inversion.generation.from_image import (
+    Starts,
+    call_arguments,
+    check_model,
+    drawn_size,
+    keeping_outside,
+    pipeline_from_image,
+)
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.text_embeddings import Text, TextEmbeddings
@@ -90,16 +98,17 @@ def generate_batches(
     texts = _texts(model, requests, {position for positions in chosen for position in positions})
     parts = [part for positions in chosen for part in _of_equal_length(positions, texts)]
     firsts = [requests[positions[0]] for positions in parts]
-    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in firsts}
+    check_model(model, [one.start for one in firsts])
+    starts = Starts(model)
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
     pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in firsts)}
     uses = [{text for position in positions for text in texts[position] if text} for positions in parts]
     embeddings, done = TextEmbeddings(model, uses), 0
     for turn, positions in enumerate(parts):
         batch = [requests[position] for position in positions]
-        own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
+        own, size = pipes[batch[0].scheduler], image_size(model, batch[0], height, width)
         arguments = _prompt_arguments(model, [texts[position] for position in positions], embeddings.of(turn))
-        images = _make_batch(model, own, batch, arguments, size, _reporter(progress, done, batch))
+        images = _make_batch(model, own, batch, arguments, size, starts, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
@@ -126,7 +135,7 @@ def blank_count_notes(blank: int, count: int) -> list[str]:
 
 def total_steps(requests: Sequence[ImageRequest]) -> int:
     """Denoising steps of all requests together: the total of a progress bar."""
-    return sum(request.num_inference_steps for request in requests)
+    return sum(request.denoising_steps for request in requests)
 
 
 def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]]:
@@ -135,6 +144,21 @@ def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]
     for position, request in enumerate(requests):
         alike.setdefault(request.batch_settings, []).append(position)
     return [group[i : i + batch_size] for group in alike.values() for i in range(0, len(group), batch_size)]
+
+
+def image_size(
+    model: BaseModel, request: ImageRequest, height: int | None = None, width: int | None = None
+) -> tuple[int, int]:
+    """(height, width) of a request's image in pixels.
+
+    Args:
+        height, width: of requests that do not say their own.
+
+    Raises:
+        SettingsError: the model cannot make images of this size.
+    """
+    own = request.height or height, request.width or width
+    return model.image_size(*own) if request.start is None else drawn_size(model, request.start, *own)
 
 
 def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
@@ -192,30 +216,47 @@ def _make_batch(
     batch: Sequence[ImageRequest],
     arguments: dict[str, paddle.Tensor],
     size: tuple[int, int],
+    starts: Starts,
     report: Callable | None,
 ) -> list[Image.Image]:
     """The images of requests with equal settings."""
-    first = batch[0]
+    first, begun = batch[0], [request.start for request in batch]
     generators = [noise_generator(request.seed) for request in batch]
     shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
-    own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
-    own.scheduler = drawing_from(pipe.scheduler, generators)
+    noise = draw(generators, shape)  # (B, C, H, W)
+    if first.start is None:
+        own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
+        begin = {"latents": noise, "height": size[0], "width": size[1]}
+    else:
+        latents = starts.latents(begun, size)
+        own, begin = pipeline_from_image(model, pipe, latents, noise), call_arguments(begun)
+        report = keeping_outside(starts.masks(begun, size), latents, noise, report)
+    own.scheduler = drawing_from(own.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
     with explained(model.folder, IN_USE):
         output = own(
             **arguments,
-            latents=draw(generators, shape),  # (B, C, H, W)
-            height=size[0],
-            width=size[1],
+            **begin,
             num_inference_steps=first.num_inference_steps,
             guidance_scale=first.guidance_scale,
             eta=first.eta,
             callback_on_step_end=report,
         )
-    for image, is_unsafe in zip(output.images, getattr(output, "nsfw_content_detected", None) or (), strict=False):
-        if is_unsafe:
-            image.info["safety_checker"] = "blacked out"
-    return output.images
+    unsafe = getattr(output, "nsfw_content_detected", None) or [False] * len(batch)
+    return [
+        _finished(request, size, starts, image, is_unsafe=is_unsafe)
+        for request, image, is_unsafe in zip(batch, output.images, unsafe, strict=True)
+    ]
+
+
+def _finished(
+    request: ImageRequest, size: tuple[int, int], starts: Starts, image: Image.Image, *, is_unsafe: bool
+) -> Image.Image:
+    """A pipeline's image with what stays of the start image, unless a safety checker blacked it out."""
+    if is_unsafe:
+        image.info["safety_checker"] = "blacked out"
+        return image
+    return image if request.start is None else starts.finished(request.start, size, image)
 
 
 def _decoder(vae: Any, *, one_by_one: bool) -> Any:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from textual_inversion.generation.start_image import StartImage
+
 
 @dataclass(frozen=True)
 class ImageRequest:
@@ -21,6 +23,11 @@ class ImageRequest:
         initial_vectors: placeholders stand for the initial values of their embedding vectors.
         prompt_weights: both prompts may be of any length, and marks such as `(word:1.3)` weight their parts; see
             `models.prompt_weights`.
+        start: what the image is made from; None: from noise alone. A height and width of None then stand for the size
+            that `from_image.drawn_size` gives.
+
+    Raises:
+        SettingsError: the strength of `start` is less than one denoising step.
     """
 
     prompt: str
@@ -35,12 +42,23 @@ class ImageRequest:
     embeds: str = ""
     initial_vectors: bool = False
     prompt_weights: bool = False
+    start: StartImage | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None:
+            self.start.check_steps(self.num_inference_steps)
+
+    @property
+    def denoising_steps(self) -> int:
+        """The denoising steps that are taken: from an image not all of `num_inference_steps`."""
+        return self.num_inference_steps if self.start is None else self.start.denoising_steps(self.num_inference_steps)
 
     @property
     def batch_settings(self) -> tuple:
         """What the images of a batch must have in common."""
         sampling = self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta
-        return *sampling, self.height, self.width, self.embeds, self.prompt_weights
+        start = self.start and self.start.batch_settings
+        return *sampling, self.height, self.width, self.embeds, self.prompt_weights, start
 
     @property
     def is_guided(self) -> bool:

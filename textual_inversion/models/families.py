@@ -46,6 +46,7 @@ class Family:
         text_encoders: the locations of their text encoders.
         encode: (text encoders, token ids of the prompts for each, (height, width) in pixels) -> PromptEmbedding.
         pipeline_class: the class of ppdiffusers that generates images with their parts.
+        image_to_image: the class that draws from an image; None: there is none.
         vae: sub-folder of the AutoencoderKL.
         optional: further parts in model_index.json, which are `[None, None]` where the model lacks them.
         settings: further entries of model_index.json, with the pipeline's default values.
@@ -55,6 +56,7 @@ class Family:
     text_encoders: tuple[TextEncoderLocation, ...]
     encode: Callable[..., PromptEmbedding]
     pipeline_class: str = "StableDiffusionPipeline"
+    image_to_image: str | None = "StableDiffusionImg2ImgPipeline"
     vae: str = "vae"
     optional: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
     settings: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +108,7 @@ _STABLE_DIFFUSION_XL = Family(
     ),
     encode=_two_penultimate_states,
     pipeline_class="StableDiffusionXLPipeline",
+    image_to_image="StableDiffusionXLImg2ImgPipeline",
     optional=("image_encoder", "feature_extractor"),
     settings={"force_zeros_for_empty_prompt": True},
     addition="text_time",
@@ -113,6 +116,7 @@ _STABLE_DIFFUSION_XL = Family(
 _LATENT_DIFFUSION = Family(
     text_encoders=(TextEncoderLocation("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
     encode=_last_states,
+    image_to_image=None,
     vae="vqvae",
     optional=(),
 )

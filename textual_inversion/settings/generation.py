@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
-from textual_inversion.settings.bounds import at_once, number, positive_int, seed_number, share
+from textual_inversion.settings.bounds import at_once, lora, number, positive_int, seed_number, share, strength
 from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS, TRACKERS
 from textual_inversion.settings.flag import flag, group
 from textual_inversion.settings.ranges import Range, image_sizes, ranged
@@ -80,9 +80,9 @@ class ImagesToMake:
         None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown", nargs="+",
         type=ranged(number(int, 0, 2**64 - 1), "0:90:10"), metavar="N")
     height: tuple[int | Range, ...] | None = flag(
-        None, "a multiple of 8; unset: the model's own" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
     width: tuple[int | Range, ...] | None = flag(
-        None, "a multiple of 8; unset: the model's own" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
     size: tuple[tuple[int, int] | Range, ...] | None = flag(
         None, "width and height together, or the side of a square" + _RANGES, nargs="+",
         type=image_sizes(shared.pixels), metavar="WxH")
@@ -91,6 +91,23 @@ class ImagesToMake:
         type=positive_int, metavar="N")
     yes: bool = flag(False, "draw a grid of more than 100,000 images")
     safety_checker: bool = flag(False, "black out what the base model's safety checker objects to")
+    lora: tuple[str, ...] | None = flag(
+        None, "LoRA files to add to the base model, each with a scale; without one: 1",
+        nargs="+", type=lora, metavar="FILE[:SCALE]")
+
+
+@group("from an image")
+class FromImage:
+    """What images are made from, beside noise."""
+
+    image: str | None = flag(
+        None, "an image to start from, or a folder of such; unset: noise alone", metavar="FILE")
+    strength: tuple[float, ...] | None = flag(
+        None, "share of the denoising steps that is taken from an image on, above 0 to 1: how much becomes new; "
+        "unset: 0.8", nargs="+", type=strength, metavar="X")
+    mask_image: str | None = flag(
+        None, "an image whose white parts are drawn anew; what is black in it stays bit for bit; or a folder of such "
+        "with the images' names", metavar="FILE")
 
 
 @group("sampling")
@@ -139,6 +156,7 @@ class InferConfig:
 
     file: ConfigFile = ConfigFile()
     images: ImagesToMake = ImagesToMake()
+    start: FromImage = FromImage()
     base_model: BaseModelSettings = BaseModelSettings()
     sampling: InferSampling = InferSampling()
     scoring: ColumnScoring = ColumnScoring()
