@@ -147,6 +147,7 @@ HOSTILE = {
     ),
     "more pixels than its bytes can hold": (saved(np.full((1500, 1500, 3), 9, np.uint8)), NotAnEmbedding),
     "more pixels than are looked at": (saved(np.full((1, MOST_PIXELS + 1, 3), 9, np.uint8)), NotAnEmbedding),
+    "chunks without number": (SIGNATURE + chunk(b"tEXt", b"") * 140_000, AsksTooMuch),
     "chunks without an end": (SIGNATURE + chunk(b"IHDR", bytes(13)) + b"\xff\xff\xff\xffIDAT", NotAnEmbedding),
 }
 

@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from textual_inversion.formats.arrays import to_float32
 from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import AsksTooMuch, BrokenFile, NotAnEmbedding, RefusedFile
-from textual_inversion.formats.png_chunks import SIGNATURE, chunk, chunks, decompressed, text_of
+from textual_inversion.formats.png_chunks import SIGNATURE, TooManyChunks, chunk, chunks, decompressed, text_of
 from textual_inversion.system.checked_json import UnusableJson, parse_json
 
 KEYWORD = b"sd-ti-embedding"
@@ -48,7 +48,10 @@ def read_png(data: memoryview, budget: Budget) -> Any:
         NotAnEmbedding: there is none.
         BrokenFile, AsksTooMuch: see `formats.errors`.
     """
-    text = _from_text(data)
+    try:
+        text = _from_text(data)
+    except TooManyChunks as error:
+        raise AsksTooMuch(f"asks for too much: it {error}") from error
     text = _from_pixels(data) if text is None else text
     if text is None:
         raise NotAnEmbedding("is an image without an embedding in it")
@@ -66,7 +69,7 @@ def _is_whole(data: memoryview) -> bool:
     """Whether the chunks of an image go on to its end."""
     file = io.BytesIO(data)
     file.seek(len(SIGNATURE))
-    return any(kind == b"IEND" for kind, _, _ in chunks(file))
+    return any(kind == b"IEND" and end <= len(data) for kind, _, end in chunks(file))
 
 
 def _from_text(data: memoryview) -> bytes | None:
@@ -74,7 +77,7 @@ def _from_text(data: memoryview) -> bytes | None:
     file = io.BytesIO(data)
     file.seek(len(SIGNATURE))
     for kind, start, end in chunks(file):
-        if kind not in (b"tEXt", b"zTXt", b"iTXt"):
+        if kind not in (b"tEXt", b"zTXt", b"iTXt") or end > len(data):
             continue
         file.seek(start + 8)
         content = file.read(end - start - 12)
