@@ -121,7 +121,8 @@ def our_states(case: dict) -> dict[str, np.ndarray]:
     for encoder in load_text_encoders(case["model"]):
         embedding = attach(encoder.layer, [vectors[encoder.name]])
         encoder.encode_ids = PromptEncoder(encoder.tokenizer, {WORD: NUM_VECTORS}, embedding.first_id)
-        states[encoder.name] = encoder([PROMPT], output_hidden_states=True).hidden_states[-1].numpy()
+        ids = np.asarray(encoder.encode_ids([PROMPT]))
+        states[encoder.name] = encoder(ids, output_hidden_states=True).hidden_states[-1].numpy()
     return states
 
 
