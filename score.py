@@ -11,7 +11,7 @@ from textual_inversion.settings.generation import Measuring, ScoreConfig, Scored
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
-from textual_inversion.system.paths import ROOT, from_root, has_demo, is_demo, located, portable
+from textual_inversion.system.paths import has_demo, is_demo, portable
 from textual_inversion.system.progress import print_line, print_note
 from textual_inversion.system.signals import Signals
 
@@ -45,6 +45,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
         importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
+    from textual_inversion.evaluation.training_images import as_trained
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
@@ -62,8 +63,9 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     for note in file.notes + scorer.notes + model.drawing_notes(config.sampling.scheduler):
         print_note(note)
     lower(model, config.machine.mixed_precision)
+    resizer = as_trained(file.run, model.resolution, model.side_factor)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
-                      scorer, _resizer(file.run, model).resize_all(paths, sizes, load_image))  # fmt: skip
+                      scorer, resizer.resize_all(paths, sizes, load_image))  # fmt: skip
     _report(changed(config, device=device), file, model, scorer, result, stop)
 
 
@@ -105,16 +107,12 @@ def _recorded(concept: ScoredConcept, file) -> dict[str, Any]:
 
 def _recorded_images(file, token: str) -> str:
     """The folder of training images that is recorded beside an embedding, if it still exists."""
-    settings = file.run.get("settings") or {}
-    recorded = file.of_concept(settings.get("train_data_dir"), token)
-    shipped = file.path.resolve() == Path(from_root("demo/learned_embeds.pdparams")).resolve()
-    place = located(recorded) if recorded else ROOT / "cat_toy_images" if shipped else None
-    if place is not None and place.is_dir():
-        return str(place)
-    if recorded:
-        raise SettingsError(f"{file.path} was learned from the images in {recorded}, which is no folder here; add "
-                            "--train_data_dir DIR")  # fmt: skip
-    raise SettingsError(f"{file.path} does not say which images it was learned from; add --train_data_dir DIR")
+    from textual_inversion.evaluation.training_images import recorded_images
+
+    try:
+        return str(recorded_images(file, token))
+    except SettingsError as error:
+        raise SettingsError(f"{error}; add --train_data_dir DIR") from None
 
 
 def _protocol(concept: ScoredConcept, measuring: Measuring, sampling: ScoreSampling):
@@ -131,16 +129,6 @@ def _protocol(concept: ScoredConcept, measuring: Measuring, sampling: ScoreSampl
         scheduler=sampling.scheduler,
         batch_size=sampling.batch_size,
     )
-
-
-def _resizer(record: dict[str, Any], model):
-    """How training saw the images, so that a squashed image is compared with a squashed one."""
-    from textual_inversion.data.resizing import Resizer
-
-    settings = record.get("settings") or {}
-    height, width = (settings.get(side) or model.resolution for side in ("height", "width"))
-    mode = settings.get("resize_mode") or ("center_crop" if settings.get("center_crop") else "squash")
-    return Resizer(mode, height, width, settings.get("interpolation", "bilinear"), model.side_factor)
 
 
 def _fresh_drawings(train_data_dir: str, size: int) -> list:

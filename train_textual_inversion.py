@@ -27,6 +27,7 @@ from textual_inversion.system.signals import Signals
 from textual_inversion.system.timing import Phases
 
 if TYPE_CHECKING:
+    from textual_inversion.data.dataset import ReadImages
     from textual_inversion.training.state import Run, RunContext
 
 __all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
@@ -76,19 +77,10 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     config, plan = plan_steps(config, read.epoch_samples, context.ranks.world_size)
     config = assembly.with_seed(config, record, context)
     allow = {"allow_changes": config.saving.allow_changed_settings}
-    resume.compare(
-        record,
-        fingerprint.of_settings(config, plan) | fingerprint.of_data(read),
-        context,
-        **allow,
-    )
+    resume.compare(record, fingerprint.of_settings(config, plan) | fingerprint.of_data(read), context, **allow)
     resume.check_length(record, plan.steps)
     with phases("base model"):
-        config, model = assembly.load_model(config, context)
-        config, vectors, learned = assembly.teach(config, context, model, read)
-        assembly.spare(config, context, model)
-        numbers = sum(int(parameter.size) for parameter in vectors.parameters)
-        context.say(f"{numbers} trainable parameters, seed {config.training.seed}")
+        config, model, vectors, learned = taught_model(config, context, read)
         size = (config.images.height, config.images.width)
         own = fingerprint.of_model(model, learned, size, read.distinct_prompts)
         resume.compare(record, own, context, **allow)
@@ -100,6 +92,18 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     run = Run(context, record, model, vectors, data, samples, plan)
     finish.begin(config, run)
     return config, run
+
+
+def taught_model(config: TrainConfig, context: "RunContext", read: "ReadImages") -> tuple:
+    """(settings, base model, new vectors, learned embeddings that they begin with): the model with its concepts."""
+    from textual_inversion.training import assembly
+
+    config, model = assembly.load_model(config, context)
+    config, vectors, learned = assembly.teach(config, context, model, read)
+    assembly.spare(config, context, model)
+    numbers = sum(int(parameter.size) for parameter in vectors.parameters)
+    context.say(f"{numbers} trainable parameters, seed {config.training.seed}")
+    return config, model, vectors, learned
 
 
 def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, phases: Phases) -> "RunContext":

@@ -57,6 +57,10 @@ PARTS = {
         (("--seeds", "1", "--steps", "4", "--every", "2", "--concept", "cat", "--num_images", "2")
          + ("--num_inference_steps", "2"),),
     ),
+    "grid": (
+        ((),),
+        (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),
+    ),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
     "attack_commands": ((("--number", "800"),), (("--number", "8"),)),
@@ -70,7 +74,7 @@ _ELSEWHERE = {"fuzz_formats": _IN_TESTS / "fuzz_formats.py", "attack_commands": 
 _PEER_FLAGS = {
     "step_time": ("peer", "torch_python", "torch_peer"),
     "memory": ("peer",),
-    "interop": ("torch_python", "other"),
+    "interop": ("torch_python", "invokeai", "sdkit"),
 }
 
 
@@ -84,7 +88,8 @@ def build_parser() -> OneLineParser:
     flag("--peer", action="append", default=[], metavar="PATH", help="as in step_time.py")
     flag("--torch_python", "--torch-python", metavar="PYTHON", help="as in step_time.py")
     flag("--torch_peer", action="append", default=[], metavar="PATH", help="as in step_time.py")
-    flag("--other", action="append", default=[], metavar="NAME=FOLDER", help="as in interop.py")
+    flag("--invokeai", metavar="FOLDER", help="as in interop.py")
+    flag("--sdkit", metavar="FOLDER", help="as in interop.py")
     runs.add_work_dir(flag)
     return parser
 

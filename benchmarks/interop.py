@@ -8,7 +8,7 @@ base models of Stable Diffusion 1.x, 2.x and XL with a concept of three vectors:
 - each of our files is loaded by diffusers' own `load_textual_inversion`, an image is drawn, and the hidden states of a
   prompt are compared with ours;
 - files that are saved as diffusers' training scripts save them are read here, and compared bit by bit;
-- with `--other invokeai=FOLDER` or `sdkit=FOLDER` (an unpacked wheel), those programs' loaders read each file, too.
+- with `--invokeai FOLDER` or `--sdkit FOLDER` (an unpacked wheel), those programs' loaders read each file, too.
 """
 
 import importlib
@@ -39,7 +39,8 @@ def build_parser() -> OneLineParser:
     parser = OneLineParser(prog="interop.py", description="Exchange embedding files with other programs.")
     flag = parser.add_argument
     flag("--torch_python", "--torch-python", metavar="PYTHON", help="an interpreter with torch and diffusers")
-    flag("--other", action="append", default=[], metavar="NAME=FOLDER", help=f"a package: {', '.join(_OTHERS)}")
+    for name in _OTHERS:
+        flag(f"--{name}", metavar="FOLDER", help=f"an unpacked wheel of {name}")
     runs.add_work_dir(flag)
     return parser
 
@@ -47,9 +48,10 @@ def build_parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the status is 1 where something was not read as it should be."""
     args = build_parser().parse_args(argv)
-    others = dict(text.partition("=")[::2] for text in args.other)
-    if set(others) - set(_OTHERS):
-        raise SettingsError(f"--other knows {', '.join(_OTHERS)}, as in {_OTHERS[0]}=FOLDER")
+    others = {name: getattr(args, name) for name in _OTHERS if getattr(args, name)}
+    missing = next((folder for folder in others.values() if not Path(folder).is_dir()), None)
+    if missing:
+        raise SettingsError(f"there is no folder {missing}; unpack the wheel and name its folder")
     importlib.import_module("ppdiffusers")
     folder = args.work_dir / "interop"
     cases = [make_case(folder, family) for family in FAMILIES]
@@ -119,7 +121,8 @@ def our_states(case: dict) -> dict[str, np.ndarray]:
     for encoder in load_text_encoders(case["model"]):
         embedding = attach(encoder.layer, [vectors[encoder.name]])
         encoder.encode_ids = PromptEncoder(encoder.tokenizer, {WORD: NUM_VECTORS}, embedding.first_id)
-        states[encoder.name] = encoder([PROMPT], output_hidden_states=True).hidden_states[-1].numpy()
+        ids = np.asarray(encoder.encode_ids([PROMPT]))
+        states[encoder.name] = encoder(ids, output_hidden_states=True).hidden_states[-1].numpy()
     return states
 
 

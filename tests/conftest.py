@@ -31,3 +31,24 @@ def model(tmp_path_factory):
     from textual_inversion.models.base_model import load_base_model
 
     return load_base_model(build_model(tmp_path_factory.mktemp("base"), "sd1", "ppdiffusers"))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub on this machine that huggingface_hub talks to, with an empty cache."""
+    from helpers.local_hub import LocalHub, use
+
+    with LocalHub() as local:
+        use(local, monkeypatch, tmp_path / "cache")
+        yield local
+
+
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """A command that was stopped ignores further signals until its process ends, which is here the tests' own."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)

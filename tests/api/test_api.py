@@ -59,8 +59,9 @@ def test_an_embedding_file_is_read_attached_and_drawn_with(world):
 
     images = ti.generate(model, ["a <cat-toy>", "a cat"], seed=5, num_images=2, num_inference_steps=2)
     alone = ti.generate(model, "a cat", seed=6, num_inference_steps=2)
+    weighted = ti.generate(model, "a (cat:1.9)", seed=6, num_inference_steps=2, prompt_weights=True)
 
-    assert len(images) == 4 and np.array_equal(images[3], alone[0])
+    assert len(images) == 4 and np.array_equal(images[3], alone[0]) and not np.array_equal(weighted[0], alone[0])
     (embedding,) = ti.read_embeddings(run.folder / "learned_embeds.safetensors")
     np.testing.assert_array_equal(embedding.vectors["text_encoder"], run.embeddings[0].vectors["text_encoder"])
 

@@ -64,9 +64,9 @@ def test_without_an_interpreter_with_pytorch_the_section_says_so():
     assert "no interpreter with PyTorch was named" in text and "not measured" in targets
 
 
-def test_an_unknown_program_is_refused_before_anything_is_made(tmp_path):
-    with pytest.raises(SettingsError, match="--other knows invokeai, sdkit, as in invokeai=FOLDER"):
-        interop.main(["--other", "gimp=/nowhere", "--work_dir", str(tmp_path)])
+def test_a_program_that_is_not_there_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(SettingsError, match="there is no folder /nowhere; unpack the wheel"):
+        interop.main(["--sdkit", "/nowhere", "--work_dir", str(tmp_path)])
     assert not list(tmp_path.iterdir())
 
 

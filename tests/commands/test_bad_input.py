@@ -217,8 +217,29 @@ def embedding(token: str = "<x>", **shape):
     return lambda: pdparams_bytes({token: rows(**shape)})
 
 
+def lora(layer: str = "unet.a", value: float = 0.5):
+    """A LoRA file of rank 2 that changes one layer."""
+    matrices = {"down": rows(8, 2, value), "up": rows(2, 8, value)}
+    return lambda: pdparams_bytes({f"{layer}.lora.{role}.weight": matrix for role, matrix in matrices.items()})
+
+
+def drawing(mask: Image.Image):
+    """From the first training image, with a mask."""
+
+    def make(world: World) -> list[str]:
+        path = world.folder("drawing") / "mask.png"
+        mask.save(path)
+        return ["--image", str(world.root / "pictures/0.png"), "--mask_image", str(path)]
+
+    return make
+
+
 def two_files(world: World) -> list[str]:
     return ["--embeds", world.write("one.pdparams", embedding()()), world.write("two.pdparams", embedding()())]
+
+
+def with_other_token(world: World) -> list[str]:
+    return ["--compare", f"{world.out}/learned_embeds.pdparams", world.write("o.pdparams", embedding("<other>")())]
 
 
 def recorded(**record):
@@ -518,9 +539,62 @@ INFER_ROWS = [
     ("--width 1000000", "--width: must be at most 16384"),
     ("--batch_size 0", "--batch_size"),
     ("--num_cols 0", "--num_cols"),
+    ("--report_to paper", "--report_to"),
+    (["--report_to", "visualdl", "--logging_dir", "run.json"], "run.json is not a folder; choose another"),
     ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
     ("--mixed_precision bf16 --device cpu", "which has no half-precision kernels"),
     ("--scheduler magic", "invalid choice: 'magic'"),
+    ("--scheduler ddim magic", "invalid choice: 'magic'"),
+    ("--eta 2", "--eta: must be between 0.0 and 1.0, not 2"),
+    # grids
+    ("--guidance_scale 9:1:5", "--guidance_scale: 9:1:5 runs backwards", "begin with the lower end"),
+    ("--guidance_scale 1:9", "--guidance_scale: must be a value or START:STOP:COUNT, such as 1:9:5, not 1:9"),
+    ("--guidance_scale 1:nan:3", "--guidance_scale: must be between 0.0 and 1000.0"),
+    ("--guidance_scale 3:3:4", "--guidance_scale: 3:3:4 gives the same value 4 times", "write 3"),
+    ("--guidance_scale 1:9:1", "has two ends and only one value", "count at least 2"),
+    ("--guidance_scale 1:2:9999999", "--guidance_scale: must be at most 1000000"),
+    ("--eta 1:0:2", "--eta: 1:0:2 runs backwards"),
+    ("--num_inference_steps 10:50:4", "--num_inference_steps: 10:50:4 gives fractions", "count 3"),
+    ("--num_inference_steps 1:5:9", "1:5:9 gives the same values more than once", "count 5"),
+    ("--seed 0:5:4", "--seed: 0:5:4 gives fractions"),
+    ("--seed 9:0:10", "--seed: 9:0:10 runs backwards"),
+    ("--height 64:128:4", "--height: 64:128:4 gives fractions"),
+    ("--width 64:96:9", "--width: 64:96:9: must be a multiple of 8, not 68"),
+    ("--size 20", "--size: must be a multiple of 8, not 20"),
+    ("--size 64x64x64", "--size: must be WIDTHxHEIGHT, such as 768x512"),
+    ("--size 128x64:64x128:3", "--size: 128x64:64x128:3 runs backwards"),
+    ("--size 64 --height 64", "--size and --height or --width both set the size", "keep one"),
+    ("--random_samples 0", "--random_samples: must be at least 1"),
+    ("--random_samples 100001", "these settings ask for 100,001 images", "confirm them with --yes"),
+    ("--random_samples 1000001 --yes", "one run draws at most 1,000,000"),
+    ("--prompt <cat-toy> --seed 0:199999:200000", "200,000 images; confirm them with --yes, or draw some of them with"),
+    (
+        "--prompt <cat-toy> --seed 0:999999:1000000 --num_images 65536 --yes",
+        "65,536,000,000 images; one run draws at most 1,000,000",
+    ),
+    (["--prompt", "{a|b}" * 60], "more than 10^18 images", "draw some of them with --random_samples N"),
+    (["--prompt", "a {b"], "--prompt: a { without its }; write \\{ for a brace itself, in 'a {b'"),
+    (["--prompt", "a }"], "--prompt: a } without its {"),
+    (["--prompt", "{3$$a|b}"], "--prompt: 3 of 2 alternatives cannot be taken"),
+    (["--prompt", "{" * 60 + "a" + "}" * 60], "--prompt: braces more than 50 deep"),
+    (["--prompt", "${x=1}"], "--prompt: variables such as ${name=text} are not read"),
+    (["--negative_prompt", "{a|b"], "--negative_prompt: a { without its }"),
+    ("--prompts_file /nowhere.txt", "--prompts_file /nowhere.txt cannot be read", "give a readable file"),
+    (file("--prompts_file", "g1.txt", "# nothing"), "--prompts_file", "holds no prompt; write one per line"),
+    (file("--prompts_file", "g2.txt", b"\xff\xfea"), "is not UTF-8 text"),
+    (file("--prompts_file", "g3.txt", "a\n\nb --steps 0"), "g3.txt, line 3: --steps: must be between 1 and 1000"),
+    (file("--prompts_file", "g4.txt", "a --scheduler magic"), "g4.txt, line 1: --scheduler: 'magic' is none of ddim"),
+    (file("--prompts_file", "g5.txt", "a --w 60"), "g5.txt, line 1: --w: must be a multiple of 8, not 60"),
+    (file("--prompts_file", "g6.txt", "a --guidance 5:1:2"), "g6.txt, line 1: --guidance: 5:1:2 runs backwards"),
+    (file("--prompts_file", "g7.txt", "a\n{b"), "g7.txt, line 2: a { without its }"),
+    (file("--prompts_file", "g8.txt", "a --size 64 --w 64"), "g8.txt, line 1: --size and a height or width both"),
+    (file("--config", "g9.yaml", "guidance_scale: 9:1:5"), "g9.yaml, line 1: --guidance_scale: 9:1:5 runs backwards"),
+    (file("--config", "g10.yaml", "guidance_scale: []"), "g10.yaml, line 1: an item of guidance_scale is empty"),
+    (["--compare", ""], "--compare is empty"),
+    ("--compare /nowhere.pdparams", "/nowhere.pdparams: No such file or directory"),
+    (with_other_token, "--compare: ", "holds <cat-toy> and ", "holds <other>", "use --embeds, or give one another"),
+    (["--compare", "{out}/learned_embeds.pdparams", "--clip_model", "{base}"], "is not a CLIP model; give the folder"),
+    ("--clip_model x/y", "--clip_model has no effect without --compare"),
     ("--prompts cat", "did you mean --prompt?"),
     (["--embeds", ""], "--embeds is empty"),
     ("--embeds /nowhere.pdparams", "/nowhere.pdparams: No such file or directory; check the path"),
@@ -529,7 +603,7 @@ INFER_ROWS = [
     (["--embeds", "/dev/zero"], "it is a device, not a regular file"),
     (["--embeds", "{base}/unet/diffusion_paddle_model.safetensors"], "it looks like a model or a LoRA"),
     ("--embeds nobody/nothing", "is not in the cache", "give a file instead"),
-    (two_files, "the token <x> occurs twice in"),
+    (two_files, "the token <x> occurs twice in", "side by side with infer.py --compare"),
     (file("--embeds", "evil.bin", EVIL), "asks for os.system, which could run any code; nothing in it was run"),
     (file("--embeds", "bomb.pt", lambda: zip_of(("a/data.pkl", EVIL), ("../../x", b"x"))), "asks for os.system"),
     (file("--embeds", "cut.pdparams", lambda: embedding()()[:-20]), "download or copy it again"),
@@ -566,6 +640,30 @@ INFER_ROWS = [
     (["--output_dir", "{pictures}/0.png"], "cannot be made", "choose another folder"),
     (["--output_dir", "{pictures}/0.png/below"], "cannot be made", "choose another folder"),
     (["--config", "{out}/config.yaml"], "train_data_dir is not a setting of infer.py"),
+    ("--strength 0", "--strength: must be greater than 0.0, not 0"),
+    ("--strength 1.5", "--strength: must be greater than 0 and at most 1"),
+    ("--strength nan", "--strength: must be greater than 0.0, not nan"),
+    ("--strength 0.5", "--strength has no effect without an image to start from; add --image"),
+    (["--mask_image", "{pictures}/0.png"], "--mask_image has no effect without an image to start from"),
+    (["--image", "{pictures}/0.png", "--strength", "0.3"], "--strength 0.3 of 1 denoising steps is less than one step"),
+    (["--image", "{out}/run.json"], "run.json: is not an image that can be read, whatever its name"),
+    (["--image", "/nowhere.png"], "/nowhere.png: cannot be read (No such file"),
+    (["--image", "/dev/zero"], "/dev/zero: cannot be read (it is a device"),
+    (["--image", ""], "--image is empty"),
+    (["--image", "{pictures}", "--mask_image", "{out}/run.json"], "run.json: is not an image that can be read"),
+    (drawing(mask=filled(mode="L", color=0)), "mask.png: is black everywhere, so nothing would be drawn"),
+    ("--lora x.safetensors:much", "--lora: x.safetensors:much: the scale much is not a number"),
+    ("--lora x.safetensors:101", "the scale must be between -100 and 100, not 101; write FILE:SCALE"),
+    ("--lora /nowhere.safetensors", "/nowhere.safetensors: No such file or directory; check the path"),
+    (["--lora", "{pictures}/0.png"], "0.png: is an image; choose a LoRA, preferably a .safetensors"),
+    (["--lora", "{out}/learned_embeds.pdparams"], "is no LoRA, since it holds '<cat-toy>'"),
+    (file("--lora", "evil.safetensors", EVIL), "asks for os.system, which could run any code; nothing in it was run"),
+    (file("--lora", "nan.pdparams", lora(value=float("nan"))), "'unet.a' holds NaN or infinite values; it is broken"),
+    (with_base(file("--lora", "other.pdparams", lora())), "changes 'unet.a', which ", "does not have; take a LoRA"),
+    (
+        with_base(file("--lora", "wide.pdparams", lora("unet.mid_block.attentions.0.proj_in"))),
+        "with matrices [2, 8] and [8, 2], and the weights of",
+    ),
 ]
 SCORE_ROWS = [
     ("--num_images 0", "--num_images"),

@@ -84,6 +84,7 @@ def test_an_installed_package_draws_and_names_no_commit(wheel, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/contact_sheet.png").is_file()
+    assert (tmp_path / "out/index.html").is_file()  # its template is a file of the package
     assert '"git_revision": null' in (tmp_path / "out/manifest.json").read_text()
 
 

@@ -1,6 +1,7 @@
 """The command infer.py."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import infer
 from helpers.tiny_models import build_model, tree
 from textual_inversion.embeddings.files import read_concept_files
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
-from textual_inversion.generation.gallery import recorded_runs
+from textual_inversion.generation.manifest import recorded_runs
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.models.export import save_pipeline
 from textual_inversion.system.errors import BaseModelError, EmbeddingFileError, OutputError, SettingsError
@@ -43,7 +44,9 @@ def test_files_of_a_run(tmp_path, base, capsys):
     infer.main(["--embeds", file, "--prompt", "a <cat-toy>", "a cat", *QUICK, "--output_dir", str(tmp_path / "out")])
 
     names = ["0000-seed7.png", "0001-seed8.png", "0002-seed7.png", "0003-seed8.png"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "contact_sheet.png", "manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *names, "contact_sheet.png", "index.html", "manifest.json"
+    ]  # fmt: skip
     (run,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["runs"]
     assert [(i["prompt"], i["seed"]) for i in run["images"]] == [
         (p, s) for p in ("a <cat-toy>", "a cat") for s in (7, 8)
@@ -55,6 +58,18 @@ def test_files_of_a_run(tmp_path, base, capsys):
     output = capsys.readouterr()
     assert "4 images" in output.out and "contact_sheet.png" in output.out
     assert "'a cat' holds no placeholder token; the files hold <cat-toy>" in output.err
+
+
+def test_every_image_is_logged_and_the_page_shows_the_run(tmp_path, base):
+    file, out = embeds(tmp_path / "run", base), tmp_path / "out"
+
+    logs = ["--report_to", "visualdl", "--logging_dir", "my logs"]
+    infer.main(["--embeds", file, "--prompt", "a <cat-toy>", *QUICK, "--output_dir", str(out), *logs])
+
+    (log,) = (out / "my logs").iterdir()
+    tags = [f"a <cat-toy>/guidance_scale = 7.5, num_inference_steps = 2, seed = {seed}" for seed in (7, 8)]
+    assert all(tag.encode() in log.read_bytes() for tag in tags)
+    assert all(f'"{path.name}"' in (out / "index.html").read_text("utf-8") for path in out.glob("0*.png"))
 
 
 @pytest.mark.slow
@@ -204,6 +219,67 @@ def test_no_note_on_a_placeholder_that_is_there(tmp_path, base, capsys, token, p
     infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
 
     assert "note:" not in capsys.readouterr().err
+
+
+def test_prompt_weights_change_the_images_and_are_recorded(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base, vectors=2)
+    long = "a <cat-toy> " + "dog " * 90
+    flags = ["--prompt", "a (<cat-toy>:1.5)", "a (<cat-toy>:1.0)", long, "--negative_prompt", "(dog:1.2)"]
+    for name, more in (("on", ["--prompt_weights"]), ("off", [])):
+        infer.main(["--embeds", file, *flags, *more, *QUICK, "--output_dir", str(tmp_path / name)])
+        said = capsys.readouterr().err
+        # Marks are told where they are read as text, and the end of a long prompt where it is not read.
+        assert [said.count("--prompt_weights reads them"), said.count("; cut: ")] == ([0, 0] if more else [1, 1])
+
+    on, off = (json.loads((tmp_path / n / "manifest.json").read_text())["runs"][0]["images"] for n in ("on", "off"))
+    assert all(image["prompt_weights"] is True for image in on) and not any("prompt_weights" in i for i in off)
+    assert [image["prompt"] for image in on] == [image["prompt"] for image in off]
+    for image in on:  # each prompt holds marks, or is longer than what is read at once
+        drawn = [np.asarray(Image.open(tmp_path / name / image["file"])) for name in ("on", "off")]
+        assert not np.array_equal(*drawn)
+
+
+def test_notes_on_prompts_with_weights_are_on_their_words(tmp_path, base, capsys):
+    file = embeds(tmp_path / "run", base)
+    flags = ["--prompt", "a (cat-toy:1.3)", "(<cat-toy>:1.2)", "a [dog]", "(<dog-toy>)", "--prompt_weights"]
+
+    infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    said = capsys.readouterr().err
+    assert "'a (cat-toy:1.3)' lacks the brackets of <cat-toy>" in said
+    assert "no file holds <dog-toy>, which '(<dog-toy>)' names" in said
+    assert "'a [dog]' holds no placeholder token" in said and said.count("note:") == 3
+
+
+@pytest.mark.parametrize("prompt", ["a dog", "a (dog:1.3)"])
+def test_a_word_in_the_negative_prompt_counts_as_a_word_with_weights_too(tmp_path, base, capsys, prompt):
+    file = embeds(tmp_path / "run", base)
+    flags = ["--prompt", prompt, "--negative_prompt", "(<cat-toy>:1.2), bad", "--prompt_weights"]
+
+    infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    assert "note:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("vectors", "prompt", "message"),
+    [
+        (80, "a <cat-toy>", "<cat-toy> has 80 vectors, and a chunk of a prompt has room for 75; leave it out"),
+        (1, "a (cat:1000000000)", "'cat' has the weight 1e+09; weights go from -100 to 100"),
+        (1, "(" * 9_000 + "cat", "'cat' has the weight inf; weights go from -100 to 100"),
+        (1, "cat " * 2_501, "a text of 10004 letters"),
+    ],
+    ids=range(4),
+)
+@pytest.mark.parametrize("flag", ["--prompt", "--negative_prompt"])
+def test_prompts_with_weights_that_cannot_be_encoded_are_refused(tmp_path, base, vectors, prompt, message, flag):
+    file = embeds(tmp_path / "run", base, vectors=vectors)
+    flags = ["--prompt", "a cat", "--prompt_weights", *QUICK, "--output_dir", str(tmp_path / "out"), flag, prompt]
+
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        infer.main(["--embeds", file, *flags])
+
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_a_word_of_more_vectors_than_a_prompt_has_room_for_is_told(tmp_path, base, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
-from textual_inversion.data import images
+from textual_inversion.data import image_colours, images
 from textual_inversion.data.image_folder import find_images
 from textual_inversion.settings.choices import INTERPOLATIONS
 from textual_inversion.system.errors import ImageError, SettingsError
@@ -277,7 +277,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, write, reason):
 
 def test_colours_without_a_way_to_rgb_are_refused(tmp_path):
     with pytest.raises(ImageError, match=r"colours \(La\).*save it as RGB PNG"):
-        images._to_rgb(Image.new("La", (16, 16)), tmp_path / "a.tiff", print)
+        image_colours.to_rgb(Image.new("La", (16, 16)), 1, tmp_path / "a.tiff", print)
 
 
 def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):

@@ -192,7 +192,7 @@ def test_weights_follow_random_crops_as_images_do():
 def test_a_mask_of_another_shape_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     image, folder = write(tmp_path / "images", "a.png", size=(40, 20)), tmp_path / "masks"
     write(folder, "a.png", size=(30, 30))
-    monkeypatch.setattr(masks, "load_image", lambda path: pytest.fail("it was decoded"))
+    monkeypatch.setattr(masks, "load_mask", lambda path: pytest.fail("it was decoded"))
 
     with pytest.raises(ImageError, match="is 30x30 pixels, but its image 40x20"):
         masks_for([(image[0], (40, 20))], folder=folder, alpha=False, note=silent)

@@ -78,7 +78,7 @@ def test_ranges_are_those_that_the_parser_takes():
         "num_vectors": r"`1 … 1e9 \| auto …`",
     }
     height = next(a for actions in flags.groups("infer").values() for a in actions if a.dest == "height")
-    assert flags.values(height) == "`8, 16 … 16384`"
+    assert flags.values(height) == "`8, 16 … 16384 …`"
 
 
 def test_the_table_of_the_demo_holds_its_defaults():

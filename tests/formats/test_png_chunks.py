@@ -5,7 +5,15 @@ import zlib
 
 import pytest
 
-from textual_inversion.formats.png_chunks import SIGNATURE, chunk, chunks, decompressed, text_of
+from textual_inversion.formats.png_chunks import (
+    MOST_CHUNKS,
+    SIGNATURE,
+    TooManyChunks,
+    chunk,
+    chunks,
+    decompressed,
+    text_of,
+)
 
 
 def found(data: bytes) -> list[tuple[bytes, int, int]]:
@@ -14,13 +22,15 @@ def found(data: bytes) -> list[tuple[bytes, int, int]]:
     return list(chunks(file))
 
 
-def test_whole_chunks_are_listed_and_one_that_is_cut_ends_the_list():
+def test_chunks_are_listed_up_to_one_that_is_cut():
     one, other = chunk(b"IHDR", bytes(13)), chunk(b"tEXt", b"a\0b")
     data = SIGNATURE + one + other
 
     assert found(data) == [(b"IHDR", 8, 33), (b"tEXt", 33, len(data))]
-    assert found(data[:-1]) == [(b"IHDR", 8, 33)]
-    assert found(SIGNATURE + b"\xff\xff\xff\xffIDAT") == [] and found(SIGNATURE) == []
+    assert found(data[:-1]) == [(b"IHDR", 8, 33), (b"tEXt", 33, len(data))]
+    assert found(SIGNATURE + b"\xff\xff\xff\xffIDAT") == [(b"IDAT", 8, 20 + 0xFFFFFFFF)] and found(SIGNATURE) == []
+    with pytest.raises(TooManyChunks, match="has more chunks than any image"):
+        found(SIGNATURE + chunk(b"tEXt", b"") * (MOST_CHUNKS + 1))
     assert zlib.crc32(other[4:-4]).to_bytes(4, "big") == other[-4:]
 
 

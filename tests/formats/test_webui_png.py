@@ -147,8 +147,21 @@ HOSTILE = {
     ),
     "more pixels than its bytes can hold": (saved(np.full((1500, 1500, 3), 9, np.uint8)), NotAnEmbedding),
     "more pixels than are looked at": (saved(np.full((1, MOST_PIXELS + 1, 3), 9, np.uint8)), NotAnEmbedding),
+    "chunks without number": (SIGNATURE + chunk(b"tEXt", b"") * 140_000, AsksTooMuch),
     "chunks without an end": (SIGNATURE + chunk(b"IHDR", bytes(13)) + b"\xff\xff\xff\xffIDAT", NotAnEmbedding),
 }
+
+
+@pytest.mark.parametrize("where", [200, -40])
+def test_a_changed_letter_and_a_missing_end_are_told(tmp_path, where):
+    data = bytearray(saved(picture(), base64.b64encode(document())))
+    if where > 0:
+        data[data.index(b"sd-ti-embedding") + where] ^= 1
+    else:
+        del data[where:]
+
+    with pytest.raises(BrokenFile, match="checksum does not match" if where > 0 else "is cut short"):
+        read_one(tmp_path, bytes(data))
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

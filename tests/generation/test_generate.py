@@ -10,7 +10,7 @@ import paddle
 import pytest
 from PIL import Image
 
-from helpers.tiny_models import build_model
+from helpers.tiny_models import FAMILIES, build_model
 from textual_inversion.generation import generate as generation
 from textual_inversion.generation.generate import (
     ImageRequest,
@@ -207,8 +207,103 @@ def test_learned_words_act_once_and_only_through_the_models_own_encoder(model):
         encoder.layer.set_input_embeddings(plain[0])
         encoder.encode_ids = plain[1]
 
-    assert len(counted.samples) == 1  # the pipeline itself encoded nothing
+    assert counted.samples == [1, 1]  # the prompt and the empty one; the pipeline itself encoded nothing
     assert np.abs(before - after).max() > 0
+
+
+def weighted_requests():
+    """Prompts and negative prompts of one, two and three chunks."""
+    long = "dog " * 80
+    texts = [("a (cat:1.5)", ""), (long, ""), ("a (cat:1.5)", long), (long + long, "[bad]"), ("a [dog]", "(bad:1.2)")]
+    return [
+        ImageRequest(prompt, seed, negative, 4.0, 2, scheduler="ddim", prompt_weights=True)
+        for seed, (prompt, negative) in enumerate(texts)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_and_long_prompts_reach_the_images_of_every_family(tmp_path, family):
+    model = load_base_model(build_model(tmp_path / "base", family))
+    prompts = ["a cat", "a (cat:1.0)", "a (cat:1.8)", "toy " * 100, "toy " * 100 + "(cat:1.8)"]
+    size = dict(height=64, width=64) if family == "ldm" else {}
+    requests = [ImageRequest(p, 1, "a [dog]", 6.0, 2, prompt_weights=True, **size) for p in prompts]
+    requests += [replace(one, prompt_weights=on, negative_prompt="") for one in requests[:1] for on in (True, False)]
+
+    plain, weight_1, weighted, long, longer, on, off = pixels(generate(model, requests))
+
+    assert np.array_equal(plain, weight_1) and np.abs(on - off).max() <= 1  # in batches of different sizes
+    assert not np.array_equal(plain, weighted) and not np.array_equal(long, longer)
+
+
+def test_negative_prompts_have_weights_too(model):
+    one = ImageRequest("a cat", 1, "a (dog:1.9)", 8.0, 2, prompt_weights=True)
+
+    weighted, plain = pixels(generate(model, [one, replace(one, negative_prompt="a dog")]))
+
+    assert not np.array_equal(weighted, plain)
+
+
+def test_prompts_of_different_numbers_of_chunks_do_not_share_a_batch(model):
+    with Counted(model.unet) as counted:
+        together = pixels(generate(model, weighted_requests(), batch_size=5))
+
+    # One chunk: the first and the last; two: the second and the third; three: the fourth. Each with its negative.
+    assert counted.samples == [4, 4, 4, 4, 2, 2]
+    alone = [pixels(generate(model, [request]))[0] for request in weighted_requests()]
+    assert np.abs(together - np.stack(alone)).max() <= 1
+
+
+def test_prompt_and_negative_prompt_are_padded_to_the_same_number_of_chunks(model, monkeypatch):
+    encoded, encode_prompts = {}, model.encode_prompts
+    monkeypatch.setattr(
+        model,
+        "encode_prompts",
+        lambda prompts, readings, size, chunks: (
+            encoded.setdefault(chunks, []).extend(prompts) or encode_prompts(prompts, readings, size, chunks)
+        ),
+        raising=False,
+    )
+
+    generate(model, weighted_requests())
+
+    long = "dog " * 80
+    assert encoded == {
+        1: ["a (cat:1.5)", "a [dog]", "", "(bad:1.2)"],
+        2: [long, "a (cat:1.5)", ""],
+        3: [long + long, "[bad]"],
+    }
+
+
+def test_without_guidance_a_negative_prompt_adds_no_chunks(model):
+    request = ImageRequest("a cat", 1, "dog " * 200, 1.0, 2)
+
+    plain, weighted = pixels(generate(model, [request, replace(request, prompt_weights=True)]))
+
+    assert np.array_equal(plain, weighted)
+
+
+def test_weighted_and_plain_requests_do_not_share_a_batch():
+    plain = ImageRequest("a (cat:1.5)", 1)
+
+    assert batches([plain, replace(plain, prompt_weights=True), plain], 4) == [[0, 2], [1]]
+
+
+def test_initial_vectors_have_weights_too_whatever_the_word_looks_like(model):
+    encoder = model.text_encoders[0]
+    plain = (encoder.layer.get_input_embeddings(), encoder.encode_ids)
+    rows = np.random.default_rng(1).normal(size=(2, encoder.embedding_width)).astype(np.float32)
+    request = ImageRequest(r"a (\(cat-toy\):1.3)", 1, num_inference_steps=2, prompt_weights=True)
+    try:
+        embedding = attach_concepts(model, {"(cat-toy)": 2}, {encoder.name: rows})[encoder.name]
+        (before,) = pixels(generate(model, [request]))
+        embedding.parts[0].set_value(-rows)
+        started, now = pixels(generate(model, [replace(request, initial_vectors=True), request]))
+    finally:
+        encoder.layer.set_input_embeddings(plain[0])
+        encoder.encode_ids = plain[1]
+
+    assert np.abs(started - before).max() <= 1 and np.abs(now - before).max() > 1
 
 
 def test_progress_counts_denoising_steps_of_all_images(model):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from textual_inversion.generation.prompt_file import read_prompts, validation_prompts
+from textual_inversion.generation.prompt_file import PromptLine, read_grid_prompts, read_prompts, validation_prompts
+from textual_inversion.settings.ranges import Range
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.errors import SettingsError
 
@@ -88,3 +89,57 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfea")
     with pytest.raises(SettingsError, match="not UTF-8 text"):
         read_prompts(tmp_path / "bytes.txt")
+
+
+# --------------------------------------------------------------------------------------------------------------- grids
+
+
+def test_a_line_of_a_grid_has_the_options_of_a_validation_prompt_and_more(tmp_path):
+    options = '--d 3 9 --l 1:5:3 --steps=20 --n "blurry, dark" --scheduler ddim dpm++ --eta 0 1 --w 64 128 --h 32'
+    file = written(tmp_path, f"# mine\n\na {{red|blue}} <cat-toy> {options}\nb --size 64x32 96\nc")
+
+    first, second, third = read_grid_prompts(file)
+
+    assert first == PromptLine("a {red|blue} <cat-toy>", f"{file}, line 3", {
+        "seed": (3, 9), "guidance_scale": (Range("1:5:3", (1.0, 3.0, 5.0)),), "num_inference_steps": (20,),
+        "negative_prompt": ("blurry, dark",), "scheduler": ("ddim", "dpm++"), "eta": (0.0, 1.0), "width": (64, 128),
+        "height": (32,),
+    })  # fmt: skip
+    assert second.settings == {"size": ((64, 32), (96, 96))} and (third.text, third.settings) == ("c", {})
+
+
+@pytest.mark.parametrize(
+    "line", ['a <cat-toy> --seed 3 --guidance 5 --steps 20 --negative "x, y"', "a --n '' --d 7", "a"]
+)
+def test_both_kinds_of_prompts_read_a_line_alike(tmp_path, line):
+    (prompt,), (grid,) = (read(written(tmp_path, line)) for read in (read_prompts, read_grid_prompts))
+
+    own = {name: value for name, (value,) in grid.settings.items()}
+    assert prompt == ValidationPrompt(grid.text, **own)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\nb --steps 0", "line 2: --steps: must be between 1 and 1000, not 0"),
+        ("a --scheduler magic", "line 1: --scheduler: 'magic' is none of ddim, "),
+        ("a --scheduler", "--scheduler lacks its value"),
+        ("a --seed ' '", "--seed lacks its value"),
+        ("a --guidance 5:1:3", "line 1: --guidance: 5:1:3 runs backwards"),
+        ("a --w 60", "--w: must be a multiple of 8"),
+        ("a --size 64 --h 64", "--size and a height or width both set the size"),
+        ("a --w 64 --width 64", "--width sets what another option has set already"),
+        ("a --etta 1", "--etta is not an option of a prompt; did you mean --eta?"),
+        (
+            "a --q",
+            "there are --seed, --guidance, --steps, --negative, --scheduler, --eta, --height, --width and --size",
+        ),
+        ("--seed 1", "no prompt before the options"),
+        ("# nothing", "--prompts_file"),
+    ],
+)
+def test_a_bad_line_of_a_grid_is_named_by_its_number(tmp_path, text, message):
+    with pytest.raises(SettingsError) as caught:
+        read_grid_prompts(written(tmp_path, text))
+
+    assert message in str(caught.value) and "\n" not in str(caught.value)

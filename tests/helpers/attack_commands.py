@@ -1,4 +1,4 @@
-"""Run attacks, each in a process of its own, and say what came of them: `python tests/helpers.attack_commands.py`.
+"""Run attacks, each in a process of its own, and say what came of them: `python tests/helpers/attack_commands.py`.
 
 The process that imports the libraries computes nothing; every attack is a fork of it, so that what is measured is the
 attack and not the imports. It runs the command's own `main` as the program does. The hubs that it could ask are one
@@ -29,13 +29,18 @@ if __name__ == "__main__":
 from helpers.attacks.attack import Attack, Kit
 
 RULES = {
+    1: "what lies where a run uploads from",
+    2: "what published records say",
     3: "small files that cost much",
     4: "files that are none",
+    5: "links and locks",
+    6: "the port between processes",
     7: "base models that are wrong",
     8: "sizes that are announced",
     9: "checkpoints and records",
     10: "images",
     11: "terminal escapes",
+    12: "a machine with limits",
     13: "records that name a hub",
 }
 MOST_SECONDS = 10
@@ -74,12 +79,16 @@ def run_attack(attack: Attack, kit: Kit, place: Path, hub: socket.socket) -> Out
     argv = attack.build(place)
     before = _contents(kit.folder)
     begin, start = time.monotonic(), _status("RssAnon")
+    pipes = [os.pipe(), os.pipe()]
     child = os.fork()
     if child == 0:
-        _become_command(argv, place)
-    status, peak, seconds = _wait(child, begin)
-    said = (place / "stderr").read_text("utf-8", errors="replace")
-    faults = [*_faults(attack, status, said, (place / "stdout").read_bytes() + (place / "stderr").read_bytes())]
+        _become_command(argv, place, [write for _, write in pipes])
+    for _, write in pipes:
+        os.close(write)
+    printed = [_Reader(read) for read, _ in pipes]
+    status, peak, seconds = _wait(child, begin, printed)
+    said = printed[1].close().decode("utf-8", errors="replace")
+    faults = [*_faults(attack, status, said, printed[0].close() + said.encode()), *attack.look(place, said)]
     if seconds > MOST_SECONDS:
         faults.append(f"took {seconds:.1f} s")
     if peak - start > attack.most_bytes:
@@ -92,8 +101,29 @@ def run_attack(attack: Attack, kit: Kit, place: Path, hub: socket.socket) -> Out
     return Outcome(attack.rule, attack.name, status, seconds, max(0, peak - start), faults, last[:_SHOWN])
 
 
-def _become_command(argv: list[str], place: Path) -> None:
-    """In the child: be the program, with its output in files."""
+class _Reader:
+    """What has come through a pipe; a file would fall under the limits that some attacks set."""
+
+    def __init__(self, end: int):
+        self._end, self._data = end, b""
+        os.set_blocking(end, False)
+
+    def look(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._end, 1 << 16):
+                self._data += part
+
+    def close(self) -> bytes:
+        """All that came; what a process that was left behind would still say does not count."""
+        if self._end >= 0:
+            self.look()
+            os.close(self._end)
+            self._end = -1
+        return self._data
+
+
+def _become_command(argv: list[str], place: Path, outputs: list[int]) -> None:
+    """In the child: be the program, with its output in pipes."""
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         limit = _status("VmSize") + (6 << 30)  # the machine is shared
@@ -101,9 +131,9 @@ def _become_command(argv: list[str], place: Path) -> None:
         os.chdir(place)
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            with open(place / name, "wb") as file:
-                os.dup2(file.fileno(), number)
+        for number, end in zip((1, 2), outputs, strict=True):
+            os.dup2(end, number)
+            os.close(end)
         out, err = (open(n, "w", buffering=1, encoding="utf-8", closefd=False) for n in (1, 2))  # not pytest's
         sys.stdout, sys.stderr = out, err
         import importlib
@@ -128,7 +158,7 @@ def _become_command(argv: list[str], place: Path) -> None:
         os._exit(71)
 
 
-def _wait(child: int, begin: float) -> tuple[int, int, float]:
+def _wait(child: int, begin: float, outputs: Iterable[_Reader] = ()) -> tuple[int, int, float]:
     """(exit status, bytes that the child held at most, seconds of the processor).
 
     Anonymous memory is asked for every few milliseconds: the system's own peak would count the pages of libraries,
@@ -137,6 +167,8 @@ def _wait(child: int, begin: float) -> tuple[int, int, float]:
     peak = 0
     while True:
         peak = max(peak, _status("RssAnon", child))
+        for output in outputs:
+            output.look()
         ended, status, usage = os.wait4(child, os.WNOHANG)
         elapsed = time.monotonic() - begin
         if ended:
@@ -235,9 +267,9 @@ def build_kit(folder: Path) -> Kit:
 
 def all_attacks(kit: Kit, chance: random.Random) -> list[Attack]:
     """Every attack of every kind."""
-    from helpers.attacks import base_models, embeddings, inputs, records
+    from helpers.attacks import base_models, embeddings, inputs, limits, links, port, records, uploads
 
-    modules = (embeddings, base_models, records, inputs)
+    modules = (uploads, embeddings, links, port, base_models, records, inputs, limits)
     return [attack for module in modules for attack in module.attacks(kit, chance)]
 
 

@@ -90,3 +90,14 @@ def test_attaching_again_replaces_the_rows_and_keeps_the_table(rows):
     assert second.first_id == V
     assert tuple(second.vectors.shape) == (1, D)
     np.testing.assert_array_equal(table_of(encoder).numpy(), plain.weight.numpy())
+
+
+def test_what_casts_the_output_casts_that_of_the_next_vectors_too():
+    encoder = Encoder(paddle.nn.Embedding(V, D))
+    first = attach(encoder, np.ones((1, D)))
+    first.register_forward_post_hook(lambda _layer, _inputs, output: output.astype("float16"))
+
+    second = attach(encoder, np.zeros((2, D)))
+
+    assert encoder.get_input_embeddings() is second and second.vectors.shape == [2, D]
+    assert second(paddle.to_tensor([0, V, V + 1])).dtype == paddle.float16

@@ -245,7 +245,7 @@ def test_sdxl_pools_at_the_end_of_the_text_and_not_at_the_new_token(trained):
     model = run.model()
     first, second = model.text_encoders
 
-    outputs = second([run.prompt], output_hidden_states=True)
+    outputs = second(second.encode_ids([run.prompt]), output_hidden_states=True)
     place = int((second.encode_ids([run.prompt])[0] == second.tokenizer.eos_token_id).argmax())
     last = second.layer.text_model.final_layer_norm(outputs.hidden_states[-1])
     expected = second.layer.text_projection(last[:, place])
@@ -265,7 +265,8 @@ def test_sdxl_is_told_of_sizes_and_pooled_text(trained):
     assert embedding.hidden_states.shape == [2, 77, 72] and added["text_embeds"].shape == [2, 24]
     assert added["time_ids"].numpy().tolist() == [[16, 24, 0, 0, 16, 24]] * 2
     one, two = model.text_encoders
-    states = [encoder(["a cat"], output_hidden_states=True).hidden_states[-2].numpy() for encoder in (one, two)]
+    outputs = [encoder(encoder.encode_ids(["a cat"]), output_hidden_states=True) for encoder in (one, two)]
+    states = [output.hidden_states[-2].numpy() for output in outputs]
     np.testing.assert_array_equal(embedding.hidden_states[:1].numpy(), np.concatenate(states, axis=-1))
 
 

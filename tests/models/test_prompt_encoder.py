@@ -19,7 +19,6 @@ from textual_inversion.models.prompt_encoder import (
     Reading,
     check_placeholder,
     check_prompts,
-    cut_notes,
 )
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.concept import Concept
@@ -238,15 +237,6 @@ def test_a_prompt_moves_the_part_of_its_own_concept_only(model):
     assert (np.abs(one.grad.numpy()).max(axis=1) > 0).all()
     assert not two.grad.numpy().any()
     np.testing.assert_array_equal(embedding.vectors.numpy(), rows["text_encoder"])
-
-
-def test_a_word_that_no_prompt_has_room_for_is_told_in_plain_words(tokenizer):
-    encoder = PromptEncoder(tokenizer, {"<big>": 80, "<t>": 2}, first_id=900)
-
-    assert cut_notes(encoder, ["a <big>", "a <t>"]) == [
-        "a word of 80 vectors cannot fit in a prompt of 75 tokens: 'a <big>' is longer than the model reads (77 "
-        "tokens); cut: 'the last 6 of the 80 vectors of <big>'"
-    ]
 
 
 def test_a_concepts_own_name_comes_before_a_vector_of_another(tokenizer):

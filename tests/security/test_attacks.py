@@ -1,6 +1,6 @@
 """Attacks of every kind on the three commands, each in a process of its own: none goes through.
 
-`python tests/helpers.attack_commands.py` runs all of them, which takes an hour; here are as many of every rule.
+`python tests/helpers/attack_commands.py` runs all of them, which takes an hour; here are as many of every rule.
 """
 
 import json
@@ -13,6 +13,7 @@ import pytest
 from helpers.attack_commands import MOST_SECONDS, RULES, listening_hub, run_attack
 from helpers.attacks.attack import MOST_BYTES, Attack, Kit
 from helpers.paths import ROOT
+from textual_inversion.distributed.peers import LOST_STATUS
 
 PROGRAM = ROOT / "tests" / "helpers" / "attack_commands.py"
 AT_LEAST = 200
@@ -60,8 +61,8 @@ def test_they_are_many_and_cheap(all_outcomes):
 
     assert len(attacks) >= AT_LEAST
     assert max(one["seconds"] for one in attacks) <= MOST_SECONDS
-    assert max(one["peak"] for one in attacks if one["rule"] != 10) <= MOST_BYTES
-    assert {one["status"] for one in attacks} == {0, 2}
+    assert max(one["peak"] for one in attacks) <= MOST_BYTES
+    assert {one["status"] for one in attacks} == {0, 2, LOST_STATUS}
 
 
 # ------------------------------------------------------------------------------------- what the frame itself would see

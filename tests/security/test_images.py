@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from helpers.paths import ROOT
 from textual_inversion.data import dataset, images
-from textual_inversion.data.image_formats import MAX_PIXELS
+from textual_inversion.data.image_memory import MAX_PIXELS
 from textual_inversion.system.errors import ImageError
 
 FLAT = {  # value, type -> whether it can be an image: black and white of 32-bit values are not recorded
@@ -151,11 +151,11 @@ def test_images_of_any_kind_take_two_copies_at_most_and_several_no_more(tmp_path
     assert all(number < 9 * MILLIONS * 1_000_000 + 30_000_000 for number in taken.values()), taken
 
 
-def test_large_images_are_read_one_at_a_time_whatever_the_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "LARGE_PIXELS", 5000)
+def test_images_are_read_side_by_side_only_as_far_as_the_memory_goes(tmp_path, monkeypatch):
     sizes, running, beside = [64, 80, 80, 64, 64, 80], set(), []
     for number, side in enumerate(sizes):
         Image.new("RGB", (side, side), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(dataset, "MOST_BYTES", images.memory_of(tmp_path / "1.png") + 1)
 
     def look(path):
         running.add(path.name)
@@ -164,7 +164,7 @@ def test_large_images_are_read_one_at_a_time_whatever_the_threads(tmp_path, monk
         running.discard(path.name)
         return image.getpixel((0, 0))[0]
 
-    found = dataset.ahead(look, sorted(tmp_path.iterdir()), 4, is_alone=images.is_large)
+    found = dataset.ahead(look, sorted(tmp_path.iterdir()), 4, memory=images.memory_of)
 
     assert list(found) == list(range(6))
     assert all(count == 1 for side, count in beside if side == 80)

@@ -2,40 +2,18 @@
 
 import json
 import os
-import random
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from helpers.attacks.port import RANK, SEEDS, connected, environment, greeting, hostile
 from helpers.node_runs import free_port
 from helpers.paths import ROOT
 from textual_inversion.distributed import messages
 from textual_inversion.distributed.peers import LOST_STATUS, Peers
 from textual_inversion.system.errors import SettingsError
-
-RANK = """
-import sys, time
-sys.path.insert(0, {root!r})
-from textual_inversion.distributed import connections, peers as module
-from textual_inversion.system.errors import run_command
-connections._GREETING_SECONDS = 1.5
-def main():
-    with module.Peers() as peers:
-        peers.wait_for_all()
-        {later}
-        print("together", flush=True)
-        sys.stdin.read()
-run_command(main)
-"""
-
-
-def environment(port, rank, **more):
-    own = {"PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": str(rank), "PADDLE_MASTER": "127.0.0.1:1",
-           "PADDLE_TRAINER_ENDPOINTS": f"127.0.0.1:{port},127.0.0.1:9", "PADDLE_LOG_DIR": "/nowhere"}  # fmt: skip
-    return own | more
 
 
 def start(port, *, secret="s" * 20, later="pass"):
@@ -52,76 +30,6 @@ def start(port, *, secret="s" * 20, later="pass"):
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         ranks.append(subprocess.Popen(command, env=os.environ | environment(port, rank, **more), text=True, **pipes))
     return ranks
-
-
-def run_name(port):
-    from textual_inversion.distributed.peers import _about
-
-    return _about(environment(port, 0), 0)["run"]
-
-
-def greeting(port, rank=1, **more):
-    return {"run": run_name(port), "rank": rank, "host": "h", "log": "", "nonce": "0" * 64} | more
-
-
-def hostile(port, seed):
-    """What a stranger sends; those of low numbers by hand, the others drawn."""
-    hello = json.dumps(greeting(port)).encode() + b"\n"
-    ended = json.dumps({"status": 2, "rank": 1, "host": "h", "log": "", "reason": "my own words"}).encode() + b"\n"
-    by_hand = [
-        b"[" * 16_000 + b"\n",
-        b'{"run":' * 3_000 + b"\n",
-        b"[" * 100_000,
-        b"9" * 10_000 + b"\n",
-        b'{"rank": ' + b"9" * 5_000 + b"}\n",
-        b"\x00" * 16_384 + b"\n",
-        b'{"run": "\\ud800"}\n',
-        b"NaN\n",
-        ended,
-        hello + ended,
-        hello + hello,
-        hello + b'{"proof": "' + b"0" * 64 + b'"}\n' + ended,
-        hello + b'{"proof": null}\n',
-        hello + b'{"proof": "\\ud800"}\n',
-        hello + b'{"ready": true}\n' * 100 + ended,
-        hello + b'{"start": true}\n',
-        b"".join(json.dumps(greeting(port, rank)).encode() + b"\n" for rank in (0, 1, 2, -1, 10**6)),
-        *(json.dumps(greeting(port, rank)).encode() + b"\n" for rank in (0, 2, -1, True, 1.0, "1", None, [1], 10**30)),
-        *(json.dumps(greeting(port, **{key: value})).encode() + b"\n"
-          for key in ("run", "host", "log", "nonce") for value in (None, 7, [], {}, "x" * 9_000, True)),
-        b"\n" * 10_000,
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"",
-    ]  # fmt: skip
-    if seed < len(by_hand):
-        return by_hand[seed]
-    chance = random.Random(seed)
-    values = [None, 0, 1, -1, 2**70, 1e308, True, "", "x", "\x1b[2J", "y" * 300, [], {}, [[1]], {"rank": 1}]
-    lines = []
-    for _ in range(chance.randint(1, 8)):
-        keys = chance.choices([*messages._ENTRIES, "x", ""], k=chance.randint(0, 6))
-        message = {key: chance.choice(values) for key in keys}
-        message = greeting(port) | message if chance.random() < 0.5 else message
-        line = json.dumps(message).encode()
-        if chance.random() < 0.3:
-            position = chance.randrange(len(line))
-            line = line[:position] + chance.randbytes(3) + line[position:]
-        lines.append(line + chance.choice([b"\n", b"\n", b"\r\n", b""]))
-    return b"".join(lines)
-
-
-SEEDS = 110
-
-
-def connected(port):
-    """A connection to rank 0, which may not listen yet."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port))
-        except OSError:
-            assert time.monotonic() < end
-            time.sleep(0.02)
 
 
 def send_all(port):

@@ -8,7 +8,8 @@ import string
 
 import pytest
 
-from helpers.local_hub import TOKEN, LocalHub, use
+from helpers.attacks.uploads import NAMES, SECRET, put
+from helpers.local_hub import TOKEN
 from helpers.written_runs import SMALL, WHOLE, write, written_run
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.train import TrainConfig
@@ -16,41 +17,6 @@ from textual_inversion.sharing import public_records, upload
 from textual_inversion.sharing.public_records import public_config, public_record
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.written_files import WrittenFiles
-
-SECRET = b"a private matter"
-# Names that the patterns of an upload would take, or that lie beside what a run writes.
-NAMES = [
-    "learned_embeds-old/diary.txt", "learned_embeds-steps-9.pdparams", "learned_embeds-mine.safetensors",
-    "learned_embeds.bin", "samples/step-99.png", "samples/ann/step-1.png", "overview.png", "config-of-run.yaml",
-    "unet/notes.txt", "unet/diary/x", "vae/secret.safetensors", "tax/2024.pdf", "checkpoint-5/diary.txt",
-    "checkpoint-9/state", "logs/y.log", "curves/y.log", ".upload/diary.txt", ".upload-2/run.json", ".ssh/id_rsa",
-    "a b\n.png", "samples/猫.png", ".files.json.tmp-1", "README.md.orig", "run.json.bak", "score.json", "notes",
-    "export/kohya/cat.safetensors", "export/webui-png/me.png", "export/diary.txt", "export/diary/x.pt",
-]  # fmt: skip
-
-
-def put(path, kind, outside):
-    """Put something of a stranger's at a path; None where it would have to replace what is there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "file":
-            path.write_bytes(SECRET) if not path.exists() else pytest.skip("taken")
-        elif kind == "link":
-            path.symlink_to(outside / "diary.txt")
-        elif kind == "folder":
-            path.symlink_to(outside)
-        elif kind == "hard link":
-            os.link(outside / "diary.txt", path)
-    except (FileExistsError, NotADirectoryError):
-        return None
-    return path
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with LocalHub() as local:
-        use(local, monkeypatch, tmp_path / "cache")
-        yield local
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ from textual_inversion.models import tokenizers, weight_files
 from textual_inversion.models.single_file import convert
 from textual_inversion.settings import config_yaml
 from textual_inversion.sharing import model_card
-from textual_inversion.system import journal, user_files
+from textual_inversion.system import journal, tracking, user_files
 from textual_inversion.system.errors import TextualInversionError
 from textual_inversion.system.terminal_text import one_line
-from textual_inversion.training import checkpoints, tracking
+from textual_inversion.training import checkpoints
 
 OPENING = {"open", "read_text", "read_bytes", "fromfile", "memmap", "mmap", "loadtxt", "genfromtxt", "copyfile", "copy"}
 OPENING |= {"copy2", "copytree", "read_csv", "TemporaryFile", "safe_open", "load_file"}
@@ -50,7 +50,7 @@ OPENS_ITSELF = {
     ("textual_inversion/models/weight_files.py", "write_weights"): "a temporary file of atomic.replacing",
     ("textual_inversion/models/export.py", "_link"): "weights that were checked and read before",
     ("textual_inversion/data/image_formats.py", "open_image"): "a file from user_files",
-    ("textual_inversion/generation/image_grid.py", "frames_of"): "a file from user_files",
+    ("textual_inversion/generation/image_grid.py", "opened_png"): "a file from user_files",
     ("textual_inversion/data/previews.py", "_shown"): "bytes in memory",
 }
 # Modules that write files, and read none but their own: `atomic`, locks, logs.
@@ -61,7 +61,7 @@ WRITES_ONLY = {
     "textual_inversion/system/links.py",
     "textual_inversion/system/written_files.py",
     "textual_inversion/models/single_file/convert.py",
-    "textual_inversion/training/tracking.py",
+    "textual_inversion/system/tracking.py",
     "textual_inversion/sharing/redact.py",
 }
 PARSING = {"json.loads", "json.load", "yaml.safe_load", "yaml.load", "yaml.compose", "tomllib.load", "csv.reader"}

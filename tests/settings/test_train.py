@@ -33,7 +33,7 @@ SAID_BY_OTHERS = {
 ROUNDING = {"vae_batch_size"}
 VALIDATION_PROMPTS = {"validation_prompt", "validation_prompts_file"}
 ONLY_WATCHED = {
-    "eval_steps", "validation_epochs", "validation_steps", "num_validation_images", "guidance_scale",
+    "eval_steps", "prompt_weights", "validation_epochs", "validation_steps", "num_validation_images", "guidance_scale",
     "num_inference_steps", "overview", "overview_concepts", "overview_images",
     "keep_best", "report_to", "save_steps", "only_save_embeds", "export",
     "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "allow_changed_settings",

@@ -12,7 +12,7 @@ import yaml
 
 import train_textual_inversion
 from helpers import local_aistudio
-from helpers.local_hub import TOKEN, LocalHub, use
+from helpers.local_hub import TOKEN, LocalHub
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
 from helpers.written_runs import LOCAL_HASH, SMALL, WHOLE, written_run
@@ -20,13 +20,6 @@ from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.sharing import upload
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with LocalHub() as local:
-        use(local, monkeypatch, tmp_path / "cache")
-        yield local
 
 
 @pytest.fixture

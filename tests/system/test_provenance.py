@@ -75,3 +75,15 @@ def test_the_projects_own_top_is_asked():
     """A checkout has a `.git` at its top; a copy without one must not report what encloses it."""
     assert provenance.ROOT == ROOT
     assert (git_revision() is not None) <= os.path.exists(ROOT / ".git")
+
+
+def test_the_repository_is_only_read(checkout):
+    """Under `ulimit -f`, git would die while it writes its index, and leave a lock that keeps its user out."""
+    os.utime(checkout / "train.py", (1, 1))  # the index no longer knows the file at a glance
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (checkout / ".git").glob("index*")}
+
+    assert not git_revision(checkout).endswith("-dirty")
+
+    assert before == {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (checkout / ".git").glob("index*")
+    }

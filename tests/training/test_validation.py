@@ -1,5 +1,7 @@
 """Images are drawn once, by whichever rank, and the first rank has them all; validation images are saved and logged."""
 
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,14 +12,16 @@ import train_textual_inversion
 from helpers.configs import config_of
 from helpers.training_runs import short_run
 from textual_inversion.distributed.ranks import Ranks
-from textual_inversion.generation.generate import ImageRequest
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
+from textual_inversion.settings.train import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
+from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.tracking import Tracker
 from textual_inversion.training import validation
 from textual_inversion.training.artifacts import Saves
 from textual_inversion.training.state import RunContext
-from textual_inversion.training.tracking import Tracker
 from textual_inversion.training.validation import Painter, ValidationImages, share
 
 
@@ -193,6 +197,41 @@ def test_validation_prompts_without_a_word_of_the_run_are_noted(model, text, neg
     encode_ids = PromptEncoder(tokenizer, {"<w>": 2}, first_id=900)
 
     assert validation.prompt_notes([ValidationPrompt(text, negative_prompt=negative)], encode_ids, ["<w>"]) == notes
+
+
+@pytest.mark.slow
+def test_validation_images_have_weights_where_they_are_asked_for(tmp_path, capsys):
+    """And a run says, in one line, what is read as text where they are not."""
+    (tmp_path / "prompts.txt").write_text("a (<cat-toy>:1.3) --negative (dog)\n" + "a <cat-toy> " + "dog " * 90 + "\n")
+    prompts = ["--validation_prompts_file", str(tmp_path / "prompts.txt"), "--validation_steps", "2"]
+
+    said = {}
+    for name, more in (("on", ["--prompt_weights"]), ("off", [])):
+        (tmp_path / name).mkdir()
+        train_textual_inversion.main(short_run(tmp_path / name, "--only_save_embeds", *prompts, *more))
+        said[name] = capsys.readouterr().out
+
+    assert "--prompt_weights reads them" not in said["on"] and "; cut: " not in said["on"]
+    assert said["off"].count("--prompt_weights reads them") == 1 and said["off"].count("; cut: ") == 1
+    on, off = (np.asarray(Image.open(tmp_path / name / "out/samples/step-2.png")) for name in ("on", "off"))
+    assert on.shape == off.shape and not np.array_equal(on, off)
+    run = [json.loads((tmp_path / name / "out/run.json").read_text())["settings"] for name in ("on", "off")]
+    assert [settings["prompt_weights"] for settings in run] == [True, False]
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_validation_requests_have_weights_as_the_settings_say(weights):
+    settings = replace(ValidationSettings(), prompt_weights=weights)
+
+    assert validation.request_of(ValidationPrompt("a (cat)"), 1, settings).prompt_weights is weights
+
+
+@pytest.mark.parametrize("prompt", ["(<cat-toy>:101)", "((<cat-toy>:50):50)", "a <cat-toy> " + "dog " * 2_500])
+def test_validation_prompts_with_weights_that_cannot_be_encoded_are_refused_before_training(tmp_path, prompt):
+    flags = ["--prompt_weights", "--validation_prompt", prompt]
+
+    with pytest.raises(SettingsError, match="has the weight|a text of 10"):
+        train_textual_inversion.main(short_run(tmp_path, *flags))
 
 
 def test_a_run_says_which_words_it_and_scheduler_it_does_not_know_and_what_capitals_cost(tmp_path, capsys):

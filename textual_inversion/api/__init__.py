@@ -93,6 +93,7 @@ def generate(
     negative_prompt: str = "",
     guidance_scale: float = 7.5,
     num_inference_steps: int = 50,
+    prompt_weights: bool = False,
     **options: Any,
 ) -> list["Image.Image"]:
     """Make images. Each depends only on its prompt, seed and settings, not on the others of the call.
@@ -104,19 +105,23 @@ def generate(
         seed: of each prompt's first image; the next images have the following seeds.
         num_images: images per prompt.
         guidance_scale: weight of classifier-free guidance; at most 1 means none.
+        prompt_weights: read marks such as `(word:1.3)` as weights, and prompts of any length.
         options: `height` and `width` in pixels, `scheduler` (one of `choices.SCHEDULERS`), `batch_size`.
 
     Returns:
         RGB images: all of the first prompt, then all of the second, …
 
     Raises:
-        SettingsError: the model cannot make images of this size, or cannot use this scheduler.
+        SettingsError: the model cannot make images of this size, cannot use this scheduler, or cannot encode a prompt
+            with weights.
     """
-    from textual_inversion.generation.generate import ImageRequest
+    from textual_inversion.generation.request import ImageRequest
     from textual_inversion.generation.generate import generate as draw
 
     requests = [
-        ImageRequest(prompt, seed + i, negative_prompt, guidance_scale, num_inference_steps)
+        ImageRequest(
+            prompt, seed + i, negative_prompt, guidance_scale, num_inference_steps, prompt_weights=prompt_weights
+        )
         for prompt in ([prompts] if isinstance(prompts, str) else prompts)
         for i in range(num_images)
     ]

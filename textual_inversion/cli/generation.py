@@ -1,12 +1,19 @@
 """The command lines of `infer.py` and `score.py`, and the values of flags that were left out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
+from textual_inversion.embeddings.files import ConceptFile
+from textual_inversion.generation.grid import product_plan, random_plan
+from textual_inversion.generation.plan import Plan
+from textual_inversion.generation.prompt_file import PromptLine, read_grid_prompts
 from textual_inversion.settings import shared
 from textual_inversion.settings.flag import Flag, changed, filled, flags_of, values_of
-from textual_inversion.settings.generation import InferConfig, ScoreConfig
+from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferOutput, InferSampling, ScoreConfig
 from textual_inversion.settings.train import REUSED
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo, located
@@ -31,7 +38,31 @@ def score_parser() -> OneLineParser:
 
 def parse_infer(argv: list[str] | None = None) -> InferConfig:
     """The settings of `infer.py`; raises SettingsError."""
-    return filled(InferConfig, _values(infer_parser(), argv))
+    parser = infer_parser()
+    values = _values(parser, argv)
+    if values["compare"] and "embeds" not in parser.explicit(argv):
+        values["embeds"] = ()  # the concept that comes with the demo is for those who name none
+    config = filled(InferConfig, values)
+    _check_grid(config)
+    _check_logs(config.output)
+    return config
+
+
+def _check_grid(config: InferConfig) -> None:
+    """Refuse flags of a grid that contradict each other; raises SettingsError."""
+    images = config.images
+    if images.size and (images.height or images.width):
+        raise SettingsError("--size and --height or --width both set the size of the images; keep one of them")
+    if config.scoring.clip_model is not None and not images.compare:
+        raise SettingsError("--clip_model has no effect without --compare; add files to compare, or leave it out")
+
+
+def _check_logs(output: InferOutput) -> None:
+    """Refuse logs that could not be written in the end; raises SettingsError."""
+    if output.report_to != "none":
+        check_reporter(output.report_to)
+        logs = Path(output.output_dir, output.logging_dir).resolve()
+        check_parents(logs, f"--logging_dir {output.logging_dir}")
 
 
 def parse_score(argv: list[str] | None = None) -> ScoreConfig:
@@ -39,9 +70,47 @@ def parse_score(argv: list[str] | None = None) -> ScoreConfig:
     return filled(ScoreConfig, _values(score_parser(), argv))
 
 
+def prompt_lines(images: ImagesToMake, shown: Callable[[], Sequence[str]]) -> list[PromptLine]:
+    """The prompts of --prompt, then those of --prompts_file.
+
+    Args:
+        shown: gives the prompts for those who name none.
+
+    Raises:
+        SettingsError: the file cannot be read, or one of its lines is not a valid prompt.
+    """
+    lines = [PromptLine(text) for text in images.prompt or ()]
+    lines += read_grid_prompts(images.prompts_file) if images.prompts_file else []
+    return lines or [PromptLine(text, is_literal=True) for text in shown()]
+
+
+def plan_of(
+    images: ImagesToMake,
+    sampling: InferSampling,
+    lines: Sequence[PromptLine],
+    columns: Mapping[str, Sequence[ConceptFile]] | None = None,
+) -> Plan:
+    """The images that settings without unset numbers ask for; raises SettingsError.
+
+    Args:
+        lines: see `prompt_lines`.
+        columns: see `Plan`.
+    """
+    axes = {name: getattr(images, name) for name in ("negative_prompt", "seed", "height", "width", "size")}
+    axes |= {name: getattr(sampling, name) for name in ("scheduler", "guidance_scale", "num_inference_steps", "eta")}
+    own = dict(columns=columns, allows_many=images.yes)
+    if images.random_samples is not None:
+        plan = random_plan(lines, axes, images.random_samples, images.num_images, **own)
+    else:
+        plan = product_plan(lines, axes, images.num_images or 1, **own)
+    if images.prompt_weights:
+        return replace(plan, requests=[replace(request, prompt_weights=True) for request in plan.requests])
+    return plan
+
+
 def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:
     values = vars(parser.parse_args(argv))
-    if not has_demo() and "embeds" not in parser.explicit(argv):
+    if not has_demo() and not {"embeds", "compare", "merge"} & set(parser.explicit(argv)):
         raise SettingsError("this installation comes without the demo; name an embedding file with --embeds")
     return values
 

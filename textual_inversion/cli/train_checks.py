@@ -1,12 +1,11 @@
 """Checks of `train_textual_inversion.py` that concern several flags, made before anything slow begins."""
 
 import math
-import os
 import re
 from collections.abc import Container
-from importlib.util import find_spec
 from pathlib import Path
 
+from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
 from textual_inversion.settings.train import (
@@ -50,8 +49,7 @@ def check_together(config: TrainConfig) -> None:
     logging_dir = None if validation.report_to == "none" else validation.logging_dir
     _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
     _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
-    if validation.report_to == "tensorboard" and find_spec("tensorboardX") is None:
-        raise SettingsError("--report_to tensorboard needs a package; install it with pip install tensorboardX")
+    check_reporter(validation.report_to)
     _check_hub(hub, saving, config.given)
     if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
         raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
@@ -199,18 +197,11 @@ def _check_output_folder(output_dir: str, base_model: str, logging_dir: str | No
             )
     if (output / "model_index.json").exists() and not (output / "run.json").exists():
         raise SettingsError(f"--output_dir {output_dir} has another model in it; choose another folder")
-    _check_parents(output, f"--output_dir {output_dir}")
+    check_parents(output, f"--output_dir {output_dir}")
     if logging_dir is not None:
-        _check_parents(output / logging_dir, f"--logging_dir {logging_dir}")
+        check_parents(output / logging_dir, f"--logging_dir {logging_dir}")
 
 
 def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -> None:
     if Path(output_dir).resolve() in [Path(folder).resolve() for folder in train_data_dir]:
         raise SettingsError("--output_dir and --train_data_dir are the same folder; choose another for the results")
-
-
-def _check_parents(folder: Path, flag: str) -> None:
-    """Refuse a folder that cannot be made because one of its parents is a file."""
-    found = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
-    if os.path.lexists(found) and not found.is_dir():
-        raise SettingsError(f"{flag} cannot be made: {found} is not a folder; choose another")

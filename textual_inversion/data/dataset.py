@@ -6,7 +6,7 @@ on the way to its latents. At no time is more than one kept at its full size, be
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +18,9 @@ from PIL import Image
 from textual_inversion.data import latent_files
 from textual_inversion.data.captions import prompts_of
 from textual_inversion.data.image_folder import find_images, repeat_folder
+from textual_inversion.data.image_memory import MOST_BYTES
 from textual_inversion.data.image_sequence import ImageSequence
-from textual_inversion.data.images import LARGE_PIXELS, content_digest, is_large, load_image, to_array, to_bytes
+from textual_inversion.data.images import content_digest, load_image, memory_of, to_array, to_bytes
 from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
 from textual_inversion.data.masks import MaskFile, Masks, check_alpha, masks_for
 from textual_inversion.data.previews import Previews
@@ -177,7 +178,7 @@ def _look_at(paths: Sequence[Path], workers: int, say: Say, shows_progress: bool
         return ImageFile(path, image.size, content_digest(image), version)
 
     with LateProgress(len(paths), "reading image", enabled=shows_progress) as progress:
-        return [progress.after(file) for file in ahead(look, paths, workers, is_alone=is_large)]
+        return [progress.after(file) for file in ahead(look, paths, workers, memory=memory_of)]
 
 
 def _version_of(path: Path) -> tuple[int, int] | None:
@@ -225,26 +226,36 @@ def encode_images(
         loaded = (mask.load() for mask in read.masks)
         masks = Masks(loaded, resizer, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
     framed = list(zip(read.files, (shapes[bucket] for bucket in buckets), strict=True))
-    previews, workers = Previews(len(framed)), settings.dataloader_num_workers
-    progress = LateProgress(len(framed), "encoding image", enabled=shows_progress)
+    previews = Previews(len(framed))
     if settings.resize_mode == "random_crop":
-        sources = _sources(framed, resizer, previews, workers)
+        sources = _sources(framed, resizer, previews, settings.dataloader_num_workers)
         return TrainingSet(images, shapes, previews.images, LiveLatents(model, sources, shapes[0]), masks)
-    files = None
-    if settings.cache_latents_dir:
-        files = latent_files.LatentFiles(settings.cache_latents_dir, model.vae, model.vae_scale_factor, say)
-    with progress:
-        latents = encode_posteriors(
-            model.vae,
-            _pixels(framed, resizer, previews, workers, progress),
-            [shape for _, shape in framed],
-            mirrored=settings.flip_p > 0,
-            batch_size=settings.vae_batch_size,
-            files=files,
-        )
+    with LateProgress(len(framed), "encoding image", enabled=shows_progress) as progress:
+        latents = _encoded(framed, model, settings, resizer, previews, progress, say)
     if not keep_vae:
         model.free_vae()
     return TrainingSet(images, shapes, previews.images, latents, masks)
+
+
+def _encoded(
+    framed: Sequence[tuple[ImageFile, Shape]],
+    model: BaseModel,
+    settings: ImageSettings,
+    resizer: Resizer,
+    previews: Previews,
+    progress: LateProgress,
+    say: Say,
+) -> LatentCache:
+    """What the VAE makes of each image, or what was found on disk."""
+    folder = settings.cache_latents_dir
+    return encode_posteriors(
+        model.vae,
+        _pixels(framed, resizer, previews, settings.dataloader_num_workers, progress),
+        [shape for _, shape in framed],
+        mirrored=settings.flip_p > 0,
+        batch_size=settings.vae_batch_size,
+        files=latent_files.LatentFiles(folder, model.vae, model.vae_scale_factor, say) if folder else None,
+    )
 
 
 def _pixels(
@@ -255,7 +266,7 @@ def _pixels(
     progress: LateProgress,
 ) -> Iterator[np.ndarray]:
     """The images as the model sees them, float32 [3, H, W] in [-1, 1], one at a time."""
-    for image in ahead(lambda one: resizer.resize(one[0].load(), one[1]), framed, workers, is_alone=_is_large):
+    for image in ahead(lambda one: resizer.resize(one[0].load(), one[1]), framed, workers, memory=_memory_of):
         previews.add(image)
         yield to_array(image)
         progress.after(image)
@@ -271,15 +282,14 @@ def _sources(
         return resizer.resize(image, shape), resizer.crop_source(image, shape)
 
     sources = []
-    for preview, source in ahead(both, framed, workers, is_alone=_is_large):
+    for preview, source in ahead(both, framed, workers, memory=_memory_of):
         previews.add(preview)
         sources.append(to_bytes(source))
     return sources
 
 
-def _is_large(one: tuple[ImageFile, Shape]) -> bool:
-    width, height = one[0].size
-    return width * height > LARGE_PIXELS
+def _memory_of(one: tuple[ImageFile, Shape]) -> int:
+    return memory_of(one[0].path)
 
 
 def ahead(
@@ -287,31 +297,31 @@ def ahead(
     items: Iterable[Item],
     workers: int,
     *,
-    is_alone: Callable[[Item], bool] = lambda item: False,
+    memory: Callable[[Item], int] = lambda item: 0,
 ) -> Iterator[Result]:
     """The results of a function, in the order of the items; `workers` threads are at most as many results ahead.
 
     Args:
         workers: 0: no threads.
-        is_alone: whether an item takes so much memory that nothing is to be done beside it.
+        memory: bytes that an item takes while the function works; of all that are in work, at most `MOST_BYTES`.
     """
     if workers < 1:
         yield from map(function, items)
         return
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting: deque = deque()
+        waiting: deque[tuple[Future, int]] = deque()
         try:
             for item in items:
-                if is_alone(item):
-                    while waiting:
-                        yield waiting.popleft().result()
-                    yield function(item)
-                    continue
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
+                needed = memory(item)
+                while waiting and (len(waiting) > workers or needed + _in_work(waiting) > MOST_BYTES):
+                    yield waiting.popleft()[0].result()
+                waiting.append((pool.submit(function, item), needed))
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
+
+
+def _in_work(waiting: Iterable[tuple[Future, int]]) -> int:
+    return sum(needed for future, needed in waiting if not future.done())

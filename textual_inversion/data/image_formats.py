@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from PIL import Image, features
 
+from textual_inversion.data import image_headers
 from textual_inversion.data.png_chunks import without_texts
 from textual_inversion.system import user_files
 
@@ -35,7 +36,7 @@ NEVER_READ = (
     ".raw", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".x3f", ".rwl", ".iiq", ".gpr", ".psd", ".psb", ".xcf", ".svg",
 )  # fmt: skip
 _ICON = b"\0\0\1\0"
-MAX_PIXELS = 128_000_000  # a 108-megapixel phone photo passes; decoded, this many take 512 MB in any mode
+MOST_OF_ICONS = 16_000_000  # pixels; an icon is decoded before its size can be asked for
 _HEAD = 64  # bytes; enough to tell all formats apart
 
 # Pillow keeps its filters of warnings and its limit of pixels for all threads.
@@ -127,8 +128,10 @@ def open_image(file: BinaryIO, path: Path, note=lambda line: None) -> Image.Imag
         note: called with what is left out of the file.
 
     Raises:
+        AsksForTooMuch: its headers announce more than any image needs.
         Exception: it is no image of a known format. Decoders raise almost any exception on damaged data.
     """
+    image_headers.check(file)
     head = file.read(_HEAD)
     plugin = plugin_of(head)
     if plugin is not None:
@@ -148,7 +151,7 @@ def _bounded(is_icon: bool) -> Iterator[None]:
     """Let Pillow refuse what is too large inside an icon: it decodes that at once, whatever the header says."""
     before = Image.MAX_IMAGE_PIXELS
     if is_icon:
-        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses twice as many
+        Image.MAX_IMAGE_PIXELS = MOST_OF_ICONS // 2  # it refuses twice as many
     try:
         yield
     finally:

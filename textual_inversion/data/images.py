@@ -5,23 +5,23 @@ orientation, transparency is laid on white, CMYK, 16-bit, palette and wide-gamut
 animation gives its first frame. An image that cannot be used raises an `ImageError` that names the file and the way
 out.
 
-A small file may stand for a huge image. So its size is read from the header before any pixel is decoded: at most
-`MAX_PIXELS`, which take 4 bytes each in memory, whatever the mode. Changes of colour are made in strips. While an image
-is read it takes two copies, 8 bytes a pixel; images of more than `LARGE_PIXELS` are read one at a time.
+A small file may stand for a huge image. So before any pixel is decoded, `image_memory.plan` decides from the header at
+what scale the image is read, or that it is refused: reading one takes at most `image_memory.MOST_BYTES`. Everything
+that reads an image of a user comes through here.
 """
 
 import hashlib
 import os
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
-from textual_inversion.data.image_formats import FORMAT_NAMES, MAX_PIXELS, missing_plugin, open_image
-from textual_inversion.formats.errors import printable
+from textual_inversion.data import image_colours, image_headers, image_memory
+from textual_inversion.data.image_formats import FORMAT_NAMES, MOST_OF_ICONS, missing_plugin, open_image
+from textual_inversion.data.image_memory import MAX_PIXELS, MIN_SIDE, Reading
 from textual_inversion.system import user_files
 from textual_inversion.system.errors import ImageError, SettingsError
 
@@ -32,9 +32,8 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-LARGE_PIXELS = 32_000_000  # read one at a time; a photo of most phones and cameras is smaller
-_STRIP = 1 << 20  # pixels that are changed at once
-MIN_SIDE = 8  # pixels; the VAE encodes 8x8 pixels as one latent
+_STRIP = 1 << 20  # pixels that are hashed at once
+_CROPPED_PIXELS = 20_000_000  # of more, no second copy is made to cut out a part
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {  # EXIF orientation -> the transposition that undoes it
@@ -48,6 +47,7 @@ _UPRIGHT = {  # EXIF orientation -> the transposition that undoes it
 }
 
 Note = Callable[[str], None]
+Convert = Callable[[Image.Image, int, Path, Note], Image.Image]
 
 
 def _silent(_: str) -> None:
@@ -60,24 +60,27 @@ def _silent(_: str) -> None:
 def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Image:
     """Read one image as upright 8-bit sRGB (PIL mode "RGB"). Several threads may call this at once.
 
+    A very large one is read at a fraction of its size; `image_memory` says when.
+
     Args:
         path: the file; its content decides its format, not its name.
         note: called with each change that was made to the image, in one line that starts with the path.
 
     Raises:
         ImageError: the file cannot be read, is not an image of a known format, is damaged, has a side under
-            `MIN_SIDE` pixels, has more than `MAX_PIXELS` pixels, or is transparent everywhere.
+            `MIN_SIDE` pixels, cannot be read in `image_memory.MOST_BYTES`, or is transparent everywhere.
     """
-    path = Path(path)
+    return _load(path, note, image_colours.to_rgb)
 
-    def say(what: str) -> None:
-        note(f"{path}: {what}")
 
-    try:
-        with user_files.opened(path, user_files.IMAGE) as file:
-            return _to_rgb(_decode(file, path, say), path, say)
-    except OSError as error:
-        raise ImageError(_cannot_read(path, error)) from error
+def load_mask(path: str | os.PathLike[str]) -> Image.Image:
+    """The brightness of an image times its opacity, upright: mode "L"; raises as `load_image`."""
+    return _load(path, _silent, image_colours.to_mask)
+
+
+def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
+    """The opacity of an image, upright: mode "L", 255 where it is opaque; raises as `load_image`."""
+    return _load(path, _silent, image_colours.to_alpha)
 
 
 def stored_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -90,50 +93,71 @@ def stored_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         raise ImageError(_cannot_read(path, error)) from error
 
 
-def is_large(path: str | os.PathLike[str]) -> bool:
-    """Whether an image has so many pixels that only one such should be read at a time; its header tells."""
+def memory_of(path: str | os.PathLike[str]) -> int:
+    """Bytes that reading an image takes, as its header tells; 0 where it cannot be read, which `load_image` reports."""
     try:
         with user_files.opened(path, user_files.IMAGE) as file:
             image = open_image(file, Path(path))
-    except Exception:  # `load_image` says what is wrong with it
-        return False
-    return image.width * image.height > LARGE_PIXELS
+            return image_memory.plan(image, file, is_upright=_is_upright(image)).peak
+    except Exception:  # on damaged data, decoders raise almost any exception
+        return 0
 
 
-def load_alpha(path: str | os.PathLike[str]) -> Image.Image:
-    """The opacity of an image, upright: mode "L", 255 where it is opaque.
-
-    Raises:
-        ImageError: as `load_image`.
-    """
+def _load(path: str | os.PathLike[str], note: Note, convert: Convert) -> Image.Image:
+    """An image of which each part is what `convert` makes of it, upright."""
     path = Path(path)
+
+    def say(what: str) -> None:
+        note(f"{path}: {what}")
+
     try:
         with user_files.opened(path, user_files.IMAGE) as file:
-            image = _decode(file, path, _silent)
+            image, factor, transposition = _decode(file, path, say)
+            image = convert(image, factor, path, say)
     except OSError as error:
         raise ImageError(_cannot_read(path, error)) from error
-    if image.has_transparency_data:
-        return (image if image.mode == "RGBA" else image.convert("RGBA")).getchannel("A")
-    return Image.new("L", image.size, 255)
+    image.info = {}  # profile and EXIF have been applied
+    return image if transposition is None else image.transpose(transposition)
 
 
 def _cannot_read(path: Path, error: OSError) -> str:
     return f"{path}: cannot be read ({error.strerror or error}); check its name and permissions"
 
 
-def _decode(file: BinaryIO, path: Path, say: Note) -> Image.Image:
-    """The first frame, decoded and upright, in its stored mode."""
+def _decode(file: BinaryIO, path: Path, say: Note) -> tuple[Image.Image, int, Image.Transpose | None]:
+    """The first frame in its stored mode, by what factor to reduce it, and how to turn it upright."""
     image = _read_header(file, path, say)
-    _check_size(image, path)
+    if min(image.size) < MIN_SIDE and image.width * image.height <= MAX_PIXELS:
+        size = f"{image.width}x{image.height} pixels"
+        raise ImageError(f"{path}: is only {size}; use images of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
     try:
-        image.load()
-        if image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and _has_frames(image):
-            say("has several frames, the first one is used")
-            image.seek(0)
-            image.load()
-    except Exception as error:
+        reading = image_memory.plan(image, file, is_upright=_is_upright(image))
+        plain = _pixels(image, reading, say)
+    except image_memory.TooLarge as error:
+        raise ImageError(f"{path}: {error}") from error
+    except Exception as error:  # also tags of a TIFF that are no numbers
         raise ImageError(f"{path}: is damaged or incomplete ({_reason(error)}); copy it again or remove it") from error
-    return _upright(image, say)
+    if (transposition := _transposition(image)) is not None:  # a PNG may have its EXIF after its pixels
+        say("turned upright by its EXIF orientation")
+    return plain, reading.factor, transposition
+
+
+def _pixels(image: Image.Image, reading: Reading, say: Note) -> Image.Image:
+    """Decode the first frame; without the decoder, which may keep copies of its own."""
+    width, height = image.size
+    if reading.scale > 1:
+        image.draft(None, (width // reading.scale, height // reading.scale))
+    image.load()
+    if image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and _has_frames(image):
+        say("has several frames, the first one is used")
+        image.seek(0)
+        image.load()
+    if reading.is_reduced:
+        share = reading.scale * reading.factor
+        say(f"has {width}x{height} pixels, so it is read at 1/{share} of its width and height")
+    plain = image._new(image.im)  # `copy` would take as much memory again
+    plain.format = image.format
+    return plain
 
 
 def _has_frames(image: Image.Image) -> bool:
@@ -150,29 +174,29 @@ def _has_frames(image: Image.Image) -> bool:
 def _read_header(file: BinaryIO, path: Path, say: Note) -> Image.Image:
     try:
         return open_image(file, path, say)
+    except image_headers.AsksForTooMuch as error:
+        raise ImageError(f"{path}: {error}; save it anew as JPEG or PNG") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(path, "far more pixels")) from error
+        most = f"{MAX_PIXELS // 1_000_000} million, or {MOST_OF_ICONS // 1_000_000} million in an icon"
+        raise ImageError(f"{path}: has far more pixels, more than the limit of {most}; make it smaller") from error
     except Exception as error:  # on damaged data, decoders raise almost any exception
         raise ImageError(f"{path}: {_why_no_image(path)}") from error
 
 
-def _check_size(image: Image.Image, path: Path) -> None:
-    size = f"{image.width}x{image.height} pixels"
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(_too_large(path, size))
-    if min(image.size) < MIN_SIDE:
-        raise ImageError(f"{path}: is only {size}; use images of at least {MIN_SIDE}x{MIN_SIDE}, better 512x512")
+def _is_upright(image: Image.Image) -> bool:
+    """Whether that is known before the pixels are decoded. Pillow would decode a PNG to look for EXIF behind them."""
+    return image.format in ("JPEG", "MPO") and _transposition(image) is None
 
 
-def _upright(image: Image.Image, say: Note) -> Image.Image:
+def _transposition(image: Image.Image) -> Image.Transpose | None:
+    """What turns an image upright, by its EXIF orientation."""
     try:
+        if not image_headers.is_cheap_exif(image.info.get("exif", b"")):
+            return None
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)  # Pillow has rotated TIFFs and removed their tag
     except Exception:  # damaged EXIF does not mean damaged pixels
-        return image
-    if orientation not in _UPRIGHT:
-        return image
-    say("turned upright by its EXIF orientation")
-    return image.transpose(_UPRIGHT[orientation])
+        return None
+    return _UPRIGHT.get(orientation)
 
 
 def _why_no_image(path: Path) -> str:
@@ -184,121 +208,8 @@ def _why_no_image(path: Path) -> str:
     return f"is not an image that can be read, whatever its name; save it as {FORMAT_NAMES}, or remove it"
 
 
-def _too_large(path: Path, size: str) -> str:
-    return f"{path}: has {size}, more than the limit of {MAX_PIXELS // 1_000_000} million; make it smaller"
-
-
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-# --------------------------------------------------------------------------------------------------- colours to RGB
-
-
-def _to_rgb(image: Image.Image, path: Path, say: Note) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    try:
-        if image.mode.startswith("I") or image.mode == "F":
-            say(f"{'16' if ';' in image.mode or image.format == 'PPM' else '32'}-bit values scaled to 8 bits")
-            low, high = _range(image, path)
-            return _in_strips(image, lambda strip: _eight_bits(strip, low, high))
-        if image.has_transparency_data:
-            image = _on_white(image, path, say)
-        if image.mode == "CMYK":
-            say("CMYK converted to RGB")
-        if image.mode in ("RGB", "CMYK") and profile:
-            return _to_srgb(image, profile, say)
-        return image if image.mode == "RGB" and type(image) is Image.Image else _in_strips(image, _plain)
-    except (ImageError, OSError, MemoryError):
-        raise
-    except Exception as error:  # a mode that cannot become RGB, such as Lab; a palette image without its palette
-        raise ImageError(f"{path}: its colours ({image.mode}) cannot be converted; save it as RGB PNG") from error
-
-
-def _in_strips(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """The RGB image of which each strip is what `change` makes of that strip, so that no third copy is in memory."""
-    whole = Image.new("RGB", image.size)
-    for top in _strips(image):
-        whole.paste(change(_strip(image, top)), (0, top))
-    return whole
-
-
-def _strips(image: Image.Image) -> range:
-    """The first rows of strips of about `_STRIP` pixels."""
-    return range(0, image.height, max(1, _STRIP // image.width))
-
-
-def _strip(image: Image.Image, top: int) -> Image.Image:
-    return image.crop((0, top, image.width, min(image.height, top + max(1, _STRIP // image.width))))
-
-
-def _plain(strip: Image.Image) -> Image.Image:
-    return strip.convert("RGB")
-
-
-def _range(image: Image.Image, path: Path) -> tuple[float, float]:
-    """The 16- or 32-bit values that become black and white.
-
-    16-bit values have a fixed range. 32-bit values do not record theirs: it is taken to be the first of 0…1, 0…255 and
-    0…65535 that contains them all, or else their own range.
-
-    Raises:
-        ImageError: some are NaN or infinite, or all are the same and outside those ranges.
-    """
-    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
-        return 0.0, 65535.0
-    low, high = np.inf, -np.inf
-    for top in _strips(image):
-        values = np.asarray(_strip(image, top))
-        if not np.isfinite(values).all():
-            raise ImageError(f"{path}: holds values that are NaN or infinite; repair them, or save it as 8-bit PNG")
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-    found = next(((0.0, white) for white in (1.0, 255.0, 65535.0) if low >= 0 and high <= white), (low, high))
-    if found[0] == found[1]:
-        raise ImageError(
-            f"{path}: holds {low:g} everywhere, which is black, white or anything between; save it as 8-bit PNG"
-        )
-    return found
-
-
-def _eight_bits(strip: Image.Image, low: float, high: float) -> Image.Image:
-    """Mode "L", of 16- or 32-bit values."""
-    values = np.asarray(strip, np.float64)
-    return Image.fromarray(np.round((values - low) * (255.0 / (high - low))).astype(np.uint8))
-
-
-def _on_white(image: Image.Image, path: Path, say: Note) -> Image.Image:
-    least, most = 255, 0
-
-    def laid(strip: Image.Image) -> Image.Image:
-        nonlocal least, most
-        strip = strip.convert("RGBA")
-        alpha = strip.getchannel("A").getextrema()
-        least, most = min(least, alpha[0]), max(most, alpha[1])
-        return Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB")
-
-    whole = _in_strips(image, laid)
-    if most == 0:
-        raise ImageError(f"{path}: is transparent everywhere; save it without transparency or remove it")
-    if least < 255:
-        say("transparency laid on white")
-    return whole
-
-
-def _to_srgb(image: Image.Image, profile: bytes, say: Note) -> Image.Image:
-    """Convert to sRGB by the embedded ICC profile, so that wide-gamut photos keep their colours."""
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        name = ImageCms.getProfileDescription(source).strip()
-        if "srgb" in name.lower():
-            return _in_strips(image, _plain)
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-        converted = _in_strips(image, lambda strip: ImageCms.applyTransform(strip, transform))
-    except (ImageCms.PyCMSError, OSError, ImportError):  # a damaged or wrong profile, or Pillow without LittleCMS
-        say("its colour profile cannot be used; the colours are taken for sRGB")
-        return _in_strips(image, _plain)
-    say(f"colours converted from {printable(name, 60) or 'its profile'} to sRGB")
-    return converted
 
 
 # ----------------------------------------------------------------------------------------------- sizes and arrays
@@ -315,9 +226,10 @@ def fit(
     Raises:
         SettingsError: the interpolation is not in `choices.INTERPOLATIONS`.
     """
-    if center_crop:
-        image = image.crop(_centred(image.width, image.height, width / height))
-    return image.resize((width, height), _resampling(interpolation))
+    box = _centred(image.width, image.height, width / height) if center_crop else None
+    if box is not None and image.width * image.height <= _CROPPED_PIXELS:
+        image, box = image.crop(box), None
+    return image.resize((width, height), _resampling(interpolation), box)
 
 
 def cover(image: Image.Image, height: int, width: int, *, interpolation: str = "bilinear") -> Image.Image:
@@ -348,8 +260,9 @@ def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int
 def content_digest(image: Image.Image) -> bytes:
     """SHA-256 of an image's mode, size and pixels; where it came from does not count."""
     digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
-    for top in _strips(image):
-        digest.update(_strip(image, top).tobytes())
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        digest.update(image.crop((0, top, image.width, min(image.height, top + rows))).tobytes())
     return digest.digest()
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from textual_inversion.data.image_folder import find_images, listed
-from textual_inversion.data.images import content_digest, load_alpha, load_image, stored_size
+from textual_inversion.data.images import content_digest, load_alpha, load_mask, stored_size
 from textual_inversion.data.resizing import Resizer, Shape, cut
 from textual_inversion.data.sampler import Batch
 from textual_inversion.formats.learned_embedding import composed
@@ -84,10 +84,18 @@ def _looked_at(path: Path, size: tuple[int, int], is_alpha: bool, note: Callable
     return MaskFile(path, size, is_alpha, content_digest(mask), is_white)
 
 
-def find_masks(folder: str | os.PathLike[str], images: list[Path], note: Callable[[str], None]) -> list[Path]:
+def find_masks(
+    folder: str | os.PathLike[str],
+    images: list[Path],
+    note: Callable[[str], None],
+    meaning: str = "white is learned",
+) -> list[Path]:
     """The mask file of each image: the file in `folder` that has the same name, apart from the extension.
 
     Of several, the one in a subfolder of the same name as the image's is taken.
+
+    Args:
+        meaning: what white is, for the message about a missing mask.
 
     Raises:
         ImageError: the folder is missing or has no images, or an image has no mask or several.
@@ -101,7 +109,7 @@ def find_masks(folder: str | os.PathLike[str], images: list[Path], note: Callabl
         if len(found) > 1:
             found = [path for path in found if path.parent.name == image.parent.name] or found
         if not found:
-            raise ImageError(f"mask folder {folder} has no mask for {image}; add {image.stem}.png, white is learned")
+            raise ImageError(f"mask folder {folder} has no mask for {image}; add {image.stem}.png, {meaning}")
         if len(found) > 1:
             names = " and ".join(path.name for path in found)
             raise ImageError(f"mask folder {folder} has {names} for {image}; keep one of them")
@@ -122,7 +130,7 @@ def _load(path: Path, size: tuple[int, int], is_alpha: bool) -> Image.Image:
         width, height = stored_size(path)
         if not (_have_one_shape((width, height), size) or _have_one_shape((height, width), size)):  # or it lies
             raise _wrong_shape(path, (width, height), size)  # before a large one is decoded
-        return _as_large(ImageChops.multiply(load_image(path).convert("L"), load_alpha(path)), path, size)
+        return _as_large(load_mask(path), path, size)
     mask = load_alpha(path)
     mask.info[_SOURCE] = path
     return mask

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     VECTOR_CHOICE = 6
     BUCKET = 7
     TIMESTEP_STRATUM = 8
+    GRID_SAMPLE = 9  # in this order: one number for each axis, then the alternatives of prompt and negative prompt
 
 
 def generator(seed: int, purpose: Purpose, *, step: int = 0, index: int = 0) -> np.random.Generator:

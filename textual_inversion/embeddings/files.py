@@ -1,6 +1,5 @@
 """Embedding files with what is recorded about them, and the base model that they were learned on."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,12 +56,12 @@ class ConceptFile:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
-        return _sha256(self.path)
+        return user_files.sha256(self.path, user_files.WEIGHTS)
 
     @property
     def partner_sha256(self) -> str | None:
         """SHA-256 of the partner; None where there is none."""
-        return None if self.partner is None else _sha256(self.partner)
+        return None if self.partner is None else user_files.sha256(self.partner, user_files.WEIGHTS)
 
     @property
     def recorded_tokens(self) -> list[str]:
@@ -115,13 +114,16 @@ class ConceptFile:
         return recorded if recorded in PROPERTIES else "object"
 
 
-def read_concept_files(paths: Sequence[str | Path], renaming: Sequence[str] | None = None) -> list[ConceptFile]:
+def read_concept_files(
+    paths: Sequence[str | Path], renaming: Sequence[str] | None = None, *, may_share_tokens: bool = False
+) -> list[ConceptFile]:
     """Read embedding files with the records beside them.
 
     Args:
         paths: files, folders of runs, or repositories on a hub, see `sources`. Two files may be one concept, see
             `pairs`.
         renaming: other placeholder tokens for some concepts, see `renaming.rename`; texts such as "OLD=NEW".
+        may_share_tokens: whoever asks sees to it that no two concepts with one token are used together.
 
     Raises:
         EmbeddingFileError: a file, or the record beside it, cannot be found or cannot be used.
@@ -131,15 +133,15 @@ def read_concept_files(paths: Sequence[str | Path], renaming: Sequence[str] | No
     folders = {file: Path(path) for path, file in zip(paths, found, strict=True) if "-steps-" in file.name}
     read = read_files(found)
     runs = [record_beside(file.path, file.tokens) for file in read]
-    read, originals = rename(read, read_renaming(renaming))
     files = []
-    for file, run in zip(read, runs, strict=True):
+    for (file, originals), run in zip(rename(read, read_renaming(renaming)), runs, strict=True):
         for concept in file.concepts:
             check_token(concept.placeholder_token, source=str(file.path))
         folder = folders.get(file.path)
         found_in = folder if folder is not None and folder.is_dir() else None
         files.append(ConceptFile(file.path, file.concepts, run, file.partner, originals, found_in))
-    _refuse_duplicates(files)
+    if not may_share_tokens:
+        refuse_duplicates(files)
     return files
 
 
@@ -158,16 +160,7 @@ def read_initializer_embeds(
         SettingsError: nothing is called as `renaming` says.
     """
     read: list[ReadFile] = read_files([find_embedding_file(source, token) for source in sources or ()])
-    renamed, _ = rename(read, read_renaming(renaming))
-    return [embedding for file in renamed for embedding in file.concepts]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with user_files.opened(path, user_files.WEIGHTS) as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+    return [embedding for file, _ in rename(read, read_renaming(renaming)) for embedding in file.concepts]
 
 
 def _how_found(file: ConceptFile) -> list[str]:
@@ -192,7 +185,8 @@ def _as_list(value: Any) -> list:
     return [composed(one) if isinstance(one, str) else one for one in (value if isinstance(value, list) else [value])]
 
 
-def _refuse_duplicates(files: Sequence[ConceptFile]) -> None:
+def refuse_duplicates(files: Sequence[ConceptFile]) -> None:
+    """Refuse files that cannot be used together: two of their vectors have one token. Raises SettingsError."""
     holders: dict[str, list[str]] = {}
     for file in files:
         for concept in file.concepts:
@@ -202,8 +196,8 @@ def _refuse_duplicates(files: Sequence[ConceptFile]) -> None:
         if len(paths) > 1:
             listed = ", ".join(dict.fromkeys(paths))
             raise SettingsError(
-                f"the token {name} occurs twice in {listed}; use these embeddings one at a time, or give one another "
-                "name with --rename FILE=NEW"
+                f"the token {name} occurs twice in {listed}; use these embeddings one at a time, see them side by "
+                "side with infer.py --compare, or give one another name with --rename FILE=NEW"
             )
 
 

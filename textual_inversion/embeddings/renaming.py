@@ -28,14 +28,14 @@ def read_renaming(renaming: Sequence[str] | None) -> dict[str, str]:
     return names
 
 
-def rename(files: Sequence[ReadFile], names: Mapping[str, str]) -> tuple[list[ReadFile], dict[str, str]]:
+def rename(files: Sequence[ReadFile], names: Mapping[str, str]) -> list[tuple[ReadFile, dict[str, str]]]:
     """Files with concepts under other placeholder tokens.
 
     Args:
         names: OLD -> NEW. OLD is a placeholder token, or the name or path of a file with one concept.
 
     Returns:
-        The files, and NEW -> the token that a file holds, of all concepts that got another name.
+        Each file, with NEW -> the token that it holds for each of its concepts that got another name.
 
     Raises:
         SettingsError: nothing, or more than one concept, is called OLD.
@@ -46,15 +46,15 @@ def rename(files: Sequence[ReadFile], names: Mapping[str, str]) -> tuple[list[Re
         if place in chosen:
             raise SettingsError(f"--rename gives {quoted(place[1])} two names, {chosen[place]} and {new}; choose one")
         chosen[place] = composed(new)
-    renamed, originals = [], {}
+    renamed = []
     for index, file in enumerate(files):
         own = {token: chosen.get((index, token), token) for token in file.tokens}
-        originals |= {new: token for token, new in own.items() if new != token}
+        originals = {new: token for token, new in own.items() if new != token}
         concepts = tuple(
             replace(concept, placeholder_token=own[concept.placeholder_token]) for concept in file.concepts
         )
-        renamed.append(replace(file, concepts=concepts))
-    return renamed, originals
+        renamed.append((replace(file, concepts=concepts), originals))
+    return renamed
 
 
 def _place_of(old: str, files: Sequence[ReadFile]) -> tuple[int, str]:

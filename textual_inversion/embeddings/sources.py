@@ -73,8 +73,13 @@ def _only_one_in(snapshot: Path) -> Path | None:
 
 def _newest_of(folder: Path) -> Path | None:
     """What a run that has not finished saved last."""
+    return next(iter(step_files(folder)[::-1]), None)
+
+
+def step_files(folder: Path) -> list[Path]:
+    """The embeddings that a run saved on its way, in the order of the steps; of a step's files, one."""
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := _OF_STEPS.fullmatch(path.name))]
-    return max(found)[1] if found else None
+    return list({step: path for step, path in sorted(found, key=lambda one: (one[0], str(one[1])))}.values())
 
 
 def _only_other(repository: str, available: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ Errors, each one line with the file's name and the way out:
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ from textual_inversion.formats.pickled_arrays import array_of
 from textual_inversion.formats.reader import map_whole, read_content, read_embedding_content, read_or_map
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.system import atomic
-from textual_inversion.system.errors import OutputError
+from textual_inversion.system.errors import EmbeddingFileError, OutputError
 
 __all__ = [
     "AsksTooMuch",
@@ -68,6 +68,7 @@ __all__ = [
     "pdparams_content",
     "read_embeddings",
     "read_pickled_tensors",
+    "read_weights",
     "write_pdparams",
     "write_safetensors",
 ]
@@ -102,9 +103,20 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         UnreadableFile, NotAnEmbedding, RefusedFile, BrokenFile, AsksTooMuch: see the tree above.
     """
-    with naming(path, _WAYS_OUT_FOR_WEIGHTS):
+    return read_weights(path, _WAYS_OUT_FOR_WEIGHTS)[0]
+
+
+def read_weights(
+    path: str | os.PathLike[str], ways_out: Mapping[type[EmbeddingFileError], str]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """As `read_pickled_tensors`, with the metadata of a safetensors file.
+
+    Args:
+        ways_out: by the class of an error, the way out that its message names.
+    """
+    with naming(path, ways_out):
         data = map_whole(path)
-        content, _ = read_content(data, Budget.of_weights(len(data)))
+        content, metadata = read_content(data, Budget.of_weights(len(data)))
         for name in _CONTAINERS:
             if isinstance(content, dict) and isinstance(content.get(name), dict):
                 content = content[name]
@@ -115,7 +127,7 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if missing is not None or not tensors:
             name = "" if missing is None else f" under {quoted(missing, 120)}"
             raise NotAnEmbedding(f"holds no tensor{name}; it is not a dictionary of weights")
-        return tensors
+        return tensors, metadata
 
 
 def pdparams_content(embeddings: Sequence[LearnedEmbedding]) -> bytes:

@@ -5,24 +5,37 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_CHUNKS = 1 << 17  # an image of 128 megapixels in pieces of 8 KiB has 48,000
+MOST_CHUNKS = 1 << 17  # an image of 40 megapixels in pieces of 8 KiB has 20,000
 
 
 class CutStream(zlib.error):
     """Compressed data that ends too early."""
 
 
+class TooManyChunks(ValueError):
+    """A PNG has more chunks than any image."""
+
+
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """(type, first byte, byte after the last) of each whole chunk from the file's position on, which must be one's."""
+    """(type, first byte, byte after the last) of each chunk from the file's position on, which must be one's.
+
+    The end of one that was cut off is beyond the file's.
+
+    Raises:
+        TooManyChunks: there are more than MOST_CHUNKS.
+    """
     position, size = file.tell(), file.seek(0, 2)
     for _ in range(MOST_CHUNKS):
         file.seek(position)
         header = file.read(8)
-        end = position + 12 + int.from_bytes(header[:4], "big")  # length, type and checksum take 12 bytes
-        if len(header) < 8 or end > size:
+        if len(header) < 8:
             return
+        end = position + 12 + int.from_bytes(header[:4], "big")  # length, type and checksum take 12 bytes
         yield header[4:], position, end
+        if end > size:
+            return
         position = end
+    raise TooManyChunks("has more chunks than any image")
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

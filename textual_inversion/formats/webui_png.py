@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from textual_inversion.formats.arrays import to_float32
 from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.errors import AsksTooMuch, BrokenFile, NotAnEmbedding, RefusedFile
-from textual_inversion.formats.png_chunks import SIGNATURE, chunk, chunks, decompressed, text_of
+from textual_inversion.formats.png_chunks import SIGNATURE, TooManyChunks, chunk, chunks, decompressed, text_of
 from textual_inversion.system.checked_json import UnusableJson, parse_json
 
 KEYWORD = b"sd-ti-embedding"
@@ -48,10 +48,15 @@ def read_png(data: memoryview, budget: Budget) -> Any:
         NotAnEmbedding: there is none.
         BrokenFile, AsksTooMuch: see `formats.errors`.
     """
-    text = _from_text(data)
+    try:
+        text = _from_text(data)
+    except TooManyChunks as error:
+        raise AsksTooMuch(f"asks for too much: it {error}") from error
     text = _from_pixels(data) if text is None else text
     if text is None:
         raise NotAnEmbedding("is an image without an embedding in it")
+    if not _is_whole(data):
+        raise BrokenFile("is an image that is cut short")
     budget.spend_values(len(text))
     try:
         content = parse_json(text, allows_nan=True)
@@ -60,18 +65,28 @@ def read_png(data: memoryview, budget: Budget) -> Any:
     return _with_arrays(content, budget)
 
 
+def _is_whole(data: memoryview) -> bool:
+    """Whether the chunks of an image go on to its end."""
+    file = io.BytesIO(data)
+    file.seek(len(SIGNATURE))
+    return any(kind == b"IEND" and end <= len(data) for kind, _, end in chunks(file))
+
+
 def _from_text(data: memoryview) -> bytes | None:
     """The JSON in the text of an image; None where there is none."""
     file = io.BytesIO(data)
     file.seek(len(SIGNATURE))
     for kind, start, end in chunks(file):
-        if kind not in (b"tEXt", b"zTXt", b"iTXt"):
+        if kind not in (b"tEXt", b"zTXt", b"iTXt") or end > len(data):
             continue
         file.seek(start + 8)
+        content = file.read(end - start - 12)
         try:
-            text = text_of(kind, file.read(end - start - 12), KEYWORD, 2 * MOST_JSON)
+            text = text_of(kind, content, KEYWORD, 2 * MOST_JSON)
             if text is None:
                 continue
+            if zlib.crc32(kind + content).to_bytes(4, "big") != file.read(4):
+                raise BrokenFile("holds an embedding in its text whose checksum does not match")
             decoded = base64.b64decode(text.strip(), validate=True)
         except (zlib.error, binascii.Error) as error:
             raise BrokenFile("holds an embedding in its text that is damaged") from error

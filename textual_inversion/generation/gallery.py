@@ -1,62 +1,87 @@
 """A folder of generated images: numbered files that record how they were made, and a manifest of all runs.
 
-Images of another run are never overwritten: the numbers continue. `contact_sheet.png` shows the run that finished
-last, and every run adds an entry to `manifest.json`. Any number of processes may write into a folder at once: each
-reserves its numbers in the manifest, and reads and replaces the manifest while it holds a lock.
+Images of another run are never overwritten: the numbers continue. A run that has not drawn all of its images is
+continued: an image that is on record with its key, and whole on the disk, is not drawn again. Any number of processes
+may draw the images of one run, each its share, and none waits for another. `contact_sheet.png` shows the run that
+finished last.
 
-Before an image appears it is in the record, whatever then ends the process. To rewrite the manifest for each image
-would cost the square of their number. So a run adds each image to a journal of its own (`manifest-ID.jsonl`), and
-brings the manifest up to date as often as that takes a small share of its time. At its end the journal goes. That of
-a run that was killed stays until the next run takes it over; `recorded_runs` reads both.
+Before an image appears it is in the record, whatever then ends the process; `manifest` has the files of the record.
 """
 
-import contextlib
 import json
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from typing_extensions import TypedDict
 
-from textual_inversion.generation import image_grid
-from textual_inversion.system import atomic, journal, output_lock, user_files
-from textual_inversion.system.checked_json import UnusableJson, checked, parse_json, whole_number
+from textual_inversion.generation import image_grid, infotext, manifest
+from textual_inversion.system import atomic, journal, user_files
 from textual_inversion.system.errors import OutputError
+from textual_inversion.system.process_share import ProcessShare
 
-SHEET, MANIFEST = "contact_sheet.png", "manifest.json"
-_LOCK = ".manifest.lock"
-_JOURNAL = "manifest-{}.jsonl"
+SHEET = "contact_sheet.png"
 _UPDATE_SHARE = 50  # the manifest is updated after this many times what the last update took: 2 % of the time
 # Settings that may have several values in one run, with their names in a label.
 SCANNED = {"guidance_scale": "guidance", "num_inference_steps": "steps"}
-_MOST_IMAGES = 10**9
-_NUMBERED = re.compile(r"(\d{4,9})-seed\d+\.png")
+_MOST_ON_SHEET, _MANY = 120, 24  # images; from the second number on they are shown small
+_KEY_WITHIN = 1 << 16  # bytes from a file's beginning
+_ALONE = ProcessShare()
 
 
-class _Run(TypedDict, total=False):
-    """The entries of a run that later runs look at."""
+@dataclass(frozen=True)
+class PlannedImages:
+    """The images that a run is to draw, by their position in it.
 
-    id: str
+    Attributes:
+        keys: from `image_key.image_keys`.
+        seeds: of each image, which is in its file's name.
+        is_grid: a folder holds one grid; it is continued also when it is complete.
+        settings: `manifest.plan_key` of the same images with 0 in place of the seed that the program drew; "" where
+            the user gave it.
+        drawn_seed: that seed.
+    """
+
+    keys: Sequence[str]
+    seeds: Sequence[int]
+    is_grid: bool = False
+    settings: str = ""
+    drawn_seed: int | None = None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run has come, over all its processes.
+
+    Attributes:
+        images: entries of its complete images, in the order of their numbers.
+        total: images that it is to have.
+    """
+
     images: list[dict[str, Any]]
-    last_reserved: whole_number(-1, _MOST_IMAGES)
+    total: int
 
-
-class _Manifest(TypedDict):
-    runs: list[_Run]
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of its images are there."""
+        return len(self.images) == self.total
 
 
 class Gallery:
-    """The images of one run.
+    """The images of one run, as one process draws them.
 
     Args:
         folder: exists and can be written.
         settings: what all images of the run have in common; they are written to the manifest beside `images`.
         clock: monotonic, in seconds.
+
+    Attributes:
+        folder: as given.
+        embeds: what the settings say about the embedding files.
 
     Raises:
         OutputError: the folder has a manifest.json that this program did not write.
@@ -64,27 +89,54 @@ class Gallery:
 
     def __init__(self, folder: str | Path, settings: dict[str, Any], clock: Callable[[], float] = time.monotonic):
         self.folder = Path(folder)
-        _runs_in(self.folder / MANIFEST)
-        self._embeds = settings.get("embeds", [])
-        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._run = {"id": secrets.token_hex(8), "created": created, **settings, "images": []}
-        self._first, self._last_reserved = 0, {}
+        manifest.runs_in(self.folder)
+        self._settings, self.embeds = settings, settings.get("embeds", [])
+        self._run: dict[str, Any] = {}  # without its images
+        self._planned = PlannedImages((), ())
         self._journal: journal.Journal | None = None
         self._clock, self._next_update = clock, 0.0
 
-    def reserve(self, count: int) -> None:
-        """Reserve the numbers of `count` images for this run, before the first is saved.
+    def drawn_seed(self, settings: str, share: ProcessShare = _ALONE) -> int | None:
+        """The seed that the program drew for a run of these settings which is to be continued; None: there is none.
+
+        Args:
+            settings: as in `PlannedImages`.
+        """
+        there = manifest.sizes_in(self.folder)
+        for run in reversed(manifest.recorded_runs(self.folder)):
+            plan = run.get("plan", {})
+            if plan.get("settings") == settings and "seed" in plan:
+                is_ours = share.launch and plan.get("launch") == share.launch
+                if is_ours or self._is_unfinished(run, there):
+                    return plan["seed"]
+        return None
+
+    def begin(self, planned: PlannedImages, share: ProcessShare = _ALONE) -> set[int]:
+        """Take the numbers of the images, or those of a run of the same images that is to be continued.
+
+        Returns:
+            The positions of the images that are complete.
 
         Raises:
-            OutputError: the manifest cannot be read or written.
+            OutputError: the folder holds another grid, or a file of somebody else has the number of an image; or the
+                manifest cannot be read or written. Then nothing was changed.
         """
-        with self._manifest() as runs:
-            numbers = [int(found[1]) for path in self.folder.iterdir() if (found := _NUMBERED.fullmatch(path.name))]
-            self._first = max([*numbers, *map(_last_reserved, runs)], default=-1) + 1
-            self._last_reserved = {"last_reserved": self._first + count - 1}
-            self._journal = journal.Journal(self.folder / _JOURNAL.format(self._run["id"]))
-            self._journal.add({**self._run, **self._last_reserved})
-            runs.append({**self._run, **self._last_reserved})
+        self._planned, begun = planned, self._clock()
+        with manifest.changing(self.folder) as runs:
+            there, key = manifest.sizes_in(self.folder), manifest.plan_key(planned.keys)
+            run = next((run for run in reversed(runs) if self._continues(run, key, there)), None)
+            if run is None:
+                self._refuse_another_grid(runs, key)
+                taken = max([*map(manifest.number_of, there), *map(manifest.last_number, runs)], default=-1)
+                run = self._new_run(key, taken + 1)
+                runs.append(run)
+            run["plan"] |= {"is_grid": planned.is_grid or run["plan"].get("is_grid", False), "launch": share.launch}
+            self._run = {name: value for name, value in run.items() if name != "images"}
+            done = self._complete(run, there)
+            self._refuse_foreign(there, done)
+            self._journal = manifest.new_journal(self.folder, self._run, secrets.token_hex(4))
+        self._updated(begun)
+        return done
 
     def save(self, position: int, image: Image.Image, facts: dict[str, Any]) -> Path:
         """Write image number `position` of the run, and return its path.
@@ -95,143 +147,189 @@ class Gallery:
         Raises:
             OutputError: the file cannot be written.
         """
-        path = self.folder / f"{self._first + position:04d}-seed{facts['seed']}.png"
-        entry = {"file": path.name, **facts}
-        if self._journal is not None:
-            self._journal.add(entry)
-        image_grid.save_png(image, path, text=_text_chunks(facts, self._embeds, image.size))
-        self._run["images"].append(entry)
+        path = self.folder / self.name_of(position)
+        facts = {**facts, "key": self._planned.keys[position]}
+        own = [one for one in self.embeds if one.get("column") in (None, facts.get("embeds"))]
+        content = image_grid.png_bytes(image, text=_text_chunks(facts, own, image.size))
+        self._journal.add({"file": path.name, **facts, "bytes": len(content)})
+        atomic.write_bytes(path, content)
         if self._clock() >= self._next_update:
-            self._update()
+            begun = self._clock()
+            with manifest.changing(self.folder):
+                pass
+            self._updated(begun)
         return path
 
-    def finish(self, images: list[Image.Image], columns: int) -> None:
-        """Write the manifest and the contact sheet; after an interruption, of the images made so far.
+    def name_of(self, position: int) -> str:
+        """The file name of an image of the run."""
+        return f"{self._run['plan']['first'] + position:04d}-seed{self._planned.seeds[position]}.png"
 
-        A run without images leaves no entry and the other run's sheet.
+    def drawn(self) -> set[int]:
+        """Positions of the run's images that are in the folder, whichever process drew them."""
+        first, count = self._run["plan"]["first"], len(self._planned.keys)
+        numbers = (manifest.number_of(name) - first for name in manifest.sizes_in(self.folder))
+        return {number for number in numbers if 0 <= number < count}
+
+    def finish(self) -> RunState:
+        """Bring the manifest up to date; a run without images leaves no entry.
 
         Raises:
-            OutputError: one of the files cannot be written.
+            OutputError: the manifest cannot be written.
         """
-        self._last_reserved = {}
-        self._update()
-        if self._journal is not None:
-            self._journal.remove()
-        if images:
-            labels = [label(entry, self._scanned()) for entry in self._run["images"]]
-            sheet = image_grid.contact_sheet(images, columns=min(columns, len(images)), labels=labels)
-            image_grid.save_png(sheet, self.folder / SHEET)
+        with manifest.changing(self.folder) as runs:
+            there = manifest.sizes_in(self.folder)
+            run = next((run for run in runs if run.get("id") == self._run["id"]), {})
+            images = run.get("images", [])
+            if not images and manifest.journals_in(self.folder, self._run["id"]) == [self._journal.path]:
+                runs[:] = [other for other in runs if other is not run]
+        names = {self.name_of(position) for position in self._complete(run, there)}
+        return RunState([entry for entry in images if manifest.file_of(entry) in names], len(self._planned.keys))
 
-    def _update(self) -> None:
-        """Bring this run's entry in the manifest up to date."""
-        self._run["images"].sort(key=_file_of)
-        entry = {**self._run, **self._last_reserved}
-        with self._manifest() as runs:
-            own = [position for position, run in enumerate(runs) if _id(run) == self._run["id"]]
-            replaced = slice(own[0], own[0] + 1) if own else slice(len(runs), None)
-            runs[replaced] = [entry] if self._run["images"] else []
+    def close(self) -> None:
+        """Remove this process's journal, which says that it is at work: when all that it had to write is written."""
+        self._journal.remove()
 
-    @contextlib.contextmanager
-    def _manifest(self) -> Iterator[list]:
-        """The recorded runs, to be changed in place; they are written, for all of them, at the end of the block."""
-        path, begun = self.folder / MANIFEST, self._clock()
-        with output_lock.waited_for(self.folder / _LOCK):
-            # Before they are read: a run that is killed later may have added more.
-            abandoned = [path for path in _journals(self.folder) if journal.is_abandoned(path)]
-            runs = recorded_runs(self.folder)
-            yield runs
-            if runs:
-                atomic.write_json(path, {"runs": runs})
-            else:
-                atomic.remove_file(path)
-            for taken_over in abandoned:
-                atomic.remove_file(taken_over)
+    def write_sheet(self, images: Sequence[dict[str, Any]], columns: int) -> Path:
+        """Write the contact sheet of images, each by its entry in the manifest, and return its path.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        shown = images[:_MOST_ON_SHEET]
+        scanned = [key for key in SCANNED if len({entry.get(key) for entry in shown}) > 1]
+        sheet = image_grid.contact_sheet(
+            [_shown(self.folder / entry["file"], is_small=len(shown) > _MANY) for entry in shown],
+            columns=min(columns, len(shown)),
+            labels=[label(entry, scanned) for entry in shown],
+        )
+        image_grid.save_png(sheet, self.folder / SHEET)
+        return self.folder / SHEET
+
+    # ------------------------------------------------------------------------------------------------------ its run
+
+    def _new_run(self, key: str, first: int) -> dict[str, Any]:
+        planned = self._planned
+        plan: dict[str, Any] = {"key": key, "first": first, "count": len(planned.keys)}
+        if planned.drawn_seed is not None:
+            plan |= {"settings": planned.settings, "seed": planned.drawn_seed}
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return {"id": secrets.token_hex(8), "created": created, **self._settings, "plan": plan, "images": []}
+
+    def _continues(self, run: dict[str, Any], key: str, there: dict[str, int]) -> bool:
+        """Whether this run is to be continued: a grid always, another one if it was left unfinished.
+
+        Who gives the same command twice at once wants the images twice.
+        """
+        plan = run.get("plan", {})
+        if plan.get("key") != key or plan.get("count") != len(self._planned.keys):
+            return False
+        if "first" not in plan or "id" not in run:  # somebody else's
+            return False
+        return plan.get("is_grid") or self._planned.is_grid or self._is_unfinished(run, there)
+
+    def _is_unfinished(self, run: dict[str, Any], there: dict[str, int]) -> bool:
+        """Whether a run was left before its end; a grid, whose processes do not wait for one another, has images left.
+
+        A process that is killed after its last image leaves its journal.
+        """
+        if run.get("plan", {}).get("is_grid"):
+            return _missing(run, there)
+        left = manifest.journals_in(self.folder, run.get("id", ""))
+        return all(map(journal.is_abandoned, left)) and (bool(left) or _missing(run, there))
+
+    def _complete(self, run: dict[str, Any], there: dict[str, int]) -> set[int]:
+        """Positions of the images that are whole under their numbers, and were recorded with their keys."""
+        recorded = {manifest.file_of(entry): entry for entry in run.get("images", ())}
+        names = map(self.name_of, range(len(self._planned.keys)))
+        return {
+            position
+            for position, (name, key) in enumerate(zip(names, self._planned.keys, strict=True))
+            if (entry := recorded.get(name)) and entry.get("key") == key and is_whole(entry, there)
+        }
+
+    def _refuse_another_grid(self, runs: list[dict[str, Any]], key: str) -> None:
+        if self._planned.is_grid and any(run.get("plan", {}).get("is_grid") for run in runs):
+            raise OutputError(
+                f"{self.folder} holds another grid; choose another --output_dir, or repeat that grid's command to "
+                "continue it"
+            )
+
+    def _refuse_foreign(self, there: dict[str, int], done: set[int]) -> None:
+        images = {self.name_of(position): key for position, key in enumerate(self._planned.keys)}
+        whole = {self.name_of(position) for position in done}
+        first = self._run["plan"]["first"]
+        refuse_foreign(self.folder, there, range(first, first + len(images)), images, whole)
+
+    def _updated(self, begun: float) -> None:
         now = self._clock()
         self._next_update = now + _UPDATE_SHARE * (now - begun)
 
-    def _scanned(self) -> list[str]:
-        """The settings that differ between the images."""
-        images = self._run["images"]
-        return [key for key in SCANNED if len({entry.get(key) for entry in images}) > 1]
+
+def refuse_foreign(
+    folder: Path, there: Iterable[str], numbers: range, images: Mapping[str, str], whole: Collection[str]
+) -> None:
+    """Refuse files under numbers of a run that hold none of its images: they would be overwritten, or mistaken for it.
+
+    Args:
+        there: the names of the numbered images in the folder.
+        numbers: of the run.
+        images: file name -> key of its images.
+        whole: names of those that are complete.
+
+    Raises:
+        OutputError: there is such a file.
+    """
+    for name in there:
+        if name in whole or manifest.number_of(name) not in numbers:
+            continue
+        if name not in images or not _is_left_of(folder / name, images[name]):
+            raise OutputError(
+                f"{folder / name} has the number of an image of this run and is none of its images; "
+                "move it away, or choose another --output_dir"
+            )
 
 
-def label(entry: dict[str, Any], scanned: list[str]) -> str:
+def _is_left_of(path: Path, key: str) -> bool:
+    """Whether a file is what is left of an image: empty, or with the image's key at its beginning."""
+    try:
+        with user_files.opened(path, user_files.IMAGE) as file:
+            beginning = file.read(_KEY_WITHIN)
+    except OSError:
+        return False
+    return not beginning or f"key\0{key}".encode() in beginning
+
+
+def label(entry: dict[str, Any], scanned: Sequence[str]) -> str:
     """The text under an image: its prompt, its seed, and the settings that differ between the images."""
     settings = "".join(f", {SCANNED[key]} {entry[key]:g}" for key in scanned)
     return f"{entry['prompt']}  (seed {entry['seed']}{settings})"
 
 
-def recorded_runs(folder: Path) -> list:
-    """The entries of all runs in a folder: those of the manifest, with what only the runs' journals hold so far.
-
-    Raises:
-        OutputError: the manifest was not written by this program.
-    """
-    runs = _runs_in(folder / MANIFEST)
-    for path in _journals(folder):
-        header, *entries = journal.read(path) or [{}]
-        own = next((run for run in runs if _id(run) is not None and _id(run) == _id(header)), None)
-        known = own["images"] if own and isinstance(own.get("images"), list) else []
-        names = set(map(_file_of, known))
-        made = [entry for entry in entries if _file_of(entry) not in names and _is_there(folder, entry)]
-        if own is not None:
-            own["images"] = sorted([*known, *made], key=_file_of)
-        elif made:
-            runs.append({**header, "images": made})
-    return runs
+def is_whole(entry: dict[str, Any], there: dict[str, int]) -> bool:
+    """Whether an image is whole on the disk: it appears in one step, so its size tells of later damage."""
+    return there.get(manifest.file_of(entry), -1) == entry.get("bytes")
 
 
-def _journals(folder: Path) -> list[Path]:
-    """The journals of runs that have not ended, and of those that were killed."""
-    return sorted(path for path in folder.glob(_JOURNAL.format("*")) if path.is_file() and not path.is_symlink())
+def _missing(run: dict[str, Any], there: dict[str, int]) -> bool:
+    """Whether a run has images left to draw."""
+    whole = sum("key" in entry and is_whole(entry, there) for entry in run.get("images", ()))
+    return whole < run["plan"].get("count", 0)
 
 
-def _file_of(entry: Any) -> str:
-    """The file that an entry is about, or "" where it does not say."""
-    name = entry.get("file") if isinstance(entry, dict) else None
-    return name if isinstance(name, str) else ""
-
-
-def _is_there(folder: Path, entry: Any) -> bool:
-    """Whether the image of an entry is there: a run may have ended before, and a user may have removed it since."""
-    return _NUMBERED.fullmatch(_file_of(entry)) is not None and (folder / _file_of(entry)).is_file()
-
-
-def _id(run: Any) -> Any:
-    return run.get("id") if isinstance(run, dict) else None
-
-
-def _last_reserved(run: Any) -> int:
-    """The last number that a run has reserved and perhaps not used yet; -1 for a run that has finished."""
-    last = run.get("last_reserved") if isinstance(run, dict) else None
-    return last if isinstance(last, int) else -1
-
-
-def _runs_in(path: Path) -> list:
+def _shown(path: Path, *, is_small: bool) -> Image.Image:
+    """An image of the folder, no larger than a sheet shows it; an empty field for one that was damaged since."""
+    most = image_grid.MAX_SMALL_CELL if is_small else image_grid.MAX_CELL
     try:
-        content = user_files.read_bytes(path, user_files.RECORD)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise OutputError(f"{path} cannot be read ({error.strerror}); choose another --output_dir") from error
-    try:
-        return checked(parse_json(content, allows_odd_names=True), _Manifest)["runs"]
-    except UnusableJson as error:
-        raise OutputError(f"{path} was not written by infer.py: it {error}; choose another --output_dir") from error
+        with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+            image = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Image.new("RGB", (image_grid.MIN_CELL, image_grid.MIN_CELL), image_grid.HAIRLINE)
+    image.thumbnail((most, most), Image.Resampling.LANCZOS)
+    return image
 
 
 def _text_chunks(facts: dict[str, Any], embeds: list, size: tuple[int, int]) -> dict[str, str]:
     """The text chunks of a PNG: each fact under its own name, and the main ones in one text for other programs."""
-    line = _one_line(facts["prompt"])
-    if facts.get("negative_prompt"):
-        line += f"\nNegative prompt: {_one_line(facts['negative_prompt'])}"
-    line += f"\nSteps: {facts['num_inference_steps']}, Sampler: {facts['scheduler']}, "
-    line += f"CFG scale: {facts['guidance_scale']:g}, Seed: {facts['seed']}, "
-    line += f"Size: {size[0]}x{size[1]}, Model: {_one_line(Path(facts['base_model']).name)}"
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
-    return {"parameters": line, **plain, "embeds": json.dumps(embeds)}
-
-
-def _one_line(text: str) -> str:
-    """A text that cannot pass for the next line of what other programs read."""
-    return " ".join(text.splitlines())
+    first = {"key": plain["key"]} if "key" in plain else {}  # where `Gallery` looks for it
+    return {**first, "parameters": infotext.parameters(facts, embeds, size), **plain, "embeds": json.dumps(embeds)}

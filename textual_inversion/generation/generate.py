@@ -8,67 +8,34 @@ Generation changes neither the base model nor a pipeline, so several threads may
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import paddle
 from PIL import Image
 
+from textual_inversion.generation.from_image import (
+    Starts,
+    call_arguments,
+    check_model,
+    drawn_size,
+    keeping_outside,
+    pipeline_from_image,
+)
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
+from textual_inversion.generation.request import ImageRequest
+from textual_inversion.generation.text_embeddings import Text, TextEmbeddings
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
-from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.system.progress import Progress
 
-# Prompts that go through the text encoder together.
-_PROMPT_BATCH = 16
 # Images with at least this many pixels are decoded one by one: at 512 x 512 the VAE's activations for a single
 # image take gigabytes, and a batch is no faster.
 _SLICED_PIXELS = 256 * 256
 
-# A prompt, and whether its placeholders stand for their initial vectors.
-_Text = tuple[str, bool]
-_Embeddings = dict[_Text, dict[str, paddle.Tensor]]
-
-
-@dataclass(frozen=True)
-class ImageRequest:
-    """One image to make.
-
-    Attributes:
-        prompt: may hold placeholders; the model's own prompt encoder expands them.
-        seed: 0 to 2**64 - 1; decides all noise.
-        negative_prompt: what guidance leads away from; without effect where `guidance_scale` is at most 1.
-        guidance_scale: weight w of classifier-free guidance (arXiv 2207.12598); at most 1 means none, at half the work.
-        num_inference_steps: denoising steps.
-        scheduler: a key of `choices.SCHEDULERS`; None: the pipeline's own.
-        eta: the share of noise that DDIM adds in each step, 0 to 1 (arXiv 2010.02502, equation 16); without effect on
-            other schedulers.
-        height, width: in pixels; None: the size that the model was trained for.
-        initial_vectors: placeholders stand for the initial values of their embedding vectors.
-    """
-
-    prompt: str
-    seed: int
-    negative_prompt: str = ""
-    guidance_scale: float = 7.5
-    num_inference_steps: int = 50
-    scheduler: str | None = None
-    eta: float = 0.0
-    height: int | None = None
-    width: int | None = None
-    initial_vectors: bool = False
-
-    @property
-    def batch_settings(self) -> tuple:
-        """What the images of a batch must have in common."""
-        return self.num_inference_steps, self.guidance_scale, self.scheduler, self.eta, self.height, self.width
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether the U-Net also predicts without the prompt, for guidance."""
-        return self.guidance_scale > 1
+# The texts of a request: its prompt and, with guidance, its negative prompt.
+_Texts = tuple[Text, Text | None]
 
 
 def generate(model: BaseModel, requests: Sequence[ImageRequest], **settings: Any) -> list[Image.Image]:
@@ -91,10 +58,32 @@ def generate_each(
     """Generate images batch by batch, so that the first can be saved before the last is made.
 
     Args:
+        batch_size: images made together. Only requests with equal `batch_settings` share a batch, and of these only
+            those whose prompts are encoded in equally many chunks.
+        scheduler, height, width, progress, pipeline: as for `generate_batches`, which yields and raises the same.
+    """
+    own = dict(scheduler=scheduler, height=height, width=width, progress=progress, pipeline=pipeline)
+    return generate_batches(model, requests, batches(requests, batch_size), **own)
+
+
+def generate_batches(
+    model: BaseModel,
+    requests: Sequence[ImageRequest],
+    chosen: Sequence[Sequence[int]],
+    *,
+    scheduler: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    progress: Progress | None = None,
+    pipeline: Any = None,
+) -> Iterator[tuple[int, Image.Image]]:
+    """Generate the images of some batches, such as one process's share, in the order of the batches.
+
+    Args:
         model: a base model, with or without embedding vectors attached.
+        chosen: positions in `requests` of the images of each batch, which have equal `batch_settings`.
         scheduler, height, width: of requests that do not say their own; None: the base model's own.
-        batch_size: images made together. Only requests with equal `batch_settings` share a batch.
-        progress: its total is `total_steps(requests)`.
+        progress: its total is the `total_steps` of the images of these batches.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in
             use. The pipeline stays as it is.
 
@@ -103,36 +92,50 @@ def generate_each(
         `image.info["safety_checker"]` says so.
 
     Raises:
-        SettingsError: the model cannot make this size, or no scheduler has this name.
+        SettingsError: the model cannot make this size, no scheduler has this name, or a prompt with weights cannot be
+            encoded.
     """
-    sizes = {(one.height, one.width): model.image_size(one.height or height, one.width or width) for one in requests}
+    texts = _texts(model, requests, {position for positions in chosen for position in positions})
+    parts = [part for positions in chosen for part in _of_equal_length(positions, texts)]
+    firsts = [requests[positions[0]] for positions in parts]
+    check_model(model, [one.start for one in firsts])
+    starts = Starts(model)
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
-    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in requests)}
-    embeddings = _encode_distinct(model, requests)
-    done = 0
-    for positions in batches(requests, batch_size):
+    pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in firsts)}
+    uses = [{text for position in positions for text in texts[position] if text} for positions in parts]
+    embeddings, done = TextEmbeddings(model, uses), 0
+    for turn, positions in enumerate(parts):
         batch = [requests[position] for position in positions]
-        own, size = pipes[batch[0].scheduler], sizes[batch[0].height, batch[0].width]
-        images = _make_batch(model, own, batch, embeddings, size, _reporter(progress, done, batch))
+        own, size = pipes[batch[0].scheduler], image_size(model, batch[0], height, width)
+        arguments = _prompt_arguments(model, [texts[position] for position in positions], embeddings.of(turn))
+        images = _make_batch(model, own, batch, arguments, size, starts, _reporter(progress, done, batch))
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 
 
 def blank_notes(images: Sequence[Image.Image]) -> list[str]:
     """A line where images hold one colour only, other than those that a safety checker blacked out."""
-    drawn = [image for image in images if "safety_checker" not in image.info]
-    blank = [image for image in drawn if all(low == high for low, high in image.convert("RGB").getextrema())]
+    return blank_count_notes(sum(map(is_blank, images)), len(images))
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether an image holds one colour only, other than one that a safety checker blacked out."""
+    return "safety_checker" not in image.info and all(lo == hi for lo, hi in image.convert("RGB").getextrema())
+
+
+def blank_count_notes(blank: int, count: int) -> list[str]:
+    """A line where `blank` of `count` images hold one colour only."""
     if not blank:
         return []
     return [
-        f"{len(blank)} of {len(images)} images hold one colour only, as where a model computes NaN; if that was in "
+        f"{blank} of {count} images hold one colour only, as where a model computes NaN; if that was in "
         "half precision, try --mixed_precision no, else check the base model"
     ]
 
 
 def total_steps(requests: Sequence[ImageRequest]) -> int:
     """Denoising steps of all requests together: the total of a progress bar."""
-    return sum(request.num_inference_steps for request in requests)
+    return sum(request.denoising_steps for request in requests)
 
 
 def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]]:
@@ -141,6 +144,21 @@ def batches(requests: Sequence[ImageRequest], batch_size: int) -> list[list[int]
     for position, request in enumerate(requests):
         alike.setdefault(request.batch_settings, []).append(position)
     return [group[i : i + batch_size] for group in alike.values() for i in range(0, len(group), batch_size)]
+
+
+def image_size(
+    model: BaseModel, request: ImageRequest, height: int | None = None, width: int | None = None
+) -> tuple[int, int]:
+    """(height, width) of a request's image in pixels.
+
+    Args:
+        height, width: of requests that do not say their own.
+
+    Raises:
+        SettingsError: the model cannot make images of this size.
+    """
+    own = request.height or height, request.width or width
+    return model.image_size(*own) if request.start is None else drawn_size(model, request.start, *own)
 
 
 def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
@@ -152,37 +170,43 @@ def _scheduled(model: BaseModel, pipe: Any, scheduler: str | None) -> Any:
     return own
 
 
-def _text(model: BaseModel, prompt: str, initial: bool) -> _Text:
-    """What decides the embedding of a prompt; a prompt without placeholders has no initial vectors."""
-    return prompt, initial and model.text_encoders[0].encode_ids.holds_placeholder(prompt)
+def _texts(model: BaseModel, requests: Sequence[ImageRequest], positions: Iterable[int]) -> dict[int, _Texts]:
+    """Position -> texts of a request: both have the same number of chunks, as the U-Net wants it."""
+    count = lru_cache(maxsize=None)(model.count_chunks)  # many requests share a prompt
+    holds_placeholder = lru_cache(maxsize=None)(model.text_encoders[0].encode_ids.holds_placeholder)
+    found = {}
+    for position in positions:
+        one = requests[position]
+        prompts = [one.prompt, one.negative_prompt] if one.is_guided else [one.prompt]
+        chunks = max(map(count, prompts)) if one.prompt_weights else None
+        # A prompt without placeholders has no initial vectors; the marks of weights may hide one.
+        has_initial = [one.initial_vectors and (one.prompt_weights or holds_placeholder(p)) for p in prompts]
+        texts = [Text(prompt, initial, chunks) for prompt, initial in zip(prompts, has_initial, strict=True)]
+        found[position] = texts[0], texts[1] if one.is_guided else None
+    return found
 
 
-def _encode_distinct(model: BaseModel, requests: Sequence[ImageRequest]) -> _Embeddings:
-    """Text -> a pipeline's arguments; each distinct text goes through the text encoders once."""
-    texts = [_text(model, request.prompt, request.initial_vectors) for request in requests]
-    texts += [_text(model, one.negative_prompt, one.initial_vectors) for one in requests if one.is_guided]
-    distinct, embeddings = list(dict.fromkeys(texts)), {}
-    with paddle.no_grad():
-        for first in range(0, len(distinct), _PROMPT_BATCH):
-            chunk = distinct[first : first + _PROMPT_BATCH]
-            prompts, readings = [prompt for prompt, _ in chunk], [Reading(initial=initial) for _, initial in chunk]
-            embeddings.update(zip(chunk, model.encode_prompts(prompts, readings).for_pipeline(), strict=True))
-    return embeddings
+def _of_equal_length(batch: Sequence[int], texts: Mapping[int, _Texts]) -> Iterator[list[int]]:
+    """The positions of a batch, those of prompts with equally many chunks together."""
+    alike: dict[int | None, list[int]] = {}
+    for position in batch:
+        alike.setdefault(texts[position][0].chunks, []).append(position)
+    yield from alike.values()
 
 
 def _prompt_arguments(
-    model: BaseModel, batch: Sequence[ImageRequest], embeddings: _Embeddings
+    model: BaseModel, texts: Sequence[_Texts], embeddings: Mapping[Text, dict[str, paddle.Tensor]]
 ) -> dict[str, paddle.Tensor]:
-    """A pipeline's arguments for a batch: hidden states [B, L, D], for SDXL pooled ones [B, P], and their negatives."""
-    wanted = [embeddings[_text(model, request.prompt, request.initial_vectors)] for request in batch]
+    """A pipeline's arguments for a batch: hidden states [B, n * L, D], for SDXL pooled ones [B, P], their negatives."""
+    wanted = [embeddings[text] for text, _ in texts]
     arguments = {name: paddle.stack([one[name] for one in wanted]) for name in wanted[0]}
-    if not batch[0].is_guided:
+    negatives = [text for _, text in texts if text is not None]
+    if not negatives:
         return arguments
     avoided = []
-    for request in batch:
-        texts = embeddings[_text(model, request.negative_prompt, request.initial_vectors)]
-        nothing = model.zeroes_empty_prompt and not request.negative_prompt
-        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in texts.items()})
+    for text in negatives:
+        nothing = model.zeroes_empty_prompt and not text.prompt
+        avoided.append({name: paddle.zeros_like(v) if nothing else v for name, v in embeddings[text].items()})
     return arguments | {f"negative_{name}": paddle.stack([one[name] for one in avoided]) for name in wanted[0]}
 
 
@@ -190,33 +214,49 @@ def _make_batch(
     model: BaseModel,
     pipe: Any,
     batch: Sequence[ImageRequest],
-    embeddings: _Embeddings,
+    arguments: dict[str, paddle.Tensor],
     size: tuple[int, int],
+    starts: Starts,
     report: Callable | None,
 ) -> list[Image.Image]:
     """The images of requests with equal settings."""
-    first = batch[0]
+    first, begun = batch[0], [request.start for request in batch]
     generators = [noise_generator(request.seed) for request in batch]
     shape = (pipe.unet.config.in_channels, size[0] // pipe.vae_scale_factor, size[1] // pipe.vae_scale_factor)
-    own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
-    own.scheduler = drawing_from(pipe.scheduler, generators)
+    noise = draw(generators, shape)  # (B, C, H, W)
+    if first.start is None:
+        own = copy.copy(pipe)  # a call keeps its settings in the pipeline and in its scheduler
+        begin = {"latents": noise, "height": size[0], "width": size[1]}
+    else:
+        latents = starts.latents(begun, size)
+        own, begin = pipeline_from_image(model, pipe, latents, noise), call_arguments(begun)
+        report = keeping_outside(starts.masks(begun, size), latents, noise, report)
+    own.scheduler = drawing_from(own.scheduler, generators)
     own.vae = _decoder(pipe.vae, one_by_one=size[0] * size[1] >= _SLICED_PIXELS)
-    arguments = _prompt_arguments(model, batch, embeddings)
     with explained(model.folder, IN_USE):
         output = own(
             **arguments,
-            latents=draw(generators, shape),  # (B, C, H, W)
-            height=size[0],
-            width=size[1],
+            **begin,
             num_inference_steps=first.num_inference_steps,
             guidance_scale=first.guidance_scale,
             eta=first.eta,
             callback_on_step_end=report,
         )
-    for image, is_unsafe in zip(output.images, getattr(output, "nsfw_content_detected", None) or (), strict=False):
-        if is_unsafe:
-            image.info["safety_checker"] = "blacked out"
-    return output.images
+    unsafe = getattr(output, "nsfw_content_detected", None) or [False] * len(batch)
+    return [
+        _finished(request, size, starts, image, is_unsafe=is_unsafe)
+        for request, image, is_unsafe in zip(batch, output.images, unsafe, strict=True)
+    ]
+
+
+def _finished(
+    request: ImageRequest, size: tuple[int, int], starts: Starts, image: Image.Image, *, is_unsafe: bool
+) -> Image.Image:
+    """A pipeline's image with what stays of the start image, unless a safety checker blacked it out."""
+    if is_unsafe:
+        image.info["safety_checker"] = "blacked out"
+        return image
+    return image if request.start is None else starts.finished(request.start, size, image)
 
 
 def _decoder(vae: Any, *, one_by_one: bool) -> Any:

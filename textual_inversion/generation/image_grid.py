@@ -4,10 +4,11 @@ A sheet is composed of blocks (RGB images on the colour of paper), side by side 
 enlarged by a whole factor, so that an image of 64 pixels can be judged by eye.
 """
 
+import contextlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw, PngImagePlugin
 from typing_extensions import TypedDict
@@ -25,6 +26,8 @@ MIN_CELL = 160  # pixels: smaller images are enlarged to at least this size
 MAX_CELL = 512  # pixels: larger ones are reduced on a contact sheet
 MAX_SMALL_CELL = 256  # the same where many are side by side
 _MOST_PIXELS = 128_000_000  # of a strip that is read again: 384 MB
+# What reading a PNG file may raise: it is missing, damaged, none, or far too large.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 Images = Sequence[Image.Image]
 
@@ -62,7 +65,7 @@ def contact_sheet(
     box = _cell_box(images, cell, MAX_CELL)
     texts = labels if labels is not None else [""] * len(images)
     tiles = [_labelled(image, text, box) for image, text in zip(images, texts, strict=True)]
-    gap = _gap(box)
+    gap = gap_of(box)
     return _page(_grid(tiles, columns, gap, 2 * gap if labels else gap), box, title)
 
 
@@ -87,12 +90,12 @@ def overview(
     if not prompts or not before or not after or len(before) % len(prompts) or len(after) % len(prompts):
         raise ValueError(f"{len(before)} and {len(after)} images for {len(prompts)} prompts")
     box = _cell_box([*before, *after], None, MAX_SMALL_CELL)
-    gap = _gap(box)
-    texts = [_text(prompt, _label_size(box), round(0.9 * box[0])) for prompt in prompts]
+    gap = gap_of(box)
+    texts = [_text(prompt, label_size(box), round(0.9 * box[0])) for prompt in prompts]
     columns = [
         _headed("Prompt", _cells(texts, (max(text.width for text in texts), box[1])), 1, box),
-        _headed("Before", [_tile(image, box) for image in before], len(before) // len(prompts), box),
-        _headed("After", [_tile(image, box) for image in after], len(after) // len(prompts), box),
+        _headed("Before", [tile(image, box) for image in before], len(before) // len(prompts), box),
+        _headed("After", [tile(image, box) for image in after], len(after) // len(prompts), box),
     ]
     table = _beside(columns, 2 * gap)
     training = _training_block(training_images, len(prompts), box)
@@ -109,7 +112,7 @@ def _training_block(images: Images, rows: int, box: tuple[int, int]) -> Image.Im
     columns = min(3, -(-len(images) // rows))
     shown = images[: columns * max(rows, 2)]
     heading = "Training images" + (f" ({len(shown)} of {len(images)})" if len(shown) < len(images) else "")
-    return _headed(heading, [_tile(image, box) for image in shown], columns, box)
+    return _headed(heading, [tile(image, box) for image in shown], columns, box)
 
 
 def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None = None) -> Image.Image:
@@ -125,20 +128,20 @@ def strip(frames: Sequence[tuple[int, Images]], *, prompts: Sequence[str] | None
         ValueError: no images, or more prompts than columns.
     """
     box = _cell_box([image for _, images in frames for image in images], None, MAX_SMALL_CELL)
-    gap = _gap(box)
+    gap = gap_of(box)
     if prompts is not None and len(prompts) > max(len(images) for _, images in frames):
         raise ValueError(f"{len(prompts)} prompts above fewer columns")
-    steps = [_text(f"step {step}", _label_size(box), box[0], FAINT_INK) for step, _ in frames]
+    steps = [_text(f"step {step}", label_size(box), box[0], FAINT_INK) for step, _ in frames]
     margin = (max(step.width for step in steps), box[1])
     rows = []
     if prompts:
-        heads = [_text(prompt, _label_size(box), box[0]) for prompt in prompts]
+        heads = [_text(prompt, label_size(box), box[0]) for prompt in prompts]
         height = max(head.height for head in heads)
         bottom = [_placed(head, (box[0] + 2, height), 0.0, 1.0) for head in heads]
         rows.append(_beside([Image.new("RGB", (margin[0], height), PAPER), *bottom], gap))
     corners, top = {}, 2 * gap + sum(row.height + gap for row in rows)
     for cell, (step, images) in zip(_cells(steps, margin), frames, strict=True):
-        tiles = [_tile(image, box) for image in images]
+        tiles = [tile(image, box) for image in images]
         first, pitch = 2 * gap + cell.width + gap, box[0] + 2 + gap
         corners[step] = [(first + i * pitch + 1, top + 1) for i in range(len(tiles))]
         rows.append(_beside([cell, *tiles], gap))
@@ -161,7 +164,7 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
         (step, images) of each row; [] where the file is missing or is no such strip.
     """
     try:
-        with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as sheet:
+        with opened_png(path) as sheet:
             layout = checked(parse_json(sheet.text["frames"]), _Layout)
             (width, height), places = layout["size"], layout["places"].items()
             corners = {int(step): of_row for step, of_row in places if int(step) < before}
@@ -173,18 +176,31 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
             (step, [sheet.crop((left, top, left + width, top + height)) for left, top in of_row])
             for step, of_row in corners.items()
         ]
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (AttributeError, KeyError, TypeError, *UNREADABLE):
         return []
 
 
-def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:
-    """Write a PNG file, complete or not at all.
+@contextlib.contextmanager
+def opened_png(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A PNG file whose pixels are read when they are asked for; whatever is wrong with it is one of `UNREADABLE`."""
+    with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
+        yield image
 
-    Args:
-        text: name -> text, stored in text chunks (prompt, seed, …); a name has 1–79 Latin characters.
+
+def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:
+    """Write a PNG file, complete or not at all; `text` as for `png_bytes`.
 
     Raises:
         OutputError: the file cannot be written.
+    """
+    write_bytes(path, png_bytes(image, text=text))
+
+
+def png_bytes(image: Image.Image, *, text: dict[str, str] | None = None) -> bytes:
+    """A PNG file's content.
+
+    Args:
+        text: name -> text, stored in text chunks (prompt, seed, …); a name has 1–79 Latin characters.
     """
     info = PngImagePlugin.PngInfo()
     for name, value in (text or {}).items():
@@ -192,7 +208,7 @@ def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str
         info.add_text(name, value)  # Pillow writes UTF-8 where Latin-1 is not enough
     content = io.BytesIO()  # Pillow itself would not report a full disk
     image.save(content, format="PNG", pnginfo=info)
-    write_bytes(path, content.getbuffer())
+    return content.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------------------- blocks
@@ -202,42 +218,51 @@ def _cell_box(images: Images, cell: int | None, most: int) -> tuple[int, int]:
     """Width and height of a box for every image; the largest image fills one side of it."""
     if not images:
         raise ValueError("no images for a sheet")
-    width, height = max(image.width for image in images), max(image.height for image in images)
+    return box_of(max(image.width for image in images), max(image.height for image in images), cell, most)
+
+
+def box_of(width: int, height: int, cell: int | None = None, most: int = MAX_CELL) -> tuple[int, int]:
+    """Width and height of a box for images of at most this size.
+
+    Args:
+        cell: longest side of the box; None: that of the images, if need be enlarged by a whole factor to `MIN_CELL`, or
+            reduced to `most`.
+    """
     longest = max(width, height)
     if cell is None:
         cell = longest * -(-MIN_CELL // longest) if longest < MIN_CELL else min(longest, most)
     return max(1, round(width * cell / longest)), max(1, round(height * cell / longest))
 
 
-def _tile(image: Image.Image, box: tuple[int, int]) -> Image.Image:
+def tile(image: Image.Image, box: tuple[int, int]) -> Image.Image:
     """The image, scaled to fit into the box and centred, with a thin frame."""
     factor = min(box[0] / image.width, box[1] / image.height)
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     scaled = image.convert("RGB")
     if size != image.size:
         scaled = scaled.resize(size, Image.Resampling.LANCZOS)
-    tile = Image.new("RGB", (box[0] + 2, box[1] + 2), PAPER)
-    left, top = (tile.width - size[0]) // 2, (tile.height - size[1]) // 2
+    field = Image.new("RGB", (box[0] + 2, box[1] + 2), PAPER)
+    left, top = (field.width - size[0]) // 2, (field.height - size[1]) // 2
     frame = (left - 1, top - 1, left + size[0], top + size[1])
-    ImageDraw.Draw(tile).rectangle(frame, outline=HAIRLINE)
-    tile.paste(scaled, (left, top))
-    return tile
+    ImageDraw.Draw(field).rectangle(frame, outline=HAIRLINE)
+    field.paste(scaled, (left, top))
+    return field
 
 
 def _labelled(image: Image.Image, label: str, box: tuple[int, int]) -> Image.Image:
-    tile = _tile(image, box)
-    return _below([tile, _text(label, _label_size(box), tile.width)], _gap(box) // 2) if label else tile
+    shown = tile(image, box)
+    return _below([shown, _text(label, label_size(box), shown.width)], gap_of(box) // 2) if label else shown
 
 
 def _headed(heading: str, blocks: Images, columns: int, box: tuple[int, int]) -> Image.Image:
     """A grid of blocks under its heading."""
-    grid = _grid(blocks, columns, _gap(box), _gap(box))
-    return _below([_text(heading, _heading_size(box), max(grid.width, box[0])), grid], _gap(box))
+    grid = _grid(blocks, columns, gap_of(box), gap_of(box))
+    return _below([_text(heading, _heading_size(box), max(grid.width, box[0])), grid], gap_of(box))
 
 
 def _page(content: Image.Image, box: tuple[int, int], title: str | None) -> Image.Image:
     """The content with a title above it and a margin around it."""
-    gap = _gap(box)
+    gap = gap_of(box)
     if title:
         content = _below([_text(title, _title_size(box), max(content.width, 2 * box[0])), content], 2 * gap)
     page = Image.new("RGB", (content.width + 4 * gap, content.height + 4 * gap), PAPER)
@@ -289,17 +314,19 @@ def _text(text: str, size: int, width: int, color: lettering.Color = INK) -> Ima
     return lettering.block(text, size, width, color=color, background=PAPER)
 
 
-def _gap(box: tuple[int, int]) -> int:
+def gap_of(box: tuple[int, int]) -> int:
+    """Pixels between images of this size."""
     return max(10, max(box) // 18)
 
 
-def _label_size(box: tuple[int, int]) -> int:
+def label_size(box: tuple[int, int]) -> int:
+    """Size in pixels of the font beside images of this size."""
     return max(14, round(max(box) / 17))
 
 
 def _heading_size(box: tuple[int, int]) -> int:
-    return round(1.3 * _label_size(box))
+    return round(1.3 * label_size(box))
 
 
 def _title_size(box: tuple[int, int]) -> int:
-    return round(1.6 * _label_size(box))
+    return round(1.6 * label_size(box))

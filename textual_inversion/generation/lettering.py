@@ -87,7 +87,7 @@ def _pieces(text: str) -> list[str]:
 
 def _font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
     """A font, and the text in characters that the font has."""
-    plain = ImageFont.load_default(size=size)
+    plain = _plain_font(size)
     simple = _simplified(text, plain)
     if not _missing(simple, plain):
         return plain, simple
@@ -110,13 +110,22 @@ def _simplified(text: str, font: ImageFont.FreeTypeFont) -> str:
 
 def _missing(text: str, font: ImageFont.FreeTypeFont) -> bool:
     """Whether the font lacks a character of `text`."""
-    mark = _drawn(_NO_CHARACTER, font)
-    return any(not character.isspace() and _drawn(character, font) == mark for character in set(text))
+    return any(not character.isspace() and _lacks(font, character) for character in set(text))
+
+
+@functools.lru_cache(maxsize=20_000)
+def _lacks(font: ImageFont.FreeTypeFont, character: str) -> bool:
+    return _drawn(character, font) == _drawn(_NO_CHARACTER, font)
 
 
 def _drawn(character: str, font: ImageFont.FreeTypeFont) -> tuple[tuple[int, int], bytes]:
     mask = font.getmask(character)
     return mask.size, bytes(mask)
+
+
+@functools.lru_cache(maxsize=16)
+def _plain_font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
 
 
 @functools.lru_cache(maxsize=16)

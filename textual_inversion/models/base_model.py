@@ -65,6 +65,7 @@ class BaseModel:
         text_encoders: the text encoders with their tokenizers.
         unet: the UNet2DConditionModel.
         vae_scale_factor: pixels per latent, along each side.
+        tokenizer_folder: of a tokenizer that is used in place of the model's own; None: its own is used.
         variant: weights to prefer, such as "fp16".
         scheduler_config: contents of scheduler_config.json, with the class that the index names.
         noise_scheduler: the DDPMScheduler to train with.
@@ -89,7 +90,7 @@ class BaseModel:
         check_sample_size(unet_config, "unet", folder / "unet")
         check_sample_size(vae_config, "vae", folder / self.family.vae)
         check_shapes(self.family, unet_config, vae_config, folder)
-        self._tokenizer_folder = tokenizer_folder
+        self.tokenizer_folder = tokenizer_folder
         self.text_encoders = [self._load_text_encoder(location) for location in self.family.text_encoders]
         check_widths(self.family, unet_config, self.text_encoders, folder)
         self.unet, self.layout = self._load_unet()
@@ -114,7 +115,7 @@ class BaseModel:
         return vae
 
     def _load_text_encoder(self, location: TextEncoderLocation) -> TextEncoder:
-        named = self._tokenizer_folder
+        named = self.tokenizer_folder
         folder = tokenizer_folder(named, location.tokenizer) if named else self.folder / location.tokenizer
         return load_text_encoder(self.folder, location, self.index[location.folder][-1], folder, self.variant)
 
@@ -188,17 +189,26 @@ class BaseModel:
         prompts: list[str],
         readings: Sequence[Reading] | None = None,
         image_size: tuple[int, int] | None = None,
+        chunks: int | None = None,
     ) -> PromptEmbedding:
         """Encode B prompts, placeholders included; gradients flow to attached embedding vectors.
 
         Args:
+            prompts: without `chunks` they are taken as they stand, and cut where the model's length ends.
             readings: how the placeholders of each prompt are read; None: all vectors, with a gradient.
             image_size: (height, width) of the images in pixels, an input of Stable Diffusion XL; None: the size that
                 the model was trained for.
+            chunks: read marks such as `(word:1.3)` as weights, and encode each prompt in this many chunks, at least
+                its `count_chunks`.
         """
         size = image_size or (self.resolution, self.resolution)
         with explained(self.folder, IN_USE):
-            return self.family.encode(self.text_encoders, prompts, readings, size)
+            token_ids = [encoder.token_ids(prompts, readings, chunks) for encoder in self.text_encoders]
+            return self.family.encode(self.text_encoders, token_ids, size)
+
+    def count_chunks(self, prompt: str) -> int:
+        """In how many chunks a prompt with weights is encoded; raises SettingsError where it cannot be."""
+        return max(len(encoder.encode_ids.chunks(prompt)) for encoder in self.text_encoders)
 
     def drawing_notes(self, scheduler: str | None = None) -> list[str]:
         """What the user should know of how images are drawn; `scheduler` as for `pipeline`."""

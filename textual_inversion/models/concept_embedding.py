@@ -61,6 +61,8 @@ class ConceptEmbedding(nn.Layer):
 def attach(text_encoder: nn.Layer, vectors: np.ndarray | Sequence[np.ndarray]) -> ConceptEmbedding:
     """Put trainable vectors beside a text encoder's table, and remove any attached before.
 
+    What casts the output of those that were attached before, in half precision, casts the new ones' too.
+
     Args:
         vectors: initial values, float [N, D], or one such array for each concept.
     """
@@ -68,6 +70,9 @@ def attach(text_encoder: nn.Layer, vectors: np.ndarray | Sequence[np.ndarray]) -
     table = layer.table if isinstance(layer, ConceptEmbedding) else layer.weight
     parts = [vectors] if isinstance(vectors, np.ndarray) else list(vectors)
     embedding = ConceptEmbedding(table, [np.asarray(part, dtype=np.float32) for part in parts])
+    if isinstance(layer, ConceptEmbedding):
+        for hook in layer._forward_post_hooks.values():
+            embedding.register_forward_post_hook(hook)
     text_encoder.set_input_embeddings(embedding)
     return embedding
 

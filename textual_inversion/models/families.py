@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from textual_inversion.models.prompt_encoder import Reading
+from textual_inversion.models.prompt_chunks import TokenIds
 from textual_inversion.models.text_encoders import TextEncoder, TextEncoderLocation
 from textual_inversion.models.weight_files import read_json
 from textual_inversion.system.device import to_device
@@ -23,7 +23,7 @@ class PromptEmbedding:
     """The U-Net's input from B prompts.
 
     Attributes:
-        hidden_states: float [B, L, width of the U-Net's cross-attention].
+        hidden_states: float [B, n * L, width of the U-Net's cross-attention], of n chunks; n is 1 for plain prompts.
         added: further keyword arguments for the U-Net; empty for all but Stable Diffusion XL.
     """
 
@@ -31,7 +31,7 @@ class PromptEmbedding:
     added: dict[str, Any] = field(default_factory=dict)
 
     def for_pipeline(self) -> list[dict[str, paddle.Tensor]]:
-        """A pipeline's arguments for each prompt: prompt_embeds [L, D], and for SDXL pooled_prompt_embeds [P]."""
+        """A pipeline's arguments for each prompt: prompt_embeds [n * L, D], and for SDXL pooled_prompt_embeds [P]."""
         arguments = {"prompt_embeds": self.hidden_states}
         if "added_cond_kwargs" in self.added:
             arguments["pooled_prompt_embeds"] = self.added["added_cond_kwargs"]["text_embeds"]
@@ -44,9 +44,9 @@ class Family:
 
     Attributes:
         text_encoders: the locations of their text encoders.
-        encode: (text encoders, prompts, readings, (height, width) in pixels) -> PromptEmbedding; `readings` as in
-            `BaseModel.encode_prompts`.
+        encode: (text encoders, token ids of the prompts for each, (height, width) in pixels) -> PromptEmbedding.
         pipeline_class: the class of ppdiffusers that generates images with their parts.
+        image_to_image: the class that draws from an image; None: there is none.
         vae: sub-folder of the AutoencoderKL.
         optional: further parts in model_index.json, which are `[None, None]` where the model lacks them.
         settings: further entries of model_index.json, with the pipeline's default values.
@@ -56,6 +56,7 @@ class Family:
     text_encoders: tuple[TextEncoderLocation, ...]
     encode: Callable[..., PromptEmbedding]
     pipeline_class: str = "StableDiffusionPipeline"
+    image_to_image: str | None = "StableDiffusionImg2ImgPipeline"
     vae: str = "vae"
     optional: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
     settings: dict[str, Any] = field(default_factory=dict)
@@ -69,24 +70,28 @@ class Family:
 
 
 def _last_states(
-    text_encoders: Sequence[TextEncoder], prompts: list[str], readings: Sequence[Reading] | None, size: tuple[int, int]
+    text_encoders: Sequence[TextEncoder], token_ids: Sequence[TokenIds], size: tuple[int, int]
 ) -> PromptEmbedding:
     """The encoder's first output, as in the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM."""
-    return PromptEmbedding(text_encoders[0](prompts, readings)[0])
+    (encoder,), (tokens,) = text_encoders, token_ids
+    return PromptEmbedding(tokens.joined(encoder(tokens.ids)[0]))
 
 
 def _two_penultimate_states(
-    text_encoders: Sequence[TextEncoder], prompts: list[str], readings: Sequence[Reading] | None, size: tuple[int, int]
+    text_encoders: Sequence[TextEncoder], token_ids: Sequence[TokenIds], size: tuple[int, int]
 ) -> PromptEmbedding:
     """Stable Diffusion XL (arXiv 2307.01952, section 2): the penultimate states of both encoders, concatenated.
 
     Further inputs are the second encoder's projected state at the end of the text [B, P], and the sizes of section
-    2.2, float32 [B, 6]: the original size, the crop position and the target size, here of an image without a crop.
+    2.2, float32 [B, 6]: the original size, the crop position and the target size, here of an image without a crop. Of a
+    prompt in several chunks the projected state is that of the first, without weights, as in AUTOMATIC1111's web UI.
     """
-    outputs = [encoder(prompts, readings, output_hidden_states=True) for encoder in text_encoders]
-    hidden_states = paddle.concat([output.hidden_states[-2] for output in outputs], axis=-1)  # (B, L, D1 + D2)
+    outputs = [encoder(t.ids, output_hidden_states=True) for encoder, t in zip(text_encoders, token_ids, strict=True)]
+    states = [tokens.joined(output.hidden_states[-2]) for tokens, output in zip(token_ids, outputs, strict=True)]
+    hidden_states = paddle.concat(states, axis=-1)  # (B, n * L, D1 + D2)
+    pooled = token_ids[-1].first(outputs[-1].text_embeds)
     numbers = to_device(np.array([*size, 0, 0, *size], np.float32)).astype(hidden_states.dtype)
-    added = {"text_embeds": outputs[-1].text_embeds, "time_ids": numbers.tile([len(prompts), 1])}
+    added = {"text_embeds": pooled, "time_ids": numbers.tile([len(hidden_states), 1])}
     return PromptEmbedding(hidden_states, {"added_cond_kwargs": added})
 
 
@@ -103,6 +108,7 @@ _STABLE_DIFFUSION_XL = Family(
     ),
     encode=_two_penultimate_states,
     pipeline_class="StableDiffusionXLPipeline",
+    image_to_image="StableDiffusionXLImg2ImgPipeline",
     optional=("image_encoder", "feature_extractor"),
     settings={"force_zeros_for_empty_prompt": True},
     addition="text_time",
@@ -110,6 +116,7 @@ _STABLE_DIFFUSION_XL = Family(
 _LATENT_DIFFUSION = Family(
     text_encoders=(TextEncoderLocation("text_encoder", "bert", "tokenizer", ("LDMBertModel",)),),
     encode=_last_states,
+    image_to_image=None,
     vae="vqvae",
     optional=(),
 )

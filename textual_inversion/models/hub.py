@@ -66,7 +66,22 @@ def resolve(
     Raises:
         BaseModelError: the model is not on this machine and cannot be fetched from a hub, or must not be.
     """
-    name, path = str(name_or_path), _path_of(str(name_or_path))
+    name = str(name_or_path)
+    local = _local(name, cache_dir, recorded_in)
+    if local is not None:
+        return local
+    is_complete = _holds_tokenizer if only_tokenizer else _holds_model
+    found = next(filter(is_complete, _cached_folders(name, revision, cache_dir)), None)
+    if found is not None:
+        return found
+    if recorded_in is not None:
+        raise _not_to_be_asked_for(name, recorded_in, only_tokenizer)
+    return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
+
+
+def _local(name: str, cache_dir: str | Path | None, recorded_in: str | Path | None) -> Path | None:
+    """The folder of a model that a path names; None for a repository id. Raises BaseModelError for anything else."""
+    path = _path_of(name)
     if path.is_dir():
         return path
     if is_single_file(path):
@@ -79,13 +94,7 @@ def resolve(
     if not (_REPOSITORY_ID.fullmatch(name) or aistudio.is_name(name)):
         by = "" if recorded_in is None else f", which {file_name(recorded_in)} names"
         raise BaseModelError(f"there is no folder {name}{by}; give the folder of a model or its repository id")
-    is_complete = _holds_tokenizer if only_tokenizer else _holds_model
-    found = next(filter(is_complete, _cached_folders(name, revision, cache_dir)), None)
-    if found is not None:
-        return found
-    if recorded_in is not None:
-        raise _not_to_be_asked_for(name, recorded_in, only_tokenizer)
-    return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
+    return None
 
 
 def _not_to_be_asked_for(name: str, recorded_in: str | Path, only_tokenizer: bool) -> BaseModelError:

@@ -30,7 +30,12 @@ def public_name(name: str, folder: Path) -> str:
     """
     if is_demo(name):
         return LOCAL_DEMO
-    return LOCAL + _hash_of(folder.resolve()) if Path(name).expanduser().exists() else name
+    return LOCAL + content_hash(folder) if Path(name).expanduser().exists() else name
+
+
+def content_hash(folder: Path) -> str:
+    """64 hexadecimal digits of a model's files: of their names, sizes and contents (of large ones, from parts)."""
+    return _hash_of(folder.resolve())
 
 
 @functools.lru_cache(maxsize=8)

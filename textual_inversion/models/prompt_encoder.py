@@ -21,6 +21,8 @@ import numpy as np
 
 from textual_inversion.formats.errors import TokenTaken, printable
 from textual_inversion.formats.learned_embedding import check_token, composed, from_source, other_name, token_names
+from textual_inversion.models.prompt_chunks import Chunk, TokenIds, check_weights, laid_out, packed
+from textual_inversion.models.prompt_weights import holds_marks, weighted_pieces, without_marks
 from textual_inversion.models.tokenizers import added_words
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, SettingsError
@@ -88,6 +90,8 @@ class PromptEncoder:
             self._ids[placeholder] = ids
             first_id += count
         self._pattern = whole_words(self._ids)
+        # Words in which brackets and colons are no marks.
+        self._unmarked_words = whole_words([*self._ids, *(composed(word) for word in words)])
         # Prompts of hundreds of concepts, and of every step, are made of the same few texts around the placeholders.
         self._units_of_text = lru_cache(maxsize=_KEPT_TEXTS)(self._own_units)
 
@@ -119,12 +123,7 @@ class PromptEncoder:
 
     def _units(self, text: str, reading: Reading = _PLAIN) -> Iterator[tuple[str, list[int]]]:
         """The tokens of a text with their ids, of which a word of several vectors has several."""
-        text = composed(text)
-        if len(text) > LONGEST_TEXT:
-            raise SettingsError(
-                f"a text of {len(text)} letters, {printable(text, 40)!r}, is more than a text encoder can be given; "
-                f"it reads {self.max_length} tokens, so keep below {LONGEST_TEXT} letters"
-            )
+        text = self._bounded(text)
         pieces = self._pattern.split(text) if self._pattern else [text]
         for position, piece in enumerate(pieces):
             # re.split with one group alternates text and matched placeholder.
@@ -132,6 +131,16 @@ class PromptEncoder:
                 yield piece, self._vector_ids(piece, reading)
             elif piece.strip():
                 yield from self._units_of_text(piece)
+
+    def _bounded(self, text: str) -> str:
+        """A text in composed form; raises SettingsError where it is longer than `LONGEST_TEXT`."""
+        text = composed(text)
+        if len(text) > LONGEST_TEXT:
+            raise SettingsError(
+                f"a text of {len(text)} letters, {printable(text, 40)!r}, is more than a text encoder can be given; "
+                f"it reads {self.max_length} tokens, so keep below {LONGEST_TEXT} letters"
+            )
+        return text
 
     def _own_units(self, text: str) -> tuple[tuple[str, list[int]], ...]:
         """The tokens of a text without placeholders with their ids."""
@@ -197,6 +206,33 @@ class PromptEncoder:
         for row, ids in zip(batch, self._framed(prompts, readings), strict=True):
             row[: len(ids)] = ids
         return batch
+
+    def chunks(self, prompt: str, reading: Reading = _PLAIN) -> list[Chunk]:
+        """A prompt of any length in chunks, its marks of weights read (see `prompt_weights`).
+
+        A weight on a placeholder is that of all its vectors, and no chunk ends within them.
+
+        Raises:
+            SettingsError: a word is larger than a chunk, a weight is out of bounds, or the prompt is too long.
+        """
+        pieces = weighted_pieces(self._bounded(prompt), self._unmarked_words)
+        check_weights(pieces)
+        units = ((word, ids, weight) for text, weight in pieces for word, ids in self._units(text, reading))
+        return packed(units, self.room)
+
+    def in_chunks(self, prompts: Sequence[str], readings: Sequence[Reading] | None, count: int) -> TokenIds:
+        """Prompts with marks of weights, each in `count` chunks, of which the last may be empty."""
+        each = [self.chunks(*one) for one in zip(prompts, readings or repeat(_PLAIN, len(prompts)), strict=True)]
+        frame = self._tokenizer.build_inputs_with_special_tokens
+        return laid_out(each, count, self.max_length, frame, self._tokenizer.pad_token_id)
+
+    def holds_marks(self, prompt: str) -> bool:
+        """Whether a prompt means something else where marks of weights are read."""
+        return holds_marks(composed(prompt), self._unmarked_words)
+
+    def without_marks(self, prompt: str) -> str:
+        """A prompt without its marks of weights."""
+        return without_marks(composed(prompt), self._unmarked_words)
 
     def ends(self, prompts: Sequence[str], readings: Sequence[Reading] | None = None) -> np.ndarray:
         """Position of the end token of each prompt: int64 [B] in [0, L)."""
@@ -291,14 +327,3 @@ def check_prompts(
             f"{len(cut)} training prompt(s) are longer than the {encode_ids.room} tokens the model reads, and are "
             f"cut; {shorten(cut[0], 60)!r} loses {shorten(encode_ids.dropped(cut[0]), 100)!r}"
         )
-
-
-def cut_notes(encode_ids: PromptEncoder, texts: Iterable[str]) -> list[str]:
-    """A line for each text that is longer than the model reads, with the part that is cut."""
-    most, found = encode_ids.max_length, []
-    for text in dict.fromkeys(texts):
-        if dropped := encode_ids.dropped(text):
-            counts = encode_ids.too_large(text).values()
-            why = "".join(f"a word of {n} vectors cannot fit in a prompt of {encode_ids.room} tokens: " for n in counts)
-            found.append(f"{why}{shorten(text, 60)!r} is longer than the model reads ({most} tokens); cut: {dropped!r}")
-    return found

@@ -16,6 +16,7 @@ from paddle import nn
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.config_checks import check_announced, check_sizes
 from textual_inversion.models.layers.frozen_layer_norm import freeze
+from textual_inversion.models.prompt_chunks import TokenIds
 from textual_inversion.models.prompt_encoder import PromptEncoder, Reading
 from textual_inversion.models.tokenizers import holds_vocabulary, load_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
@@ -151,20 +152,26 @@ class TextEncoder:
         lists = [layer for layer in self.layer.sublayers() if isinstance(layer, nn.LayerList)]
         return list(max(lists, key=len))
 
-    def __call__(self, prompts: list[str], readings: Sequence[Reading] | None = None, **options: Any) -> Any:
-        """Encode B prompts, placeholders included; gradients flow to attached embedding vectors.
+    def token_ids(
+        self, prompts: Sequence[str], readings: Sequence[Reading] | None = None, chunks: int | None = None
+    ) -> TokenIds:
+        """The token ids of B prompts, placeholders included; the arguments are those of `BaseModel.encode_prompts`."""
+        if chunks is None:
+            return TokenIds(np.asarray(self.encode_ids(prompts, readings)))
+        return self.encode_ids.in_chunks(prompts, readings, chunks)
+
+    def __call__(self, ids: np.ndarray, **options: Any) -> Any:
+        """Encode token ids int64 [B, L]; gradients flow to attached embedding vectors.
 
         Args:
-            readings: how the placeholders of each prompt are read; None: all vectors, with a gradient.
             options: for the encoder, such as `output_hidden_states`.
 
         Returns:
             The encoder's own output.
         """
-        ids = self.encode_ids(prompts, readings)  # int64 [B, L]
         mask = None
         if getattr(self.layer.config, "use_attention_mask", None):
-            mask = to_device(self._attention_mask(np.asarray(ids)))
+            mask = to_device(self._attention_mask(ids))
         return self.layer(to_device(ids), attention_mask=mask, return_dict=True, **options)
 
     def _attention_mask(self, ids: np.ndarray) -> np.ndarray:

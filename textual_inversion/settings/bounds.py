@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from textual_inversion.formats.lora_file import split_scale
+
 Parse = Callable[[str], Any]
 
 
@@ -28,6 +30,7 @@ def number(kind: type, low: float | None = None, high: float | None = None, *, a
             raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
         if value != value or (low is not None and value < low) or (high is not None and value > high):
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            bounds = bounds if above is None else f"greater than {above}"  # NaN
             raise argparse.ArgumentTypeError(f"must be {bounds}, not {text}")
         if above is not None and not above < value < float("inf"):
             raise argparse.ArgumentTypeError(f"must be greater than {above}, not {text}")
@@ -66,6 +69,23 @@ def vector_count(text: str) -> int | str:
     if text == "auto" or re.fullmatch(r"[+-]?\d+", text):
         return text if text == "auto" else positive_int(text)
     raise argparse.ArgumentTypeError(f"must be a whole number or auto, not {text}")
+
+
+def strength(text: str) -> float:
+    """An argparse `type` for the share of denoising steps that is taken from an image on, in (0, 1]."""
+    value = number(float, above=0.0)(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"must be greater than 0 and at most 1, not {text}")
+    return value
+
+
+def lora(text: str) -> str:
+    """An argparse `type` for a LoRA file with its scale: FILE[:SCALE]."""
+    try:
+        split_scale(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}; write FILE:SCALE, such as style.safetensors:0.8") from None
+    return text
 
 
 def device_name(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 _KEY = "flag"
 # Metavars of flags whose value is a path, or a name that may be one.
-_PATH_METAVARS = ("DIR", "FILE", "MODEL")
+_PATH_METAVARS = ("DIR", "FILE", "MODEL", "FILE[:SCALE]")
 
 
 @dataclass(frozen=True)

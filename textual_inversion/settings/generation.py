@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import shared
-from textual_inversion.settings.bounds import at_once, number, seed_number
-from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS
+from textual_inversion.settings.bounds import at_once, lora, number, positive_int, seed_number, share, strength
+from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS, TRACKERS
 from textual_inversion.settings.flag import flag, group
-from textual_inversion.settings.shared import ConfigFile
+from textual_inversion.settings.ranges import Range, image_sizes, ranged
+from textual_inversion.settings.shared import CONTENTS_COMPARED, ConfigFile
 from textual_inversion.system.paths import from_root
 
 DEMO_EMBEDDING = "demo/learned_embeds.pdparams"
@@ -15,6 +16,9 @@ _GUIDANCE = "classifier-free guidance; up to 1: none, twice as fast; unset: 7.5,
 _STEPS = "denoising steps, 1 to 1000; unset: 50, for the demo its own"
 _SCHEDULER = "how noise is removed; unset: the base model's own"
 _BATCH = "images made together; does not change them"
+_RANGES = "; several, or START:STOP:COUNT: a grid"
+
+_SIDES = ranged(shared.pixels, "256:512:3")
 
 # One or two lines per flag.
 # fmt: off
@@ -60,29 +64,66 @@ class ImagesToMake:
         "embedding files of this and other programs, or repository ids; a prompt may hold several placeholder tokens",
         nargs="+", metavar="FILE")
     rename: tuple[str, ...] | None = shared.rename_flag("their concepts")
+    compare: tuple[str, ...] | None = flag(
+        None, "embedding files of the same placeholder tokens, or folders of runs for all their steps: a column each",
+        nargs="+", metavar="FILE")
     prompt: tuple[str, ...] | None = flag(
-        None, "unset: a handful that show the concepts off", nargs="+", metavar="PROMPT")
-    negative_prompt: str = flag("", "what the images should not show", metavar="PROMPT")
+        None, "may hold alternatives in braces; unset: a handful that show the concepts off", nargs="+",
+        metavar="PROMPT")
+    prompts_file: str | None = flag(
+        None, "a prompt per line, with options of its own", metavar="FILE")
+    negative_prompt: tuple[str, ...] = flag(
+        ("",), "what the images should not show; several: a grid", nargs="+", metavar="PROMPT")
+    prompt_weights: bool = shared.prompt_weights_flag("prompts")
     num_images: int | None = flag(
-        None, "images per prompt; unset: 4, for the demo its own", type=at_once, metavar="N")
-    seed: int | None = flag(
-        None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown",
-        type=number(int, 0, 2**64 - 1), metavar="N")
-    height: int | None = flag(
-        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
-    width: int | None = flag(
-        None, "a multiple of 8; unset: the model's own", type=shared.pixels, metavar="PIXELS")
+        None, "images per prompt and seed; unset: 4, for the demo its own", type=at_once, metavar="N")
+    seed: tuple[int | Range, ...] | None = flag(
+        None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown", nargs="+",
+        type=ranged(number(int, 0, 2**64 - 1), "0:90:10"), metavar="N")
+    height: tuple[int | Range, ...] | None = flag(
+        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+    width: tuple[int | Range, ...] | None = flag(
+        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+    size: tuple[tuple[int, int] | Range, ...] | None = flag(
+        None, "width and height together, or the side of a square" + _RANGES, nargs="+",
+        type=image_sizes(shared.pixels), metavar="WxH")
+    random_samples: int | None = flag(
+        None, "draw so many images at random from the grid, decided by --seed, instead of all of it",
+        type=positive_int, metavar="N")
+    yes: bool = flag(False, "draw a grid of more than 100,000 images")
     safety_checker: bool = flag(False, "black out what the base model's safety checker objects to")
+    lora: tuple[str, ...] | None = flag(
+        None, "LoRA files to add to the base model, each with a scale; without one: 1",
+        nargs="+", type=lora, metavar="FILE[:SCALE]")
+
+
+@group("from an image")
+class FromImage:
+    """What images are made from, beside noise."""
+
+    image: str | None = flag(
+        None, "an image to start from, or a folder of such; unset: noise alone", metavar="FILE")
+    strength: tuple[float, ...] | None = flag(
+        None, "share of the denoising steps that is taken from an image on, above 0 to 1: how much becomes new; "
+        "unset: 0.8", nargs="+", type=strength, metavar="X")
+    mask_image: str | None = flag(
+        None, "an image whose white parts are drawn anew; what is black in it stays bit for bit; or a folder of such "
+        "with the images' names", metavar="FILE")
 
 
 @group("sampling")
 class InferSampling:
-    """How images are sampled. Guidance and steps may have several values each."""
+    """How images are sampled. All but the batch size may have several values."""
 
-    guidance_scale: tuple[float, ...] | None = flag(None, _GUIDANCE, nargs="+", type=shared.guidance, metavar="X")
-    num_inference_steps: tuple[int, ...] | None = flag(
-        None, _STEPS, nargs="+", type=shared.inference_steps, metavar="N")
-    scheduler: str | None = flag(None, _SCHEDULER, choices=tuple(SCHEDULERS))
+    guidance_scale: tuple[float | Range, ...] | None = flag(
+        None, _GUIDANCE + _RANGES, nargs="+", type=ranged(shared.guidance, "1:9:5"), metavar="X")
+    num_inference_steps: tuple[int | Range, ...] | None = flag(
+        None, _STEPS + _RANGES, nargs="+", type=ranged(shared.inference_steps, "10:50:5"), metavar="N")
+    scheduler: tuple[str, ...] | None = flag(
+        None, _SCHEDULER + "; several: a grid", nargs="+", choices=tuple(SCHEDULERS))
+    eta: tuple[float | Range, ...] = flag(
+        (0.0,), "share of noise that DDIM adds in each step; without effect on other schedulers" + _RANGES, nargs="+",
+        type=ranged(share, "0:1:5"), metavar="X")
     batch_size: int = flag(4, _BATCH, type=at_once, metavar="N")
 
 
@@ -93,6 +134,21 @@ class InferOutput:
     output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR")
     num_cols: int | None = flag(
         None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
+    merge: tuple[str, ...] | None = flag(
+        None, "draw nothing; copy what processes drew of one grid from these folders into --output_dir",
+        nargs="+", metavar="DIR")
+    report_to: str = flag("none", "where the images are logged, each under its prompt and settings", choices=TRACKERS)
+    logging_dir: str = flag(
+        "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
+
+
+@group("scoring")
+class ColumnScoring:
+    """How the columns of a comparison are scored."""
+
+    clip_model: str | None = flag(
+        None, "folder or repository id of a CLIP model that scores the columns of --compare; unset: the base model's "
+        "own clip/, if it has one", metavar="MODEL")
 
 
 @dataclass(frozen=True)
@@ -101,8 +157,10 @@ class InferConfig:
 
     file: ConfigFile = ConfigFile()
     images: ImagesToMake = ImagesToMake()
+    start: FromImage = FromImage()
     base_model: BaseModelSettings = BaseModelSettings()
     sampling: InferSampling = InferSampling()
+    scoring: ColumnScoring = ColumnScoring()
     output: InferOutput = InferOutput()
     machine: MachineSettings = MachineSettings()
 

@@ -103,6 +103,11 @@ def allow_tf32_flag() -> bool:
     return flag(False, "let a GPU round the factors of float32 products to 10 bits: faster")
 
 
+def prompt_weights_flag(what: str, **facts: Any) -> bool:
+    """The flag --prompt_weights, with the prompts that it is about."""
+    return flag(False, f"{what} of any length, with weights: (word:1.3), (word), [word]", **facts)
+
+
 @group("configuration")
 class ConfigFile:
     """Settings from a file."""

@@ -254,6 +254,7 @@ class ValidationSettings:
     validation_prompts_file: str | None = flag(
         None, "a text file of further prompts, one a line, each with options: --seed --guidance --steps --negative",
         metavar="FILE", decides_result=False, same_everywhere=False)
+    prompt_weights: bool = shared.prompt_weights_flag("validation prompts", **ONLY_WATCHED)
     validation_epochs: int = flag(
         50, "epochs between validation images", type=positive_int, metavar="N", **ONLY_WATCHED)
     validation_steps: int | None = flag(

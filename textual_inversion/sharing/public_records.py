@@ -56,7 +56,7 @@ SETTINGS = (
     | _because(_DRAWN, "validation_prompt", "sample_prompts")
     | _because(
         "a number, a switch or one of a few words, which decides what is measured and drawn", "eval_steps",
-        "eval_samples", "validation_epochs", "validation_steps", "num_validation_images", "keep_best",
+        "eval_samples", "prompt_weights", "validation_epochs", "validation_steps", "num_validation_images", "keep_best",
         "overview_concepts", "overview_images",
         "guidance_scale", "num_inference_steps", "overview", "report_to")
     | _because(

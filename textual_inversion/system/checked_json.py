@@ -36,7 +36,12 @@ class UnusableJson(TextualInversionError, ValueError):
 
 
 def parse_json(
-    data: bytes | str, *, allows_nan: bool = False, allows_duplicates: bool = True, allows_odd_names: bool = False
+    data: bytes | str,
+    *,
+    allows_nan: bool = False,
+    allows_duplicates: bool = True,
+    allows_odd_names: bool = False,
+    most_items: int = MOST_ITEMS,
 ) -> Any:
     """The value in a JSON text.
 
@@ -45,13 +50,14 @@ def parse_json(
         allows_nan: pass NaN and infinities, which some configurations hold although they are no JSON.
         allows_odd_names: pass U+DC80 to U+DCFF, by which Python writes bytes of file names that are no text.
         allows_duplicates: pass a name that occurs twice in an object; its last value counts.
+        most_items: values of all kinds, names too, that such a text may have.
 
     Raises:
         UnusableJson: it is damaged, no text, nested too deeply, has too many values, or a number that is none or far
             too long.
     """
     refuse = None if allows_nan else _no_number
-    _check_items(data)
+    _check_items(data, most_items)
     try:
         text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
         text = text.removeprefix("\ufeff")
@@ -75,11 +81,11 @@ def parse_json(
     return value
 
 
-def _check_items(data: bytes | str) -> None:
+def _check_items(data: bytes | str, most: int) -> None:
     """Count what stands before a value. Commas within texts count too: a bound, and no exact number, is wanted."""
     begins = (b",", b"[", b"{") if isinstance(data, bytes) else (",", "[", "{")
-    if sum(map(data.count, begins)) > MOST_ITEMS:
-        raise UnusableJson(f"holds more than {MOST_ITEMS:,} values, far more than such a file has")
+    if sum(map(data.count, begins)) > most:
+        raise UnusableJson(f"holds more than {most:,} values, far more than such a file has")
 
 
 _TOO_DEEP = f"is no readable JSON (more than {MOST_LEVELS} lists or objects in one another)"

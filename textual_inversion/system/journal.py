@@ -18,7 +18,7 @@ from textual_inversion.system.errors import OutputError
 from textual_inversion.system.links import beginning_of, open_below
 
 _MODE = 0o666  # less the umask, like any file
-_MOST_BYTES = 64 << 20  # that are read of a journal: of a hundred thousand images
+MOST_BYTES = 64 << 20  # that are read of a journal, unless its reader knows better
 
 
 class Journal:
@@ -66,11 +66,15 @@ class Journal:
             self._descriptor = None
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a journal, of this process or another; a line that is not whole or no record is passed over."""
+def read(path: Path, most: int = MOST_BYTES) -> list[dict[str, Any]]:
+    """The records of a journal, of this process or another; a line that is not whole or no record is passed over.
+
+    Args:
+        most: bytes that are read.
+    """
     records = []
     try:
-        lines = (beginning_of(path, _MOST_BYTES) or b"").splitlines(keepends=True)
+        lines = (beginning_of(path, most) or b"").splitlines(keepends=True)
     except OSError:
         return []
     for line in lines:

@@ -34,7 +34,10 @@ def git_revision(root: Path = ROOT) -> str | None:
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or not _is_same_folder(Path(top), root):
         return None
-    return _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    revision = _git(root, "describe", "--always", "--abbrev=12", "--exclude=*")
+    # `describe --dirty` would write the repository's index, and leave its lock where the disk or a limit is in the way.
+    changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    return revision if revision is None or changed is None else f"{revision}-dirty"
 
 
 def _git(root: Path, *arguments: str) -> str | None:

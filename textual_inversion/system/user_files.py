@@ -4,6 +4,7 @@
     read_text(path, most)      its text in UTF-8, with or without a byte-order mark
     opened(path, most)         a file object that can seek: for images and weights
     descriptor(path, most)     a file descriptor: for mapping into memory
+    sha256(path, most)         the hash of its bytes
     check(path, most)          nothing: for what a library opens by itself
 
 Only regular files are opened. A named pipe would wait for a writer, a device such as /dev/zero never ends, a folder is
@@ -17,6 +18,7 @@ otherwise, and why.
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -31,10 +33,11 @@ CAPTION = 1 << 20  # a prompt has at most 75 tokens; a text encoder reads no mor
 PROMPTS = 4 << 20  # templates, prompts of validation images: tens of thousands of lines
 SETTINGS = 256 << 10  # a configuration; its parser takes seconds for a megabyte
 METADATA = 256 << 20  # captions of a whole data set
-RECORD = 64 << 20  # manifest.json of 50,000 images; a run.json stays below 1 MiB
-IMAGE = 2 << 30  # 128 megapixels of 16 bits in four channels, uncompressed, are 1 GB
+RECORD = 64 << 20  # a run.json stays below 1 MiB
+IMAGE = 512 << 20  # 40 megapixels of 16 bits in four channels, uncompressed, are 320 MB
 WEIGHTS = 1 << 40
 _CHUNK = 1 << 16
+_PART = 1 << 20  # bytes that are hashed at once
 
 # Windows would end a line of bytes, and a file at Ctrl+Z. A terminal that is opened must not become the process's own.
 _FLAGS = os.O_RDONLY
@@ -112,6 +115,15 @@ def read_text(path: AnyPath, most: int) -> str:
     """
     text = read_bytes(path, most).decode("utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def sha256(path: AnyPath, most: int) -> str:
+    """SHA-256 of a regular file, in hexadecimal; raises as `descriptor`."""
+    digest = hashlib.sha256()
+    with opened(path, most) as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def check(path: AnyPath, most: int) -> None:

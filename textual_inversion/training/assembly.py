@@ -75,7 +75,8 @@ def teach(
     )
     vectors = add_concepts(concepts, model, learned, config.training.seed, read, context.say)
     about_files = [note for embedding in learned for note in embedding_notes(embedding)]
-    about_prompts = prompt_notes(config.validation_prompts, model.text_encoders[0].encode_ids, vectors.tokens)
+    encode_ids, weights = model.text_encoders[0].encode_ids, config.validation.prompt_weights
+    about_prompts = prompt_notes(config.validation_prompts, encode_ids, vectors.tokens, prompt_weights=weights)
     for note in about_files + about_prompts + model.drawing_notes():
         context.say(f"note: {note}")
     check_judge(config.validation, config.validation_prompts, model, vectors)

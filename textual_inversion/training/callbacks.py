@@ -9,6 +9,7 @@ from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import DivergenceError, Stopped
 from textual_inversion.system.progress import Progress
+from textual_inversion.system.tracking import Tracker, open_tracker
 from textual_inversion.training import best_step, checkpoints, resume
 from textual_inversion.training.artifacts import (
     Saves,
@@ -27,7 +28,6 @@ from textual_inversion.training.intervals import Intervals
 from textual_inversion.training.resume import TrainingState
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.step_guard import StepGuard
-from textual_inversion.training.tracking import Tracker, open_tracker
 from textual_inversion.training.validation import ValidationImages
 
 

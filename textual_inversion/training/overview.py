@@ -16,7 +16,7 @@ from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import Protocol, ceiling, compare, report
 from textual_inversion.generation import image_grid
 from textual_inversion.generation.eval_prompts import showcase
-from textual_inversion.generation.generate import ImageRequest
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
@@ -109,8 +109,10 @@ def _left_out(shown: int, of: int, what: str) -> list[str]:
 
 def with_initial_vectors(request: ImageRequest, encode_ids: PromptEncoder) -> ImageRequest:
     """The same image with the initial vectors; the same request where neither of its prompts holds a concept."""
-    holds = encode_ids.holds_placeholder
-    return replace(request, initial_vectors=holds(request.prompt) or holds(request.negative_prompt))
+    prompts = [request.prompt, request.negative_prompt]
+    if request.prompt_weights:
+        prompts = [encode_ids.without_marks(prompt) for prompt in prompts]
+    return replace(request, initial_vectors=any(map(encode_ids.holds_placeholder, prompts)))
 
 
 def _showcase(concepts: Sequence[Concept], language: str, most: int | None = None) -> list[ValidationPrompt]:

@@ -17,16 +17,17 @@ from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.generation import image_grid
 from textual_inversion.generation.generate import ImageRequest, blank_notes, generate, total_steps
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.models.prompt_encoder import PromptEncoder, cut_notes
+from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.models.prompt_notes import reading_notes
 from textual_inversion.settings.train import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system import atomic
 from textual_inversion.system.progress import Progress
 from textual_inversion.system.signals import blocked
+from textual_inversion.system.tracking import Tracker
 from textual_inversion.training.artifacts import Saves
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.state import RunContext
-from textual_inversion.training.tracking import Tracker
 
 OVER_TIME = "over-time.png"
 # Images that are made together, and the pixels from which they are made one by one.
@@ -46,6 +47,7 @@ def request_of(prompt: ValidationPrompt, seed: int, settings: ValidationSettings
         negative_prompt=prompt.negative_prompt,
         guidance_scale=settings.guidance_scale if guidance is None else guidance,
         num_inference_steps=settings.num_inference_steps if steps is None else steps,
+        prompt_weights=settings.prompt_weights,
     )
 
 
@@ -133,11 +135,20 @@ def _gather(context: RunContext, images: list, count: int, size: tuple[int, int]
 # -------------------------------------------------------------------------------------------------- validation images
 
 
-def prompt_notes(prompts: Sequence[ValidationPrompt], encode_ids: PromptEncoder, tokens: Sequence[str]) -> list[str]:
+def prompt_notes(
+    prompts: Sequence[ValidationPrompt],
+    encode_ids: PromptEncoder,
+    tokens: Sequence[str],
+    *,
+    prompt_weights: bool = False,
+) -> list[str]:
     """What the user should know of the validation prompts: those without a concept, text that is not read.
 
     Args:
         tokens: the placeholder tokens of the run.
+
+    Raises:
+        SettingsError: with `prompt_weights`, a prompt cannot be encoded.
     """
     listed, found = ", ".join(tokens), []
     for prompt in prompts:
@@ -148,7 +159,8 @@ def prompt_notes(prompts: Sequence[ValidationPrompt], encode_ids: PromptEncoder,
                              f"the run learns {listed}")  # fmt: skip
         if not any(encode_ids.holds_placeholder(text) or encode_ids.unknown_placeholders(text) for text in texts):
             found.append(f"the validation prompt {prompt.text!r} holds none of {listed}")
-    return found + cut_notes(encode_ids, [text for prompt in prompts for text in (prompt.text, prompt.negative_prompt)])
+    texts = [text for prompt in prompts for text in (prompt.text, prompt.negative_prompt)]
+    return found + reading_notes([encode_ids], texts, prompt_weights=prompt_weights)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Attack:
         build: writes what it needs into an empty folder, and returns the command's name and arguments.
         right: the exit statuses that are right.
         most_bytes: that it may take above the start.
+        look: what must not be in the folder afterwards, or in what was said on stderr, in words.
     """
 
     rule: int
@@ -30,6 +31,7 @@ class Attack:
     build: Callable[[Path], list[str]] = field(repr=False)
     right: tuple[int, ...] = REFUSED
     most_bytes: int = MOST_BYTES
+    look: Callable[[Path, str], Iterable[str]] = field(default=lambda place, said: (), repr=False)
 
 
 @dataclass(frozen=True)

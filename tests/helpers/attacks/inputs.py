@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from helpers.attacks.attack import EITHER, MOST_BYTES, Attack, Kit
+from helpers.attacks.attack import EITHER, Attack, Kit
 from helpers.attacks.base_models import _unfile
 
-# An image of as many pixels as are accepted has 384 MB as RGB and 512 MB with transparency; it is decoded as a whole,
-# once, and one at a time.
-MOST_OF_IMAGES = 1_000_000_000
 UNFILES = ("a folder", "a pipe", "a link to nowhere", "a link to itself", "endless", "unreadable")
 TEXTS = {
     "a gigabyte": None,
@@ -212,6 +209,101 @@ def _floats(value: float, *, flat: bool) -> bytes:
     return _saved(Image.fromarray(array), "TIFF")
 
 
+def _large(format: str, side: int, mode: str = "RGB", **more) -> bytes:
+    return _saved(Image.new(mode, (side, side)), format, **more)
+
+
+def _directory(entries: int, size: int, data: int) -> bytes:
+    """A TIFF's directory of tags that all have the same bytes, of which there are `data` behind it."""
+    tags = b"".join(struct.pack("<HHLL", 0x8000 + i % 0x7000, 7, size, 8) for i in range(entries))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", entries) + tags + bytes(4 + data)
+
+
+def _with_segments(*segments: tuple[int, bytes]) -> bytes:
+    """A JPEG with more segments."""
+    whole = _large("JPEG", 40)
+    more = b"".join(b"\xff" + bytes([kind]) + struct.pack(">H", len(data) + 2) + data for kind, data in segments)
+    return whole[:2] + more + whole[2:]
+
+
+def _of_scans(number: int) -> bytes:
+    """A progressive JPEG of 25 megapixels whose last scan comes again and again."""
+    whole = _large("JPEG", 5_000, progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * number + whole[-2:]
+
+
+def _tiled(side: int, tile: int) -> bytes:
+    """A TIFF of a few pixels in one tile, packed, that is far larger."""
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(3 * tile)) for _ in range(tile)) + packer.flush()
+    values = {
+        256: side,
+        257: side,
+        258: 8,
+        259: 8,
+        262: 2,
+        277: 3,
+        284: 1,
+        322: tile,
+        323: tile,
+        324: 0,
+        325: len(data),
+    }
+    values[324] = 8 + 2 + 12 * len(values) + 4
+    tags = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(values)) + tags + bytes(4) + data
+
+
+def _gif_of_comments(blocks: int) -> bytes:
+    whole = _saved(Image.new("P", (40, 32)), "GIF")
+    begin = 13 + (3 << ((whole[10] & 7) + 1) if whole[10] & 0x80 else 0)
+    return whole[:begin] + b"!\xfe" + (b"\xff" + b"c" * 255) * blocks + b"\0" + whole[begin:]
+
+
+def _large_images() -> dict[str, tuple[str, Callable[[], bytes]]]:
+    """Those whose size, or the size of what they announce, is the attack."""
+    exif = b"Exif\0\0" + _directory(4_000, 15_000, 0)
+    return {
+        "a JPEG of 127 megapixels": (".jpg", partial(_large, "JPEG", 11_270)),
+        "a progressive JPEG of 100 megapixels": (".jpg", partial(_large, "JPEG", 10_000, progressive=True)),
+        "a progressive JPEG of 50 megapixels": (".jpg", partial(_large, "JPEG", 7_070, progressive=True)),
+        "a JPEG of 40 megapixels in CMYK": (".jpg", partial(_large, "JPEG", 6_300, "CMYK")),
+        "a PNG of 39 megapixels": (".png", partial(_png, 6_240, 6_240)),
+        "a PNG of 39 megapixels and 16 bits": (".png", partial(_png, 6_240, 6_240, 16, 6)),
+        "a PNG of 74 megapixels of grey and 16 bits": (".png", partial(_png, 8_600, 8_600, 16, 0)),
+        "a PNG of one bit and 127 megapixels": (".png", partial(_png, 11_270, 11_270, 1, 0)),
+        "a WebP of 30 megapixels": (".webp", partial(_large, "WEBP", 5_500)),
+        "a WebP of 100 megapixels": (".webp", partial(_large, "WEBP", 10_000)),
+        "an AVIF of 30 megapixels": (".avif", partial(_large, "AVIF", 5_500, speed=10)),
+        "a JPEG 2000 of 30 megapixels": (".jp2", partial(_large, "JPEG2000", 5_500)),
+        "a GIF of 80 megapixels": (".gif", partial(_large, "GIF", 8_950, "P")),
+        "a TIFF of 39 megapixels of floats": (".tif", partial(_large, "TIFF", 6_240, "F", compression="tiff_lzw")),
+        "a QOI of 16 megapixels": (".qoi", partial(_large, "QOI", 4_000)),
+        "a BMP of 39 megapixels": (".bmp", partial(_large, "BMP", 6_240)),
+        "a PPM of 16 bits": (".ppm", lambda: b"P6 3000 3000 65535\n" + bytes(6 * 9_000_000)),
+        "a TIFF whose tile is larger": (".tif", partial(_tiled, 64, 16_384)),
+        "a TIFF of 60,000 tags on one megabyte": (".tif", partial(_directory, 60_000, 1_000_000, 1_000_000)),
+        "a JPEG of EXIF tags on the same bytes": (".jpg", lambda: _with_segments((0xE1, exif))),
+        "a JPEG of MPF tags on the same bytes": (".jpg", lambda: _with_segments((0xE2, b"MPF\0" + exif[6:]))),
+        "a PNG of EXIF tags on the same bytes": (
+            ".png", lambda: _png(40, 32, 8, 2, (b"eXIf", _directory(60_000, 700_000, 1_000))),
+        ),
+        "a JPEG of many segments": (".jpg", lambda: _with_segments(*[(0xE5, bytes(65_000))] * 4_000)),
+        "a JPEG of small segments": (".jpg", lambda: _with_segments(*[(0xFE, b"x")] * 400_000)),
+        "a JPEG of many scans": (".jpg", partial(_of_scans, 2_000)),
+        "a JPEG behind much else": (".jpg", lambda: b"\xff\xd8\xff\0" + b"x" * 50_000_000 + _large("JPEG", 40)[2:]),
+        "a GIF of comments": (".gif", partial(_gif_of_comments, 100_000)),
+        "a bitmap of a large header": (
+            ".bmp", lambda: b"BM" + struct.pack("<LHHLL", 100, 0, 0, 54, 260_000_000) + bytes(260_000_000),
+        ),
+        "a PNG of a private chunk": (".png", lambda: _png(40, 32, 8, 2, (b"prVt", bytes(260_000_000)))),
+        "a PNG of a chunk without an end": (
+            ".png", lambda: _png(40, 32)[:33] + b"\x7f\xff\xff\xffeXIf" + bytes(260_000_000),
+        ),
+    }  # fmt: skip
+
+
 def _images() -> dict[str, tuple[str, bytes | Callable[[], bytes]]]:
     """Name -> (ending, contents); what takes long is made when it is wanted."""
     packed = zlib.compress(b"x" * 40_000_000, 9)
@@ -270,7 +362,7 @@ def _images() -> dict[str, tuple[str, bytes | Callable[[], bytes]]]:
 
 def _of_images(kit: Kit) -> Iterator[Attack]:
     """Images and masks; several of the large ones."""
-    for name, (ending, data) in _images().items():
+    for name, (ending, data) in (_images() | _large_images()).items():
         for what in ("image", "mask"):
 
             def build(place: Path, what: str = what, ending: str = ending, data: Any = data) -> list[str]:
@@ -284,7 +376,7 @@ def _of_images(kit: Kit) -> Iterator[Attack]:
                 (place / "masks/1.png").write_bytes((images / "1.png").read_bytes())
                 return kit.train(place, train_data_dir=images, mask_dir=place / "masks")
 
-            yield Attack(10, f"{what}: {name}", build, EITHER, MOST_OF_IMAGES if callable(data) else MOST_BYTES)
+            yield Attack(10, f"{what}: {name}", build, EITHER)
     for kind in UNFILES:
 
         def build(place: Path, kind: str = kind) -> list[str]:
@@ -301,7 +393,7 @@ def _of_images(kit: Kit) -> Iterator[Attack]:
             (place / f"images/{number}.png").write_bytes(data)
         return kit.train(place, train_data_dir=place / "images")
 
-    yield Attack(10, "two images of 81 megapixels", several, EITHER, MOST_OF_IMAGES)
+    yield Attack(10, "two images of 81 megapixels", several, EITHER)
 
 
 def _of_names(kit: Kit) -> Iterator[Attack]:

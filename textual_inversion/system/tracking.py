@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from textual_inversion.settings.choices import TRACKERS
 from textual_inversion.system import atomic, home, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
@@ -108,9 +107,7 @@ class Tracker:
     def _give_up(self, reason: str) -> None:
         if self._writer is not None:
             self._writer = None
-            print_line(
-                f"warning: the log can no longer be written ({reason}); training continues without it", sys.stderr
-            )
+            print_line(f"warning: the log can no longer be written ({reason}); the run goes on without it", sys.stderr)
 
     def __enter__(self) -> "Tracker":
         return self
@@ -126,20 +123,21 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
     no point of a curve is missing or shown twice.
 
     Args:
-        report_to: one of `choices.TRACKERS`; "none" writes nothing.
+        report_to: "visualdl", "tensorboard", or "none", which writes nothing.
         resumed_at: the first step that a resumed run logs; None for a new run.
 
     Raises:
         SettingsError: an unknown reporter, or one whose package is not installed.
         OutputError: the folder cannot be created, or the log that is to be continued is no file.
     """
-    if report_to not in TRACKERS:
-        raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join(TRACKERS)}")
     if report_to == "none":
         return Tracker()
+    openers = {"visualdl": _visualdl, "tensorboard": _tensorboard}
+    if report_to not in openers:
+        raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join([*openers, 'none'])}")
     try:
         atomic.make_folder(logdir)
-        return Tracker((_visualdl if report_to == "visualdl" else _tensorboard)(logdir, resumed_at))
+        return Tracker(openers[report_to](logdir, resumed_at))
     except user_files.UnusableFile as error:
         raise OutputError(
             f"{error.filename} cannot be read ({error.strerror}); choose another --logging_dir"
@@ -197,6 +195,8 @@ class _TensorBoardWriter:
 
     tensorboardX's own flush does not wait for the queue of its thread; closing does. So a flush closes the file, and
     the next point begins another one: TensorBoard reads all files of a folder, in the order of their names.
+    tensorboardX also puts an underscore for every blank and sign in a tag, so that two prompts may become one tag.
+    TensorBoard itself takes any text, so the tag of an image stays as it is.
 
     Args:
         resumed_at: the step from which the points of earlier files are replaced; None: none are.
@@ -214,6 +214,14 @@ class _TensorBoardWriter:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
+
+    def add_image(self, tag: str, pixels: np.ndarray, step: int, *, dataformats: str) -> None:
+        """Add one image (H, W, 3) under its tag as it stands."""
+        from tensorboardX import summary
+
+        record = summary.image("image", pixels, dataformats=dataformats)
+        record.value[0].tag = tag
+        self._writer.file_writer.add_summary(record, step)
 
     def flush(self) -> None:
         """Return when all points are written."""

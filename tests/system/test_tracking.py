@@ -4,13 +4,14 @@ import importlib.util
 import io
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from textual_inversion.system.errors import OutputError, SettingsError
-from textual_inversion.training.tracking import Tracker, open_tracker
+from textual_inversion.system.tracking import Tracker, open_tracker
 
 
 def sample_image():
@@ -234,8 +235,12 @@ class Recorder:
     def add_scalar(self, tag, value, step):
         self.calls.append((tag, value, step))
 
-    def add_image(self, tag, pixels, step, dataformats):
-        self.calls.append((tag, pixels.shape, step, dataformats))
+    @property
+    def file_writer(self):
+        return self
+
+    def add_summary(self, record, step):
+        self.calls.extend((value.tag, value.pixels.shape, step, value.dataformats) for value in record.value)
 
     def add_text(self, tag, text, step):
         self.calls.append((tag, text, step))
@@ -244,10 +249,15 @@ class Recorder:
         self.calls.append("closed")
 
 
+def image_record(tag, pixels, dataformats):
+    return SimpleNamespace(value=[SimpleNamespace(tag=tag, pixels=pixels, dataformats=dataformats)])
+
+
 @pytest.mark.parametrize("resumed_at", [None, 3])
 def test_tensorboard_gets_the_same(tmp_path, monkeypatch, resumed_at):
     module = type(sys)("tensorboardX")
     module.SummaryWriter = Recorder
+    module.summary = SimpleNamespace(image=image_record)
     monkeypatch.setitem(sys.modules, "tensorboardX", module)
     with open_tracker("tensorboard", tmp_path, resumed_at) as tracker:
         tracker.scalar("loss", 0.5, 3)
@@ -317,3 +327,14 @@ def test_tensorboard_writes_an_event_file(tmp_path):
     (file,) = tmp_path.glob("events*")
     content = file.read_bytes()
     assert b"loss" in content and b"sample" in content and b"\x89PNG" in content
+
+
+@needs_tensorboardx
+def test_the_tag_of_an_image_is_not_changed_for_tensorboard(tmp_path):
+    """tensorboardX would make both of them `a__cat-toy__`."""
+    tags = ["a <cat-toy>!", "a <cat-toy>?", "一只猫/seed = 3, guidance_scale = 7.5"]
+    with open_tracker("tensorboard", tmp_path) as tracker:
+        for tag in tags:
+            tracker.image(tag, sample_image(), 1)
+
+    assert list(shown_by_tensorboard(tmp_path)) == tags
