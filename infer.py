@@ -1,27 +1,29 @@
-"""Make images of learned concepts: embedding files + prompts -> PNG files, a contact sheet, a manifest."""
+"""Make images of learned concepts: embedding files + prompts -> PNG files, contact sheets, a page, a manifest."""
 
 import importlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from textual_inversion.cli.generation import infer_parser as build_parser
 from textual_inversion.cli.generation import parse_infer, plan_of, prompt_lines, with_defaults, with_recorded_source
-from textual_inversion.settings.choices import SCHEDULERS
-from textual_inversion.settings.flag import changed
-from textual_inversion.settings.generation import InferConfig
+from textual_inversion.settings.generation import InferConfig, InferOutput
+from textual_inversion.settings.ranges import values_in
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment, select_device
-from textual_inversion.system.errors import SettingsError, run_command
+from textual_inversion.system.errors import OutputError, run_command
 from textual_inversion.system.paths import is_demo, portable
-from textual_inversion.system.progress import print_line, print_note
+from textual_inversion.system.process_share import ProcessShare, share_of_process
+from textual_inversion.system.progress import duration, print_line, print_note
 from textual_inversion.system.signals import Signals
 
 __all__ = ["build_parser", "main"]
 
 _MOST_SHOWN = 24  # prompts, where the user names none
-_MOST_READ, _MOST_NOTED = 1000, 20  # prompts of a grid that are looked at for notes, and notes on them
+_ALONE = ProcessShare()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,55 +31,89 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_infer(argv)
     with Signals() as stop:
         stop.advice = "before the first image was made"
-        run(config, stop)
+        if config.output.merge:
+            stop.advice = "while folders were merged; the same command goes on"
+            merge(config.output)
+        else:
+            run(config, stop)
 
 
 def run(config: InferConfig, stop: Signals) -> None:
     """Make the images that the settings ask for."""
     from textual_inversion.embeddings.columns import read_columns
     from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
+    from textual_inversion.formats.lora_file import read_lora
 
+    share = share_of_process()
     common, columns = read_columns(config.images.embeds, config.images.compare or (), config.images.rename)
     files, named = [*common, *columns.values()], config.base_model.pretrained_model_name_or_path
+    loras = [read_lora(lora) for lora in config.images.lora or ()]
     base_model, records = base_model_of(files, named), doubted_records(files, config.base_model)
-    config = _settled(config, [file.run for file in files], base_model)
-    lines = prompt_lines(config.images, lambda: _showcase(files))
-    plan = plan_of(config.images, config.sampling, lines, {label: [*common, one] for label, one in columns.items()})
+    config = with_recorded_source(config, [file.run for file in files])
+    counted = {} if config.images.random_samples else {"num_images": 4}  # the seeds of samples count up by themselves
+    config = with_defaults(config, is_demo=is_demo(base_model), **counted)
+    plan_with = _planner(config, common, columns, share)
+    plan = plan_with(config.images.seed or (0,))
     gallery = _open_gallery(config.output.output_dir, common, columns, base_model)  # before the slow part: may refuse
 
     with stop.held_back():
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
         importlib.import_module("ppdiffusers")
+    from textual_inversion.evaluation.column_scores import column_scorer
+    from textual_inversion.generation.plan_notes import drawing_notes, prompt_notes
     from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
+    from textual_inversion.models.lora import merge_loras
     from textual_inversion.models.precision import check_device, lower
 
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
     source = source_of(config.base_model, config.base_model.hub_token)
-    for note in base_model_notes(files, base_model, named):  # before a download, or what fails because of the model
-        print_note(note)
+    _say(base_model_notes(files, base_model, named), share)  # before a download, or what fails because of the model
     model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
+    merge_loras(model, loras)
     for attached in plan.columns.values() or [common]:  # a column that does not fit is refused before any is drawn
         attach_files(model, attached)
-    scorer = _column_scorer(config.scoring.clip_model, columns, model)
+    scorer = column_scorer(config.scoring.clip_model, columns, model, lambda note: _say([note], share))
     lower(model, config.machine.mixed_precision)
     tokens = list(dict.fromkeys(token for file in files for token in file.placeholder_tokens))
-    about_prompts = notes(model, tokens, plan.texts("prompt"), plan.texts("negative_prompt"))
-    about_drawing = drawing_notes(model, plan)
-    for note in [*(note for file in files for note in file.notes), *about_drawing, *about_prompts]:
+    of_files = [note for file in files for note in file.notes]
+    _say([*of_files, *drawing_notes(model, plan), *prompt_notes(model, tokens, plan)], share)
+    _make_images(config, model, plan_with, gallery, loras, scorer, share, stop)
+
+
+def merge(output: InferOutput) -> None:
+    """Copy what the processes of a grid drew into folders of their own into one folder."""
+    from textual_inversion.generation.merge import merge_folders
+    from textual_inversion.generation.plan import axes_in
+
+    target = Path(output.output_dir)
+    copied, state = merge_folders([Path(folder) for folder in output.merge], target)
+    if not state.images:
+        raise OutputError(f"the folders of --merge hold no complete image yet; nothing is shown in {target}")
+    sheet = _show(target, state, axes_in(state.images), output)
+    missing = state.total - len(state.images)
+    rest = f"; {missing} are still to be drawn" if missing else ""
+    print_line(f"{copied} images copied; {len(state.images)} of {state.total} are in {target}{rest}: {sheet}")
+
+
+def _say(notes: Sequence[str], share: ProcessShare) -> None:
+    """Print notes that all processes have; one of them says them."""
+    for note in notes if share.is_main else ():
         print_note(note)
-    _make_images(config, model, plan, gallery, scorer, stop)
 
 
-def _settled(config: InferConfig, records: Sequence[dict[str, Any]], base_model: str) -> InferConfig:
-    """The settings with what was recorded, the defaults, and a seed."""
-    config = with_recorded_source(config, records)
-    counted = {} if config.images.random_samples else {"num_images": 4}  # the seeds of samples count up by themselves
-    config = with_defaults(config, is_demo=is_demo(base_model), **counted)
-    return config if config.images.seed is not None else changed(config, seed=(secrets.randbelow(2**32),))
+def _planner(config: InferConfig, common, columns, share: ProcessShare) -> Callable[[Sequence[Any]], Any]:
+    """A function that gives the plan of the images, with seeds where the user gave none."""
+    from textual_inversion.generation.start_image import start_images
+
+    start = config.start
+    own_lines = prompt_lines(config.images, lambda: _showcase([*common, *columns.values()], share))
+    starts = start_images(start.image, start.strength, start.mask_image, lambda note: _say([note], share))
+    files = {label: [*common, file] for label, file in columns.items()}
+    return lambda seeds: plan_of(replace(config.images, seed=tuple(seeds)), config.sampling, own_lines, files, starts)
 
 
-def _showcase(files) -> list[str]:
+def _showcase(files, share: ProcessShare = _ALONE) -> list[str]:
     """Prompts that show the concepts, at most `_MOST_SHOWN`: a file may hold hundreds."""
     from textual_inversion.data.templates import plain_template
     from textual_inversion.generation.eval_prompts import showcase
@@ -88,10 +124,8 @@ def _showcase(files) -> list[str]:
     plain = {kind: plain_template(kind, language) for kind in PROPERTIES}
     everything, shown = (showcase(kinds, plain, language, most=most) for most in (None, _MOST_SHOWN))
     if len(shown) < len(everything):
-        print_note(
-            f"{len(shown)} of the {len(everything)} prompts that show {len(kinds)} concepts are drawn; "
-            "name others with --prompt",
-        )
+        note = f"{len(shown)} of the {len(everything)} prompts that show {len(kinds)} concepts are drawn; "
+        _say([note + "name others with --prompt"], share)
     return shown
 
 
@@ -100,8 +134,8 @@ def _open_gallery(output_dir: str, files, columns, base_model: str):
     from textual_inversion.system.output_folder import make_output_folder
     from textual_inversion.system.provenance import git_revision, versions
 
-    embeds = [_described(file) for file in files]
-    embeds += [{**_described(file), "column": label} for label, file in columns.items()]
+    embeds = [file.described for file in files]
+    embeds += [{**file.described, "column": label} for label, file in columns.items()]
     settings = {
         "base_model": portable(base_model),
         "embeds": embeds,
@@ -111,139 +145,103 @@ def _open_gallery(output_dir: str, files, columns, base_model: str):
     return Gallery(make_output_folder(output_dir), settings)
 
 
-def _described(file) -> dict[str, Any]:
-    """What the manifest says about an embedding file."""
-    facts = {"file": portable(str(file.path)), "words": file.placeholder_tokens, "sha256": file.sha256}
-    if file.partner is not None:
-        facts |= {"partner": portable(str(file.partner)), "partner_sha256": file.partner_sha256}
-    if renamed := {old: new for new, old in file.originals.items() if new in file.placeholder_tokens}:
-        facts["renamed"] = renamed
-    return facts
+def _planned(config: InferConfig, model, plan_with, pipeline, gallery, loras, share: ProcessShare):
+    """The plan, with a seed where the user gave none, and what the gallery has to know of it."""
+    from textual_inversion.generation.gallery import PlannedImages
+    from textual_inversion.generation.generate import image_size
+    from textual_inversion.generation.image_key import plan_keys
+    from textual_inversion.generation.manifest import plan_key
+
+    images, scheduler = config.images, type(pipeline.scheduler).__name__
+    common = {
+        "variant": config.base_model.variant,
+        "mixed_precision": config.machine.mixed_precision,
+        "allow_tf32": config.machine.allow_tf32,
+        "safety_checker": images.safety_checker,
+        "lora": [(lora.sha256, lora.scale) for lora in loras],
+    }
+
+    def settled(seeds: Sequence[Any]):
+        plan = plan_with(seeds).settled(lambda request: image_size(model, request), scheduler)
+        return plan, plan_keys(plan, model, gallery.embeds, scheduler, common)
+
+    settings, drawn = "", None
+    if images.seed is None:
+        settings = plan_key(settled([0])[1])
+        drawn = gallery.drawn_seed(settings, share)
+        if drawn is None:
+            drawn = secrets.randbelow(2**32) if share.world_size == 1 else share.common_seed()
+    plan, keys = settled([drawn] if images.seed is None else images.seed)
+    is_grid = share.world_size > 1 or bool(images.compare or images.random_samples or images.prompts_file)
+    is_grid = is_grid or any(axis.name not in ("prompt", "seed") for axis in plan.axes)
+    is_grid = is_grid or len(values_in(images.seed or ())) > 1
+    return plan, PlannedImages(keys, [request.seed for request in plan.requests], is_grid, settings, drawn)
 
 
-def _column_scorer(clip_model: str | None, columns, model):
-    """What scores the images of a comparison; None where nothing is compared, or with no CLIP model at hand."""
-    from textual_inversion.evaluation.clip import ClipScorer, find_clip
-    from textual_inversion.evaluation.column_scores import ColumnScorer
+def _make_images(config: InferConfig, model, plan_with, gallery, loras, scorer, share: ProcessShare, stop: Signals):
+    """Draw this process's share of the images that are not there yet; whoever finds all there shows them."""
+    from textual_inversion.generation.draw_plan import plan_batches
+    from textual_inversion.generation.from_image import start_notes
+    from textual_inversion.generation.generate import blank_count_notes
+    from textual_inversion.generation.run_plan import run_plan
 
-    if not columns:
-        return None
-    try:
-        folder = find_clip(model.folder, clip_model)
-    except SettingsError as error:
-        if clip_model is not None:
-            raise
-        print_note(f"the columns are not scored: {error}")
-        return None
-    scorer = ClipScorer(folder, name=clip_model)
-    for note in scorer.notes:
-        print_note(note)
-    return ColumnScorer(scorer, columns, model, print_note)
-
-
-def drawing_notes(model, plan) -> list[str]:
-    """What the user should know of how images are drawn."""
-    schedulers = plan.texts("scheduler")
-    found = [note for name in schedulers for note in model.drawing_notes(name)]
-    if any(one.eta for one in plan.requests):
-        used = {name: type(model.sampling_scheduler(name)).__name__ for name in schedulers}
-        if others := sorted({name for name in used.values() if name != SCHEDULERS["ddim"]}):
-            found.append(f"--eta has no effect on {', '.join(others)}; only ddim adds such noise")
-    return found
-
-
-def notes(model, tokens: list[str], prompts: Sequence[str], negative_prompts: Sequence[str]) -> list[str]:
-    """What the user should know before the images are made: unknown placeholder tokens, text that is not read."""
-    from textual_inversion.formats.learned_embedding import composed
-    from textual_inversion.models.prompt_encoder import cut_notes
-
-    encode_ids = model.text_encoders[0].encode_ids
-    listed, found, drawn = ", ".join(tokens), [], set(prompts)
-    texts = list(dict.fromkeys([*prompts, *negative_prompts]))[:_MOST_READ]
-    avoided = any(encode_ids.holds_learned_word(text) for text in negative_prompts[:_MOST_READ])
-    for prompt in texts:
-        words = composed(prompt).split()
-        bare = [token for token in tokens if token.strip("<>") in words and token not in composed(prompt)]
-        if unknown := encode_ids.unknown_placeholders(prompt):
-            found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
-        elif bare:
-            found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif prompt in drawn and not avoided and not encode_ids.holds_learned_word(prompt):
-            found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
-    found += cut_notes(encode_ids, texts)
-    rest = len(found) - _MOST_NOTED
-    return [*found[:_MOST_NOTED], f"and {rest} more such notes on other prompts"] if rest > 0 else found
-
-
-def _make_images(config: InferConfig, model, plan, gallery, scorer, stop: Signals) -> None:
-    """Generate, save each image as soon as it is there, and write sheet and manifest even when interrupted."""
-    from textual_inversion.generation.draw_plan import draw
-    from textual_inversion.generation.generate import batches, blank_notes, total_steps
-    from textual_inversion.system.progress import Progress, duration
-
-    begun, made = time.monotonic(), {}
     pipeline = model.pipeline(with_safety_checker=config.images.safety_checker)
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
-        print_note("this base model comes without a safety checker; nothing is checked")
-    plan = plan.settled(model.image_size, type(pipeline.scheduler).__name__)
-    requests, chosen, all_facts = plan.requests, batches(plan.requests, config.sampling.batch_size), []
+        _say(["this base model comes without a safety checker; nothing is checked"], share)
+    plan, planned = _planned(config, model, plan_with, pipeline, gallery, loras, share)
+    _say(start_notes(model, plan.requests), share)
+    begun, saved, blank, done = time.monotonic(), 0, 0, gallery.begin(planned, share)
+    if done and len(done) < len(plan.requests):
+        seed = "" if planned.drawn_seed is None else f", with their seed {planned.drawn_seed}"
+        _say([f"{len(done)} of {len(plan.requests)} images are there already; the others are drawn{seed}"], share)
+    batches = share.of(plan_batches(plan, config.sampling.batch_size))
+    missing = [batch for batch in batches if not done.issuperset(batch)]
+    common = {"lora": [lora.facts for lora in loras]} if loras else {}
     try:
-        gallery.reserve(len(requests))
-        with Progress(total_steps(requests), description="denoising step") as progress:
-            for position, image in draw(model, plan, chosen, pipeline=pipeline, progress=progress):
-                facts = _facts(requests[position], model, pipeline, image, scorer)
-                with stop.noted():
-                    gallery.save(position, image, facts)
-                    made[position] = image
-                    all_facts.append(facts)
-                    stop.advice = f"after {len(made)} of {len(requests)} images, which are in {gallery.folder}"
+        how = dict(pipeline=pipeline, common=common, score=scorer and scorer.score, shows_progress=share.is_main)
+        saved, blank = run_plan(model, plan, missing, gallery, done, stop, **how)
     finally:
-        images = [made[position] for position in sorted(made)]
         with stop.noted():
-            gallery.finish(images, config.output.num_cols or _columns(plan, config.images.num_images))
-    for note in blank_notes(images):
+            state, sheet = _finish(gallery, plan, config.output, share)
+    for note in blank_count_notes(blank, saved):
         print_note(note)
-    if scorer is not None:
-        from textual_inversion.evaluation.column_scores import column_scores, table
+    _report(state, sheet, saved, time.monotonic() - begun, planned, share)
 
-        for row in table(column_scores(all_facts)):
+
+def _finish(gallery, plan, output: InferOutput, share: ProcessShare):
+    """Bring the record up to date, and show the images: those of a lone process, also when it was interrupted."""
+    state, sheet = gallery.finish(), None
+    if state.images and (state.is_complete or share.world_size == 1):
+        sheet = _show(gallery.folder, state, plan.axes, output)
+    gallery.close()
+    return state, sheet
+
+
+def _show(folder: Path, state, axes, output: InferOutput) -> Path:
+    """Write contact sheets, page and log, and return the first sheet."""
+    from textual_inversion.generation.show_run import show_run
+
+    how = dict(num_cols=output.num_cols, report_to=output.report_to, logging_dir=output.logging_dir)
+    return show_run(folder, state, axes, **how)
+
+
+def _report(state, sheet: Path | None, saved: int, seconds: float, planned, share: ProcessShare) -> None:
+    """The last lines of a run: the scores of a comparison, and where the images are."""
+    from textual_inversion.evaluation.column_scores import column_scores, table
+
+    if sheet is not None and any("score" in entry for entry in state.images):
+        for row in table(column_scores(state.images)):
             print_line(row, is_aligned=True)
-    print_line(
-        f"{len(images)} images in {duration(time.monotonic() - begun)} min, seeds from {requests[0].seed}: "
-        f"{gallery.folder / 'contact_sheet.png'}"
-    )
-
-
-def _columns(plan, num_images: int | None) -> int:
-    """A row for each prompt and setting; where each has one image only, a rectangle."""
-    if plan.columns:
-        return len(plan.columns)
-    if num_images is not None and num_images > 1:
-        return num_images
-    return max(1, round(len(plan.requests) ** 0.5 + 0.5))
-
-
-def _facts(request, model, pipeline, image, scorer) -> dict[str, Any]:
-    """What one image was made with."""
-    facts = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        "seed": request.seed,
-        "guidance_scale": request.guidance_scale,
-        "num_inference_steps": request.num_inference_steps,
-        "scheduler": SCHEDULERS.get(request.scheduler, type(pipeline.scheduler).__name__),
-        "eta": request.eta,
-        "height": image.height,
-        "width": image.width,
-        "base_model": portable(model.name),
-    }
-    if request.embeds:
-        facts["embeds"] = request.embeds
-    if scorer is not None:
-        facts["score"] = scorer.score(image, request.prompt, request.embeds)
-    if "safety_checker" in image.info:
-        facts["safety_checker"] = image.info["safety_checker"]
-    return facts
+    if not saved and state.is_complete:
+        line = f"all {state.total} images are there already: {sheet}"
+    elif sheet is None:
+        line = f"{saved} images in {duration(seconds)} min; {len(state.images)} of {state.total} are there, and the "
+        line += "process that draws the last one shows them all"
+    else:
+        all_of_them = f" ({len(state.images)} with the rest)" if saved < len(state.images) else ""
+        line = f"{saved} images{all_of_them} in {duration(seconds)} min, seeds from {planned.seeds[0]}: {sheet}"
+    if share.is_main or sheet is not None:
+        print_line(line)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from helpers.tiny_clip import build_clip
 from helpers.tiny_models import build_model
 from helpers.training_runs import draw_images
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
+from textual_inversion.generation.plan_notes import MOST_NOTED
 
 
 @pytest.fixture(scope="module")
@@ -135,4 +136,4 @@ def test_of_many_prompts_few_are_told(tmp_path, base, capsys):
     infer.main([*argv, "--num_images", "1", "--batch_size", "30", "--output_dir", str(tmp_path / "out")])
 
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
-    assert len(notes) == infer._MOST_NOTED + 1 and notes[-1] == "note: and 10 more such notes on other prompts"
+    assert len(notes) == MOST_NOTED + 1 and notes[-1] == "note: and 10 more such notes on other prompts"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from helpers.tiny_models import FAMILIES, build_model
 from textual_inversion.data.images import to_array
-from textual_inversion.generation.from_image import drawn_size, size_notes
+from textual_inversion.generation.from_image import drawn_size, start_notes
 from textual_inversion.generation.generate import ImageRequest, batches, generate, total_steps
 from textual_inversion.generation.noise import draw, noise_generator
 from textual_inversion.generation.start_image import StartImage, start_images
@@ -240,7 +240,9 @@ def test_the_size_that_is_drawn(models, size, asked, drawn):
 
     assert drawn_size(model, begun, *asked) == drawn
     expected = [] if size == drawn else [f"images of {size[1]}x{size[0]} pixels are drawn at {drawn[1]}x{drawn[0]}"]
-    assert [note.split(";")[0] for note in size_notes(model, [begun, None, begun], *asked)] == expected
+    made = ImageRequest("a", 1, height=drawn[0], width=drawn[1], start=begun)
+    requests = [made, ImageRequest("a", 1, height=16, width=16), made]
+    assert [note.split(";")[0] for note in start_notes(model, requests)] == expected
 
 
 def test_another_shape_is_cropped_at_the_centre(models, tmp_path):

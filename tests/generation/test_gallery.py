@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from textual_inversion.generation.gallery import SCANNED, Gallery, PlannedImages, label
+from textual_inversion.generation.gallery import Gallery, PlannedImages
 from textual_inversion.generation.manifest import recorded_runs
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import OutputError
@@ -44,9 +44,7 @@ def run(folder, *all_facts, **more):
     gallery, done = begun(folder, all_facts, **more)
     missing = [position for position in range(len(all_facts)) if position not in done]
     paths = [gallery.save(position, picture(position), all_facts[position]) for position in missing]
-    state = gallery.finish()
-    if state.images:
-        gallery.write_sheet(state.images, columns=2)
+    gallery.finish()
     gallery.close()
     return [path.name for path in paths]
 
@@ -60,7 +58,7 @@ def test_files_and_manifest(tmp_path):
     names = run(tmp_path, facts(), facts(seed=4))
 
     assert names == ["0000-seed3.png", "0001-seed4.png"]
-    assert {path.name for path in tmp_path.iterdir()} == {*names, "contact_sheet.png", "manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "manifest.json"}
     (entry,) = json.loads((tmp_path / "manifest.json").read_text())["runs"]
     assert [image["file"] for image in entry["images"]] == names
     assert entry["images"][1]["seed"] == 4 and entry["embeds"] == SETTINGS["embeds"]
@@ -272,13 +270,6 @@ def test_another_programs_manifest_is_not_touched(tmp_path, content):
     assert (tmp_path / "manifest.json").read_text() == content
 
 
-def test_labels_name_the_settings_that_differ():
-    entry = {"prompt": "a <t>", "seed": 3, "guidance_scale": 7.5, "num_inference_steps": 20}
-
-    assert label(entry, []) == "a <t>  (seed 3)"
-    assert label(entry, list(SCANNED)) == "a <t>  (seed 3, guidance 7.5, steps 20)"
-
-
 # ------------------------------------------------------------------------------------------------------- continued runs
 
 THREE = [facts(seed=seed) for seed in range(3)]
@@ -320,17 +311,6 @@ def test_an_image_that_is_not_whole_is_drawn_again(tmp_path, damage):
         path.write_bytes(content[:-20] if damage == "cut" else b"")
 
     assert run(tmp_path, *THREE, is_grid=True) == ["0001-seed1.png"] and path.read_bytes() == content
-
-
-def test_a_sheet_of_images_one_of_which_was_damaged_since_is_drawn(tmp_path):
-    gallery, _ = begun(tmp_path, THREE, is_grid=True)
-    paths = [gallery.save(position, picture(position), THREE[position]) for position in range(3)]
-    state = gallery.finish()
-    paths[1].write_bytes(b"x" * paths[1].stat().st_size)
-
-    assert gallery.write_sheet(state.images, 3) == tmp_path / "contact_sheet.png" and state.is_complete
-    with Image.open(tmp_path / "contact_sheet.png") as sheet:
-        assert sheet.width > 3 * 160
 
 
 @pytest.mark.parametrize("name", ["0001-seed1.png", "0001-seed99.png", "00001-seed1.png"])

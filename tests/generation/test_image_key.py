@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from textual_inversion.generation import image_key
-from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.image_key import image_keys
 from textual_inversion.generation.manifest import plan_key
+from textual_inversion.generation.request import ImageRequest
+from textual_inversion.generation.start_image import StartImage
 
 ONE = ImageRequest("a <cat-toy>", 3)
 COMMON = {"base_model": "00", "embeds": [{"sha256": "11"}], "mixed_precision": "no"}
@@ -17,6 +18,7 @@ DEFAULTS = {"scheduler": "DDIMScheduler", "height": 64, "width": 64}
 OTHER = {
     "prompt": "a dog", "seed": 4, "negative_prompt": "fog", "guidance_scale": 1.0, "num_inference_steps": 3,
     "scheduler": "euler", "eta": 0.5, "height": 128, "width": 128, "initial_vectors": True,
+    "start": StartImage("a.png", "22", (64, 64)),
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def test_schedulers_are_called_as_the_facts_call_them():
 def test_a_settled_plan_has_the_models_sizes_and_equal_ones_are_one_value():
     plan = Plan([request(width=None), request(width=64), request(height=128)], axes_of([]))
 
-    settled = plan.settled(lambda height, width: (height or 64, width or 64), "DDIMScheduler")
+    settled = plan.settled(lambda one: (one.height or 64, one.width or 64), "DDIMScheduler")
 
     assert [(one.height, one.width) for one in settled.requests] == [(64, 64), (64, 64), (128, 64)]
     assert settled.axes == (Axis("height", (64, 128)),)

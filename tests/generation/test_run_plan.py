@@ -6,8 +6,8 @@ from helpers.tiny_models import build_model
 from textual_inversion.generation import run_plan as module
 from textual_inversion.generation.draw_plan import plan_batches
 from textual_inversion.generation.gallery import Gallery, PlannedImages
-from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.plan import Plan
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.run_plan import WholeProgress, run_plan
 from textual_inversion.models.base_model import load_base_model
 from textual_inversion.system.process_share import ProcessShare

@@ -5,10 +5,10 @@ import paddle
 import pytest
 
 from helpers.tiny_models import build_model
-from textual_inversion.generation.text_embeddings import TextEmbeddings
+from textual_inversion.generation.text_embeddings import Text, TextEmbeddings
 from textual_inversion.models.base_model import load_base_model
 
-A, B, C = ("a cat", False), ("a dog in the snow", False), ("", False)
+A, B, C = Text("a cat"), Text("a dog in the snow"), Text("")
 BYTES = 77 * 32 * 4  # of a text of the tiny model
 
 

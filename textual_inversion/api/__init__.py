@@ -115,8 +115,8 @@ def generate(
         SettingsError: the model cannot make images of this size, cannot use this scheduler, or cannot encode a prompt
             with weights.
     """
-    from textual_inversion.generation.request import ImageRequest
     from textual_inversion.generation.generate import generate as draw
+    from textual_inversion.generation.request import ImageRequest
 
     requests = [
         ImageRequest(

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.embeddings.files import ConceptFile
-from textual_inversion.generation.grid import product_plan, random_plan
+from textual_inversion.generation.grid import product_plan, random_plan, refuse_too_many
 from textual_inversion.generation.plan import Plan
 from textual_inversion.generation.prompt_file import PromptLine, read_grid_prompts
+from textual_inversion.generation.start_image import StartImage
 from textual_inversion.settings import shared
 from textual_inversion.settings.flag import Flag, changed, filled, flags_of, values_of
 from textual_inversion.settings.generation import ImagesToMake, InferConfig, InferOutput, InferSampling, ScoreConfig
@@ -89,12 +90,14 @@ def plan_of(
     sampling: InferSampling,
     lines: Sequence[PromptLine],
     columns: Mapping[str, Sequence[ConceptFile]] | None = None,
+    starts: Sequence[StartImage | None] = (None,),
 ) -> Plan:
     """The images that settings without unset numbers ask for; raises SettingsError.
 
     Args:
         lines: see `prompt_lines`.
         columns: see `Plan`.
+        starts: what each of them is made from.
     """
     axes = {name: getattr(images, name) for name in ("negative_prompt", "seed", "height", "width", "size")}
     axes |= {name: getattr(sampling, name) for name in ("scheduler", "guidance_scale", "num_inference_steps", "eta")}
@@ -103,9 +106,10 @@ def plan_of(
         plan = random_plan(lines, axes, images.random_samples, images.num_images, **own)
     else:
         plan = product_plan(lines, axes, images.num_images or 1, **own)
+    refuse_too_many(len(plan.requests) * len(starts), images.yes, "start from fewer images")
     if images.prompt_weights:
-        return replace(plan, requests=[replace(request, prompt_weights=True) for request in plan.requests])
-    return plan
+        plan = replace(plan, requests=[replace(request, prompt_weights=True) for request in plan.requests])
+    return plan if list(starts) == [None] else plan.from_images(starts)
 
 
 def _values(parser: OneLineParser, argv: list[str] | None) -> dict[str, Any]:

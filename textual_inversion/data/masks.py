@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -15,9 +16,11 @@ from PIL import Image
 from textual_inversion.data.image_folder import find_images, listed
 from textual_inversion.data.images import content_digest, load_alpha, load_mask, stored_size
 from textual_inversion.data.resizing import Resizer, Shape, cut
-from textual_inversion.data.sampler import Batch
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.system.errors import ImageError
+
+if TYPE_CHECKING:
+    from textual_inversion.data.sampler import Batch  # which imports Paddle
 
 _SHAPE_TOLERANCE = 0.02  # a smaller mask has rounded sides
 _SOURCE = "source"
@@ -206,7 +209,7 @@ class Masks:
                 )
             self._arrays.append(array if self._is_cropped else _sums(array, factor))
 
-    def weights(self, batch: Batch) -> np.ndarray:
+    def weights(self, batch: "Batch") -> np.ndarray:
         """The weights of a batch, in latent resolution: float32 [B, 1, H, W] in [0, 1]."""
         sums = np.stack([
             self._sums_of(image, crop, self._shapes[batch.bucket], flipped=bool(flip))

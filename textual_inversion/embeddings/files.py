@@ -18,7 +18,7 @@ from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.generation import BaseModelSettings
 from textual_inversion.system import user_files
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError
-from textual_inversion.system.paths import DEMO_MODEL, LOCAL_DEMO, has_demo, located
+from textual_inversion.system.paths import DEMO_MODEL, LOCAL_DEMO, has_demo, located, portable
 
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -62,6 +62,16 @@ class ConceptFile:
     def partner_sha256(self) -> str | None:
         """SHA-256 of the partner; None where there is none."""
         return None if self.partner is None else user_files.sha256(self.partner, user_files.WEIGHTS)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What is recorded of the file beside images."""
+        facts = {"file": portable(str(self.path)), "words": self.placeholder_tokens, "sha256": self.sha256}
+        if self.partner is not None:
+            facts |= {"partner": portable(str(self.partner)), "partner_sha256": self.partner_sha256}
+        if renamed := {old: new for new, old in self.originals.items() if new in self.placeholder_tokens}:
+            facts["renamed"] = renamed
+        return facts
 
     @property
     def recorded_tokens(self) -> list[str]:

@@ -16,7 +16,7 @@ from PIL import Image
 from textual_inversion.data.image_folder import find_images
 from textual_inversion.data.images import load_image
 from textual_inversion.embeddings.files import ConceptFile
-from textual_inversion.evaluation.clip import ClipScorer
+from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import mean_cosine
 from textual_inversion.evaluation.training_images import as_trained, recorded_images
 from textual_inversion.models.base_model import BaseModel
@@ -86,6 +86,32 @@ class ColumnScorer:
             note(f"{error}; its column is scored by its prompts alone")
             return None
         return known[key]
+
+
+def column_scorer(
+    clip_model: str | None, columns: Mapping[str, ConceptFile], model: BaseModel, note: Callable[[str], None]
+) -> ColumnScorer | None:
+    """What scores the images of a comparison; None where nothing is compared, or with no CLIP model at hand.
+
+    Args:
+        clip_model: folder or repository id; None: the base model's own, if it has one.
+
+    Raises:
+        SettingsError: the CLIP model that was named cannot be used.
+    """
+    if not columns:
+        return None
+    try:
+        folder = find_clip(model.folder, clip_model)
+    except SettingsError as error:
+        if clip_model is not None:
+            raise
+        note(f"the columns are not scored: {error}")
+        return None
+    scorer = ClipScorer(folder, name=clip_model)
+    for line in scorer.notes:
+        note(line)
+    return ColumnScorer(scorer, columns, model, note)
 
 
 def column_scores(facts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

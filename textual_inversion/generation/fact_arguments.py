@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textual_inversion.generation.alternatives import literal
 from textual_inversion.generation.labels import SHORT_SCHEDULERS
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.generation import InferConfig
@@ -15,6 +16,7 @@ from textual_inversion.system.paths import how_to_call, in_shell
 # Not into the folder that the image lies in: its contact sheet would be replaced.
 _AFTER = "--num_images 1 --output_dir outputs-again"
 _FLAGS = {"base_model": "pretrained_model_name_or_path"}  # facts that have another name than their flag
+_TEMPLATES = ("prompt", "negative_prompt")  # whose flags read braces as alternatives
 _NOT_REPEATED = ("embeds", "rename", "compare", "num_images", "output_dir", "score", "safety_checker")
 
 
@@ -54,6 +56,8 @@ def argument(name: str, value: Any, embeds: Sequence[Mapping[str, Any]]) -> str:
         return ""
     if name == "scheduler":
         return f"--scheduler {SHORT_SCHEDULERS[value]}" if value in SHORT_SCHEDULERS else ""
+    if name in _TEMPLATES:
+        value = literal(value)
     if value is True:
         return f"--{flag}"
     values = [_text(one) for one in (value if isinstance(value, (list, tuple)) else [value])]

@@ -21,6 +21,7 @@ import paddle
 from PIL import Image
 
 from textual_inversion.data.images import fit, to_array
+from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.start_image import StartImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
@@ -84,18 +85,23 @@ def _near(side: float, model: BaseModel) -> int:
     return max(model.side_factor, round(side / model.side_factor) * model.side_factor)
 
 
-def size_notes(
-    model: BaseModel, starts: Sequence[StartImage | None], height: int | None = None, width: int | None = None
-) -> list[str]:
-    """A line for each size of start images that are scaled or cropped."""
-    sizes = {start.size: start for start in starts if start is not None}
-    found = []
-    for size, start in sizes.items():
-        drawn = drawn_size(model, start, height, width)
-        if drawn != size:
-            chosen = "" if height or width else "; --height and --width choose another size"
-            found.append(f"images of {size[1]}x{size[0]} pixels are drawn at {drawn[1]}x{drawn[0]}{chosen}")
-    return found
+def start_notes(model: BaseModel, requests: Sequence[ImageRequest]) -> list[str]:
+    """A line for each size of start images that are scaled or cropped.
+
+    Args:
+        requests: with heights and widths.
+
+    Raises:
+        SettingsError: this kind of model cannot draw from images.
+    """
+    check_model(model, [request.start for request in requests])
+    sizes = dict.fromkeys((one.start.size, (one.height, one.width)) for one in requests if one.start is not None)
+    return [
+        f"images of {own[1]}x{own[0]} pixels are drawn at {drawn[1]}x{drawn[0]}; --height and --width choose another "
+        "size"
+        for own, drawn in sizes
+        if own != drawn
+    ]
 
 
 class Starts:

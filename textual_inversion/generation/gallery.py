@@ -2,8 +2,7 @@
 
 Images of another run are never overwritten: the numbers continue. A run that has not drawn all of its images is
 continued: an image that is on record with its key, and whole on the disk, is not drawn again. Any number of processes
-may draw the images of one run, each its share, and none waits for another. `contact_sheet.png` shows the run that
-finished last.
+may draw the images of one run, each its share, and none waits for another.
 
 Before an image appears it is in the record, whatever then ends the process; `manifest` has the files of the record.
 """
@@ -12,7 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,7 @@ from textual_inversion.system import atomic, journal, user_files
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.process_share import ProcessShare
 
-SHEET = "contact_sheet.png"
 _UPDATE_SHARE = 50  # the manifest is updated after this many times what the last update took: 2 % of the time
-# Settings that may have several values in one run, with their names in a label.
-SCANNED = {"guidance_scale": "guidance", "num_inference_steps": "steps"}
-_MOST_ON_SHEET, _MANY = 120, 24  # images; from the second number on they are shown small
 _KEY_WITHIN = 1 << 16  # bytes from a file's beginning
 _ALONE = ProcessShare()
 
@@ -60,10 +55,12 @@ class RunState:
     Attributes:
         images: entries of its complete images, in the order of their numbers.
         total: images that it is to have.
+        run: its entry in the manifest, without the images.
     """
 
     images: list[dict[str, Any]]
     total: int
+    run: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -183,27 +180,12 @@ class Gallery:
             if not images and manifest.journals_in(self.folder, self._run["id"]) == [self._journal.path]:
                 runs[:] = [other for other in runs if other is not run]
         names = {self.name_of(position) for position in self._complete(run, there)}
-        return RunState([entry for entry in images if manifest.file_of(entry) in names], len(self._planned.keys))
+        complete = [entry for entry in images if manifest.file_of(entry) in names]
+        return RunState(complete, len(self._planned.keys), self._run)
 
     def close(self) -> None:
         """Remove this process's journal, which says that it is at work: when all that it had to write is written."""
         self._journal.remove()
-
-    def write_sheet(self, images: Sequence[dict[str, Any]], columns: int) -> Path:
-        """Write the contact sheet of images, each by its entry in the manifest, and return its path.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        shown = images[:_MOST_ON_SHEET]
-        scanned = [key for key in SCANNED if len({entry.get(key) for entry in shown}) > 1]
-        sheet = image_grid.contact_sheet(
-            [_shown(self.folder / entry["file"], is_small=len(shown) > _MANY) for entry in shown],
-            columns=min(columns, len(shown)),
-            labels=[label(entry, scanned) for entry in shown],
-        )
-        image_grid.save_png(sheet, self.folder / SHEET)
-        return self.folder / SHEET
 
     # ------------------------------------------------------------------------------------------------------ its run
 
@@ -299,12 +281,6 @@ def _is_left_of(path: Path, key: str) -> bool:
     return not beginning or f"key\0{key}".encode() in beginning
 
 
-def label(entry: dict[str, Any], scanned: Sequence[str]) -> str:
-    """The text under an image: its prompt, its seed, and the settings that differ between the images."""
-    settings = "".join(f", {SCANNED[key]} {entry[key]:g}" for key in scanned)
-    return f"{entry['prompt']}  (seed {entry['seed']}{settings})"
-
-
 def is_whole(entry: dict[str, Any], there: dict[str, int]) -> bool:
     """Whether an image is whole on the disk: it appears in one step, so its size tells of later damage."""
     return there.get(manifest.file_of(entry), -1) == entry.get("bytes")
@@ -314,18 +290,6 @@ def _missing(run: dict[str, Any], there: dict[str, int]) -> bool:
     """Whether a run has images left to draw."""
     whole = sum("key" in entry and is_whole(entry, there) for entry in run.get("images", ()))
     return whole < run["plan"].get("count", 0)
-
-
-def _shown(path: Path, *, is_small: bool) -> Image.Image:
-    """An image of the folder, no larger than a sheet shows it; an empty field for one that was damaged since."""
-    most = image_grid.MAX_SMALL_CELL if is_small else image_grid.MAX_CELL
-    try:
-        with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
-            image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return Image.new("RGB", (image_grid.MIN_CELL, image_grid.MIN_CELL), image_grid.HAIRLINE)
-    image.thumbnail((most, most), Image.Resampling.LANCZOS)
-    return image
 
 
 def _text_chunks(facts: dict[str, Any], embeds: list, size: tuple[int, int]) -> dict[str, str]:

@@ -99,14 +99,14 @@ def generate_batches(
     parts = [part for positions in chosen for part in _of_equal_length(positions, texts)]
     firsts = [requests[positions[0]] for positions in parts]
     check_model(model, [one.start for one in firsts])
-    starts = Starts(model)
+    starts, sizes = Starts(model), [image_size(model, one, height, width) for one in firsts]
     pipe = pipeline if pipeline is not None else model.pipeline(scheduler)
     pipes = {name: _scheduled(model, pipe, name) for name in dict.fromkeys(one.scheduler for one in firsts)}
-    uses = [{text for position in positions for text in texts[position] if text} for positions in parts]
+    uses = [{text: None for position in positions for text in texts[position] if text} for positions in parts]
     embeddings, done = TextEmbeddings(model, uses), 0
     for turn, positions in enumerate(parts):
         batch = [requests[position] for position in positions]
-        own, size = pipes[batch[0].scheduler], image_size(model, batch[0], height, width)
+        own, size = pipes[batch[0].scheduler], sizes[turn]
         arguments = _prompt_arguments(model, [texts[position] for position in positions], embeddings.of(turn))
         images = _make_batch(model, own, batch, arguments, size, starts, _reporter(progress, done, batch))
         done += total_steps(batch)

@@ -83,7 +83,7 @@ def product_plan(
     """
     entries = [_entry(line, axes, num_images) for line in lines]
     count = sum(entry.count for entry in entries) * max(1, len(columns or ()))
-    _refuse_too_many(count, allows_many, "draw some of them with --random_samples N")
+    refuse_too_many(count, allows_many, "draw some of them with --random_samples N")
     requests = list(dict.fromkeys(one for entry in entries for one in _requests(entry, list(columns or [""]))))
     return Plan(requests, axes_of(requests), columns or {})
 
@@ -111,7 +111,7 @@ def random_plan(
     Raises:
         SettingsError: as `product_plan`.
     """
-    _refuse_too_many(num_samples * max(1, len(columns or ())), allows_many, "choose a smaller --random_samples")
+    refuse_too_many(num_samples * max(1, len(columns or ())), allows_many, "choose a smaller --random_samples")
     seeds = values_in(axes["seed"] or ())
     counts_up = len(seeds) == 1 and num_images is None
     entries = [_entry(line, axes, num_images or 1) for line in lines]
@@ -157,7 +157,8 @@ def _sizes(
     return list(dict.fromkeys(size for heights, widths in sides for size in product(heights, widths)))
 
 
-def _refuse_too_many(count: int, allows_many: bool, way_out: str) -> None:
+def refuse_too_many(count: int, allows_many: bool, way_out: str) -> None:
+    """Refuse more images than one run may draw, or than the user has confirmed; raises SettingsError."""
     shown = f"{count:,}" if count < MOST_COUNTED else "more than 10^18"
     if count > MOST_IMAGES:
         raise SettingsError(f"these settings ask for {shown} images; one run draws at most {MOST_IMAGES:,}: {way_out}")

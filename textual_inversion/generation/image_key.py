@@ -15,7 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.generation.plan import Plan
 from textual_inversion.generation.request import ImageRequest
+from textual_inversion.generation.start_image import StartImage
+from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.identity import content_hash
 from textual_inversion.system import user_files
 
 _DIGITS = 32  # hexadecimal: 128 bits
@@ -52,6 +56,36 @@ def image_keys(
         own.update(_text({name: _content(value) for name, value in chosen.items()}))
         keys.append(own.hexdigest()[:_DIGITS])
     return keys
+
+
+def plan_keys(
+    plan: Plan, model: BaseModel, embeds: Sequence[Mapping[str, Any]], scheduler: str, common: Mapping[str, Any]
+) -> list[str]:
+    """The key of each image of a settled plan.
+
+    Args:
+        embeds: what `ConceptFile.described` says of the embedding files, and the "column" of each that has one.
+        scheduler: class of the scheduler of requests that name none.
+        common: further settings that decide all images alike.
+    """
+    contents = [{name: value for name, value in file.items() if "file" not in name} for file in embeds]
+    columns = {label: file for file in contents if (label := file.pop("column", None)) is not None}
+    starts = {start: _of_start(start) for start in plan.texts("start") if start is not None}
+    tokenizer = model.tokenizer_folder
+    everything = {
+        "base_model": content_hash(model.folder),
+        "tokenizer": None if tokenizer is None else content_hash(tokenizer),
+        "embeds": [file for file, one in zip(contents, embeds, strict=True) if "column" not in one],
+        **common,
+    }
+    height, width = model.image_size()
+    defaults = {"scheduler": scheduler, "height": height, "width": width}
+    return image_keys(plan.requests, everything, defaults, {"embeds": columns, "start": starts})
+
+
+def _of_start(start: StartImage) -> dict[str, Any]:
+    """What decides an image of a start image: its name does not."""
+    return {"image": start.sha256, "mask": start.mask_sha256, "strength": start.strength}
 
 
 def _text(value: Any) -> bytes:

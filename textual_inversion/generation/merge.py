@@ -54,7 +54,7 @@ def merge_folders(folders: Sequence[Path], target: Path) -> tuple[int, RunState]
     with manifest.changing(target) as runs:
         there = _complete(target, next(other for other in runs if other.get("id") == run["id"]))
     journal.remove()
-    return len(missing), RunState([there[position][1] for position in sorted(there)], count)
+    return len(missing), RunState([there[position][1] for position in sorted(there)], count, run)
 
 
 def _grids_in(folders: Sequence[Path]) -> list[dict[str, Any]]:

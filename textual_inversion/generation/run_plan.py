@@ -1,7 +1,8 @@
 """Draw the images of a plan that are not there yet, and save each as soon as it is there."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
@@ -65,6 +66,8 @@ def run_plan(
     stop: Signals,
     *,
     pipeline: Any,
+    common: Mapping[str, Any] = MappingProxyType({}),
+    score: Callable[[Image.Image, str, str], dict[str, float]] | None = None,
     shows_progress: bool = True,
 ) -> tuple[int, int]:
     """Draw this process's batches, and save those of their images that are not there yet.
@@ -75,6 +78,8 @@ def run_plan(
         done: positions of the images that are complete already; where their batch is drawn for another image, they
             are computed again, since an image depends on its batch, and not written.
         stop: its `advice` says what is there.
+        common: facts that all of the images have.
+        score: (image, prompt, label of the column) -> its similarities, to be recorded with it.
 
     Returns:
         How many images were saved, and how many of them hold one colour only.
@@ -92,9 +97,12 @@ def run_plan(
         for position, image in draw(model, plan, batches, pipeline=pipeline, progress=progress):
             if position in done:
                 continue
+            request = plan.requests[position]
+            facts = image_facts(request, image, schedulers[request.scheduler], model.name) | common
+            if score is not None:
+                facts["score"] = score(image, request.prompt, request.embeds)
             with stop.noted():
-                request = plan.requests[position]
-                gallery.save(position, image, image_facts(request, image, schedulers[request.scheduler], model.name))
+                gallery.save(position, image, facts)
                 saved, blank = saved + 1, blank + is_blank(image)
                 there = len(done) + saved
                 stop.advice = f"after {there} of {len(plan.requests)} images, which are in {gallery.folder}"
@@ -126,6 +134,12 @@ def image_facts(request: ImageRequest, image: Image.Image, scheduler: str, base_
         "width": image.width,
         "base_model": portable(base_model),
     }
+    if request.embeds:
+        facts["embeds"] = request.embeds
+    if request.prompt_weights:
+        facts["prompt_weights"] = True
+    if request.start is not None:
+        facts |= request.start.facts
     if "safety_checker" in image.info:
         facts["safety_checker"] = image.info["safety_checker"]
     return facts

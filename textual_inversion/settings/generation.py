@@ -81,9 +81,11 @@ class ImagesToMake:
         None, "of each prompt's first image, the next ones count up; unset: one is drawn and shown", nargs="+",
         type=ranged(number(int, 0, 2**64 - 1), "0:90:10"), metavar="N")
     height: tuple[int | Range, ...] | None = flag(
-        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES,
+        metavar="PIXELS")
     width: tuple[int | Range, ...] | None = flag(
-        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES, metavar="PIXELS")
+        None, "a multiple of 8; unset: the model's own, or that of --image" + _RANGES, nargs="+", type=_SIDES,
+        metavar="PIXELS")
     size: tuple[tuple[int, int] | Range, ...] | None = flag(
         None, "width and height together, or the side of a square" + _RANGES, nargs="+",
         type=image_sizes(shared.pixels), metavar="WxH")
