@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from textual_inversion.cli import config_file
+from textual_inversion.settings import other_names
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.flag import Flag, flags_of, groups_of
 from textual_inversion.system.errors import SettingsError
@@ -65,13 +66,19 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise SettingsError instead of printing the usage and exiting."""
-        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            near = difflib.get_close_matches(unknown[1], flags, n=1, cutoff=0.75)
-            hint = f"did you mean {near[0]}?" if near else f"see {how_to_call(self.prog)} --help"
-            raise SettingsError(f"{unknown[1]} is not a flag of {self.prog}; {hint}")
+            raise SettingsError(f"{unknown[1]} is not a flag of {self.prog}; {self._hint(unknown[1])}")
         raise SettingsError(f"{message.removeprefix('argument ')}; see {how_to_call(self.prog)} --help")
+
+    def _hint(self, given: str) -> str:
+        """What to do about a flag that is none: what another program means by it, or the flag with the nearest name."""
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        answer = other_names.answer(self.prog, given, {flag.lstrip("-") for flag in flags})
+        if answer:
+            return answer
+        near = difflib.get_close_matches(given, flags, n=1, cutoff=0.75)
+        return f"did you mean {near[0]}?" if near else f"see {how_to_call(self.prog)} --help"
 
     def explicit(self, argv: list[str] | None) -> set[str]:
         """Names of the settings on the command line and in the configuration file that it names."""
