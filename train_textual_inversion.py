@@ -137,6 +137,8 @@ def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, pha
         upload.check_login(config.hub.hub_token, config.hub.uploads_to)
     if config.file.config and "output_dir" not in config.given:
         context.say(f"settings of {config.file.config}; this run is written to {context.folder}")
+    for note in config.notes:
+        context.say(f"note: {note}")
     if config.demo and config.demo_defaults:
         settings = " ".join(f"--{name} {value}" for name, value in config.demo_defaults.items())
         context.say(f"the demo's own defaults: {settings}")

@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import flags  # noqa: E402
+import other_names  # noqa: E402
 
 project = "Textual Inversion"
 author = "the authors of this project"
@@ -56,15 +57,17 @@ html_sidebars = {
 
 
 def _complete(app, docname: str, source: list[str]) -> None:
-    """Put the flags into the reference pages, and hand on Markdown files of other folders as files, not as pages."""
+    """Put flags and their other names into the pages; hand on Markdown files of other folders as files, no pages."""
     text = re.sub(r"<!-- flags: (\w+) -->", lambda match: flags.markdown(match[1]), source[0])
     text = text.replace("<!-- defaults of the demo -->", flags.demo_markdown())
+    text = text.replace("<!-- other names -->", other_names.markdown())
     source[0] = re.sub(r"\]\(((?:\.\./)+(?:benchmarks|demo)/\w+\.md)\)", r"](path:\1)", text)
 
 
 def _pages_with_flags(app, env, added, changed, removed) -> list[str]:
     """These are read anew in every build: what they say is in the code."""
-    return [f"reference/{command}" for command in flags.PARSERS if f"reference/{command}" in env.found_docs]
+    pages = ["other-systems", *(f"reference/{command}" for command in flags.PARSERS)]
+    return [page for page in pages if page in env.found_docs]
 
 
 def setup(app) -> None:

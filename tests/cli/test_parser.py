@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from textual_inversion.cli import generation, parser, train
-from textual_inversion.settings import bounds
+from textual_inversion.cli import convert, generation, parser, train
+from textual_inversion.settings import bounds, other_names
 from textual_inversion.system import paths
 from textual_inversion.system.errors import SettingsError
 
@@ -79,3 +79,42 @@ def test_every_path_flag_knows_the_home_folder(command, monkeypatch, tmp_path):
         assert getattr(parsed, action.dest) in ("/home/ann/x", ["/home/ann/x"]), action.dest
     (tmp_path / "a.yaml").write_text("tokenizer_name: ~/x\n")
     assert tool.parse_args(["--config", str(tmp_path / "a.yaml")]).tokenizer_name == "/home/ann/x"
+
+
+# ------------------------------------------------------------------------------------------- names of other programs
+
+PARSERS = {
+    "train": train.build_parser(),
+    "infer": generation.infer_parser(),
+    "convert": convert.build_parser(),
+}
+ROWS = [row for row in other_names.rows() if row.command in PARSERS and row.name != other_names.FIXED]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.system}-{row.command}-{row.name}")
+def test_every_name_of_the_table_is_a_flag_here_or_answered_as_the_table_says(row):
+    tool, given = PARSERS[row.command], f"--{row.name}"
+    needed = ["x"] if row.command == "convert" else []
+    if given in tool._option_string_actions:
+        assert row.flag is not None
+        return
+
+    with pytest.raises(SettingsError) as caught:
+        tool.parse_args([*needed, f"{given}=1"])
+
+    message = str(caught.value)
+    assert message.startswith(f"{given} is not a flag of {tool.prog}; ") and "did you mean" not in message
+    if row.flag is not None:
+        assert row.owner in message and f"is --{row.flag} here" in message and row.note in message
+    elif f"{given} is --" not in message:  # another program means a flag that is here, and that is the better answer
+        assert row.owner in message and row.note in message
+
+
+def test_score_and_the_subcommands_answer_too():
+    for tool, given, words in (
+        (generation.score_parser(), "--cfg_scale", "A1111's --cfg_scale is --guidance_scale here"),
+        (generation.score_parser(), "--init_word", "kohya's --init_word is --initializer_token here"),
+        (convert.build_parser("inspect"), "--weights", "of train_textual_inversion.py"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            tool.parse_args([given, "3"])

@@ -19,6 +19,7 @@ from textual_inversion import PUBLIC, commands
 from textual_inversion.cli.train import build_parser, settled
 from textual_inversion.formats.embedding_file import LearnedEmbedding
 from textual_inversion.formats.embedding_file import read_embeddings as _read_embeddings
+from textual_inversion.settings import other_names
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.environment import prepare_environment
@@ -142,7 +143,9 @@ def train_config(**flags: Any) -> TrainConfig:
     arguments = []
     for name, value in flags.items():
         if name not in known:
-            raise SettingsError(f"{name} is not a flag of {commands.SCRIPTS['train']}")
+            script = commands.SCRIPTS["train"]
+            answer = other_names.answer(script, name, known)
+            raise SettingsError(f"{name} is not a flag of {script}" + (f"; {answer}" if answer else ""))
         values = value if isinstance(value, (list, tuple)) else [value]
         arguments += [f"--{name}", *map(str, values)] if len(values) > 1 else [f"--{name}={v}" for v in values]
     parser = build_parser()

@@ -10,16 +10,21 @@ line wins.
       - a photo of a <cat-toy>
     saving:                            the groups of `--help` are optional
       save_steps: 100
+
+A configuration of another trainer is taken too, as far as it has a meaning here (`foreign_config`).
 """
 
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.cli import foreign_config, foreign_files
 from textual_inversion.formats.errors import printable
+from textual_inversion.settings import other_names
 from textual_inversion.system import user_files
 from textual_inversion.system.checked_json import is_text
 from textual_inversion.system.errors import SettingsError
@@ -43,8 +48,13 @@ _FIXES = (
 _NULL = "tag:yaml.org,2002:null"
 
 
-def with_files(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+def with_files(
+    arguments: Sequence[str], parser: argparse.ArgumentParser, note: Callable[[str], None] = lambda line: None
+) -> list[str]:
     """The arguments of a command line, after those of every configuration file that it names.
+
+    Args:
+        note: called with a line about each configuration of another program.
 
     Raises:
         SettingsError: a file cannot be read, or has a setting that the parser refuses.
@@ -52,31 +62,60 @@ def with_files(arguments: Sequence[str], parser: argparse.ArgumentParser) -> lis
     arguments, found = list(arguments), []
     for position, argument in enumerate(arguments):
         if argument == FLAG and position + 1 < len(arguments):
-            found += arguments_of(arguments[position + 1], parser)
+            found += arguments_of(arguments[position + 1], parser, note)
         elif argument.startswith(f"{FLAG}="):
-            found += arguments_of(argument.partition("=")[2], parser)
+            found += arguments_of(argument.partition("=")[2], parser, note)
     return found + arguments
 
 
-def arguments_of(path: str | Path, parser: argparse.ArgumentParser) -> list[str]:
+def arguments_of(
+    path: str | Path, parser: argparse.ArgumentParser, note: Callable[[str], None] = lambda line: None
+) -> list[str]:
     """The settings of a configuration file, as command-line arguments.
+
+    Args:
+        note: called with a line about what was not taken over of another program's configuration.
 
     Raises:
         SettingsError: the file cannot be read or is not YAML, or a setting is unknown, repeated or refused.
     """
+    text = _text(path)
+    foreign = foreign_files.of_text(path, text)
+    root = None if foreign else _root(path, text)
+    foreign = foreign or foreign_files.of_yaml(path, root)
+    if foreign:
+        arguments, line = foreign_config.understood(path, foreign, parser, partial(_of_another, parser))
+        note(line)
+        return arguments
+    return _of_this_program(path, root, parser)
+
+
+def _of_this_program(path: str | Path, root: Any, parser: argparse.ArgumentParser) -> list[str]:
     flags = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
     arguments, seen = [], set()
-    for key, value in _entries(_root(path), path, flags, parser):
+    for key, value in _entries(root, path, flags, parser):
         location, name = _location(path, key), _name(key)
         if name in seen:
             raise SettingsError(f"{location}: {name} is set twice; keep one of them")
         seen.add(name)
-        own = _arguments(flags[name], value, location)
-        try:
-            argparse.ArgumentParser.parse_args(parser, own)
-        except SettingsError as error:
-            raise SettingsError(f"{location}: {_shortened(str(error))}") from None
-        arguments += own
+        arguments += _checked(_arguments(flags[name], value, location), parser, location)
+    return arguments
+
+
+def _of_another(
+    parser: argparse.ArgumentParser, action: argparse.Action, values: Sequence[str], location: str
+) -> list[str]:
+    """One setting of another program's configuration as arguments that the parser takes."""
+    if len(values) > 1 and action.nargs not in ("+", "*"):
+        raise SettingsError(f"{location}: {action.dest} takes one value, not a list")
+    return _checked(_items(action.option_strings[-1], values, location), parser, location)
+
+
+def _checked(arguments: list[str], parser: argparse.ArgumentParser, location: str) -> list[str]:
+    try:
+        argparse.ArgumentParser.parse_args(parser, arguments)
+    except SettingsError as error:
+        raise SettingsError(f"{location}: {_shortened(str(error))}") from None
     return arguments
 
 
@@ -94,16 +133,21 @@ def _location(path: str | Path, node: Any) -> str:
     return f"{path}, line {node.start_mark.line + 1}"
 
 
-def _root(path: str | Path) -> Any:
-    """The root node of the file, or None for an empty file. Its scalars keep their text as written: `1e-4`, `no`."""
-    import yaml
-
+def _text(path: str | Path) -> str:
     try:
-        root = yaml.compose(user_files.read_text(path, user_files.SETTINGS), Loader=yaml.SafeLoader)
+        return user_files.read_text(path, user_files.SETTINGS)
     except OSError as error:
         raise SettingsError(f"{FLAG} {path} cannot be read ({error.strerror}); give a YAML file of flags") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{FLAG} {path} is not UTF-8 text; give a YAML file of flags") from None
+
+
+def _root(path: str | Path, text: str) -> Any:
+    """The root node of the file, or None for an empty file. Its scalars keep their text as written: `1e-4`, `no`."""
+    import yaml
+
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         location = f"{path}, line {mark.line + 1}" if mark else f"{FLAG} {path}"
@@ -142,6 +186,9 @@ def _entries(
 
 def _unknown(key: Any, path: str | Path, known: Iterable[str], parser: argparse.ArgumentParser) -> SettingsError:
     name = _name(key)
+    answer = other_names.answer(parser.prog, name, set(known))
+    if answer:
+        raise SettingsError(f"{_location(path, key)}: {printable(name)} is not a setting of {parser.prog}; {answer}")
     near = difflib.get_close_matches(name.lstrip("-").replace("-", "_"), list(known), n=1, cutoff=0.7)
     hint = f"did you mean {near[0]}?" if near else f"see {how_to_call(parser.prog)} --help"
     return SettingsError(f"{_location(path, key)}: {printable(name)} is not a setting of {parser.prog}; {hint}")
@@ -167,6 +214,11 @@ def _arguments(action: argparse.Action, value: Any, location: str) -> list[str]:
     items = [item.value for item in value.value if item.tag != _NULL]
     if len(items) < max(1, len(value.value)):
         raise SettingsError(f"{location}: an item of {action.dest} is empty; fill it in or leave it out")
+    return _items(flag, items, location)
+
+
+def _items(flag: str, items: Sequence[str], location: str) -> list[str]:
+    """A flag with its values."""
     if len(items) < 2:
         return [f"{flag}={item}" for item in items]
     dashed = next((item for item in items if re.match(r"-[^\d.\s]", item)), None)

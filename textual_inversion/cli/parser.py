@@ -25,12 +25,16 @@ class OneLineParser(argparse.ArgumentParser):
 
     If it has a flag --config, the settings of that file are read as if they came before the other arguments.
     A switch (`store_true`) can be switched off again: `--overview false`.
+
+    Attributes:
+        notes: what is to be said of the configuration files that were read last, in lines.
     """
 
     def __init__(self, **settings: Any):
         settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
         self.register("action", "store_true", Switch)
+        self.notes: list[str] = []
 
     def parse_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -38,7 +42,8 @@ class OneLineParser(argparse.ArgumentParser):
         """Parse the configuration file that a command line names, then the command line; raises SettingsError."""
         arguments = sys.argv[1:] if args is None else list(args)
         if config_file.FLAG in self._option_string_actions:
-            arguments = config_file.with_files(arguments, self)
+            self.notes.clear()
+            arguments = config_file.with_files(arguments, self, self.notes.append)
         self._check_characters(arguments)
         parsed = super().parse_args(arguments, namespace)
         for action in self._actions:

@@ -3,6 +3,7 @@
 A flag on the command line wins over one in a configuration file, and both win over the demo's defaults.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,15 +38,16 @@ def parse(argv: list[str] | None = None) -> TrainConfig:
     """
     parser = build_parser()
     values = vars(parser.parse_args(argv))
-    return settled(values, parser.explicit(argv))
+    return settled(values, parser.explicit(argv), parser.notes)
 
 
-def settled(values: dict[str, Any], given: set[str]) -> TrainConfig:
+def settled(values: dict[str, Any], given: set[str], notes: Sequence[str] = ()) -> TrainConfig:
     """The complete configuration for some values of flags, with everything filled in that follows from them.
 
     Args:
         values: name -> value; flags without a value keep their defaults.
         given: names of the flags that the user gave.
+        notes: what is to be said of where they are from, in lines.
 
     Raises:
         SettingsError: two flags contradict each other, or one would have no effect.
@@ -58,7 +60,7 @@ def settled(values: dict[str, Any], given: set[str]) -> TrainConfig:
     if values.get("config") and "output_dir" not in given:
         values["output_dir"] = config_file.free_folder(values["config"]) or values["output_dir"]
     prompts = tuple(validation_prompts(values.get("validation_prompt"), values.get("validation_prompts_file")))
-    config = filled(TrainConfig, values, given=frozenset(given), validation_prompts=prompts)
+    config = filled(TrainConfig, values, given=frozenset(given), validation_prompts=prompts, notes=tuple(notes))
     if is_demo(config.base_model.pretrained_model_name_or_path):
         config = _with_demo_defaults(config)
     config = _with_concepts(config)

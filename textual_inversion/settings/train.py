@@ -364,6 +364,7 @@ class TrainConfig:
         given: names of the flags that the user gave, on the command line or in a configuration file.
         demo: whether the base model is the demo's.
         demo_defaults: name -> value of the flags that `demo/defaults.yaml` has set.
+        notes: what the run is to say of its configuration file, in lines.
     """
 
     file: ConfigFile = ConfigFile()
@@ -384,6 +385,7 @@ class TrainConfig:
     given: frozenset[str] = frozenset()
     demo: bool = False
     demo_defaults: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 # The flags whose values `infer.py` and `score.py` take from the run.json beside an embedding.
