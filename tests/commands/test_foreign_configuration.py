@@ -32,7 +32,7 @@ def test_a_run_with_kohyas_configuration_learns_what_it_says_and_can_be_repeated
     assert "not taken over: any (xformers); unknown: any (our_own_key)" in line
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     settings = record["settings"]
-    assert settings["placeholder_token"] == ["<mine>"] and settings["num_vectors"] == [2]
+    assert settings["placeholder_token"] == "<mine>" and settings["num_vectors"] == 2
     assert (settings["flip_p"], settings["adam_weight_decay"], settings["max_train_steps"]) == (0.0, 0.1, 2)
     again = parse(["--config", str(tmp_path / "out" / "config.yaml")])
     assert again.notes == () and again.concept.placeholder_token == ("<mine>",) and again.images.flip_p == 0.0

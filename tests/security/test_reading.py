@@ -40,6 +40,7 @@ OPENING |= {"copy2", "copytree", "read_csv", "TemporaryFile", "safe_open", "load
 OPENS_ITSELF = {
     ("textual_inversion/system/user_files.py", "descriptor"): "the one place",
     ("textual_inversion/cli/parser.py", "demo_defaults"): "a file of this program",
+    ("textual_inversion/settings/other_names.py", "rows"): "a file of this program",
     ("textual_inversion/distributed/consistency.py", "of_source"): "the source of this program",
     ("textual_inversion/data/latent_files.py", "_processor"): "the system's own, of a few kilobytes",
     ("textual_inversion/system/environment.py", "_read"): "the system's own, of a few kilobytes",
@@ -64,10 +65,20 @@ WRITES_ONLY = {
     "textual_inversion/system/tracking.py",
     "textual_inversion/sharing/redact.py",
 }
-PARSING = {"json.loads", "json.load", "yaml.safe_load", "yaml.load", "yaml.compose", "tomllib.load", "csv.reader"}
+PARSING = {
+    "json.loads",
+    "json.load",
+    "yaml.safe_load",
+    "yaml.load",
+    "yaml.compose",
+    "tomllib.load",
+    "tomllib.loads",
+    "csv.reader",
+}
 PARSES_ITSELF = {
     ("textual_inversion/system/checked_json.py", "parse_json"): "the one place",
     ("textual_inversion/cli/config_file.py", "_root"): "the one place for YAML",
+    ("textual_inversion/cli/foreign_files.py", "_toml"): "the one place for TOML",
     ("textual_inversion/cli/parser.py", "demo_defaults"): "a file of this program",
     ("textual_inversion/training/fingerprint.py", "of_settings"): "what was written in the same line",
     ("textual_inversion/distributed/consistency.py", "of_program"): "what was written in the same line",
