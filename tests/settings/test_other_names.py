@@ -95,6 +95,7 @@ def test_a_name_is_looked_for_in_its_command_first_and_then_in_others():
         ("infer.py", "--train_data_dir", "it is one of train_textual_inversion.py"),
         ("convert.py inspect", "--scale_lr", "it is one of train_textual_inversion.py"),
         ("infer.py", "--no_such_flag", None),
+        ("train_textual_inversion.py", "--learning-rate", None),
     ],
 )  # fmt: skip
 def test_the_answer_says_which_flag_it_is_and_where(script, given, words):

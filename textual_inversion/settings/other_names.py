@@ -107,6 +107,8 @@ def answer(script: str, given: str, flags: Container[str]) -> str | None:
         given: the flag as it was typed.
         flags: names of the flags that the command has.
     """
+    if given.lstrip("-").replace("-", "_") in flags:  # the command's own flag, with other dashes
+        return None
     said: dict[str, list[OtherName]] = {}
     for row in found(script, given, flags):
         said.setdefault(_meaning(row, script, flags), []).append(row)
