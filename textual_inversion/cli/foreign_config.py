@@ -23,7 +23,7 @@ _MOST_NAMED = 400
 _BY_LAST_NAME = ("kohya", "Determined")
 _CALLED = {"kohya": "kohya's scripts", "Determined": "Determined's example"}
 # Values that win over others of the same flag, from another key.
-_WINNING = {"resize_mode": "bucket", "mixed_precision": ("fp16", "bf16")}
+_WINNING = {"resize_mode": ("bucket",), "mixed_precision": ("fp16", "bf16")}
 _WINNING_KEYS = ("embedding_learning_rate",)
 # Keys that decide how others are read.
 _READ = ("training_method", "concepts.enabled", "concepts.type", "samples.enabled", "loss_weight_strength")

@@ -1,0 +1,126 @@
+"""What the values of other trainers are here, one by one; what has no exact counterpart is None and never a guess."""
+
+import argparse
+
+import pytest
+
+from textual_inversion.cli.foreign_values import Value, counterpart
+from textual_inversion.settings.other_names import named
+
+NOTHING = {}
+
+
+def counterpart_of(system: str, key: str, *texts: str, **beside: str):
+    row = named(system, "file", key) or named(system, "train", key)
+    assert row is not None, key
+    return counterpart(Value(row, texts, {name: (text,) for name, text in beside.items()}, key))
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "text", "expected"),
+    [
+        ("kohya", "flip_aug", "true", {"flip_p": ("0.5",)}),
+        ("kohya", "flip_aug", "false", {"flip_p": ("0",)}),
+        ("Determined", "flip_p", "0.25", {"flip_p": ("0.25",)}),
+        ("kohya", "enable_bucket", "true", {"resize_mode": ("bucket",)}),
+        ("kohya", "enable_bucket", "false", NOTHING),
+        ("kohya", "random_crop", "true", {"resize_mode": ("random_crop",)}),
+        ("kohya", "use_style_template", "true", {"learnable_property": ("style",), "no_captions": ("true",)}),
+        ("kohya", "use_object_template", "false", NOTHING),
+        ("kohya", "torch_compile", "true", {"compile": ("true",)}),
+        ("kohya", "resolution", "512", {"resolution": ("512",)}),
+        ("kohya", "resolution", "512,768", {"width": ("512",), "height": ("768",)}),
+        ("kohya", "resolution", "640,640", {"resolution": ("640",)}),
+        ("kohya", "optimizer_type", "AdamW", {"optimizer": ("adamw",)}),
+        ("kohya", "optimizer_type", "AdamW8bit", None),
+        ("kohya", "optimizer_type", "Prodigy", None),
+        ("kohya", "use_lion_optimizer", "true", None),
+        ("kohya", "lr_scheduler", "cosine", {"lr_scheduler": ("cosine",)}),
+        ("kohya", "lr_scheduler", "adafactor", None),
+        ("kohya", "lr_scheduler_type", "x.Y", None),
+        ("kohya", "lr_warmup_steps", "100", {"lr_warmup_steps": ("100",)}),
+        ("kohya", "lr_warmup_steps", "0.05", None),
+        ("kohya", "max_grad_norm", "0", {"max_grad_norm": ("-1",)}),
+        ("kohya", "max_grad_norm", "0.5", {"max_grad_norm": ("0.5",)}),
+        ("kohya", "loss_type", "smooth_l1", {"loss_type": ("smooth_l1",)}),
+        ("kohya", "loss_type", "l1", None),
+        ("kohya", "resize_interpolation", "lanczos", {"interpolation": ("lanczos",)}),
+        ("kohya", "resize_interpolation", "area", None),
+        ("kohya", "mixed_precision", "bf16", {"mixed_precision": ("bf16",)}),
+        ("kohya", "full_fp16", "true", None),
+        ("kohya", "save_every_n_epochs", "2", None),
+        ("kohya", "logging_dir", "/tmp/logs", None),
+        ("kohya", "xformers", "true", None),
+        ("kohya", "clip_skip", "2", None),
+        ("OneTrainer", "train_dtype", "FLOAT_16", {"mixed_precision": ("fp16",)}),
+        ("OneTrainer", "train_dtype", "TFLOAT_32", {"mixed_precision": ("no",), "allow_tf32": ("true",)}),
+        ("OneTrainer", "train_dtype", "FLOAT_8", None),
+        ("OneTrainer", "learning_rate_scheduler", "COSINE_WITH_HARD_RESTARTS",
+         {"lr_scheduler": ("cosine_with_restarts",)}),
+        ("OneTrainer", "learning_rate_scheduler", "REX", None),
+        ("OneTrainer", "learning_rate_scheduler", "CONSTANT", {"lr_scheduler": ("constant",)}),
+        ("OneTrainer", "optimizer.optimizer", "SGD", {"optimizer": ("sgd",)}),
+        ("OneTrainer", "optimizer.optimizer", "PRODIGY", None),
+        ("OneTrainer", "concepts.balancing", "3", {"repeats": ("3",)}),
+        ("OneTrainer", "concepts.balancing", "0.5", None),
+        ("OneTrainer", "train_device", "cuda:1", {"device": ("gpu:1",)}),
+        ("OneTrainer", "train_device", "mps", None),
+        ("OneTrainer", "learning_rate_scaler", "NONE", None),
+        ("OneTrainer", "mse_strength", "1", NOTHING),
+        ("OneTrainer", "mse_strength", "0.5", None),
+        ("OneTrainer", "mae_strength", "1", None),
+        ("OneTrainer", "loss_weight_fn", "CONSTANT", NOTHING),
+        ("OneTrainer", "loss_weight_fn", "DEBIASED_ESTIMATION", {"debiased_estimation_loss": ("true",)}),
+        ("OneTrainer", "loss_weight_fn", "P2", None),
+        ("OneTrainer", "masked_training", "true", None),
+        ("invoke-training", "data_loader.center_crop", "False", {"resize_mode": ("random_crop",)}),
+        ("invoke-training", "optimizer.optimizer_type", "Prodigy", None),
+        ("invoke-training", "optimizer.use_8bit", "True", None),
+        ("invoke-training", "optimizer.use_8bit", "False", NOTHING),
+        ("invoke-training", "weight_dtype", "bfloat16", {"mixed_precision": ("bf16",)}),
+        ("Determined", "optimizer_name", "adam", {"optimizer": ("adam",)}),
+        ("Determined", "HF_AUTH_TOKEN", "hf_x", {"hub_token": ("hf_x",)}),
+        ("Determined", "HF_AUTH_TOKEN", "YOUR_HF_AUTH_TOKEN_HERE", None),
+        ("Determined", "num_blank_prompts", "10", None),
+    ],
+)  # fmt: skip
+def test_a_value_is_what_it_means_here(system, key, text, expected):
+    assert counterpart_of(system, key, text) == expected
+
+
+def test_a_value_may_depend_on_another_key():
+    warm = counterpart_of("OneTrainer", "learning_rate_scheduler", "CONSTANT", learning_rate_warmup_steps="20")
+    assert warm == {"lr_scheduler": ("constant_with_warmup",)}
+    assert counterpart_of("OneTrainer", "save_every", "5", save_every_unit="STEP") == {"save_steps": ("5",)}
+    assert counterpart_of("OneTrainer", "save_every", "5", save_every_unit="HOUR") is None
+    assert counterpart_of("OneTrainer", "save_every", "0", save_every_unit="STEP") is None
+    assert counterpart_of("OneTrainer", "sample_after", "2", sample_after_unit="EPOCH") == {"validation_epochs": ("2",)}
+    snr = counterpart_of("OneTrainer", "loss_weight_fn", "MIN_SNR_GAMMA", loss_weight_strength="3")
+    assert snr == {"snr_gamma": ("3",)}
+    assert counterpart_of("OneTrainer", "huber_strength", "1", mse_strength="0") == {"loss_type": ("huber",)}
+    assert counterpart_of("OneTrainer", "huber_strength", "1", mse_strength="1") is None
+    assert counterpart_of("OneTrainer", "huber_strength", "0") == NOTHING
+
+
+def test_arguments_of_an_optimizer_are_flags_of_their_own_or_none_at_all():
+    assert counterpart_of("kohya", "optimizer_args", "weight_decay=0.1", "betas=0.9, 0.99", "eps=1e-6") == {
+        "adam_weight_decay": ("0.1",), "adam_beta1": ("0.9",), "adam_beta2": ("0.99",), "adam_epsilon": ("1e-6",),
+    }  # fmt: skip
+    assert counterpart_of("kohya", "optimizer_args", "weight_decay=0.1", "amsgrad=True") is None
+    assert counterpart_of("kohya", "optimizer_args", "betas=0.9") is None
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "texts"),
+    [
+        ("kohya", "enable_bucket", ["perhaps"]),
+        ("kohya", "lr_warmup_steps", ["many"]),
+        ("kohya", "lr_warmup_steps", ["inf"]),
+        ("kohya", "max_grad_norm", ["x"]),
+        ("kohya", "resolution", ["1", "2", "3"]),
+        ("OneTrainer", "huber_strength", ["x"]),
+    ],
+)
+def test_values_of_another_type_are_errors(system, key, texts):
+    with pytest.raises((ValueError, OverflowError, argparse.ArgumentTypeError)):
+        counterpart_of(system, key, *texts)
