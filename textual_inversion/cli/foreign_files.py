@@ -25,7 +25,8 @@ MOST_LEVELS, MOST_VALUES, MOST_DOTS = 12, 20_000, 4000  # the last because tomll
 # The first line of a TOML file that is neither blank nor a comment: a table, or a key and an equals sign.
 _TOML = re.compile(
     r"""(?: [ \t]* (?:\#[^\n]*)? \n )*  [ \t]*
-        (?: \[\[? [\w."'\ -]+ \]\]? [ \t]* (?:\#[^\n]*)? (?:\n|$)  |  (?: [\w.-]+ | "[^"\n]*" | '[^'\n]*' ) [ \t]* = )""",
+        (?: \[\[? [\w."'\ -]+ \]\]? [ \t]* (?:\#[^\n]*)? (?:\n|$)
+          | (?: [\w.-]+ | "[^"\n]*" | '[^'\n]*' ) [ \t]* = )""",
     re.VERBOSE,
 )
 _ONETRAINER = {"training_method", "base_model_name", "concept_file_name", "embedding_learning_rate"}
