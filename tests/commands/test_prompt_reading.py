@@ -35,7 +35,7 @@ def drawn(root, name, *flags):
         [*argv, "--num_images", "1", "--num_inference_steps", "2", "--seed", "1", "--output_dir", str(out), *flags]
     )
     manifest = json.loads((out / "manifest.json").read_text())
-    return np.asarray(Image.open(next(out.glob("0*.png")))), manifest["images"][0]
+    return np.asarray(Image.open(next(out.glob("0*.png")))), manifest["runs"][0]["images"][0]
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_the_record_names_the_vae_by_its_hash_and_a_changed_one_is_said(learned,
 
     drawn(learned, "another", "--vae", str(learned / "base"))
 
-    assert "is another than the one that the embedding was learned with" in capsys.readouterr().out
+    assert "is another than the one that the embedding was learned with" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -76,9 +76,9 @@ def test_a_layer_that_cannot_read_prompts_is_refused_by_name(folders, family, la
         load_base_model(folders(family), clip_skip=layer)
 
 
-@pytest.mark.parametrize(("family", "chunks"), [("sd1", 2), ("sdxl", 2), ("alt", 2)])
-def test_every_prompt_is_read_in_equally_many_chunks(folders, family, chunks):
-    model = load_base_model(folders(family), max_token_length=150)
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "taiyi", "alt", "ldm"])
+def test_every_prompt_is_read_in_equally_many_chunks(folders, family):
+    model, chunks = load_base_model(folders(family), max_token_length=150), 2
     room = model.text_encoders[0].encode_ids.room
     long = " ".join(["toy"] * room) + " in the snow"
 

@@ -126,7 +126,7 @@ class PromptSettings:
         0.0, "probability that a tag is left out; one with the placeholder token always stays",
         type=share, metavar="P")
     enable_wildcard: bool = flag(
-        False, "read {red|blue} in captions and template files as alternatives, one drawn for each sample")
+        False, "read alternatives in braces in captions and template files, one drawn for each sample")
     template_share: float = flag(
         0.0, "share of the samples of images with captions that get a prompt template in place of the caption",
         type=share, metavar="P")
