@@ -12,7 +12,7 @@ from textual_inversion.cli.generation import infer_parser as build_parser
 from textual_inversion.cli.generation import parse_infer, plan_of, prompt_lines, with_defaults, with_recorded_source
 from textual_inversion.settings.generation import InferConfig, InferOutput
 from textual_inversion.settings.ranges import values_in
-from textual_inversion.settings.shared import source_of
+from textual_inversion.settings.shared import parts_of, source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import OutputError, run_command
 from textual_inversion.system.paths import is_demo, portable
@@ -61,7 +61,7 @@ def run(config: InferConfig, stop: Signals) -> None:
         importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.column_scores import column_scorer
     from textual_inversion.generation.plan_notes import drawing_notes, prompt_notes
-    from textual_inversion.models.attach import attach_files
+    from textual_inversion.models.attach import attach_files, vae_notes
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.lora import merge_loras
     from textual_inversion.models.precision import check_device, lower
@@ -69,7 +69,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
     source = source_of(config.base_model, config.base_model.hub_token)
     _say(base_model_notes(files, base_model, named), share)  # before a download, or what fails because of the model
-    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
+    model = load_base_model(base_model, **parts_of(config.base_model), **source, **records)
     merge_loras(model, loras)
     for attached in plan.columns.values() or [common]:  # a column that does not fit is refused before any is drawn
         attach_files(model, attached)
@@ -77,6 +77,7 @@ def run(config: InferConfig, stop: Signals) -> None:
     lower(model, config.machine.mixed_precision)
     tokens = list(dict.fromkeys(token for file in files for token in file.placeholder_tokens))
     of_files = [note for file in files for note in file.notes]
+    of_files += vae_notes(files, model)
     _say([*of_files, *drawing_notes(model, plan), *prompt_notes(model, tokens, plan)], share)
     _make_images(config, model, plan_with, gallery, loras, scorer, share, stop)
 
@@ -159,7 +160,7 @@ def _planned(config: InferConfig, model, plan_with, pipeline, gallery, loras, sh
         "allow_tf32": config.machine.allow_tf32,
         "safety_checker": images.safety_checker,
         "lora": [(lora.sha256, lora.scale) for lora in loras],
-    }
+    } | {name: value for name, value in model.asked_reading.items() if value is not None}
 
     def settled(seeds: Sequence[Any]):
         plan = plan_with(seeds).settled(lambda request: image_size(model, request), scheduler)

@@ -8,7 +8,7 @@ from textual_inversion.cli.generation import parse_score, with_defaults, with_re
 from textual_inversion.cli.generation import score_parser as build_parser
 from textual_inversion.settings.flag import all_flags, changed, values_of
 from textual_inversion.settings.generation import Measuring, ScoreConfig, ScoredConcept, ScoreSampling
-from textual_inversion.settings.shared import source_of
+from textual_inversion.settings.shared import parts_of, source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import has_demo, is_demo, portable
@@ -46,7 +46,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
         importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
     from textual_inversion.evaluation.training_images import as_trained
-    from textual_inversion.models.attach import attach_files
+    from textual_inversion.models.attach import attach_files, vae_notes
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
     from textual_inversion.models.precision import check_device, lower
@@ -58,15 +58,16 @@ def run(config: ScoreConfig, stop: Signals) -> None:
         print_note(note)
     folder = resolve(base_model, **source, recorded_in=records["recorded_in"])
     scorer = ClipScorer(find_clip(folder, clip_model), name=clip_model)
-    model = load_base_model(base_model, tokenizer_name=config.base_model.tokenizer_name, **source, **records)
+    model = load_base_model(base_model, **parts_of(config.base_model), **source, **records)
     attach_files(model, [file])
-    for note in file.notes + scorer.notes + model.drawing_notes(config.sampling.scheduler):
+    for note in file.notes + vae_notes([file], model) + scorer.notes + model.drawing_notes(config.sampling.scheduler):
         print_note(note)
     lower(model, config.machine.mixed_precision)
     resizer = as_trained(file.run, model.resolution, model.side_factor)
     result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
                       scorer, resizer.resize_all(paths, sizes, load_image))  # fmt: skip
-    _report(changed(config, device=device), file, model, scorer, result, stop)
+    config = changed(config, device=device, clip_skip=model.clip_skip, max_token_length=model.max_token_length)
+    _report(config, file, model, scorer, result, stop)
 
 
 def _looked_at(folder: str) -> tuple[list[Path], list[tuple[int, int]]]:

@@ -171,6 +171,28 @@ def model(change, **options):
     return make
 
 
+def other_vae(**changes):
+    """Training with a copy of the base model's VAE, whose configuration says something else."""
+
+    def make(world: World) -> list[str]:
+        folder = world.root / "made" / "vae"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(world.root / "base" / "vae", folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        return ["--vae", str(folder)]
+
+    return make
+
+
+def captioned(world: World, caption: str) -> list[str]:
+    """Training on images that all have one caption."""
+    folder = draw_images(world.folder(f"captioned-{zlib.crc32(caption.encode())}"))
+    for image in folder.glob("*.png"):
+        image.with_suffix(".txt").write_text(caption)
+    return ["--train_data_dir", str(folder)]
+
+
 def without(part: str):
     def change(folder: Path) -> None:
         shutil.rmtree(folder / part) if (folder / part).is_dir() else (folder / part).unlink()
@@ -316,6 +338,42 @@ TRAIN_ROWS = [
     ("--seed -1", "--seed: must be between 0"),
     ("--seed 99999999999999999999", "--seed"),
     ("--flip_p 2", "between 0.0 and 1.0"),
+    ("--clip_skip 0", "--clip_skip: must be at least 1"),
+    ("--clip_skip 3", "--clip_skip 3: the prompts of", "with the layers 1 (its own) to 2"),
+    ("--max_token_length 100", "--max_token_length: must be 75, 150 or 225, not 100"),
+    (
+        "--max_token_length 150 --hidden_reg_weight 0.1 --initializer_token toy",
+        "--hidden_reg_weight compares prompts at their end",
+        "leave one of the two out",
+    ),
+    ("--vae /nowhere/vae", "there is no folder /nowhere/vae for --vae", "give a folder, a file"),
+    (["--vae", "{pictures}"], "--vae", "neither it nor a vae folder in it holds config.json"),
+    (["--vae", "{pictures}/0.png"], "is no .safetensors file"),
+    (["--vae", "{out}"], "is inside --output_dir", "choose another folder for the results"),
+    (["--vae", "{out}/learned_embeds.safetensors", "--output_dir", "{pictures}/new"], "holds no VAE"),
+    (other_vae(scaling_factor=0.13025), "scales its latents by 0.13025, and the U-Net was trained with 0.18215"),
+    (other_vae(latent_channels=8), "makes latents of 8 channels, and the U-Net takes 4"),
+    (other_vae(_class_name="VQModel"), "is a VQModel, not an AutoencoderKL"),
+    ("--vae nobody/vae", "the VAE nobody/vae is not on this machine", "give a local folder"),
+    ("--scheduler magic", "--scheduler: invalid choice: 'magic'"),
+    ("--keep_tokens -1", "--keep_tokens: must be at least 0"),
+    ("--keep_tokens 1", "--keep_tokens has no effect without --shuffle_caption or --caption_tag_dropout_rate"),
+    ("--caption_dropout_rate 2", "--caption_dropout_rate: must be between 0.0 and 1.0"),
+    ("--caption_tag_dropout_rate -1", "--caption_tag_dropout_rate: must be between"),
+    ("--template_share 1.1", "--template_share: must be between"),
+    ("--num_blank_prompts -1", "--num_blank_prompts: must be at least 0"),
+    ("--num_a_prompts 100000", "--num_a_prompts: must be at most 10000"),
+    ("--shuffle_caption", "--shuffle_caption has no effect, since no image has a caption"),
+    (lambda w: ["--num_a_prompts", "1", *captioned(w, "a <cat-toy>")], "--num_a_prompts has no effect"),
+    (
+        lambda w: ["--enable_wildcard", *captioned(w, "a {red <cat-toy>")],
+        "--enable_wildcard, a prompt of 0.png: a { without its }",
+    ),
+    (
+        lambda w: ["--shuffle_caption", *captioned(w, "<cat-toy>, " + ", ".join(["toy"] * 50))],
+        "which cuts off <cat-toy>",
+        "raise --max_token_length",
+    ),
     ("--vae_batch_size 0", "--vae_batch_size: must be at least 1"),
     ("--vae_batch_size 100000000000", "--vae_batch_size: must be at most"),
     ("--vae_batch_size 2 --resize_mode random_crop", "--vae_batch_size has no effect", "leave one of the two out"),

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from textual_inversion.data.captions import Captions, file_words
+from textual_inversion.data.alternatives import parsed
+from textual_inversion.data.captions import Captions, ImagePrompts, check_effects, file_words
+from textual_inversion.data.templates import with_short_ones
+from textual_inversion.settings.train import PromptSettings
 from textual_inversion.system.errors import SettingsError
 
 TEMPLATES = ("a photo of a {}", "the {}")
@@ -90,3 +93,59 @@ def test_a_caption_that_is_no_text_is_named(tmp_path):
 
     with pytest.raises(SettingsError, match="a.txt is not UTF-8 text"):
         Captions("<t>", TEMPLATES).of([tmp_path / "a.png"])
+
+
+def test_prefix_and_suffix_stand_around_captions_and_not_around_templates(tmp_path):
+    paths = captioned_images(tmp_path, a="cat, snow", b="")
+    said = []
+
+    prompts = Captions("<t>", TEMPLATES, prefix="a photo of {},", suffix="sharp").of(paths, said.append)
+
+    assert prompts == [("a photo of <t>, cat, snow sharp",), ("a photo of a <t>", "the <t>")]
+    assert not any("was added" in line for line in said)
+
+
+def test_templates_come_beside_captions_where_samples_get_both(tmp_path):
+    paths = captioned_images(tmp_path, a="a <t> in snow", b="")
+
+    first, second = Captions("<t>", TEMPLATES, adds_templates=True).read(paths)
+
+    assert first == ImagePrompts(("a <t> in snow",), ("a photo of a <t>", "the <t>"), has_captions=True)
+    assert second == ImagePrompts(("a photo of a <t>", "the <t>"))
+
+
+def test_where_alternatives_are_read_tokens_and_file_names_stand_for_themselves(tmp_path):
+    paths = captioned_images(tmp_path, **{"a_{b}": "", "c": "{red|blue} {}"})
+    captions = Captions("<t|u>", ("a {x|y} {}, [filewords]",), has_alternatives=True)
+
+    (template,), (caption,) = captions.of(paths)
+
+    assert list(parsed(template, "").texts()) == ["a x <t|u>, a {b}", "a y <t|u>, a {b}"]
+    assert list(parsed(caption, "").texts()) == ["red <t|u>", "blue <t|u>"]
+
+
+def test_short_templates_are_as_many_as_asked():
+    assert with_short_ones(("x {}",), 2, 1, "en") == ("x {}", "{}", "{}", "a {}")
+    assert with_short_ones(("x {}",), 0, 2, "zh") == ("x {}", "一个{}", "一个{}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "kinds", "named"),
+    [
+        (dict(shuffle_caption=True), [False], "--shuffle_caption has no effect, since no image has a caption"),
+        (dict(caption_prefix="a"), [False], "--caption_prefix"),
+        (dict(template_share=0.5), [False], "--template_share"),
+        (dict(num_a_prompts=3), [True], "--num_a_prompts has no effect, since every image has a caption"),
+        (dict(num_blank_prompts=3), [True], "add --template_share"),
+        (dict(num_blank_prompts=3, template_share=0.5), [True], None),
+        (dict(shuffle_caption=True, num_a_prompts=1), [True, False], None),
+    ],
+)
+def test_flags_about_captions_that_are_not_there_are_refused(flags, kinds, named):
+    prompts = [ImagePrompts(("x",), has_captions=kind) for kind in kinds]
+    settings = PromptSettings(**flags)
+    if named is None:
+        check_effects(settings, prompts)
+        return
+    with pytest.raises(SettingsError, match=named):
+        check_effects(settings, prompts)

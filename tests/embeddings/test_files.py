@@ -109,8 +109,11 @@ def test_a_record_is_doubted_unless_the_user_names_the_model_or_trusts_it(tmp_pa
 
     assert doubted(files) == tmp_path / "run.json" and doubted(described) == tmp_path / "m/f.safetensors"
     assert doubted(files, pretrained_model_name_or_path="x/y") is None is doubted(files, trust_record=True)
-    both = doubted_records(files, BaseModelSettings(tokenizer_name="my/own"))
-    assert both == {"recorded_in": tmp_path / "run.json", "tokenizer_recorded_in": None}
+    record = tmp_path / "run.json"
+    each = doubted_records(files, BaseModelSettings(tokenizer_name="my/own"))
+    assert each == {"recorded_in": record, "tokenizer_recorded_in": None, "vae_recorded_in": record}
+    each = doubted_records(files, BaseModelSettings(vae="my/own"))
+    assert each == {"recorded_in": record, "tokenizer_recorded_in": record, "vae_recorded_in": None}
 
 
 def test_the_base_model_that_nobody_named_is_told(tmp_path):

@@ -8,7 +8,6 @@ import paddle
 import pytest
 
 from helpers.tiny_models import FAMILIES, build_model, write_tokenizer
-from textual_inversion.data.sampler import TrainingImage
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import load_base_model
@@ -18,8 +17,8 @@ from textual_inversion.models.prompt_encoder import (
     PromptEncoder,
     Reading,
     check_placeholder,
-    check_prompts,
 )
+from textual_inversion.models.prompt_notes import check_prompts
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError, SettingsError
@@ -151,10 +150,10 @@ def test_detached_vectors_read_the_same_and_get_no_gradient(model):
 @pytest.mark.parametrize("sentence", ["my_det-logo_picture", "a det-logo-like thing", "a <other>"])
 def test_a_sentence_from_which_nothing_is_learned_is_refused(tokenizer, sentence):
     encoder = PromptEncoder(tokenizer, {"det-logo": 1, "<other>": 1}, first_id=900)
-    images = [TrainingImage(0, ("a det-logo", sentence))]
-
     with pytest.raises(ConceptError, match="does not hold det-logo as a word of its own"):
-        check_prompts(encoder, [Concept("det-logo"), Concept("<other>")], images, note=print)
+        check_prompts(
+            encoder, [Concept("det-logo"), Concept("<other>")], [(0, "a det-logo"), (0, sentence)], note=print
+        )
 
 
 def test_one_vector_can_be_named_alone(tokenizer):

@@ -15,14 +15,17 @@ UPLOAD = {"push_to_hub", "push_to", "hub_whole_pipeline", "hub_token", "hub_mode
 NAMES_AND_PATHS = {
     "config", "output_dir", "logging_dir", "train_data_dir", "mask_dir", "initializer_embeds", "cache_dir",
     "cache_latents_dir", "template_file", "clip_model", "pretrained_model_name_or_path", "tokenizer_name", "revision",
-    "variant",
+    "variant", "vae",
 }  # fmt: skip
 MACHINE = {
     "device", "num_threads", "dataloader_num_workers", "gradient_checkpointing",
     "enable_xformers_memory_efficient_attention", "low_memory", "compile",
 }  # fmt: skip
 # The prompts and the masks themselves are compared.
-HOW_PROMPTS_AND_MASKS_COME = {"no_captions", "append_file_name_to_text", "file_name_split_char", "alpha_mask"}
+HOW_PROMPTS_AND_MASKS_COME = {
+    "no_captions", "append_file_name_to_text", "file_name_split_char", "alpha_mask", "caption_prefix", "caption_suffix",
+    "num_blank_prompts", "num_a_prompts",
+}  # fmt: skip
 # The global batch is compared, the peak learning rate, the images' height and width, the resize mode, and the steps; a
 # checkpoint holds the vectors that a run started from.
 SAID_BY_OTHERS = {
@@ -33,8 +36,8 @@ SAID_BY_OTHERS = {
 ROUNDING = {"vae_batch_size"}
 VALIDATION_PROMPTS = {"validation_prompt", "validation_prompts_file"}
 ONLY_WATCHED = {
-    "eval_steps", "prompt_weights", "validation_epochs", "validation_steps", "num_validation_images", "guidance_scale",
-    "num_inference_steps", "overview", "overview_concepts", "overview_images",
+    "eval_steps", "prompt_weights", "scheduler", "validation_epochs", "validation_steps", "num_validation_images",
+    "guidance_scale", "num_inference_steps", "overview", "overview_concepts", "overview_images",
     "keep_best", "report_to", "save_steps", "only_save_embeds", "export",
     "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "allow_changed_settings",
 }  # fmt: skip
@@ -79,12 +82,13 @@ def test_the_access_token_is_the_only_secret():
 def test_infer_and_score_take_these_values_from_the_record_beside_an_embedding():
     where_from = {"tokenizer_name", "revision", "variant", "cache_dir", "train_data_dir", "language"}
     framing = {"height", "width", "resize_mode", "center_crop", "interpolation"}
+    reading = {"vae", "clip_skip", "max_token_length"}
 
-    assert flags_where(lambda flag: flag.is_reused) == where_from | framing
+    assert flags_where(lambda flag: flag.is_reused) == where_from | framing | reading
 
 
 def test_these_paths_are_recorded_so_that_they_hold_in_another_clone():
-    portable = {"pretrained_model_name_or_path", "tokenizer_name", "cache_dir", "train_data_dir", "mask_dir"}
+    portable = {"pretrained_model_name_or_path", "tokenizer_name", "vae", "cache_dir", "train_data_dir", "mask_dir"}
 
     assert flags_where(lambda flag: flag.recorded_portably) == portable
     assert all(FLAGS[name].is_path for name in portable)

@@ -84,7 +84,8 @@ def test_vectors_that_are_no_longer_finite_become_no_file(odd):
 def record(folder, concepts, **figures) -> dict:
     """What is written about a run of some concepts."""
     encoder = SimpleNamespace(name="text_encoder", embedding_width=4)
-    model = SimpleNamespace(name="m", folder=folder, text_encoders=[encoder], prediction_type="epsilon")
+    model = SimpleNamespace(name="m", folder=folder, text_encoders=[encoder], prediction_type="epsilon",
+                            vae_name=None)  # fmt: skip
     config = config_of(
         pretrained_model_name_or_path="m", seed=5, hub_token="hf_secret", learning_rate=0.1,
         placeholder_token=[c.placeholder_token for c in concepts], train_data_dir=[c.image_folder for c in concepts],

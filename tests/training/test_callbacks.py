@@ -32,7 +32,9 @@ def test_vectors_that_are_no_longer_finite_never_replace_good_ones(tmp_path):
     values = np.arange(12, dtype="float32").reshape(3, 4)
     embedding = SimpleNamespace(vectors=SimpleNamespace(numpy=lambda: values.copy()))
     vectors = ConceptVectors([Concept("<a>", 2), Concept("<b>", 1)], {"text_encoder": embedding}, {})
-    save = callbacks._saver(vectors, RunContext(Ranks(), tmp_path), SimpleNamespace(name="m"), seed=3)
+    save = callbacks._saver(
+        vectors, RunContext(Ranks(), tmp_path), SimpleNamespace(name="m", clip_skip=None, max_token_length=None), seed=3
+    )
     saves, latest = Saves(tmp_path), tmp_path / "learned_embeds.pdparams"
     assert saves.attempt(save, 10)
     before = latest.read_bytes()

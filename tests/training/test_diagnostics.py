@@ -18,7 +18,10 @@ class Encoder:
     """Ids of prompts: one for each word, two for a placeholder token of two vectors."""
 
     def __init__(self, room):
-        self.room = room
+        self.room, self.num_chunks = room, 1
+
+    def read_ids(self, text):
+        return self.token_ids(text)[: self.room]
 
     def token_ids(self, text):
         return [number for word in text.split() for number in ([word + "0", word + "1"] if "<" in word else [word])]

@@ -14,7 +14,8 @@ import train_textual_inversion
 from helpers.configs import parsed
 from helpers.interrupted_runs import STOPPED_RANK, results, stopped_in
 from helpers.paths import ROOT
-from helpers.training_runs import draw_images, short_run, vectors_in
+from helpers.tiny_models import build_model
+from helpers.training_runs import draw_images, launch, short_run, vectors_in
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.training import checkpoints, resume
 
@@ -71,6 +72,47 @@ def test_every_optimizer_and_schedule_resumes_bit_for_bit(tmp_path, settings):
     assert not np.array_equal(vectors_in(whole / "learned_embeds.pdparams"), early)
     ours, theirs = (checkpoints.read(folder / "checkpoint-4").tensors for folder in (cut, whole))
     assert {name: array.tobytes() for name, array in ours.items()} == {n: a.tobytes() for n, a in theirs.items()}
+
+
+VARIED = [
+    *("--shuffle_caption", "--keep_tokens", "1", "--caption_dropout_rate", "0.2", "--caption_tag_dropout_rate", "0.3"),
+    *("--caption_prefix", "a photo of {},", "--caption_suffix", "in {snow|sand}", "--enable_wildcard"),
+    *("--template_share", "0.3", "--num_blank_prompts", "2", "--num_a_prompts", "3"),
+    *("--clip_skip", "2", "--max_token_length", "150", "--scheduler", "ddim"),
+]
+
+
+@pytest.mark.slow
+def test_varied_captions_read_by_an_earlier_layer_in_chunks_resume_bit_for_bit(tmp_path):
+    images = draw_images(tmp_path / "captioned")
+    for number in range(2):  # the third has templates
+        (images / f"{number}.txt").write_text(f"toy {number}, {{red|blue}}, old, small")
+    vae = build_model(tmp_path / "other", seed=5)
+    settings = [*BARE, *WATCHED, *VARIED, "--vae", str(vae), "--train_data_dir", str(images)]
+
+    whole, cut = whole_and_resumed(tmp_path, settings, step=2)
+
+    assert results(cut) == results(whole)
+    assert figures(cut) == figures(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_varied_captions_give_the_same_vectors_however_the_batch_is_cut(tmp_path):
+    images = draw_images(tmp_path / "captioned")
+    for number in range(2):
+        (images / f"{number}.txt").write_text(f"toy {number}, {{red|blue}}, old, small")
+    settings = [*BARE, *VARIED, "--train_data_dir", str(images)]
+    cuts = {(1, 1, 2): "one", (1, 2, 1): "two", (2, 1, 1): "ranks"}  # processes, accumulation, batch
+    for (processes, accumulation, batch), name in cuts.items():
+        own = ["--gradient_accumulation_steps", str(accumulation), "--train_batch_size", str(batch)]
+        launch(short_run(tmp_path, *settings, *own, "--output_dir", str(tmp_path / name)),
+               processes=processes, cwd=tmp_path)  # fmt: skip
+
+    one, *others = [vectors_in(tmp_path / name / "learned_embeds.pdparams") for name in cuts.values()]
+
+    for other in others:
+        np.testing.assert_allclose(other, one, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -197,8 +239,6 @@ def test_other_settings_are_refused_by_name_and_nothing_changes(copy, flags, nam
 
 
 def test_other_images_captions_and_models_are_refused_although_their_names_stay(copy, stopped, tmp_path):
-    from helpers.tiny_models import build_model
-
     _, argv = copy
     images = tmp_path / "pictures"
     shutil.copytree(stopped[0] / "pictures", images)

@@ -46,25 +46,41 @@ def read_embeddings(path: str | Path) -> list[LearnedEmbedding]:
     return _read_embeddings(path)
 
 
-def load_base_model(name_or_path: str | Path, *, tokenizer: str | None = None, **source: str | None) -> "BaseModel":
+def load_base_model(
+    name_or_path: str | Path,
+    *,
+    tokenizer: str | None = None,
+    vae: str | Path | None = None,
+    clip_skip: int | None = None,
+    max_token_length: int | None = None,
+    **source: str | None,
+) -> "BaseModel":
     """Load a frozen base model, in float32, on the default device.
 
     Args:
         name_or_path: a folder, a single safetensors file, or a repository id.
         tokenizer: folder or repository id of a tokenizer other than the base model's.
+        vae: folder, safetensors file or repository id of a VAE other than the base model's.
+        clip_skip: layer of CLIP that prompts are read with, counted from the last, which is 1; None: as the embeddings
+            that are attached were learned.
+        max_token_length: tokens of a prompt that are read, 75 for each chunk; None: as for `clip_skip`.
         source: `revision`, `variant`, `cache_dir` and `token`, for a model on a hub.
 
     Raises:
         BaseModelError: it is missing, incomplete or of an unknown kind.
+        SettingsError: its prompts cannot be read as asked.
     """
     prepare_environment()
     from textual_inversion.models.base_model import load_base_model as load
 
-    return load(name_or_path, tokenizer_name=tokenizer, **source)
+    parts = dict(tokenizer_name=tokenizer, vae=vae, clip_skip=clip_skip, max_token_length=max_token_length)
+    return load(name_or_path, **parts, **source)
 
 
 def attach_embeddings(model: "BaseModel", *files: str | Path, rename: Mapping[str, str] | None = None) -> list[str]:
     """Give a base model the concepts of embedding files, in place of those that were attached before.
+
+    It then reads prompts as the concepts were learned, unless `load_base_model` was told how.
 
     Args:
         files: embedding files, folders of runs, or repository ids.

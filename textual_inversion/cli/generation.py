@@ -129,7 +129,8 @@ def with_recorded_source(config: Config, records: Iterable[Mapping[str, Any]]) -
         return config
     recorded = next((one["settings"] for one in records if isinstance(one.get("settings"), dict)), {})
     flags = flags_of(config.base_model)
-    names = [name for name in flags if name in REUSED and getattr(config.base_model, name) is None]
+    unset = [name for name in flags if name in REUSED and getattr(config.base_model, name) is None]
+    names = [name for name in unset if name not in shared.READING]  # each file is read as it was learned
     return changed(config, **{name: _found(REUSED[name], recorded.get(name)) for name in names})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.hub.hugging_face import is_repository_id
+from textual_inversion.settings.bounds import LONGEST_CHUNK
 from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
 from textual_inversion.settings.train import (
     ConceptSettings,
@@ -19,7 +20,7 @@ from textual_inversion.settings.train import (
     ValidationSettings,
 )
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import DEMO_MODEL
+from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
 
 
 def check_effects(config: TrainConfig) -> None:
@@ -34,6 +35,8 @@ def check_effects(config: TrainConfig) -> None:
     _check_objective(config.objective, config.given)
     _check_clipping(config.optimizer.max_grad_norm)
     _check_effect("rename", config.given, config.concept.initializer_embeds is not None, "--initializer_embeds")
+    varies_tags = config.prompts.shuffle_caption or config.prompts.caption_tag_dropout_rate
+    _check_effect("keep_tokens", config.given, varies_tags, "--shuffle_caption or --caption_tag_dropout_rate")
     is_sgd = config.optimizer.optimizer == "sgd"
     _check_effect("sgd_momentum", config.given, is_sgd, "--optimizer sgd")
     _check_machine(config.machine)
@@ -53,6 +56,12 @@ def check_together(config: TrainConfig) -> None:
     _check_hub(hub, saving, config.given)
     if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
         raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
+    _check_other_vae(config.base_model.vae, saving.output_dir)
+    if config.regularizers.hidden_reg_weight and (config.base_model.max_token_length or 0) > LONGEST_CHUNK:
+        raise SettingsError(
+            f"--hidden_reg_weight compares prompts at their end, and --max_token_length "
+            f"{config.base_model.max_token_length} gives them several; leave one of the two out"
+        )
     for flag in ("validation_epochs", "validation_steps"):
         if flag in config.given and not config.validation_prompts:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; add a prompt")
@@ -200,6 +209,17 @@ def _check_output_folder(output_dir: str, base_model: str, logging_dir: str | No
     check_parents(output, f"--output_dir {output_dir}")
     if logging_dir is not None:
         check_parents(output / logging_dir, f"--logging_dir {logging_dir}")
+
+
+def _check_other_vae(vae: str | None, output_dir: str) -> None:
+    """Refuse a VAE in the output folder, where the run saves its pipeline; raises SettingsError."""
+    if vae is not None and is_possible_path(vae):
+        path = Path(vae).expanduser()
+        if path.exists() and Path(output_dir).resolve() in (path.resolve(), *path.resolve().parents):
+            raise SettingsError(
+                f"--vae {vae} is inside --output_dir {output_dir}, where the run saves a pipeline; choose another "
+                "folder for the results"
+            )
 
 
 def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -> None:

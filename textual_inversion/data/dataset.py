@@ -16,7 +16,7 @@ import paddle
 from PIL import Image
 
 from textual_inversion.data import latent_files
-from textual_inversion.data.captions import prompts_of
+from textual_inversion.data.captions import ImagePrompts, check_effects, prompts_of
 from textual_inversion.data.image_folder import find_images, repeat_folder
 from textual_inversion.data.image_memory import MOST_BYTES
 from textual_inversion.data.image_sequence import ImageSequence
@@ -24,8 +24,10 @@ from textual_inversion.data.images import content_digest, load_image, memory_of,
 from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
 from textual_inversion.data.masks import MaskFile, Masks, check_alpha, masks_for
 from textual_inversion.data.previews import Previews
+from textual_inversion.data.prompt_variation import PromptVariation, make_variation
 from textual_inversion.data.resizing import Resizer, Shape
-from textual_inversion.data.sampler import Batch, TrainingImage
+from textual_inversion.data.sampler import Batch
+from textual_inversion.data.training_image import TrainingImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train import ImageSettings, PromptSettings
@@ -72,11 +74,13 @@ class ReadImages:
         images: the concept and the prompts of each image, in the order of the concepts.
         files: the file of each image.
         masks: the mask of each image; () without masks.
+        variation: makes the samples' prompts.
     """
 
     images: tuple[TrainingImage, ...]
     files: tuple[ImageFile, ...]
     masks: tuple[MaskFile, ...] = ()
+    variation: PromptVariation = PromptVariation()
 
     def of_concept(self, index: int) -> ImageSequence:
         """The original images of one concept, given by its index; each is read when it is asked for."""
@@ -91,7 +95,15 @@ class ReadImages:
     @property
     def distinct_prompts(self) -> list[str]:
         """All training prompts, each once, sorted."""
-        return sorted({prompt for image in self.images for prompt in image.prompts})
+        return sorted({prompt for image in self.images for prompt in image.prompts + image.templates})
+
+    @property
+    def possible_prompts(self) -> list[tuple[int, str]]:
+        """(index of the concept, prompt) of what samples can get, each once; see `PromptVariation.possible`."""
+        if not self.variation.varies:
+            return list(dict.fromkeys((image.concept, prompt) for image in self.images for prompt in image.prompts))
+        alike = dict.fromkeys(replace(image, bucket=0, repeats=1) for image in self.images)
+        return list(dict.fromkeys((image.concept, text) for image in alike for text in self.variation.possible(image)))
 
 
 @dataclass(frozen=True)
@@ -152,7 +164,7 @@ def read_images(
     """
     if settings.cache_latents_dir:
         latent_files.make_folder(settings.cache_latents_dir)
-    images, files, masks = [], [], []
+    images, files, masks, found = [], [], [], []
     for index, concept in enumerate(concepts):
         paths = find_images(concept.image_folder, note=say)
         own = _look_at(paths, settings.dataloader_num_workers, say, shows_progress)
@@ -162,11 +174,20 @@ def read_images(
         template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
         prompts = prompts_of(concept, paths, prompt_settings, template_file, language, note=say)
         times = [_repeats_of(path, Path(concept.image_folder), repeats) for path in paths]
-        images += [TrainingImage(index, own, repeats=n) for own, n in zip(prompts, times, strict=True)]
+        images += [_training_image(index, own, n) for own, n in zip(prompts, times, strict=True)]
+        found += prompts
         say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
     if settings.alpha_mask:
         check_alpha(masks)
-    return ReadImages(tuple(images), tuple(files), tuple(masks))
+    check_effects(prompt_settings, found)
+    variation = make_variation(prompt_settings, [concept.placeholder_token for concept in concepts])
+    return ReadImages(tuple(images), tuple(files), tuple(masks), variation)
+
+
+def _training_image(concept: int, prompts: ImagePrompts, repeats: int) -> TrainingImage:
+    return TrainingImage(
+        concept, prompts.prompts, repeats=repeats, templates=prompts.templates, has_captions=prompts.has_captions
+    )
 
 
 def _look_at(paths: Sequence[Path], workers: int, say: Say, shows_progress: bool) -> list[ImageFile]:

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     BUCKET = 7
     TIMESTEP_STRATUM = 8
     GRID_SAMPLE = 9  # in this order: one number for each axis, then the alternatives of prompt and negative prompt
+    CAPTION = 10  # in this order: template share, caption dropout, template, alternatives, order of tags, tag dropout
 
 
 def generator(seed: int, purpose: Purpose, *, step: int = 0, index: int = 0) -> np.random.Generator:

@@ -1,8 +1,8 @@
 """Which image, flip, crop, prompt, timestep and noise each training sample gets.
 
 A sample is a pure function of (seed, optimizer step, index in the global batch, size of the global batch). It is
-assembled here: `image_order` chooses its image, `timesteps` its timestep, `noise` its noise, `vector_augmentation` its
-vectors, and `random_streams` gives each of them its random numbers.
+assembled here: `image_order` chooses its image, `timesteps` its timestep, `noise` its noise, `prompt_variation` its
+prompt, `vector_augmentation` its vectors, and `random_streams` gives each of them its random numbers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,28 +13,13 @@ import numpy as np
 
 from textual_inversion.data.image_order import ImageOrder
 from textual_inversion.data.noise import AntitheticPairs, sample_noise, standard_normal
+from textual_inversion.data.prompt_variation import PromptVariation
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.timesteps import TimestepRange
+from textual_inversion.data.training_image import TrainingImage
 from textual_inversion.models.prompt_encoder import Reading
 
 VectorChoice = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class TrainingImage:
-    """What the samples of a training image depend on.
-
-    Attributes:
-        concept: index of the concept that it shows, counted from 0.
-        prompts: with the placeholder token; one is drawn for each sample, and the first is the plain one.
-        bucket: images in one bucket have the same size.
-        repeats: times the image is seen in an epoch; among the images of a concept their ratio counts.
-    """
-
-    concept: int
-    prompts: tuple[str, ...]
-    bucket: int = 0
-    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -93,6 +78,7 @@ class SampleStream:
         flip_p: probability of a mirrored image, 0 to 1.
         vary: given a generator and the optimizer step, returns which vectors a sample's prompt gets; see
             `vector_augmentation.VectorPlan`.
+        variation: makes a sample's prompt of the one that was drawn for it; None: takes that.
         stratified: the timesteps of a global batch lie in equal parts of the range, one in each; see `timesteps`.
         antithetic: samples form pairs of opposite noise and the same timestep; see `noise.AntitheticPairs`. With
             `stratified`, each pair gets one part of the range.
@@ -107,6 +93,7 @@ class SampleStream:
     timestep_range: tuple[int, int] | None = None
     flip_p: float = 0.5
     vary: Callable[[np.random.Generator, int], VectorChoice] | None = None
+    variation: PromptVariation | None = None
     stratified: bool = False
     antithetic: bool = False
 
@@ -134,6 +121,11 @@ class SampleStream:
             batch.crops[position] = generator(self.seed, Purpose.CROP, **at).random(2)
             perturbing = generator(self.seed, Purpose.PERTURBATION, **at)
             batch.perturbation[position] = standard_normal(perturbing, batch.noise.shape[1:])
+            if self.variation:
+                image, drawn = self.images[batch.images[position]], batch.prompts[position]
+                batch.prompts[position] = self.variation.drawn(
+                    generator(self.seed, Purpose.CAPTION, **at), image, drawn
+                )
             if self.vary:
                 batch.vectors.append(self.vary(generator(self.seed, Purpose.VECTOR_CHOICE, **at), step))
         return batch
@@ -167,7 +159,8 @@ class SampleStream:
         )
         drawn.flips[:], drawn.crops[:], drawn.offset_noise[:] = False, 0.5, 0.0
         drawn.timesteps[:] = timesteps[numbers]
-        drawn.prompts[:] = [self.images[image].prompts[0] for image in drawn.images]
+        shown = [self.images[image] for image in drawn.images]
+        drawn.prompts[:] = [self.variation.plain(one) if self.variation else one.prompts[0] for one in shown]
         return replace(drawn, vectors=None)
 
     def _generators(self, step: int, indices: Sequence[int]) -> list[np.random.Generator]:

@@ -177,6 +177,17 @@ def templates(learnable_property: str, language: str = "en") -> tuple[str, ...]:
     return _TEMPLATES[learnable_property, language]
 
 
+def with_short_ones(own: tuple[str, ...], blank: int, articled: int, language: str) -> tuple[str, ...]:
+    """Templates, and behind them short ones so many times, each of which is drawn as often as any other.
+
+    Args:
+        blank: how often `{}` is among them, the placeholder token alone.
+        articled: how often `a {}` is, in Chinese `一个{}`.
+        language: one of `choices.LANGUAGES`.
+    """
+    return own + ("{}",) * blank + ("一个{}" if language == "zh" else "a {}",) * articled
+
+
 def plain_template(learnable_property: str, language: str = "en") -> str:
     """The template that shows a concept by itself, for scores and overviews."""
     return _PLAIN[learnable_property, "en" if language == "en" else "zh"]

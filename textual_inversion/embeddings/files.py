@@ -1,5 +1,6 @@
 """Embedding files with what is recorded about them, and the base model that they were learned on."""
 
+import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from textual_inversion.formats.learned_embedding import composed, embedding_note
 from textual_inversion.hub.repositories import is_repository_name
 from textual_inversion.settings.choices import PROPERTIES
 from textual_inversion.settings.generation import BaseModelSettings
+from textual_inversion.settings.shared import READING
+from textual_inversion.settings.train import REUSED
 from textual_inversion.system import user_files
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, LOCAL_DEMO, has_demo, located, portable
@@ -71,7 +74,26 @@ class ConceptFile:
             facts |= {"partner": portable(str(self.partner)), "partner_sha256": self.partner_sha256}
         if renamed := {old: new for new, old in self.originals.items() if new in self.placeholder_tokens}:
             facts["renamed"] = renamed
-        return facts
+        return facts | {name: value for name, value in self.reading.items() if value is not None}
+
+    @property
+    def reading(self) -> dict[str, int | None]:
+        """How prompts were read when the vectors were learned: the values of `shared.READING`; None: the usual way.
+
+        Raises:
+            EmbeddingFileError: the file's metadata holds a value that no run has.
+        """
+        settings = self.run.get("settings", {})
+        return {name: settings.get(name) or self._number(name) for name in READING}
+
+    def _number(self, name: str) -> int | None:
+        text = next((c.metadata[name] for c in self.concepts if name in c.metadata), None)
+        try:
+            return None if text is None else REUSED[name].type(str(text))
+        except argparse.ArgumentTypeError as error:
+            raise EmbeddingFileError(
+                f"{file_name(self.path)}: its {name} {error}; save the embedding anew, or give --{name}"
+            ) from None
 
     @property
     def recorded_tokens(self) -> list[str]:
@@ -173,6 +195,28 @@ def read_initializer_embeds(
     return [embedding for file, _ in rename(read, read_renaming(renaming)) for embedding in file.concepts]
 
 
+def common_reading(files: Sequence[ConceptFile], names: Sequence[str] = READING) -> dict[str, int | None]:
+    """How prompts are read that use the concepts of some files together.
+
+    Args:
+        names: of `shared.READING`, those that the user did not settle.
+
+    Raises:
+        SettingsError: the files were learned in different ways.
+    """
+    found: dict[str, int | None] = {}
+    for name in names:
+        by_value = {file.reading[name]: file for file in files}
+        if len(by_value) > 1:
+            (one, first), (other, second) = list(by_value.items())[:2]
+            shown = [
+                f"{file.path} with {'the usual' if v is None else v}" for v, file in ((one, first), (other, second))
+            ]
+            raise SettingsError(f"{' and '.join(shown)} were learned with different --{name}; give one for both")
+        found[name] = next(iter(by_value), None)
+    return found
+
+
 def _how_found(file: ConceptFile) -> list[str]:
     """What a user should know about where the vectors come from."""
     found = []
@@ -255,14 +299,15 @@ def doubted_records(files: Sequence[ConceptFile], chosen: BaseModelSettings) -> 
         chosen: what the user says about the base model, before anything is filled in from a record.
 
     Returns:
-        `recorded_in` and `tokenizer_recorded_in`: the record to doubt, None where there is none.
+        `recorded_in`, `tokenizer_recorded_in` and `vae_recorded_in`: the record to doubt, None where there is none.
     """
     if chosen.pretrained_model_name_or_path is not None or chosen.trust_record:
-        return {"recorded_in": None, "tokenizer_recorded_in": None}
+        return dict.fromkeys(("recorded_in", "tokenizer_recorded_in", "vae_recorded_in"))
     run = next((file.path.parent / FILE_NAME for file in files if file.run), None)
     return {
         "recorded_in": _record_of_model(files),
         "tokenizer_recorded_in": run if chosen.tokenizer_name is None else None,
+        "vae_recorded_in": run if chosen.vae is None else None,
     }
 
 

@@ -15,10 +15,11 @@ from textual_inversion.formats.embedding_file import LearnedEmbedding, NotAnEmbe
 from textual_inversion.formats.errors import file_name, printable
 from textual_inversion.formats.kinds import kind_of, why_no_embedding
 from textual_inversion.formats.learned_embedding import embedding_notes, made_for
+from textual_inversion.settings.shared import READING
 from textual_inversion.system.errors import EmbeddingFileError
 from textual_inversion.system.user_files import size_text
 
-_RECORDED = ("base_model", "learnable_property", "initializer_token", "seed")
+_RECORDED = ("base_model", "learnable_property", "initializer_token", "seed", *READING)
 _SAID = ("format", "placeholder_token", "left_out")  # in the lines above, or of no interest
 _LONGEST = 100  # letters of an entry of the metadata
 _SHOWN = 8  # vectors whose norms, or nearest words, stand in a table

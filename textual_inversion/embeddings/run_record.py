@@ -135,6 +135,7 @@ def _is_property(value: Any) -> bool:
 
 _RECORD = {
     "base_model": is_place,
+    "vae_sha256": is_text,
     "placeholder_token": _is_name_or_names,
     "initializer_token": _is_name_or_names,
     "learnable_property": _is_property,
@@ -149,7 +150,15 @@ def _check_of(flag: Flag) -> _Check:
         return _is_side
     if flag.is_path:
         return _is_place_or_places if flag.nargs == "+" else is_place
-    return lambda value: is_name(value) and _is_taken(flag, value)
+    return lambda value: _is_number(flag, value) if type(value) is int else is_name(value) and _is_taken(flag, value)
+
+
+def _is_number(flag: Flag, value: int) -> bool:
+    """Whether the command line would give the flag this number."""
+    try:
+        return flag.type is not None and flag.type(str(value)) == value
+    except argparse.ArgumentTypeError:
+        return False
 
 
 def _is_taken(flag: Flag, value: str) -> bool:

@@ -10,9 +10,9 @@ from PIL import Image
 from typing_extensions import TypedDict
 
 from textual_inversion.hub import repositories
-from textual_inversion.models.base_model import sizes_written_out
 from textual_inversion.models.config_checks import IN_USE, check_announced, check_image_sizes, explained
 from textual_inversion.models.prompt_encoder import PromptEncoder
+from textual_inversion.models.safety_checker import sizes_written_out
 from textual_inversion.models.tokenizers import load_clip_tokenizer
 from textual_inversion.models.weight_files import ENCODER_FILES, read_json, read_state
 from textual_inversion.models.weights import build_unset, load_weights

@@ -81,6 +81,7 @@ class Protocol:
                 self.seed + i,
                 guidance_scale=self.guidance_scale,
                 num_inference_steps=self.num_inference_steps,
+                scheduler=self.scheduler,
             )
             for template, count in counts.items()
             for i in range(count)

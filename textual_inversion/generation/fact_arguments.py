@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textual_inversion.generation.alternatives import literal
+from textual_inversion.data.alternatives import literal
 from textual_inversion.generation.labels import SHORT_SCHEDULERS
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.generation import InferConfig

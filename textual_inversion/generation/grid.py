@@ -11,10 +11,10 @@ from itertools import product
 from math import prod
 from typing import Any
 
+from textual_inversion.data.alternatives import MOST as MOST_COUNTED
+from textual_inversion.data.alternatives import Template, parsed, tidied
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.embeddings.files import ConceptFile
-from textual_inversion.generation.alternatives import MOST as MOST_COUNTED
-from textual_inversion.generation.alternatives import Template, parsed, tidied
 from textual_inversion.generation.plan import Plan, axes_of
 from textual_inversion.generation.prompt_file import PromptLine
 from textual_inversion.generation.request import ImageRequest

@@ -78,6 +78,8 @@ def plan_keys(
         "embeds": [file for file, one in zip(contents, embeds, strict=True) if "column" not in one],
         **common,
     }
+    if model.vae_name is not None:
+        everything["vae"] = content_hash(model.vae_folder)
     height, width = model.image_size()
     defaults = {"scheduler": scheduler, "height": height, "width": width}
     return image_keys(plan.requests, everything, defaults, {"embeds": columns, "start": starts})

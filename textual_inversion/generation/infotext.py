@@ -67,6 +67,10 @@ def _settings(
     yield "Seed", facts["seed"]
     yield "Size", f"{size[0]}x{size[1]}"
     yield "Model", _model_name(facts["base_model"])
+    if facts.get("vae"):
+        yield "VAE", PurePath(facts["vae"]).name
+    if facts.get("clip_skip"):
+        yield "Clip skip", facts["clip_skip"]
     if facts.get("strength") is not None:
         yield "Denoising strength", _number(facts["strength"])
     if facts.get("eta") and sampler == "DDIM":

@@ -13,6 +13,7 @@ from textual_inversion.generation.generate import is_blank, total_steps
 from textual_inversion.generation.plan import Plan
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.identity import content_hash
 from textual_inversion.system.paths import portable
 from textual_inversion.system.progress import Progress
 from textual_inversion.system.signals import Signals
@@ -98,7 +99,7 @@ def run_plan(
             if position in done:
                 continue
             request = plan.requests[position]
-            facts = image_facts(request, image, schedulers[request.scheduler], model.name) | common
+            facts = image_facts(request, image, schedulers[request.scheduler], model.name) | model_facts(model) | common
             if score is not None:
                 facts["score"] = score(image, request.prompt, request.embeds)
             with stop.noted():
@@ -113,6 +114,14 @@ def _scheduler_classes(model: BaseModel, names: Iterable[str | None], pipeline: 
     """Name of a scheduler -> name of its class; None is the pipeline's own."""
     own = {None: type(pipeline.scheduler).__name__}
     return {name: type(model.sampling_scheduler(name)).__name__ for name in names if name is not None} | own
+
+
+def model_facts(model: BaseModel) -> dict[str, Any]:
+    """What a base model does otherwise than usual: another VAE, another way to read prompts."""
+    facts = {"clip_skip": model.clip_skip, "max_token_length": model.max_token_length}
+    if model.vae_name is not None:
+        facts |= {"vae": portable(model.vae_name), "vae_sha256": content_hash(model.vae_folder)}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def image_facts(request: ImageRequest, image: Image.Image, scheduler: str, base_model: str) -> dict[str, Any]:

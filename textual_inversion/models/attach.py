@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from textual_inversion.embeddings.files import ConceptFile
+from textual_inversion.embeddings.files import ConceptFile, common_reading
+from textual_inversion.formats.errors import printable
 from textual_inversion.formats.learned_embedding import check_width
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.concept_embedding import ConceptEmbedding, attach
+from textual_inversion.models.identity import content_hash
 from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder
 
 
@@ -28,14 +30,20 @@ def attach_concepts(
         # One part for each concept, so that the optimizer can skip a concept that no sample of a step shows.
         parts = np.split(np.asarray(vectors[encoder.name]), np.cumsum(list(num_vectors.values()))[:-1])
         embeddings[encoder.name] = attach(encoder.layer, parts)
-        encoder.encode_ids = PromptEncoder(encoder.tokenizer, dict(num_vectors), embeddings[encoder.name].first_id)
+        encoder.encode_ids = PromptEncoder(
+            encoder.tokenizer,
+            dict(num_vectors),
+            embeddings[encoder.name].first_id,
+            num_chunks=encoder.num_chunks,
+        )
     return embeddings
 
 
 def attach_files(model: BaseModel, files: Sequence[ConceptFile]) -> None:
-    """Give a base model the concepts of embedding files.
+    """Give a base model the concepts of embedding files, and let it read prompts as they were learned.
 
     Raises:
+        SettingsError: the files were learned with prompts read in different ways, or in one that is not the model's.
         EmbeddingFileError: the width of the vectors is not the model's, or a placeholder token cannot be used.
         ConceptError: a placeholder token cannot be used with this model.
     """
@@ -45,5 +53,15 @@ def attach_files(model: BaseModel, files: Sequence[ConceptFile]) -> None:
         check_width(concept, widths, model.name)
         for encoder in model.text_encoders:
             check_placeholder(concept.placeholder_token, encoder.tokenizer, source=concept.source)
+    open_questions = [name for name, value in model.asked_reading.items() if value is None]
+    model.read_prompts_as(**common_reading(files, open_questions))
     vectors = {name: np.concatenate([concept.vectors[name] for concept in concepts]) for name in widths}
     attach_concepts(model, {concept.placeholder_token: concept.num_vectors for concept in concepts}, vectors)
+
+
+def vae_notes(files: Sequence[ConceptFile], model: BaseModel) -> list[str]:
+    """A line where the recorded VAE of a run is not what its name stands for today."""
+    recorded = next((file.run["vae_sha256"] for file in files if file.run.get("vae_sha256")), None)
+    if model.vae_name is None or recorded in (None, content_hash(model.vae_folder)):
+        return []
+    return [f"the VAE {printable(model.vae_name)} is another than the one that the embedding was learned with"]

@@ -6,7 +6,6 @@ differences between kinds of models.
 """
 
 import gc
-import inspect
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -15,37 +14,34 @@ from typing import Any
 
 from paddle import nn
 
-from textual_inversion.models import schedulers
+from textual_inversion.models import safety_checker, schedulers
 from textual_inversion.models.config_checks import (
     IN_USE,
-    check_announced,
     check_blocks,
-    check_image_sizes,
     check_sample_size,
     explained,
 )
+from textual_inversion.models.diffusion_parts import load_diffusion_part
 from textual_inversion.models.families import (
     FAMILIES,
     Family,
     PromptEmbedding,
+    check_clip_skip,
     check_shapes,
     check_widths,
     class_of,
     read_index,
 )
 from textual_inversion.models.hub import resolve
-from textual_inversion.models.layers.frozen_layer_norm import freeze
-from textual_inversion.models.precision import cast_inputs
+from textual_inversion.models.other_vae import find_vae
 from textual_inversion.models.prompt_encoder import Reading
 from textual_inversion.models.text_encoders import (
     TextEncoder,
     TextEncoderLocation,
-    for_float32,
     load_text_encoder,
     tokenizer_folder,
 )
-from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, read_json, read_state
-from textual_inversion.models.weights import build_unset, load_weights
+from textual_inversion.models.weight_files import read_json
 from textual_inversion.system.errors import BaseModelError, SettingsError
 from textual_inversion.system.paths import is_single_file
 
@@ -66,6 +62,10 @@ class BaseModel:
         unet: the UNet2DConditionModel.
         vae_scale_factor: pixels per latent, along each side.
         tokenizer_folder: of a tokenizer that is used in place of the model's own; None: its own is used.
+        vae_folder: of the VAE, the model's own or another.
+        vae_name: of another VAE, as the user gave it; None: it is the model's own.
+        clip_skip, max_token_length: how prompts are read, see `read_prompts_as`; None: the model's own way.
+        asked_reading: those of both that whoever loaded the model settled.
         variant: weights to prefer, such as "fp16".
         scheduler_config: contents of scheduler_config.json, with the class that the index names.
         noise_scheduler: the DDPMScheduler to train with.
@@ -75,7 +75,16 @@ class BaseModel:
     is_lowered = False
 
     def __init__(
-        self, name: str, folder: Path, index: dict[str, Any], *, tokenizer_folder: Path | None, variant: str | None
+        self,
+        name: str,
+        folder: Path,
+        index: dict[str, Any],
+        *,
+        tokenizer_folder: Path | None,
+        variant: str | None,
+        reading: dict[str, int | None] | None = None,
+        vae: str | Path | None = None,
+        vae_source: dict[str, Any] | None = None,
     ):
         self.name, self.folder, self.index, self.variant = name, folder, index, variant
         # Pipelines take the class from the index; the file itself may name the original one, or none.
@@ -90,9 +99,15 @@ class BaseModel:
         check_sample_size(unet_config, "unet", folder / "unet")
         check_sample_size(vae_config, "vae", folder / self.family.vae)
         check_shapes(self.family, unet_config, vae_config, folder)
+        self.vae_folder, self.vae_name = folder / self.family.vae, None if vae is None else str(vae)
+        if vae is not None:
+            channels = unet_config.get("in_channels", 4)
+            self.vae_folder = find_vae(vae, vae_config, channels, variant=variant, **(vae_source or {}))
         self.tokenizer_folder = tokenizer_folder
         self.text_encoders = [self._load_text_encoder(location) for location in self.family.text_encoders]
         check_widths(self.family, unet_config, self.text_encoders, folder)
+        self.asked_reading = reading or {}
+        self.read_prompts_as()
         self.unet, self.layout = self._load_unet()
         self.vae_scale_factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
         self._vae, self._vae_preparations, self._vae_lock = None, [], threading.Lock()
@@ -108,8 +123,8 @@ class BaseModel:
             return self._vae
 
     def _load_vae(self) -> nn.Layer:
-        folder = self.folder / self.family.vae
-        vae, _ = _load_diffusion_part("AutoencoderKL", folder, read_json(folder / "config.json"), self.variant)
+        config = read_json(self.vae_folder / "config.json")
+        vae, _ = load_diffusion_part("AutoencoderKL", self.vae_folder, config, self.variant)
         for prepare in self._vae_preparations:
             prepare(vae)
         return vae
@@ -121,7 +136,24 @@ class BaseModel:
 
     def _load_unet(self) -> tuple[nn.Layer, str]:
         folder = self.folder / "unet"
-        return _load_diffusion_part("UNet2DConditionModel", folder, read_json(folder / "config.json"), self.variant)
+        return load_diffusion_part("UNet2DConditionModel", folder, read_json(folder / "config.json"), self.variant)
+
+    def read_prompts_as(self, clip_skip: int | None = None, max_token_length: int | None = None) -> None:
+        """Set how prompts are read, where `load_base_model` was not told; to be called before vectors are attached.
+
+        Args:
+            clip_skip: with the states of which transformer layer, counted from the last, which is 1.
+            max_token_length: tokens of a prompt, start and end not counted; in chunks of what an encoder reads at once.
+
+        Raises:
+            SettingsError: the model's prompts cannot be read so.
+        """
+        asked = {name: value for name, value in self.asked_reading.items() if value is not None}
+        clip_skip = asked.get("clip_skip", clip_skip)
+        check_clip_skip(self.family, self.text_encoders, clip_skip, self.name)
+        self.clip_skip, self.max_token_length = clip_skip, asked.get("max_token_length", max_token_length)
+        for encoder in self.text_encoders:
+            encoder.read_in_chunks(self.max_token_length)
 
     def exact_text_encoder(self, encoder: TextEncoder) -> TextEncoder:
         """A text encoder with the weights of its file, for saving: the same one, unless it is in half precision."""
@@ -194,7 +226,7 @@ class BaseModel:
         """Encode B prompts, placeholders included; gradients flow to attached embedding vectors.
 
         Args:
-            prompts: without `chunks` they are taken as they stand, and cut where the model's length ends.
+            prompts: without `chunks` they are taken as they stand, and cut where `max_token_length` ends.
             readings: how the placeholders of each prompt are read; None: all vectors, with a gradient.
             image_size: (height, width) of the images in pixels, an input of Stable Diffusion XL; None: the size that
                 the model was trained for.
@@ -204,11 +236,11 @@ class BaseModel:
         size = image_size or (self.resolution, self.resolution)
         with explained(self.folder, IN_USE):
             token_ids = [encoder.token_ids(prompts, readings, chunks) for encoder in self.text_encoders]
-            return self.family.encode(self.text_encoders, token_ids, size)
+            return self.family.encode(self.text_encoders, token_ids, size, self.clip_skip)
 
     def count_chunks(self, prompt: str) -> int:
         """In how many chunks a prompt with weights is encoded; raises SettingsError where it cannot be."""
-        return max(len(encoder.encode_ids.chunks(prompt)) for encoder in self.text_encoders)
+        return max(max(len(one.encode_ids.chunks(prompt)), one.num_chunks) for one in self.text_encoders)
 
     def drawing_notes(self, scheduler: str | None = None) -> list[str]:
         """What the user should know of how images are drawn; `scheduler` as for `pipeline`."""
@@ -243,44 +275,8 @@ class BaseModel:
         return pipe
 
     def load_safety_checker(self) -> tuple[nn.Layer | None, Any]:
-        """The base model's safety checker and feature extractor; (None, None) where it has none.
-
-        Raises:
-            BaseModelError: it is there and damaged.
-        """
-        with explained(self.folder):
-            return self._load_safety_checker()
-
-    def _load_safety_checker(self) -> tuple[nn.Layer | None, Any]:
-        layer = self.unset_safety_checker()
-        if layer is None:
-            return None, None
-        from ppdiffusers.transformers import CLIPImageProcessor
-
-        load_weights(layer, read_state(self.folder / "safety_checker", ENCODER_FILES, variant=self.variant))
-        cast_inputs(layer, "float32")  # pipelines give it images in the text encoder's type
-        path = self.folder / "feature_extractor" / "preprocessor_config.json"
-        extractor = read_json(path)
-        check_image_sizes(extractor, path)
-        with explained(path):
-            return freeze(layer), CLIPImageProcessor.from_dict(sizes_written_out(extractor))
-
-    def unset_safety_checker(self) -> nn.Layer | None:
-        """A safety checker of the base model's shape, its weights not set; None where the base model has none."""
-        folder = self.folder / "safety_checker"
-        if (
-            not (folder / "config.json").is_file()
-            or not (self.folder / "feature_extractor" / "preprocessor_config.json").is_file()
-        ):
-            return None
-        from ppdiffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-        from ppdiffusers.transformers import CLIPConfig
-
-        config = read_json(folder / "config.json")
-        state = read_state(folder, ENCODER_FILES, variant=self.variant)
-        check_announced(config, len(state), folder, state.largest_dimension)
-        with explained(folder):
-            return build_unset(lambda: StableDiffusionSafetyChecker(CLIPConfig.from_dict(for_float32(config))))
+        """The base model's safety checker and feature extractor; see `safety_checker.load`."""
+        return safety_checker.load(self.folder, self.variant)
 
 
 def load_base_model(
@@ -291,8 +287,12 @@ def load_base_model(
     variant: str | None = None,
     cache_dir: str | Path | None = None,
     token: str | None = None,
+    vae: str | Path | None = None,
+    clip_skip: int | None = None,
+    max_token_length: int | None = None,
     recorded_in: str | Path | None = None,
     tokenizer_recorded_in: str | Path | None = None,
+    vae_recorded_in: str | Path | None = None,
 ) -> BaseModel:
     """Load a base model of one of the `families.FAMILIES`.
 
@@ -303,11 +303,15 @@ def load_base_model(
         variant: look first for files of this variant, such as "fp16".
         cache_dir: where downloads are kept.
         token: access token for gated repositories.
-        recorded_in, tokenizer_recorded_in: the stranger's record that names the model, or the tokenizer; `hub.resolve`.
+        vae: a VAE to use instead of the base model's own; see `other_vae.find_vae`.
+        clip_skip, max_token_length: how prompts are read; see `BaseModel.read_prompts_as`.
+        recorded_in, tokenizer_recorded_in, vae_recorded_in: the stranger's record that names the model, the tokenizer
+            or the VAE; `hub.resolve`.
 
     Raises:
         BaseModelError: there is no such model, its kind cannot be trained, or one of its weights is missing, of
             another shape, or surplus.
+        SettingsError: its prompts cannot be read as asked.
     """
     if tokenizer_name is None and is_single_file(Path(name_or_path).expanduser()):
         raise BaseModelError(
@@ -322,33 +326,13 @@ def load_base_model(
     if tokenizer_name is not None:
         tokenizer_folder = resolve(tokenizer_name, only_tokenizer=True, recorded_in=tokenizer_recorded_in, **source)
     with explained(folder):
-        return BaseModel(str(name_or_path), folder, index, tokenizer_folder=tokenizer_folder, variant=variant)
-
-
-def _load_diffusion_part(
-    class_name: str, folder: Path, config: dict[str, Any], variant: str | None
-) -> tuple[nn.Layer, str]:
-    """A frozen U-Net or VAE with the weights of a folder, and the layout of its file."""
-    import ppdiffusers
-
-    from textual_inversion.models.layers.attention import work_in_blocks
-    from textual_inversion.models.layers.convolution import convolve_in_blocks
-
-    cls = getattr(ppdiffusers, class_name)
-    known = set(inspect.signature(cls.__init__).parameters)
-    state = read_state(folder, DIFFUSION_FILES, variant=variant)
-    check_announced(config, len(state), folder, state.largest_dimension)
-    layer = build_unset(lambda: cls(**{key: value for key, value in config.items() if key in known}))
-    layout = load_weights(layer, state)
-    work_in_blocks(layer)
-    convolve_in_blocks(layer)
-    return freeze(layer), layout
-
-
-def sizes_written_out(config: dict[str, Any]) -> dict[str, Any]:
-    """An image processor's configuration with named sizes, where older files have plain numbers."""
-    size, crop = config.get("size"), config.get("crop_size")
-    longhand = {"size": {"shortest_edge": size}} if isinstance(size, int) else {}
-    if isinstance(crop, int):
-        longhand["crop_size"] = {"height": crop, "width": crop}
-    return config | longhand
+        return BaseModel(
+            str(name_or_path),
+            folder,
+            index,
+            tokenizer_folder=tokenizer_folder,
+            variant=variant,
+            reading={"clip_skip": clip_skip, "max_token_length": max_token_length},
+            vae=vae,
+            vae_source=source | {"recorded_in": vae_recorded_in},
+        )

@@ -13,7 +13,8 @@ import numpy as np
 from paddle import nn
 
 from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_width, token_names
-from textual_inversion.models.base_model import BaseModel, sizes_written_out
+from textual_inversion.models import safety_checker
+from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.prompt_encoder import check_placeholder
 from textual_inversion.models.schedulers import saved_scheduler
@@ -123,7 +124,8 @@ def _save_tokenizer(encoder: TextEncoder, tokens: list[str], folder: Path, model
 
 
 def _save_diffusion_part(model: BaseModel, part: str, layer: nn.Layer, output: Path) -> None:
-    source, folder = model.folder / part, output / part
+    folder = output / part
+    source = model.vae_folder if part == model.family.vae else model.folder / part
     _make_folder(folder, model)
     config = {key: layer.config[key] for key in read_json(source / "config.json") if key in layer.config}
     _write_json(folder / "config.json", _without_origin(config) | _class_entry(layer))
@@ -160,7 +162,7 @@ def _link_weights(state: StoredState, folder: Path, name: str) -> set[str]:
 
 def _save_safety_checker(model: BaseModel, output: Path) -> bool:
     """Save the safety checker with its feature extractor; False where the base model has none."""
-    checker = model.unset_safety_checker() if "safety_checker" in model.family.optional else None
+    checker = safety_checker.unset(model.folder, model.variant) if "safety_checker" in model.family.optional else None
     if checker is None:
         return False
     source, folder = model.folder / "safety_checker", output / "safety_checker"
@@ -178,7 +180,9 @@ def _save_safety_checker(model: BaseModel, output: Path) -> bool:
         written = {_ENCODER_FILE}
     _remove_others(folder, ENCODER_FILES, written)
     _make_folder(output / "feature_extractor", model)
-    settings = sizes_written_out(read_json(model.folder / "feature_extractor" / "preprocessor_config.json"))
+    settings = safety_checker.sizes_written_out(
+        read_json(model.folder / "feature_extractor" / "preprocessor_config.json")
+    )
     settings["image_processor_type"] = "CLIPImageProcessor"
     _write_json(output / "feature_extractor" / "preprocessor_config.json", settings)
     return True

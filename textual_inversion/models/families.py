@@ -15,7 +15,7 @@ from textual_inversion.models.prompt_chunks import TokenIds
 from textual_inversion.models.text_encoders import TextEncoder, TextEncoderLocation
 from textual_inversion.models.weight_files import read_json
 from textual_inversion.system.device import to_device
-from textual_inversion.system.errors import BaseModelError
+from textual_inversion.system.errors import BaseModelError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Family:
 
     Attributes:
         text_encoders: the locations of their text encoders.
-        encode: (text encoders, token ids of the prompts for each, (height, width) in pixels) -> PromptEmbedding.
+        encode: (text encoders, token ids of the prompts for each, (height, width) in pixels, the transformer layer that
+            the prompts are read with, counted from the last, or None) -> PromptEmbedding.
+        own_layer: the layer that stands for None.
         pipeline_class: the class of ppdiffusers that generates images with their parts.
         image_to_image: the class that draws from an image; None: there is none.
         vae: sub-folder of the AutoencoderKL.
@@ -55,6 +57,7 @@ class Family:
 
     text_encoders: tuple[TextEncoderLocation, ...]
     encode: Callable[..., PromptEmbedding]
+    own_layer: int = 1
     pipeline_class: str = "StableDiffusionPipeline"
     image_to_image: str | None = "StableDiffusionImg2ImgPipeline"
     vae: str = "vae"
@@ -70,24 +73,30 @@ class Family:
 
 
 def _last_states(
-    text_encoders: Sequence[TextEncoder], token_ids: Sequence[TokenIds], size: tuple[int, int]
+    text_encoders: Sequence[TextEncoder], token_ids: Sequence[TokenIds], size: tuple[int, int], layer: int | None
 ) -> PromptEmbedding:
-    """The encoder's first output, as in the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM."""
+    """The encoder's first output, as in the pipelines of Stable Diffusion 1.x and 2.x, AltDiffusion and LDM.
+
+    With a `layer`, the states of that one behind the final layer norm, as in AUTOMATIC1111's web UI and diffusers.
+    """
     (encoder,), (tokens,) = text_encoders, token_ids
-    return PromptEmbedding(tokens.joined(encoder(tokens.ids)[0]))
+    return PromptEmbedding(tokens.joined(encoder.states(tokens.ids, layer)))
 
 
 def _two_penultimate_states(
-    text_encoders: Sequence[TextEncoder], token_ids: Sequence[TokenIds], size: tuple[int, int]
+    text_encoders: Sequence[TextEncoder], token_ids: Sequence[TokenIds], size: tuple[int, int], layer: int | None
 ) -> PromptEmbedding:
     """Stable Diffusion XL (arXiv 2307.01952, section 2): the penultimate states of both encoders, concatenated.
+
+    With a `layer`, the states of that one, without the final layer norm, as in diffusers.
 
     Further inputs are the second encoder's projected state at the end of the text [B, P], and the sizes of section
     2.2, float32 [B, 6]: the original size, the crop position and the target size, here of an image without a crop. Of a
     prompt in several chunks the projected state is that of the first, without weights, as in AUTOMATIC1111's web UI.
     """
     outputs = [encoder(t.ids, output_hidden_states=True) for encoder, t in zip(text_encoders, token_ids, strict=True)]
-    states = [tokens.joined(output.hidden_states[-2]) for tokens, output in zip(token_ids, outputs, strict=True)]
+    pairs = zip(token_ids, outputs, strict=True)
+    states = [tokens.joined(output.hidden_states[-(layer or 2)]) for tokens, output in pairs]
     hidden_states = paddle.concat(states, axis=-1)  # (B, n * L, D1 + D2)
     pooled = token_ids[-1].first(outputs[-1].text_embeds)
     numbers = to_device(np.array([*size, 0, 0, *size], np.float32)).astype(hidden_states.dtype)
@@ -107,6 +116,7 @@ _STABLE_DIFFUSION_XL = Family(
         TextEncoderLocation("text_encoder_2", "text_encoder_2", "tokenizer_2", ("CLIPTextModelWithProjection",)),
     ),
     encode=_two_penultimate_states,
+    own_layer=2,
     pipeline_class="StableDiffusionXLPipeline",
     image_to_image="StableDiffusionXLImg2ImgPipeline",
     optional=("image_encoder", "feature_extractor"),
@@ -229,6 +239,29 @@ def check_shapes(family: Family, unet: dict[str, Any], vae: dict[str, Any], fold
                 f"{folder} cannot be trained: its U-Net has {key} {value}, so it does not get prompts in the usual "
                 "way; take the text-to-image model that it was made from"
             )
+
+
+def check_clip_skip(family: Family, text_encoders: Sequence[TextEncoder], clip_skip: int | None, name: str) -> None:
+    """Refuse a layer that a model's prompts cannot be read with; raises SettingsError.
+
+    Args:
+        clip_skip: counted from the last, which is 1; None: the model's own.
+        name: of the model.
+    """
+    if clip_skip is None or clip_skip == family.own_layer:
+        return
+    for encoder in text_encoders:
+        if encoder.kind.final_norm is None:
+            raise SettingsError(
+                f"--clip_skip {clip_skip}: the text encoder of {name} is a {encoder.kind.class_name}, whose last layer "
+                "alone reads prompts; leave --clip_skip out, or take a model with CLIP's"
+            )
+    most = min(len(encoder.transformer_layers) for encoder in text_encoders)
+    if clip_skip < family.own_layer or clip_skip > most:
+        raise SettingsError(
+            f"--clip_skip {clip_skip}: the prompts of {name} can be read with the layers {family.own_layer} (its own) "
+            f"to {most}, counted from the last, which is 1"
+        )
 
 
 def check_widths(family: Family, unet: dict[str, Any], text_encoders: Sequence[TextEncoder], folder: Path) -> None:

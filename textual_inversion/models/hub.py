@@ -35,6 +35,8 @@ _SMALL_FILES = {
 }
 # Parts that training does without; all others that a model's index names are necessary.
 _DISPENSABLE = ("safety_checker", "feature_extractor", "image_encoder")
+_VAE_FOLDERS = ("", "vae", "vqvae")  # where a repository or a folder may hold a VAE
+_BASE_MODEL = "pretrained_model_name_or_path"
 # In the store of ppdiffusers some ids have no owner.
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -75,8 +77,56 @@ def resolve(
     if found is not None:
         return found
     if recorded_in is not None:
-        raise _not_to_be_asked_for(name, recorded_in, only_tokenizer)
+        flag, what = ("tokenizer_name", "tokenizer") if only_tokenizer else (_BASE_MODEL, "base model")
+        raise _not_to_be_asked_for(name, recorded_in, flag, what)
     return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
+
+
+def resolve_vae(
+    name: str,
+    *,
+    variant: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    recorded_in: str | Path | None = None,
+) -> Path:
+    """The folder of a VAE that a repository id names, of Hugging Face or AI Studio: the repository's own, or its `vae`.
+
+    The arguments are those of `resolve`, which raises the same.
+    """
+    if not (_REPOSITORY_ID.fullmatch(name) or aistudio.is_name(name)):
+        raise BaseModelError(f"there is no folder {name[:80]} for --vae; give a folder, a file, or a repository id")
+    snapshot = repositories.cached(name, cache_dir=cache_dir)
+    found = None if snapshot is None else vae_within(snapshot)
+    if found is not None:
+        return found
+    if recorded_in is not None:
+        raise _not_to_be_asked_for(name, recorded_in, "vae", "VAE")
+    try:
+        files = vae_files(repositories.files_of(name, token=token), variant)
+        found = vae_within(repositories.fetch(name, files, cache_dir=cache_dir, token=token)) if files else None
+    except repositories.HubError as error:
+        raise BaseModelError(f"the VAE {name} is not on this machine, and {error}; give a local folder") from error
+    if found is None:
+        raise BaseModelError(f"{name} on the hub holds no VAE in the diffusers layout; choose another for --vae")
+    return found
+
+
+def vae_within(folder: Path) -> Path | None:
+    """The folder of a VAE: the given one, or the part of a whole model; None where there is none."""
+    parts = (folder / part for part in _VAE_FOLDERS)
+    return next((p for p in parts if (p / "config.json").is_file() and _holds_weights(p, DIFFUSION_FILES)), None)
+
+
+def vae_files(available: Iterable[str], variant: str | None = None) -> list[str]:
+    """The files of a repository that its VAE needs: its configuration and one set of weights; [] where it has none."""
+    available = set(available)
+    for prefix in (f"{part}/" if part else "" for part in _VAE_FOLDERS):
+        for name, is_index in candidates(DIFFUSION_FILES, variant) if f"{prefix}config.json" in available else ():
+            if f"{prefix}{name}" in available:
+                shards = _shards(prefix, name, available) if is_index else []
+                return [f"{prefix}config.json", f"{prefix}{name}", *shards]
+    return []
 
 
 def _local(name: str, cache_dir: str | Path | None, recorded_in: str | Path | None) -> Path | None:
@@ -97,12 +147,10 @@ def _local(name: str, cache_dir: str | Path | None, recorded_in: str | Path | No
     return None
 
 
-def _not_to_be_asked_for(name: str, recorded_in: str | Path, only_tokenizer: bool) -> BaseModelError:
-    flag = "--tokenizer_name" if only_tokenizer else "--pretrained_model_name_or_path"
-    what = "tokenizer" if only_tokenizer else "base model"
+def _not_to_be_asked_for(name: str, recorded_in: str | Path, flag: str, what: str) -> BaseModelError:
     return BaseModelError(
         f"{file_name(recorded_in)} names the {what} {name}, which is not on this machine; no hub is asked for what a "
-        f"record names: say {flag} {name}, or trust the record with --trust_record"
+        f"record names: say --{flag} {name}, or trust the record with --trust_record"
     )
 
 
@@ -130,7 +178,7 @@ def needed_files(available: Iterable[str], *, variant: str | None = None, only_t
         for name, is_index in candidates(names, variant):
             if f"{part}/{name}" in available:
                 chosen.append(f"{part}/{name}")
-                chosen += _shards(part, name, available) if is_index else []
+                chosen += _shards(f"{part}/", name, available) if is_index else []
                 break
     return chosen
 
@@ -139,13 +187,13 @@ def _in(part: str, names: Iterable[str]) -> list[str]:
     return [f"{part}/{name}" for name in names]
 
 
-def _shards(part: str, index: str, available: set[str]) -> list[str]:
+def _shards(prefix: str, index: str, available: set[str]) -> list[str]:
     """The files of a part that is stored in several, found by their names: the index is not fetched yet."""
     stem, *endings = index.split(".")  # "model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"
     ending = next(name for name in endings if name in ("safetensors", "bin", "pdparams"))
     variant = "".join(rf"\.{name}" for name in endings if name not in (ending, "index", "json"))
     numbers = r"-\d+-of-\d+"
-    pattern = re.compile(rf"{part}/{stem}({variant}{numbers}|{numbers}{variant})\.{ending}")
+    pattern = re.compile(rf"{prefix}{stem}({variant}{numbers}|{numbers}{variant})\.{ending}")
     return sorted(name for name in available if pattern.fullmatch(name))
 
 

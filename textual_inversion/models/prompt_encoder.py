@@ -10,11 +10,10 @@ read as ppdiffusers and diffusers read them: `<word>` stands for all its vectors
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,7 @@ from textual_inversion.formats.learned_embedding import check_token, composed, f
 from textual_inversion.models.prompt_chunks import Chunk, TokenIds, check_weights, laid_out, packed
 from textual_inversion.models.prompt_weights import holds_marks, weighted_pieces, without_marks
 from textual_inversion.models.tokenizers import added_words
-from textual_inversion.settings.concept import Concept
-from textual_inversion.system.errors import ConceptError, SettingsError
+from textual_inversion.system.errors import SettingsError
 
 LONGEST_TEXT = 10_000  # letters; text encoders read 77 to 512 tokens, and a word without end takes a minute to split
 
@@ -67,14 +65,18 @@ class PromptEncoder:
         first_id: token id of the first vector (V, the number of rows in the frozen table). The ids of all N vectors
             are followed by N more that read the same vectors detached, and by N that read their initial values; see
             `Reading` and `concept_embedding.ConceptEmbedding`.
+        num_chunks: in how many chunks a prompt without weights is read; longer ones are cut.
 
     Attributes:
-        max_length: tokens per prompt (L), start and end tokens included.
-        room: tokens per prompt without start and end tokens.
+        max_length: tokens per chunk (L), start and end tokens included.
+        room: tokens per chunk without start and end tokens.
+        num_chunks: as above.
     """
 
-    def __init__(self, tokenizer: Any, num_vectors: dict[str, int] | None = None, first_id: int = 0):
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Any, num_vectors: dict[str, int] | None = None, first_id: int = 0, *, num_chunks: int = 1
+    ):
+        self._tokenizer, self.num_chunks = tokenizer, num_chunks
         self.max_length = int(min(tokenizer.model_max_length, 512))
         self.room = self.max_length - tokenizer.num_special_tokens_to_add(pair=False)
         self._words = words = added_words(tokenizer)
@@ -178,16 +180,28 @@ class PromptEncoder:
         return self._pattern.sub(lambda found: words.get(found[0], found[0]), composed(prompt))
 
     def dropped(self, prompt: str) -> str:
-        """The end of a prompt, past `max_length`, which the model does not read; "" where it reads all."""
+        """The end of a prompt, which the model does not read; "" where it reads all."""
         words, begin = [], 0
         for word, ids in self._units(prompt):
+            begin += self._left_free(begin, len(ids))
             end = begin + len(ids)
-            if begin >= self.room:
+            if begin >= self.room * self.num_chunks:
                 words.append(f" {word} " if self._is_word(word) else _readable(word))
-            elif end > self.room:
-                words.append(f"the last {end - self.room} of the {len(ids)} vectors of {word} ")
+            elif end > self.room * self.num_chunks:
+                words.append(f"the last {end - self.room * self.num_chunks} of the {len(ids)} vectors of {word} ")
             begin = end
         return " ".join("".join(words).split())
+
+    def _left_free(self, begin: int, size: int) -> int:
+        """How many tokens of a chunk stay free before a word of `size` vectors, which no two chunks share."""
+        free = self.room - begin % self.room
+        return free if self.num_chunks > 1 and size > free else 0
+
+    def read_ids(self, prompt: str) -> list[int]:
+        """The ids of a prompt that the model reads, without start, end and padding tokens; the rest is cut."""
+        if self.num_chunks == 1:
+            return self.token_ids(prompt)[: self.room]
+        return [i for chunk in self._plain_chunks(prompt, _PLAIN) for i in chunk.ids]
 
     def too_large(self, prompt: str) -> dict[str, int]:
         """The words of a prompt that have more vectors than a prompt has room for -> number of their vectors."""
@@ -207,6 +221,19 @@ class PromptEncoder:
             row[: len(ids)] = ids
         return batch
 
+    def _plain_chunks(self, prompt: str, reading: Reading) -> list[Chunk]:
+        """A prompt without weights in at most `num_chunks` chunks; raises SettingsError for a word larger than one."""
+        return packed(((word, ids, 1.0) for word, ids in self._units(prompt, reading)), self.room)[: self.num_chunks]
+
+    def in_plain_chunks(self, prompts: Sequence[str], readings: Sequence[Reading] | None) -> TokenIds:
+        """Prompts without weights, each in `num_chunks` chunks, of which the last may be empty; longer ones are cut."""
+        each = [self._plain_chunks(*one) for one in zip(prompts, readings or repeat(_PLAIN, len(prompts)), strict=True)]
+        return self._laid_out(each, self.num_chunks)
+
+    def _laid_out(self, prompts: Sequence[Sequence[Chunk]], count: int) -> TokenIds:
+        frame = self._tokenizer.build_inputs_with_special_tokens
+        return laid_out(prompts, count, self.max_length, frame, self._tokenizer.pad_token_id)
+
     def chunks(self, prompt: str, reading: Reading = _PLAIN) -> list[Chunk]:
         """A prompt of any length in chunks, its marks of weights read (see `prompt_weights`).
 
@@ -223,8 +250,7 @@ class PromptEncoder:
     def in_chunks(self, prompts: Sequence[str], readings: Sequence[Reading] | None, count: int) -> TokenIds:
         """Prompts with marks of weights, each in `count` chunks, of which the last may be empty."""
         each = [self.chunks(*one) for one in zip(prompts, readings or repeat(_PLAIN, len(prompts)), strict=True)]
-        frame = self._tokenizer.build_inputs_with_special_tokens
-        return laid_out(each, count, self.max_length, frame, self._tokenizer.pad_token_id)
+        return self._laid_out(each, count)
 
     def holds_marks(self, prompt: str) -> bool:
         """Whether a prompt means something else where marks of weights are read."""
@@ -290,40 +316,4 @@ def check_placeholder(placeholder: str, tokenizer: Any, *, num_vectors: int = 1,
         raise TokenTaken(
             f"{begin} would be read as one more vector of {counted[1]}, a word of this base model; "
             + other_name(placeholder, source)
-        )
-
-
-def check_prompts(
-    encode_ids: PromptEncoder, concepts: Sequence[Concept], images: Iterable[Any], note: Callable[[str], None]
-) -> None:
-    """Check that every training prompt holds its image's placeholder, and report how many prompts are cut.
-
-    Args:
-        concepts: in the order of the indices in `images`.
-        images: each a `data.sampler.TrainingImage`.
-        note: called with the number of cut prompts, and the first of them as an example.
-
-    Raises:
-        ConceptError: a prompt does not hold the placeholder as a whole word, or the model's length cuts it off, so that
-            nothing would be learned from the prompt.
-    """
-    cut = []
-    for index, prompt in dict.fromkeys((image.concept, prompt) for image in images for prompt in image.prompts):
-        ids, token = encode_ids.token_ids(prompt), concepts[index].placeholder_token
-        if not set(encode_ids.token_ids(token)) <= set(ids):
-            raise ConceptError(
-                f"the prompt {shorten(prompt, 60)!r} does not hold {token} as a word of its own; put spaces around it"
-            )
-        if len(ids) <= encode_ids.room:
-            continue
-        cut.append(prompt)
-        if not set(encode_ids.token_ids(token)) <= set(ids[: encode_ids.room]):
-            raise ConceptError(
-                f"the prompt {shorten(prompt, 60)!r} has {len(ids)} tokens and the model reads {encode_ids.room}, "
-                f"which cuts off {token}; shorten it, or put {token} first"
-            )
-    if cut:
-        note(
-            f"{len(cut)} training prompt(s) are longer than the {encode_ids.room} tokens the model reads, and are "
-            f"cut; {shorten(cut[0], 60)!r} loses {shorten(encode_ids.dropped(cut[0]), 100)!r}"
         )

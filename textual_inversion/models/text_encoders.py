@@ -42,6 +42,8 @@ class EncoderKind:
         unread_positions: number of position embeddings that no token uses.
         idle: prefixes of the names of weights that no prompt embedding depends on. Some files omit them.
         unsaved: entries of config.json that are saved as null.
+        final_norm: encoder -> the layer norm behind its last transformer layer; None: it has none there, and reads
+            prompts with its last layer only.
         per_row: prefixes of the names of weights whose last dimension is the number of rows of the embedding table.
     """
 
@@ -57,9 +59,16 @@ class EncoderKind:
     idle: tuple[str, ...] = ()
     per_row: tuple[str, ...] = ()
     unsaved: tuple[str, ...] = ()
+    final_norm: Callable[[nn.Layer], nn.Layer] | None = None
 
 
-_CLIP = dict(config_name="CLIPTextConfig", model_type="clip_text_model", tokenizer="CLIPTokenizer", end="eos_token")
+_CLIP = dict(
+    config_name="CLIPTextConfig",
+    model_type="clip_text_model",
+    tokenizer="CLIPTokenizer",
+    end="eos_token",
+    final_norm=lambda encoder: encoder.text_model.final_layer_norm,
+)
 KINDS = {
     kind.class_name: kind
     for kind in (
@@ -127,6 +136,7 @@ class TextEncoder:
         encode_ids: prompts -> token ids int64 [B, L]; attaching embedding vectors sets one that knows placeholders.
         location: where the base model's folder holds it.
         kind: what is special about its class.
+        num_chunks: in how many chunks a prompt without weights is read.
     """
 
     name: str
@@ -135,6 +145,7 @@ class TextEncoder:
     encode_ids: Callable[..., Any]
     location: TextEncoderLocation
     kind: EncoderKind
+    num_chunks: int = 1
 
     @property
     def embedding_width(self) -> int:
@@ -152,10 +163,18 @@ class TextEncoder:
         lists = [layer for layer in self.layer.sublayers() if isinstance(layer, nn.LayerList)]
         return list(max(lists, key=len))
 
+    def read_in_chunks(self, max_token_length: int | None) -> None:
+        """Read prompts without weights in as many chunks as so many tokens need; None: in one. Forgets placeholders."""
+        room = self.encode_ids.room
+        self.num_chunks = 1 if max_token_length is None else -(-max_token_length // room)
+        self.encode_ids = PromptEncoder(self.tokenizer, num_chunks=self.num_chunks)
+
     def token_ids(
         self, prompts: Sequence[str], readings: Sequence[Reading] | None = None, chunks: int | None = None
     ) -> TokenIds:
         """The token ids of B prompts, placeholders included; the arguments are those of `BaseModel.encode_prompts`."""
+        if chunks is None and self.num_chunks > 1:
+            return self.encode_ids.in_plain_chunks(prompts, readings)
         if chunks is None:
             return TokenIds(np.asarray(self.encode_ids(prompts, readings)))
         return self.encode_ids.in_chunks(prompts, readings, chunks)
@@ -173,6 +192,16 @@ class TextEncoder:
         if getattr(self.layer.config, "use_attention_mask", None):
             mask = to_device(self._attention_mask(ids))
         return self.layer(to_device(ids), attention_mask=mask, return_dict=True, **options)
+
+    def states(self, ids: np.ndarray, layer: int | None) -> Any:
+        """Hidden states [B, L, D] of token ids int64 [B, L], behind the final layer norm.
+
+        Args:
+            layer: of which transformer layer, counted from the last, which is 1; None: the last one.
+        """
+        if layer is None or layer == 1:
+            return self(ids)[0]
+        return self.kind.final_norm(self.layer)(self(ids, output_hidden_states=True).hidden_states[-layer])
 
     def _attention_mask(self, ids: np.ndarray) -> np.ndarray:
         """int64 [B, L]: 1 up to the end token, 0 for the padding after it (which may be the same token)."""

@@ -64,6 +64,17 @@ not_negative = number(float, 0.0, 1e9)
 seed_number = number(int, 0, 2**63 - 1)
 
 
+LONGEST_CHUNK = 75  # tokens of a prompt that CLIP reads at once
+clip_layer = count(1, 100)  # the largest text encoder of Stable Diffusion has 32 layers
+
+
+def token_length(text: str) -> int:
+    """An argparse `type` for the tokens of a prompt: those of one, two or three chunks of Stable Diffusion's 75."""
+    if text not in ("75", "150", "225"):
+        raise argparse.ArgumentTypeError(f"must be 75, 150 or 225, not {text}")
+    return int(text)
+
+
 def vector_count(text: str) -> int | str:
     """An argparse `type` for a number of vectors, at least 1, or "auto"."""
     if text == "auto" or re.fullmatch(r"[+-]?\d+", text):

@@ -35,8 +35,11 @@ class BaseModelSettings:
     revision: str | None = shared.revision_flag()
     variant: str | None = shared.variant_flag()
     cache_dir: str | None = shared.cache_dir_flag()
+    vae: str | None = shared.vae_flag()
+    clip_skip: int | None = shared.clip_skip_flag("as the embedding was learned")
+    max_token_length: int | None = shared.max_token_length_flag("prompts", "as the embedding was learned")
     trust_record: bool = flag(
-        False, "ask the hubs for the base model and tokenizer that the record beside an embedding names")
+        False, "ask the hubs for the base model, tokenizer and VAE that the record beside an embedding names")
     hub_token: str | None = flag(
         None, "access token of Hugging Face for gated models; unset: the one you logged in with", metavar="TOKEN",
         is_secret=True)

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from textual_inversion.formats.learned_embedding import composed
-from textual_inversion.settings.bounds import device_name, number, side, threads
+from textual_inversion.settings.bounds import clip_layer, device_name, number, side, threads, token_length
 from textual_inversion.settings.choices import PRECISIONS
 from textual_inversion.settings.flag import flag, group
 
@@ -45,6 +45,10 @@ def renaming(text: str) -> str:
     return f"{composed(old)}={composed(new)}"
 
 
+# How prompts are read. It belongs to the vectors that were learned so, whatever base model is named for them.
+READING = ("clip_skip", "max_token_length")
+
+
 # Flags that each command has in one of its groups.
 def rename_flag(what: str) -> tuple[str, ...] | None:
     """The flag --rename, with what it renames."""
@@ -79,6 +83,24 @@ def cache_dir_flag() -> str | None:
     """The flag --cache_dir."""
     text = "where downloads are kept; unset: the hubs' own folders"
     return flag(None, text, metavar="DIR", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
+
+
+def vae_flag() -> str | None:
+    """The flag --vae."""
+    text = "a VAE other than the base model's: a folder, a .safetensors file, or a repository id"
+    return flag(None, text, metavar="MODEL", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
+
+
+def clip_skip_flag(unset: str) -> int | None:
+    """The flag --clip_skip; `unset` says what it is where it is not given."""
+    text = f"layer of CLIP that prompts are read with, counted from the last, which is 1; unset: {unset}"
+    return flag(None, text, type=clip_layer, metavar="N", is_reused=True)
+
+
+def max_token_length_flag(what: str, unset: str) -> int | None:
+    """The flag --max_token_length, with the prompts that it is about."""
+    text = f"tokens of {what} that are read, in chunks of 75: 75, 150 or 225; unset: {unset}"
+    return flag(None, text, type=token_length, metavar="N", is_reused=True)
 
 
 def device_flag() -> str | None:
@@ -130,3 +152,12 @@ def source_of(base_model: Any, token: str | None) -> dict[str, str | None]:
     """
     names = ("revision", "variant", "cache_dir")
     return {name: getattr(base_model, name) for name in names} | {"token": token}
+
+
+def parts_of(base_model: Any) -> dict[str, Any]:
+    """The arguments of `models.base_model.load_base_model` that choose parts, and how prompts are read.
+
+    Args:
+        base_model: the group "base model" of any command.
+    """
+    return {name: getattr(base_model, name) for name in ("tokenizer_name", "vae", *READING)}

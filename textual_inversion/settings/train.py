@@ -35,6 +35,7 @@ from textual_inversion.settings.choices import (
     OPTIMIZERS,
     PROPERTIES,
     RESIZE_MODES,
+    SCHEDULERS,
     SCHEDULES,
     TIMESTEP_SAMPLINGS,
     TRACKERS,
@@ -66,6 +67,9 @@ class BaseModelSettings:
     revision: str | None = shared.revision_flag()
     variant: str | None = shared.variant_flag()
     cache_dir: str | None = shared.cache_dir_flag()
+    vae: str | None = shared.vae_flag()
+    clip_skip: int | None = shared.clip_skip_flag("the model's own")
+    max_token_length: int | None = shared.max_token_length_flag("training prompts", "one chunk")
     language: str = flag("en", "language of the training prompts", choices=LANGUAGES, is_reused=True)
 
 
@@ -108,6 +112,30 @@ class PromptSettings:
         False, "put the words of the file name after the prompt", decides_result=False)
     file_name_split_char: str = flag(
         "_", "what separates words in file names", metavar="C", decides_result=False)
+    caption_prefix: str | None = flag(
+        None, "text before each caption, with a blank between them; {} is the placeholder token", metavar="TEXT",
+        decides_result=False)
+    caption_suffix: str | None = flag(
+        None, "text behind each caption, with a blank between them", metavar="TEXT", decides_result=False)
+    shuffle_caption: bool = flag(False, "put the tags of a caption, between its commas, in random order")
+    keep_tokens: int = flag(
+        0, "tags at the beginning of a caption that are neither moved nor left out", type=natural, metavar="N")
+    caption_dropout_rate: float = flag(
+        0.0, "probability that a caption is left out, all but the placeholder token", type=share, metavar="P")
+    caption_tag_dropout_rate: float = flag(
+        0.0, "probability that a tag is left out; one with the placeholder token always stays",
+        type=share, metavar="P")
+    enable_wildcard: bool = flag(
+        False, "read alternatives in braces in captions and template files, one drawn for each sample")
+    template_share: float = flag(
+        0.0, "share of the samples of images with captions that get a prompt template in place of the caption",
+        type=share, metavar="P")
+    num_blank_prompts: int = flag(
+        0, "times that the placeholder token alone is among the prompt templates",
+        type=count(0, 10_000), metavar="N", decides_result=False)
+    num_a_prompts: int = flag(
+        0, "times that 'a' and the placeholder token are among the prompt templates",
+        type=count(0, 10_000), metavar="N", decides_result=False)
     vector_shuffle: bool = flag(False, "put a concept's vectors in random order in every sample")
     token_dropout: float = flag(
         0.0, "probability that a vector is left out of a sample; one always stays",
@@ -255,6 +283,9 @@ class ValidationSettings:
         None, "a text file of further prompts, one a line, each with options: --seed --guidance --steps --negative",
         metavar="FILE", decides_result=False, same_everywhere=False)
     prompt_weights: bool = shared.prompt_weights_flag("validation prompts", **ONLY_WATCHED)
+    scheduler: str | None = flag(
+        None, "how the noise of validation images and overview is removed; unset: the base model's own",
+        choices=tuple(SCHEDULERS), **ONLY_WATCHED)
     validation_epochs: int = flag(
         50, "epochs between validation images", type=positive_int, metavar="N", **ONLY_WATCHED)
     validation_steps: int | None = flag(

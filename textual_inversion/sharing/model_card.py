@@ -80,6 +80,9 @@ class CardFacts:
         has_validation_images: whether the run made any.
         training: batch size, steps and learning rate.
         exported: the files for other programs.
+        clip_skip: the layer of CLIP that prompts were read with, counted from the last, which is 1; None: the usual.
+        max_token_length: tokens of a prompt that were read; None: one chunk.
+        vae: another VAE than the base model's own, by its name for others; None: its own.
     """
 
     base_model: str
@@ -90,6 +93,14 @@ class CardFacts:
     has_validation_images: bool
     training: TrainingSettings
     exported: tuple[ExportedFile, ...] = ()
+    clip_skip: int | None = None
+    max_token_length: int | None = None
+    vae: str | None = None
+
+    @property
+    def skipped(self) -> int:
+        """The layers that are left out, as diffusers and InvokeAI count them; 0: the model reads as usual."""
+        return 0 if self.clip_skip is None else self.clip_skip - (2 if self.is_xl else 1)
 
 
 def write(folder: Path, facts: CardFacts) -> bool:
@@ -124,7 +135,7 @@ def card(facts: CardFacts) -> str:
         "PaddlePaddle and ppdiffusers: only the embedding vectors of the new placeholder tokens were trained.",
         _concept_table(facts.concepts, facts.language),
         *_images(facts),
-        _how_to_load(base, facts.concepts, files, is_xl, facts.language),
+        _how_to_load(facts, files),
         *_exports(facts.exported),
         _settings(facts),
         _MARK,
@@ -207,14 +218,15 @@ def _images(facts: CardFacts) -> list[str]:
     return shown
 
 
-def _how_to_load(base: str, concepts: Sequence[Concept], files: dict[str, str], is_xl: bool, language: str) -> str:
+def _how_to_load(facts: CardFacts, files: dict[str, str]) -> str:
+    base, concepts, is_xl, language = facts.base_model, facts.concepts, facts.is_xl, facts.language
     model = base if _is_repository(base) or aistudio.is_name(base) else _ANY_MODEL
     names = {concept.placeholder_token: _name_in_diffusers(concept) for concept in concepts}
     texts = [
         "## How to use it",
         "Download the files first; the examples expect them in the current folder.",
         "### ppdiffusers",
-        _python("ppdiffusers", model, _prompt(concepts[0], language), files, is_xl),
+        _python("ppdiffusers", model, _prompt(concepts[0], language), files, is_xl, skipped=facts.skipped),
         "### diffusers",
         _python(
             "diffusers",
@@ -223,6 +235,7 @@ def _how_to_load(base: str, concepts: Sequence[Concept], files: dict[str, str], 
             {name: files[token] for token, name in names.items()},
             is_xl,
             renamed={name for token, name in names.items() if name != token},
+            skipped=facts.skipped,
         ),
         *_about_capitals(names),
         "### AUTOMATIC1111",
@@ -231,17 +244,25 @@ def _how_to_load(base: str, concepts: Sequence[Concept], files: dict[str, str], 
             f"- `{file}` as `{safe_name(token)}.safetensors`, written `{safe_name(token)}`"
             for token, file in files.items()
         ),
+        *_if_skipped(facts, f"In the settings, set Clip skip to {facts.clip_skip}."),
         "### ComfyUI",
         "Copy the file into `models/embeddings/`:",
         "\n".join(
             f"- `{file}` as `{safe_name(token)}.safetensors`, written `embedding:{safe_name(token)}`"
             for token, file in files.items()
         ),
+        *_if_skipped(facts, f"Put a node CLIP Set Last Layer with {-(facts.clip_skip or 1)} before the prompts."),
         "### kohya's scripts",
         "Give the file to `gen_img.py` as `--textual_inversion_embeddings`, named as you want to write it in prompts. "
         "To go on training, give it as `--weights`.",
+        *_if_skipped(facts, f"Both take `--clip_skip {facts.clip_skip}`."),
     ]
     return "\n\n".join(texts)
+
+
+def _if_skipped(facts: CardFacts, text: str) -> list[str]:
+    """What the user of a program has to set so that it reads prompts as they were read in training."""
+    return [text] if facts.skipped else []
 
 
 def _exports(exported: Sequence[ExportedFile]) -> list[str]:
@@ -273,7 +294,13 @@ def _about_capitals(names: Mapping[str, str]) -> list[str]:
 
 
 def _python(
-    library: str, model: str, prompt: str, files: dict[str, str], is_xl: bool, renamed: Set[str] = frozenset()
+    library: str,
+    model: str,
+    prompt: str,
+    files: dict[str, str],
+    is_xl: bool,
+    renamed: Set[str] = frozenset(),
+    skipped: int = 0,
 ) -> str:
     """An example; `renamed` are those of the placeholder tokens that the files do not have."""
     pipeline = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
@@ -287,7 +314,8 @@ def _python(
         for token, file in files.items():
             name = f", token={_quoted(token)}" if token in renamed else ""
             lines.append(f"pipe.load_textual_inversion({_quoted(file)}{name})")
-    lines.append(f"image = pipe({_quoted(prompt)}).images[0]")
+    options = f", clip_skip={skipped}" if skipped else ""
+    lines.append(f"image = pipe({_quoted(prompt)}{options}).images[0]")
     return "```python\n" + "\n".join(lines) + "\n```"
 
 
@@ -323,6 +351,9 @@ def _xl_lines(library: str, files: dict[str, str]) -> list[str]:
 def _settings(facts: CardFacts) -> str:
     lines = ["## Training", ""]
     lines += [f"- `{name}`: {getattr(facts.training, name)}" for name in _SETTINGS]
+    reading = {"clip_skip": facts.clip_skip, "max_token_length": facts.max_token_length}
+    lines += [f"- `{name}`: {value}" for name, value in reading.items() if value is not None]
+    lines += [f"- VAE: {_named_vae(facts.vae)}"] if facts.vae else []
     best = facts.figures.get("best", {})
     if "step" in best:
         best_step = f"- best step: {best['step']} by the {best['by']}, {best['score']:.4f}"
@@ -332,6 +363,10 @@ def _settings(facts: CardFacts) -> str:
         f"- all settings: `run.json`; to train it again: `config.yaml`; all embeddings in one file: `{FINAL_NAME}`"
     )
     return "\n".join(lines)
+
+
+def _named_vae(vae: str) -> str:
+    return f"a local one, hash {_code(vae.removeprefix(LOCAL))}" if vae.startswith(LOCAL) else _code(vae)
 
 
 def _listed(stem: str, facts: CardFacts) -> str:

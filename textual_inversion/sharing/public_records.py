@@ -23,6 +23,8 @@ def _because(reason: str, *names: str) -> dict[str, str]:
 RECORD = (
     _because("who uses the vectors must know the model that they belong to; a local one is named by its hash",
              "base_model")
+    | _because("who uses the vectors sees their images through it; a local one is named by its hash", "vae",
+               "vae_sha256")
     | _because("it is written in every prompt that uses the concept, and in the embedding files", "placeholder_token")
     | _because("a word of the base model's vocabulary", "initializer_token")
     | _because("one of a few words", "learnable_property", "prediction_type")
@@ -47,6 +49,8 @@ SETTINGS = (
         "gradient_accumulation_steps", "learning_rate", "scale_lr", "lr_scheduler", "lr_warmup_steps", "lr_num_cycles",
         "lr_power", "max_skipped_steps", "loss_type", "huber_c", "snr_gamma", "debiased_estimation_loss",
         "noise_offset", "input_perturbation", "min_timestep", "max_timestep", "timestep_sampling", "antithetic_noise",
+        "clip_skip", "max_token_length", "shuffle_caption", "keep_tokens", "caption_dropout_rate",
+        "caption_tag_dropout_rate", "enable_wildcard", "template_share", "num_blank_prompts", "num_a_prompts",
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
         "average_last_steps", "norm_reg_weight", "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples",
         "global_batch", "peak_learning_rate")
@@ -58,7 +62,7 @@ SETTINGS = (
         "a number, a switch or one of a few words, which decides what is measured and drawn", "eval_steps",
         "eval_samples", "prompt_weights", "validation_epochs", "validation_steps", "num_validation_images", "keep_best",
         "overview_concepts", "overview_images",
-        "guidance_scale", "num_inference_steps", "overview", "report_to")
+        "guidance_scale", "num_inference_steps", "scheduler", "overview", "report_to")
     | _because(
         "a number, a switch or some of a few words, which decides what is written", "save_steps", "checkpointing_steps",
         "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds", "export")
@@ -74,7 +78,8 @@ KEPT_BACK = (
              "cache_latents_dir",
              "train_data_dir", "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
-    | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "clip_model")
+    | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "vae", "clip_model")
+    | _because("words of captions, which stay on the machine that trained", "caption_prefix", "caption_suffix")
     | _because("tokens of files that stay on the machine that trained", "rename")
     | _because("about the machine that trained", "device", "num_threads", "dataloader_num_workers")
     | _because("about the upload and its account", "push_to_hub", "push_to", "hub_whole_pipeline", "hub_token",
@@ -85,7 +90,9 @@ EXPORTS = "export"  # the folder of files that are written to be published: they
 
 # Entry in the metadata of a safetensors file -> why it may be shown.
 METADATA = {name: RECORD[name] for name in ("base_model", "seed", "learnable_property", "initializer_token")} | {
-    "steps": "a number"
+    "steps": "a number",
+    "clip_skip": "a number",
+    "max_token_length": "a number",
 }
 
 _TEXTS_OF_FIGURES = {"overview": "overview.png"}  # the only name among them

@@ -19,7 +19,7 @@ from textual_inversion.embeddings import file_names
 from textual_inversion.formats import embedding_file
 from textual_inversion.formats.embedding_file import LearnedEmbedding
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.models.identity import public_name
+from textual_inversion.models.identity import content_hash, public_name
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags, values_of
 from textual_inversion.settings.train import TrainConfig
@@ -59,7 +59,9 @@ def save_as(folder: Path, stem: str, learned: Sequence[LearnedEmbedding]) -> Non
 
 def file_facts(model: BaseModel, seed: int, step: int) -> dict[str, str]:
     """What an embedding file says about the run, where its format can hold it."""
-    return {"base_model": portable(model.name), "steps": str(step), "seed": str(seed)}
+    reading = {"clip_skip": model.clip_skip, "max_token_length": model.max_token_length}
+    read_so = {name: str(value) for name, value in reading.items() if value is not None}
+    return {"base_model": portable(model.name), "steps": str(step), "seed": str(seed)} | read_so
 
 
 def as_learned(
@@ -117,6 +119,7 @@ def write_run_record(
         {
             "base_model": portable(model.name),
             "public_base_model": public_name(model.name, model.folder),
+            **_vae_facts(model),
             "placeholder_token": _single([concept.placeholder_token for concept in concepts]),
             "initializer_token": _single([concept.initializer_token for concept in concepts]),
             "learnable_property": _single([concept.learnable_property for concept in concepts]),
@@ -131,6 +134,14 @@ def write_run_record(
             "figures": _finite(record.figures),
         },
     )
+
+
+def _vae_facts(model: BaseModel) -> dict[str, str]:
+    """Which VAE was used, where it is not the base model's own."""
+    if model.vae_name is None:
+        return {}
+    folder = model.vae_folder
+    return {"vae": public_name(model.vae_name, folder), "vae_sha256": content_hash(folder)}
 
 
 def recorded_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:

@@ -6,6 +6,7 @@ These functions take all settings; what they call takes the parts that it needs.
 import importlib
 
 from textual_inversion.data.dataset import ReadImages, TrainingSet
+from textual_inversion.data.prompt_variation import make_variation
 from textual_inversion.data.random_streams import draw_seed
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.vector_augmentation import make_plan
@@ -14,10 +15,11 @@ from textual_inversion.formats.learned_embedding import LearnedEmbedding, embedd
 from textual_inversion.models import memory
 from textual_inversion.models.base_model import BaseModel, load_base_model
 from textual_inversion.models.hub import resolve
+from textual_inversion.models.other_vae import fetch_vae
 from textual_inversion.models.precision import lower
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import changed
-from textual_inversion.settings.shared import source_of
+from textual_inversion.settings.shared import parts_of, source_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.paths import portable
 from textual_inversion.training.best_step import check_judge
@@ -47,10 +49,12 @@ def load_model(config: TrainConfig, context: RunContext) -> tuple[TrainConfig, B
     name, source = settings.pretrained_model_name_or_path, source_of(settings, config.hub.hub_token)
     if context.ranks.is_main:
         resolve(name, **source)  # one process fetches, the others find it
+        if settings.vae is not None:
+            fetch_vae(settings.vae, **{key: value for key, value in source.items() if key != "revision"})
     context.ranks.wait()
     with context.stop.held_back():
         importlib.import_module("ppdiffusers")
-    model = load_base_model(name, tokenizer_name=settings.tokenizer_name, **source)
+    model = load_base_model(name, **parts_of(settings), **source)
     height, width = model.image_size(images.height or images.resolution, images.width or images.resolution)
     return changed(config, height=height, width=width), model
 
@@ -77,7 +81,7 @@ def teach(
     about_files = [note for embedding in learned for note in embedding_notes(embedding)]
     encode_ids, weights = model.text_encoders[0].encode_ids, config.validation.prompt_weights
     about_prompts = prompt_notes(config.validation_prompts, encode_ids, vectors.tokens, prompt_weights=weights)
-    for note in about_files + about_prompts + model.drawing_notes():
+    for note in about_files + about_prompts + model.drawing_notes(config.validation.scheduler):
         context.say(f"note: {note}")
     check_judge(config.validation, config.validation_prompts, model, vectors)
     return config, vectors, learned
@@ -121,6 +125,7 @@ def plan_samples(
     alphas_cumprod, objective = model.noise_scheduler.alphas_cumprod, config.objective
     counts = {concept.placeholder_token: concept.num_vectors for concept in vectors.concepts}
     plan = make_plan(config.prompts, counts, config.training.max_train_steps)
+    variation = make_variation(config.prompts, vectors.tokens)
     timesteps = (objective.min_timestep, objective.max_timestep)
     return SampleStream(
         seed=config.training.seed,
@@ -133,6 +138,7 @@ def plan_samples(
         timestep_range=timestep_range(alphas_cumprod, model.prediction_type, *timesteps),
         flip_p=config.images.flip_p,
         vary=plan if plan.varies else None,
+        variation=variation if variation.varies else None,
         stratified=objective.timestep_sampling == "stratified",
         antithetic=objective.antithetic_noise,
     )

@@ -37,7 +37,7 @@ def unread_tokens(text_encoders: Sequence[TextEncoder], tokens: Sequence[str], p
     for encoder in text_encoders:
         encode_ids = encoder.encode_ids
         ids = [encode_ids.token_ids(prompt) for prompt in prompts]
-        written, read = set().union(*ids), set().union(*(one[: encode_ids.room] for one in ids))
+        written, read = set().union(*ids), set().union(*map(encode_ids.read_ids, prompts))
         for token in tokens:
             own = set(encode_ids.token_ids(token))
             if not own & written:
@@ -45,7 +45,7 @@ def unread_tokens(text_encoders: Sequence[TextEncoder], tokens: Sequence[str], p
             elif not own & read:
                 warnings.append(
                     f"warning: {encoder.name} never reads {token}: in every training prompt it stands behind the "
-                    f"{encode_ids.room} tokens that are read; shorten them, or put it in front"
+                    f"{encode_ids.room * encode_ids.num_chunks} tokens that are read; shorten them, or put it in front"
                 )
     warnings += [
         f"warning: none of the {len(prompts)} training prompt(s) holds {token}, so it will learn nothing; write it "

@@ -41,7 +41,7 @@ def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
 
 def of_data(read: ReadImages) -> dict[str, str]:
     """Hashes of what is learned from."""
-    prompts = [[image.concept, *image.prompts] for image in read.images]
+    prompts = [[image.concept, *image.prompts, *_named(image.templates)] for image in read.images]
     repeats = [image.repeats for image in read.images]
     found = {
         "the training images": _hash(file.digest for file in read.files),
@@ -80,6 +80,11 @@ def of_model(
     }
 
 
+def _named(templates: Sequence[str]) -> list[list[str]]:
+    """The templates beside captions, told apart from these; [] where there are none."""
+    return [list(templates)] if templates else []
+
+
 # Names in checkpoints of earlier versions -> today's.
 _EARLIER_NAMES = {
     "the training pictures": "the training images",
@@ -90,11 +95,14 @@ _EARLIER_NAMES = {
 def changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """What differs, one phrase each, such as "--learning_rate 0.01, now 0.02"; [] where nothing does."""
     recorded = {_EARLIER_NAMES.get(name, name): value for name, value in recorded.items()}
+    # An earlier version, which did not have the flag, did what its default does.
+    defaults = {f"--{name}": value for name, value in values_of(TrainConfig()).items()}
+    defaults = json.loads(json.dumps(defaults, default=str))
     found = []
     for name, value in current.items():
         if name == "--max_train_steps" and _is_endless(current):
             continue
-        before = recorded.get(name, "not recorded")
+        before = recorded.get(name, defaults.get(name, "not recorded"))
         if before != value:
             plain = name.startswith("--") or name == "the global batch"
             found.append(f"{name} {short(before)}, now {short(value)}" if plain else name)

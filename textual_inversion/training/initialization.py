@@ -16,7 +16,8 @@ from textual_inversion.formats.embedding_file import LearnedEmbedding, check_wid
 from textual_inversion.formats.layouts import group_vectors
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder, check_prompts
+from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder
+from textual_inversion.models.prompt_notes import check_prompts
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 from textual_inversion.training.diagnostics import unread_tokens
@@ -52,8 +53,9 @@ def add_concepts(
     initial = initial_vectors(model, concepts, initial_vectors_generator(seed), learned)
     counts = {concept.placeholder_token: concept.num_vectors for concept in concepts}
     vectors = ConceptVectors(concepts, attach_concepts(model, counts, initial), initial)
-    check_prompts(model.text_encoders[0].encode_ids, concepts, read.images, note=say)
-    for warning in unread_tokens(model.text_encoders, vectors.tokens, read.distinct_prompts):
+    possible = read.possible_prompts
+    check_prompts(model.text_encoders[0].encode_ids, concepts, possible, note=say)
+    for warning in unread_tokens(model.text_encoders, vectors.tokens, sorted({text for _, text in possible})):
         say(warning)
     for concept in concepts:
         known = matching(concept, learned, alone=len(concepts) == 1)

@@ -217,4 +217,5 @@ def _protocol(settings: ValidationSettings, concept: Concept, num_scored: int) -
         num_images=_SCORED_IMAGES if num_scored == 1 else _SCORED_IMAGES_OF_SEVERAL,
         guidance_scale=settings.guidance_scale,
         num_inference_steps=settings.num_inference_steps,
+        scheduler=settings.scheduler,
     )

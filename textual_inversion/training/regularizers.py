@@ -21,6 +21,8 @@ from textual_inversion.settings.train import RegularizerSettings
 from textual_inversion.system.device import to_device
 from textual_inversion.training.state import ConceptVectors
 
+_MOST_KEPT = 4096  # hidden states of prompts
+
 
 def norm_penalty(vectors, target: float):
     """Mean squared difference between the norms of vectors [N, D] and `target`: a scalar."""
@@ -85,6 +87,8 @@ class Regularizer:
     def _wanted_states(self, prompts: Sequence[str]):
         """End states [B, D] of the prompts with the initializers in them; each distinct prompt is encoded once."""
         encode_ids = self._model.text_encoders[0].encode_ids
+        if len(self._wanted) > _MOST_KEPT:  # where captions are varied, there is no end of prompts
+            self._wanted.clear()
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._wanted:
                 plain = [encode_ids.replaced(prompt, self._initializers)]

@@ -48,6 +48,7 @@ def request_of(prompt: ValidationPrompt, seed: int, settings: ValidationSettings
         guidance_scale=settings.guidance_scale if guidance is None else guidance,
         num_inference_steps=settings.num_inference_steps if steps is None else steps,
         prompt_weights=settings.prompt_weights,
+        scheduler=settings.scheduler,
     )
 
 

@@ -68,8 +68,7 @@ def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
             its U-Net predicts.
         OutputError: the folder cannot be written.
     """
-    stat = path.stat()
-    home = Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "textual_inversion")
+    stat, home = path.stat(), cache_folder(cache_dir)
     yaml_file = path.with_suffix(".yaml")
     configuration = read_bytes(yaml_file) if os.path.lexists(yaml_file) else b""
     identity = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, configuration))
@@ -84,6 +83,11 @@ def unpack(path: Path, cache_dir: str | Path | None = None) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"cannot unpack {path} into {home} ({reason}); choose another --cache_dir") from error
     return folder
+
+
+def cache_folder(cache_dir: str | Path | None) -> Path:
+    """Where unpacked files are kept: the folder that the user names, else `~/.cache/textual_inversion`."""
+    return Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "textual_inversion")
 
 
 def _put(parts: Parts, folder: Path) -> None:

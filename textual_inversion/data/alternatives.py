@@ -66,6 +66,11 @@ class Template:
         every = [(part,) if isinstance(part, str) else tuple(part.texts()) for part in self.parts]
         return ("".join(pieces) for pieces in product(*every))
 
+    @property
+    def first(self) -> str:
+        """The text with the first of all alternatives."""
+        return "".join(part if isinstance(part, str) else part.first for part in self.parts)
+
     def drawn(self, generator: np.random.Generator) -> str:
         """One text, with every choice drawn by its weights."""
         return "".join(part if isinstance(part, str) else part.drawn(generator) for part in self.parts)
@@ -115,6 +120,11 @@ class Choice:
         for number in range(self.least, self.most + 1):
             for taken in permutations(every, number):
                 yield from map(self.separator.join, product(*taken))
+
+    @property
+    def first(self) -> str:
+        """The text of as few options as can be, the first ones."""
+        return self.separator.join(option.first for option in self.options[: self.least])
 
     def drawn(self, generator: np.random.Generator) -> str:
         """One text: a number of options, each number equally often, without taking one twice."""

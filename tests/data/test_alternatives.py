@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from textual_inversion.generation.alternatives import MOST, literal, parsed, tidied
+from textual_inversion.data.alternatives import MOST, literal, parsed, tidied
 from textual_inversion.system.errors import SettingsError
 
 
