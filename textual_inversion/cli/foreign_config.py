@@ -36,6 +36,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "validation_epochs": ("validation_prompt", "validation_prompts_file"),
     "hub_model_id": ("push_to_hub",),
     "hidden_reg_weight": ("initializer_token",),
+    "keep_tokens": ("shuffle_caption", "caption_tag_dropout_rate"),
 }
 # Flags with a value for each concept.
 _PER_CONCEPT = (

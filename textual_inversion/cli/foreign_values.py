@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from textual_inversion.settings.bounds import truth
-from textual_inversion.settings.choices import INTERPOLATIONS, LOSS_TYPES, OPTIMIZERS, PROPERTIES, SCHEDULES
+from textual_inversion.settings.choices import INTERPOLATIONS, LOSS_TYPES, OPTIMIZERS, PROPERTIES, SCHEDULERS, SCHEDULES
 from textual_inversion.settings.other_names import OtherName
 
 Flags = dict[str, tuple[str, ...]]  # name of a flag -> its values, as typed
@@ -191,6 +191,18 @@ def _token(value: Value) -> Flags | None:
     return None if token.startswith("YOUR_") else {"hub_token": (token,)}
 
 
+# Names of schedulers that are not made of ours by small letters and other dashes.
+_SCHEDULERS = {"lms-discrete": "lms", "dpmsolver++": "dpm++", "dpmsolver": "dpm++", "dpmsingle": "dpm++-single",
+               "dpm-2": "kdpm2", "dpm-2-a": "kdpm2-a", "k-lms": "lms", "k-euler": "euler", "k-euler-a": "euler-a",
+               "k-dpm-2": "kdpm2", "k-dpm-2-a": "kdpm2-a"}  # fmt: skip
+
+
+def _scheduler(value: Value) -> Flags | None:
+    name = value.text.lower().replace("_", "-")
+    name = _SCHEDULERS.get(name, name)
+    return {"scheduler": (name,)} if name in SCHEDULERS else None
+
+
 _VALUES: dict[tuple[str, str], Callable[[Value], Flags | None]] = {
     ("kohya", "use_object_template"): _when_on(learnable_property="object", no_captions="true"),
     ("kohya", "use_style_template"): _when_on(learnable_property="style", no_captions="true"),
@@ -210,12 +222,16 @@ _VALUES: dict[tuple[str, str], Callable[[Value], Flags | None]] = {
     ("OneTrainer", "huber_strength"): _huber,
     ("OneTrainer", "train_device"): _device,
     ("OneTrainer", "concepts.balancing"): _whole,
+    ("OneTrainer", "concepts.text.keep_tags_count"): _whole,
     ("OneTrainer", "learning_rate_cycles"): _whole,
     ("invoke-training", "data_loader.center_crop"): lambda value: (
         {"center_crop": ("true",)} if _switch(value) else {"resize_mode": ("random_crop",)}
     ),
     ("invoke-training", "data_loader.aspect_ratio_buckets.target_resolution"): lambda value: (
         {"resize_mode": ("bucket",), "resolution": value.texts}
+    ),
+    ("invoke-training", "data_loader.shuffle_caption_delimiter"): lambda value: (
+        {"shuffle_caption": ("true",)} if value.text.strip() in ("", ",") else None
     ),
     ("invoke-training", "optimizer.use_8bit"): lambda value: None if _switch(value) else {},
     ("Determined", "HF_AUTH_TOKEN"): _token,
@@ -238,4 +254,5 @@ _BY_FLAG: dict[str, Callable[[Value], Flags | None]] = {
     "interpolation": _one_of(INTERPOLATIONS),
     "learnable_property": _one_of(PROPERTIES),
     "loss_type": _one_of(LOSS_TYPES),
+    "scheduler": _scheduler,
 }
