@@ -12,12 +12,13 @@ import numpy as np
 from textual_inversion.embeddings.mix_expression import Joined, Known, Learned, Node, Number, Product, Sum, written
 from textual_inversion.formats.budget import MOST_NAMES
 from textual_inversion.formats.errors import printable
+from textual_inversion.formats.learned_embedding import LearnedEmbedding
+from textual_inversion.settings.choices import KEEP, MEAN, REPEAT
 from textual_inversion.system.errors import SettingsError
 
-NORMS = KEEP, MEAN, TABLE = "keep", "mean", "table"  # values of --norm
-PADDINGS = ZEROS, REPEAT = "zeros", "repeat"  # values of --pad
 _LARGEST = float(np.finfo(np.float32).max)
 _SHOWN = 60
+_MOST_NORMS = 8
 
 Vectors = Mapping[str, np.ndarray]  # [N, D] by text encoder
 
@@ -76,7 +77,7 @@ def mixed(node: Node, vectors_of: Callable[[Learned | Known], Vectors], padding:
 
     Args:
         vectors_of: finds the vectors of a word.
-        padding: one of `PADDINGS`, for sums of words with different numbers of vectors; None: they are refused.
+        padding: one of `choices.PADDINGS`, for sums of words with different numbers of vectors; None: they are refused.
 
     Raises:
         SettingsError: a sum of what does not go together, or a result that is a number.
@@ -140,7 +141,7 @@ class _Mixer:
 
 def _joined(one: Any, other: Any, node: Joined) -> Mixture:
     if not isinstance(one, Mixture) or not isinstance(other, Mixture):
-        raise SettingsError(f"{_shown(node)} joins a number to something; & puts the vectors of words one after another")
+        raise SettingsError(f"{_shown(node)} joins a number; & puts the vectors of one word after those of another")
     _check_widths(one, other, node)
     if one.num_vectors + other.num_vectors > MOST_NAMES:
         raise SettingsError(f"{_shown(node)} has more than {MOST_NAMES} vectors; mix fewer")
@@ -168,8 +169,8 @@ def rescaled(mixture: Mixture, norm: str, table: Mapping[str, float] | None = No
     """The vectors of a mixture with norms as wanted, float32 [N, D] by text encoder.
 
     Args:
-        norm: KEEP: as they are; MEAN: the mean of the norms of what each vector was mixed from, weighted by the sizes
-            of the weights; TABLE: the mean norm of the rows of a base model's table.
+        norm: one of `choices.NORMS`. KEEP: as they are; MEAN: the mean of the norms of what each vector was mixed from,
+            weighted by the sizes of the weights; TABLE: the mean norm of the rows of a base model's table.
         table: for TABLE, this mean by text encoder.
 
     Raises:
@@ -204,6 +205,17 @@ def interpolated(start: Vectors, learned: Vectors, share: float) -> dict[str, np
         name: (1 - share) * start[name].astype(np.float64) + share * array.astype(np.float64)
         for name, array in learned.items()
     }
+
+
+def described(new: LearnedEmbedding) -> str:
+    """A new word for a line to the user: its token, the number of its vectors, their norms."""
+    norms = "; ".join(
+        " ".join(f"{norm:.3g}" for norm in _norms(array.astype(np.float64))[:_MOST_NORMS])
+        for array in new.vectors.values()
+    )
+    more = " …" if new.num_vectors > _MOST_NORMS else ""
+    count = f"{new.num_vectors} vector{'' if new.num_vectors == 1 else 's'}"
+    return f"{printable(new.placeholder_token, _SHOWN)}, {count}, norm {norms}{more}"
 
 
 def _norms(array: np.ndarray) -> np.ndarray:
