@@ -179,7 +179,8 @@ def rescaled(mixture: Mixture, norm: str, table: Mapping[str, float] | None = No
     found = {}
     for name, array in mixture.vectors.items():
         if norm != KEEP:
-            own = _norms(array)
+            with np.errstate(all="ignore"):
+                own = _norms(array)
             if not own.all():
                 zero = int(np.flatnonzero(own == 0)[0]) + 1
                 raise SettingsError(
@@ -219,4 +220,6 @@ def described(new: LearnedEmbedding) -> str:
 
 
 def _norms(array: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(array, axis=1)
+    """The norm of each vector [N, D], also where the squares of its values are beyond float64."""
+    largest = np.abs(array).max(axis=1)
+    return largest * np.linalg.norm(array / np.where(largest > 0, largest, 1.0)[:, None], axis=1)

@@ -96,7 +96,7 @@ def _each(value: Any, tokens: Sequence[str]) -> list | None:
     """A recorded value for each concept; None where the record is not about as many."""
     if not isinstance(value, list):
         return [value] * len(tokens)
-    return value * len(tokens) if len(value) == 1 else value if len(value) == len(tokens) else None
+    return value if len(value) == len(tokens) else None
 
 
 def _are_counts(counts: list | None) -> bool:
