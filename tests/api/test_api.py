@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from helpers.paths import ROOT
 from helpers.tiny_models import build_model
 from helpers.training_runs import draw_images
 from textual_inversion import api
+from textual_inversion.formats.embedding_file import write_pdparams
 from textual_inversion.system.errors import SettingsError
 
 
@@ -64,6 +66,37 @@ def test_an_embedding_file_is_read_attached_and_drawn_with(world):
     assert len(images) == 4 and np.array_equal(images[3], alone[0]) and not np.array_equal(weighted[0], alone[0])
     (embedding,) = ti.read_embeddings(run.folder / "learned_embeds.safetensors")
     np.testing.assert_array_equal(embedding.vectors["text_encoder"], run.embeddings[0].vectors["text_encoder"])
+
+
+def test_words_are_listed_replaced_and_taken_from_one_of_two_models(world, tmp_path):
+    root, run = world
+    one, other = (ti.load_base_model(root / "base") for _ in range(2))
+    settings = dict(seed=5, num_inference_steps=2)
+    plain = np.array(ti.generate(one, "a cat", **settings)[0])
+    assert ti.words(one) == {}
+
+    ti.attach_embeddings(one, run.folder)
+    ti.attach_embeddings(one, run.folder, rename={"<cat-toy>": "<twin>"})
+    ti.attach_embeddings(other, run.folder, rename={"<cat-toy>": "<other>"})
+    assert ti.words(one) == {"<cat-toy>": 1, "<twin>": 1} and ti.words(other) == {"<other>": 1}
+    drawn = [np.array(ti.generate(one, f"a {word}", **settings)[0]) for word in ti.words(one)]
+    np.testing.assert_array_equal(*drawn)
+
+    (learned,) = run.embeddings
+    write_pdparams(
+        tmp_path / "far.pdparams", [replace(learned, vectors={"text_encoder": learned.vectors["text_encoder"] * -9})]
+    )
+    ti.attach_embeddings(one, tmp_path / "far.pdparams")
+    again = [np.array(ti.generate(one, f"a {word}", **settings)[0]) for word in ("<cat-toy>", "<twin>")]
+    assert not np.array_equal(again[0], drawn[0]) and np.array_equal(again[1], drawn[1])
+
+    ti.detach_embeddings(one, "<twin>")
+    assert list(ti.words(one)) == ["<cat-toy>"]
+    with pytest.raises(ti.TextualInversionError, match="<twin> is not attached to this model; attached: <cat-toy>"):
+        ti.detach_embeddings(one, "<twin>")
+    ti.detach_embeddings(one)
+    assert ti.words(one) == {} and ti.words(other) == {"<other>": 1}
+    np.testing.assert_array_equal(np.array(ti.generate(one, "a cat", **settings)[0]), plain)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_zeros_and_values_beyond_half_precision(tmp_path):
         (b"hello", "it is a text of 1 lines"),
         (b"", "is empty"),
         (safetensors_bytes({"<n>": np.full((1, 4), np.inf, np.float32)}, {}), "holds NaN or infinite values"),
-        (safetensors_bytes({"a.lora_up.weight": np.ones((4, 2), np.float32)}, {}), "LoRA"),
+        (safetensors_bytes({"a.lora_up.weight": np.ones((4, 2), np.float32), "a.alpha": np.ones(())}, {}), "LoRA"),
     ],
 )
 def test_a_file_that_is_no_embedding_is_named(tmp_path, data, about):
