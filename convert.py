@@ -171,11 +171,19 @@ def _finder(from_start: float | None, words, base, notes: list[str]) -> Callable
 # ----------------------------------------------------------------------------------------------------------- doctor
 
 
-def doctor(config: DoctorConfig) -> int:
-    """Say whether embeddings can work with a base model, and why not. The status is 1 where one of them cannot."""
-    from textual_inversion.embeddings.findings import as_json, examined, report, without_base_model
+def doctor(config: DoctorConfig) -> None:
+    """Say whether embeddings can work with a base model. Ends in why not, where one cannot: raises EmbeddingFileError.
 
-    found = [examined(path) for path in config.files.files]
+    What cannot be looked at is said last, too.
+    """
+    from textual_inversion.embeddings.findings import as_json, examined, refusal, report, without_base_model
+
+    found, missing = [], []
+    for path in config.files.files:
+        try:
+            found.append(examined(path))
+        except EmbeddingFileError as error:
+            missing.append(error)
     base = _base_model(config.model)
     name = None if base is None else base.name
     for index, one in enumerate(found):
@@ -187,7 +195,8 @@ def doctor(config: DoctorConfig) -> int:
         lines = [line for one in found for line in report(one, name)]
     for line in lines:
         print_line(line, is_aligned=True)
-    return int(not all(one.works for one in found))
+    if problems := [*missing, *(refusal(one, name) for one in found if not one.works)]:
+        raise problems[0]
 
 
 # What is done with the settings of each subcommand, by their class.

@@ -147,12 +147,20 @@ def test_what_is_public_is_named_in_one_place_and_loaded_when_it_is_used():
 def test_the_example_of_the_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").symlink_to(ROOT / "demo")
-    (example,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guides/python-api.md").read_text(), re.M | re.S)
-    example = example.replace("max_train_steps=100,", "max_train_steps=2, num_inference_steps=2,")
+    examples = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guides/python-api.md").read_text(), re.M | re.S)
+    first, second = (
+        one.replace("max_train_steps=100,", "max_train_steps=2, num_inference_steps=2,") for one in examples
+    )
 
-    exec(compile(example, "the guide", "exec"), {})
+    exec(compile(first, "the guide", "exec"), {})
 
     assert (tmp_path / "snow.png").is_file() and capsys.readouterr().out.endswith("<cat-toy> 1 {'text_encoder': 128}\n")
+
+    exec(compile(second, "the guide", "exec"), {})
+
+    assert capsys.readouterr().out.splitlines()[-2:] == re.findall(
+        r"^print.*# (\{.*?)(?:: the words.*)?$", second, re.M
+    )
 
 
 def test_the_example_of_the_api_runs(monkeypatch):

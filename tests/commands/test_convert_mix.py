@@ -193,8 +193,8 @@ def test_a_word_with_blanks_in_its_name_can_be_mixed(world, capsys):
 def verdict(world, capsys, name, *more):
     argv = ["doctor", world / name, "--pretrained_model_name_or_path", world / "base", *more]
     status, out, err = run(argv, capsys)
-    assert not err or "error" not in err
-    return status, out
+    assert err.count("error: ") == (status == 2) and "Traceback" not in err
+    return status, out, err
 
 
 def test_what_works_is_said_in_a_line(world, capsys):
@@ -204,7 +204,7 @@ def test_what_works_is_said_in_a_line(world, capsys):
             "<g>", word_vectors("cat", load_text_encoders(world / "base")), {"base_model": str(world / "base")}
         ),
     )
-    status, out = verdict(world, capsys, "good.safetensors")
+    status, out, _ = verdict(world, capsys, "good.safetensors")
 
     assert (status, out) == (0, f"{world}/good.safetensors: works with {world}/base\n")
 
@@ -228,9 +228,10 @@ def test_what_works_is_said_in_a_line(world, capsys):
 )
 def test_what_does_not_work_is_said_with_the_way_out(world, capsys, name, said):
     before = tree(world)
-    status, out = verdict(world, capsys, name)
+    status, out, err = verdict(world, capsys, name)
 
-    assert status == 1 and "does not work with" in out.splitlines()[0] and said in out
+    assert status == 2 and said.removeprefix("no: ") in err and f"error: {world}/{name} does not work with" in err
+    assert "does not work with" in out.splitlines()[0] and said in out
     assert (
         all("; " in line for line in out.splitlines()[1:]) and tree(world) == before and not (world / "mark").exists()
     )
@@ -244,7 +245,12 @@ def test_without_a_base_model_it_says_what_the_file_says(world, capsys):
     assert status == 0 and "wide.safetensors: nothing speaks against it" in out
     assert "note: <wide> is for Stable Diffusion 1.x; name a base model to see whether it works there" in out
     assert "warning: <many> has 80 vectors, and prompts of CLIP have room for 75" in out
-    assert run(["doctor", world / "wide.safetensors", world / "nan.pt"], capsys)[0] == 1
+    status, out, err = run(["doctor", world / "wide.safetensors", world / "nan.pt"], capsys)
+    assert status == 2 and "nothing speaks against it" in out and "nan.pt cannot be used: holds NaN" in err
+    status, out, err = run(["doctor", world / "absent.pt", world / "nan.pt", world / "wide.safetensors"], capsys)
+    assert (
+        status == 2 and "nothing speaks against it" in out and err.count("error: ") == 1 and "absent.pt: No such" in err
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ what does not

@@ -164,12 +164,19 @@ def report(found: Examination, base_model: str | None) -> list[str]:
     Args:
         base_model: the name of the one that it was examined for.
     """
-    if base_model is None:
-        verdict = "nothing speaks against it" if found.works else "cannot be used"
-    else:
-        verdict = f"{'works' if found.works else 'does not work'} with {printable(base_model, 300)}"
-    head = f"{file_name(found.path)}: {verdict}"
+    head = f"{file_name(found.path)}: {_verdict(found, base_model)}"
     return [head, *(f"  {one.level}: {one.text}" for one in found.findings)]
+
+
+def refusal(found: Examination, base_model: str | None) -> EmbeddingFileError:
+    """The error for a file that does not work: the first reason."""
+    return EmbeddingFileError(f"{file_name(found.path)} {_verdict(found, base_model)}: {found.findings[0].text}")
+
+
+def _verdict(found: Examination, base_model: str | None) -> str:
+    if base_model is None:
+        return "nothing speaks against it" if found.works else "cannot be used"
+    return f"{'works' if found.works else 'does not work'} with {printable(base_model, 300)}"
 
 
 def as_json(found: Examination, base_model: str | None) -> dict[str, Any]:
