@@ -47,7 +47,7 @@ class ConvertOutput:
     """What is written, and where."""
 
     to: str | None = flag(
-        None, "the program or layout to write for; must be given, unless it is mix and --output has an ending",
+        None, "the program or layout to write for; must be given, but mix can go by the ending of --output",
         choices=tuple(TARGETS))
     output: str | None = flag(
         None, "a file with the ending of --to, or a folder for a file per concept; must be given", metavar="FILE")
