@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.convert_runs import refused, run
 from helpers.embedding_samples import concept
@@ -103,6 +104,24 @@ def test_the_result_says_what_it_was_mixed_from_and_nothing_of_this_machine(worl
     assert facts["mixed_from"] == "cat.safetensors*0.5 + dog.safetensors:<dog>" and facts["mixed_norm"] == "mean"
     assert "cat.safetensors sha256:" in facts["mixed_files"] and "learnable_property" not in facts
     assert facts.pop("base_model").endswith("sd1") and str(world) not in str(facts)
+
+
+def test_a_cover_comes_from_the_runs_of_the_parts(world, capsys):
+    (world / "samples").mkdir()
+    Image.new("RGB", (600, 300), "red").save(world / "samples" / "step-5.png")
+    argv = [
+        "mix",
+        f"{world}/cat.safetensors*2",
+        "--name",
+        "<n>",
+        "--output",
+        world / "n.safetensors",
+        "--cover",
+        "auto",
+    ]
+
+    assert run(argv, capsys)[0] == 0
+    assert "ssmd_cover_images" in read_contents(world / "n.safetensors").metadata
 
 
 def test_it_starts_without_paddle_and_as_a_process(world):
@@ -304,6 +323,8 @@ ROWS = [
     (["mix", CAT, *OUT, "--from_start", "1.5"], "--from_start: must be between 0.0 and 1.0, not 1.5"),
     (["mix", CAT, *OUT, "--from_start", "0.5"], "is missing: the start of a training is that of a base model"),
     (["mix", CAT, *OUT, "--from_start", "0.5", *BASE], "says what it started from; mix it with that word instead"),
+    (["mix", '"cat"', *OUT, "--cover", "auto", *BASE], "--cover auto: the mix names no learned word"),
+    (["mix", CAT, *OUT, "--cover", "{w}/absent.png"], "absent.png"),
     (["mix", '"cat"', *OUT, "--from_start", "0.5", *BASE], "--from_start: the mix names no learned word"),
     (["mix", '"cat"', *OUT, "--pretrained_model_name_or_path", "{w}/absent/x/y"], "absent/x/y"),
     (["mix", CAT, *OUT, "--variant", "a b"], "--variant: must be part of a file name"),

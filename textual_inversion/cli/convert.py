@@ -10,7 +10,7 @@ from textual_inversion.embeddings.mix_expression import Known, Learned, parts_of
 from textual_inversion.embeddings.mix_expression import parse as parse_mix
 from textual_inversion.formats.learned_embedding import check_token
 from textual_inversion.formats.targets import of_ending
-from textual_inversion.settings.choices import TABLE
+from textual_inversion.settings.choices import AUTO, TABLE
 from textual_inversion.settings.convert import ConvertConfig, DoctorConfig, InspectConfig, MixConfig
 from textual_inversion.settings.flag import changed, filled
 from textual_inversion.system.errors import SettingsError
@@ -92,8 +92,11 @@ def _settled_mix(config: MixConfig) -> MixConfig:
     if to is None:
         raise SettingsError(f"--to is missing: {_WANTED['to']}; or give --output an ending such as .safetensors")
     parts = list(parts_of(parse_mix(mix.expression)))
-    if mix.from_start is not None and not any(isinstance(part, Learned) for part in parts):
-        raise SettingsError("--from_start: the mix names no learned word, and no other has a start; leave it out")
+    if not any(isinstance(part, Learned) for part in parts):
+        if mix.from_start is not None:
+            raise SettingsError("--from_start: the mix names no learned word, and no other has a start; leave it out")
+        if output.cover == AUTO:
+            raise SettingsError("--cover auto: the mix names no learned word, whose run could have an image; name one")
     for is_wanted, what in (
         (any(isinstance(part, Known) for part in parts), "a vocabulary word is"),
         (mix.from_start is not None, "the start of a training is"),
