@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,7 @@ def inspect(config: InspectConfig) -> None:
 
     name, token = config.files.hub, config.model.hub_token
     on_hub = [] if name is None else [hub_listing.embeddings_on_hub(name, token=token)]
-    found, missing = [], []
-    for path in config.files.files:
-        try:
-            found.append(described(path))
-        except EmbeddingFileError as error:
-            missing.append(error)
+    found, missing = _looked_at(config.files.files, described)
     compared = _vocabularies(config.model)
     if config.files.json:
         values = [as_json(one, compared) for one in found] + [hub_listing.as_json(one) for one in on_hub]
@@ -91,6 +86,17 @@ def inspect(config: InspectConfig) -> None:
         print_line(line, is_aligned=True)
     if missing:
         raise missing[0]
+
+
+def _looked_at(names: Sequence[str], look: Callable[[str], Any]) -> tuple[list[Any], list[EmbeddingFileError]]:
+    """What `look` says of each file, and the errors for those at which it cannot look."""
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(look(name))
+        except EmbeddingFileError as error:
+            missing.append(error)
+    return found, missing
 
 
 def _vocabularies(chosen: ComparedModel):
@@ -178,12 +184,7 @@ def doctor(config: DoctorConfig) -> None:
     """
     from textual_inversion.embeddings.findings import as_json, examined, refusal, report, without_base_model
 
-    found, missing = [], []
-    for path in config.files.files:
-        try:
-            found.append(examined(path))
-        except EmbeddingFileError as error:
-            missing.append(error)
+    found, missing = _looked_at(config.files.files, examined)
     base = _base_model(config.model)
     name = None if base is None else base.name
     for index, one in enumerate(found):

@@ -3,6 +3,8 @@
 import pytest
 
 import convert
+from textual_inversion.cli.convert import build_parser
+from textual_inversion.settings.flag import all_flags
 from textual_inversion.system.errors import run_command
 
 PYTHONS_WORDS = ("NoneType", "object has no", "not supported between", "Errno", "unhashable", "expected str")
@@ -25,3 +27,12 @@ def refused(argv, capsys, said: str) -> str:
     assert said in last and last.isprintable() and len(last) < 700, last
     assert not any(word in last for word in PYTHONS_WORDS) and err.count("error: ") == 1 and "Traceback" not in err
     return last
+
+
+def untried(config: type, subcommand: str | None, rows) -> set[str]:
+    """Flags of a command with a range or choices of which no row of bad input has a wrong value."""
+    tried = {word for words, _ in rows for word in words}
+    checked = {f"--{name}" for name, flag in all_flags(config).items() if flag.type or flag.choices}
+    flags = {action.option_strings[-1] for action in build_parser(subcommand)._actions if action.option_strings}
+    assert checked <= flags
+    return checked - tried

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.attacks.attack import EITHER, Attack, Kit
+from helpers.attacks.attack import EITHER, REFUSED, Attack, Kit
 from helpers.attacks.base_models import RAW, VALUES, _setting, _unfile
 from helpers.attacks.embeddings import every_file
 from helpers.attacks.inputs import EVIL, TEXTS, UNFILES
@@ -43,7 +43,8 @@ def attacks(kit: Kit, chance: random.Random) -> Iterator[Attack]:
             yield Attack(4, f"{command}: a text that is {kind}", _with_file(kit, command, data), EITHER)
     for kind in UNFILES:
         for command in _COMMANDS:
-            yield Attack(4, f"{command}: a file that is {kind}", _with_unfile(kit, command, kind))
+            right = EITHER if command == "inspect" else REFUSED  # it says of any file what it is
+            yield Attack(4, f"{command}: a file that is {kind}", _with_unfile(kit, command, kind), right)
     for kind, text in _MIXES.items():
         yield Attack(4, f"a mix of {kind}", _mix(kit, text), EITHER, look=_is_left_alone)
     yield from _of_records(kit)
