@@ -90,6 +90,12 @@ def test_a_record_that_cannot_be_used_counts(tmp_path):
     assert said(found) == [(NO, "file")] and "holds a list instead of the settings of a run" in found.findings[0].text
 
 
+def test_metadata_that_names_a_share_as_its_base_model_counts(tmp_path):
+    found = of(tmp_path, np.ones((1, 4), np.float32), base_model="//host/share")
+
+    assert said(found) == [(NO, "file")] and "as base_model, which no run writes; save the embedding anew" in str(found)
+
+
 def test_without_a_base_model_families_and_rooms_are_told(tmp_path):
     found = of(tmp_path, np.ones((76, 1024), np.float32), base_model="a/b")
     more = without_base_model(found.file)

@@ -79,12 +79,13 @@ def examined(name_or_path: str) -> Examination:
     path = find_embedding_file(name_or_path)
     try:
         (read,) = read_files([path])
-        run = record_beside(path, read.tokens)
+        file = ConceptFile(path, read.concepts, record_beside(path, read.tokens), read.partner)
+        for token in file.placeholder_tokens:
+            file.recorded("base_model", token)  # raises for what can be no name
     except UnreadableFile:
         raise
     except EmbeddingFileError as error:
         return Examination(path, None, (Finding(NO, "file", _why_not(error, path)),))
-    file = ConceptFile(path, read.concepts, run, read.partner)
     findings = [one for concept in file.concepts for one in _of_concept(concept)]
     return Examination(path, file).with_more([*findings, *_of_tokens(file)])
 
