@@ -1,13 +1,14 @@
-"""Learned embeddings between programs: describe any file, and write concepts in the layout of another program."""
+"""Learned embeddings between programs: describe and examine any file, write concepts for other programs, mix them."""
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from textual_inversion.cli.convert import build_parser, parse
 from textual_inversion.settings.choices import AUTO
-from textual_inversion.settings.convert import ComparedModel, ConvertConfig, InspectConfig
+from textual_inversion.settings.convert import ComparedModel, ConvertConfig, DoctorConfig, InspectConfig, MixConfig
 from textual_inversion.settings.shared import source_of
 from textual_inversion.system.environment import prepare_environment
 from textual_inversion.system.errors import EmbeddingFileError, run_command
@@ -73,13 +74,8 @@ def inspect(config: InspectConfig) -> None:
 
     name, token = config.files.hub, config.model.hub_token
     on_hub = [] if name is None else [hub_listing.embeddings_on_hub(name, token=token)]
-    found, missing = [], []
-    for path in config.files.files:
-        try:
-            found.append(described(path))
-        except EmbeddingFileError as error:
-            missing.append(error)
-    compared = [] if config.model.pretrained_model_name_or_path is None else _vocabularies(config.model)
+    found, missing = _looked_at(config.files.files, described)
+    compared = _vocabularies(config.model)
     if config.files.json:
         values = [as_json(one, compared) for one in found] + [hub_listing.as_json(one) for one in on_hub]
         lines = json.dumps(values, indent=2).splitlines()
@@ -92,19 +88,125 @@ def inspect(config: InspectConfig) -> None:
         raise missing[0]
 
 
+def _looked_at(names: Sequence[str], look: Callable[[str], Any]) -> tuple[list[Any], list[EmbeddingFileError]]:
+    """What `look` says of each file, and the errors for those at which it cannot look."""
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(look(name))
+        except EmbeddingFileError as error:
+            missing.append(error)
+    return found, missing
+
+
 def _vocabularies(chosen: ComparedModel):
-    """The vocabularies of a base model's text encoders."""
+    """The vocabularies of a base model's text encoders; [] where none is named."""
+    base = _base_model(chosen)
+    if base is None:
+        return []
+    from textual_inversion.models.vocabulary import Vocabulary
+
+    return [Vocabulary.of(one) for one in base.encoders]
+
+
+def _base_model(chosen: ComparedModel):
+    """A base model's text encoders; None where none is named, and then Paddle is not imported."""
+    name = chosen.pretrained_model_name_or_path
+    if name is None:
+        return None
     prepare_environment(None, allow_tf32=False)
     importlib.import_module("ppdiffusers")
-    from textual_inversion.models.vocabulary import Vocabulary, load_text_encoders
+    from textual_inversion.models.compatibility import load_encoders
 
-    source = source_of(chosen, chosen.hub_token)
-    name = chosen.pretrained_model_name_or_path
-    return [Vocabulary.of(one) for one in load_text_encoders(name, tokenizer_name=chosen.tokenizer_name, **source)]
+    return load_encoders(name, tokenizer_name=chosen.tokenizer_name, **source_of(chosen, chosen.hub_token))
+
+
+# -------------------------------------------------------------------------------------------------------------- mix
+
+
+def mix(config: MixConfig) -> None:
+    """Make a new word from learned and vocabulary words."""
+    from textual_inversion.embeddings.conversion import conversion, write
+    from textual_inversion.embeddings.files import ConceptFile
+    from textual_inversion.embeddings.mix_expression import parse as parse_mix
+    from textual_inversion.embeddings.mix_words import MixWords, as_new_word
+    from textual_inversion.embeddings.mixing import described, mixed, rescaled
+    from textual_inversion.formats.targets import Writing
+
+    options, output, node = config.mix, config.output, parse_mix(config.mix.expression)
+    words = MixWords(node)
+    base, notes = _base_model(config.model), words.notes()
+    mixture = mixed(node, _finder(options.from_start, words, base, notes), options.pad)
+    vectors = rescaled(mixture, options.norm, base and base.mean_norms())
+    facts = {"norm": options.norm, "from_start": options.from_start, "base_model": base and base.name}
+    new = as_new_word(options.name, vectors, words, **facts)
+    if base is not None:
+        notes += base.notes_on_mix(new, words.base_models())
+    writing = Writing(output.half, None if output.cover is None else _cover(output.cover, words.files))
+    file = ConceptFile(words.files[0].path if words.files else Path(output.output), (new,))
+    files, more = conversion([file], output.to, output.output, writing=writing)
+    write(files, words.paths, overwrite=output.overwrite)
+    for note in dict.fromkeys([*notes, *more, *(note for one in files for note in one.notes)]):
+        print_note(note)
+    for one in files:
+        print_line(f"{one.path}: {described(new)}; in a prompt: {' '.join(one.prompts)}")
+
+
+def _finder(from_start: float | None, words, base, notes: list[str]) -> Callable[[Any], Any]:
+    """What finds the vectors of a word of a mix; `notes` gets what is to be said of their start."""
+    from textual_inversion.embeddings.mix_expression import Known
+    from textual_inversion.embeddings.mixing import interpolated
+
+    def vectors_of(part):
+        if isinstance(part, Known):
+            from textual_inversion.models.vocabulary import word_vectors
+
+            return word_vectors(part.text, base.encoders)
+        file, learned = words.found[part]
+        if from_start is None:
+            return learned.vectors
+        from textual_inversion.training.start_vectors import start_vectors
+
+        start, note = start_vectors(file, learned, base.encoders, base.name)
+        notes.extend([] if note is None else [note])
+        return interpolated(start, learned.vectors, from_start)
+
+    return vectors_of
+
+
+# ----------------------------------------------------------------------------------------------------------- doctor
+
+
+def doctor(config: DoctorConfig) -> None:
+    """Say whether embeddings can work with a base model. Ends in why not, where one cannot: raises EmbeddingFileError.
+
+    What cannot be looked at is said last, too.
+    """
+    from textual_inversion.embeddings.findings import as_json, examined, refusal, report, without_base_model
+
+    found, missing = _looked_at(config.files.files, examined)
+    base = _base_model(config.model)
+    name = None if base is None else base.name
+    for index, one in enumerate(found):
+        if one.file is not None:
+            found[index] = one.with_more(without_base_model(one.file) if base is None else base.findings(one.file))
+    if config.files.json:
+        lines = json.dumps([as_json(one, name) for one in found], indent=2).splitlines()
+    else:
+        lines = [line for one in found for line in report(one, name)]
+    for line in lines:
+        print_line(line, is_aligned=True)
+    if problems := [*missing, *(refusal(one, name) for one in found if not one.works)]:
+        raise problems[0]
 
 
 # What is done with the settings of each subcommand, by their class.
-_RUNS: dict[type, Callable[[Any], int | None]] = {ConvertConfig: convert, InspectConfig: inspect}
+_RUNS: dict[type, Callable[[Any], int | None]] = {
+    ConvertConfig: convert,
+    InspectConfig: inspect,
+    MixConfig: mix,
+    DoctorConfig: doctor,
+}
 
 
 if __name__ == "__main__":

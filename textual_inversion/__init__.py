@@ -15,11 +15,13 @@ PUBLIC = (
     "TrainConfig",
     "TrainedRun",
     "attach_embeddings",
+    "detach_embeddings",
     "generate",
     "load_base_model",
     "read_embeddings",
     "train",
     "train_config",
+    "words",
 )
 
 

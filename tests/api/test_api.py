@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from helpers.paths import ROOT
 from helpers.tiny_models import build_model
 from helpers.training_runs import draw_images
 from textual_inversion import api
+from textual_inversion.formats.embedding_file import write_pdparams
 from textual_inversion.system.errors import SettingsError
 
 
@@ -66,6 +68,37 @@ def test_an_embedding_file_is_read_attached_and_drawn_with(world):
     np.testing.assert_array_equal(embedding.vectors["text_encoder"], run.embeddings[0].vectors["text_encoder"])
 
 
+def test_words_are_listed_replaced_and_taken_from_one_of_two_models(world, tmp_path):
+    root, run = world
+    one, other = (ti.load_base_model(root / "base") for _ in range(2))
+    settings = dict(seed=5, num_inference_steps=2)
+    plain = np.array(ti.generate(one, "a cat", **settings)[0])
+    assert ti.words(one) == {}
+
+    ti.attach_embeddings(one, run.folder)
+    ti.attach_embeddings(one, run.folder, rename={"<cat-toy>": "<twin>"})
+    ti.attach_embeddings(other, run.folder, rename={"<cat-toy>": "<other>"})
+    assert ti.words(one) == {"<cat-toy>": 1, "<twin>": 1} and ti.words(other) == {"<other>": 1}
+    drawn = [np.array(ti.generate(one, f"a {word}", **settings)[0]) for word in ti.words(one)]
+    np.testing.assert_array_equal(*drawn)
+
+    (learned,) = run.embeddings
+    write_pdparams(
+        tmp_path / "far.pdparams", [replace(learned, vectors={"text_encoder": learned.vectors["text_encoder"] * -9})]
+    )
+    ti.attach_embeddings(one, tmp_path / "far.pdparams")
+    again = [np.array(ti.generate(one, f"a {word}", **settings)[0]) for word in ("<cat-toy>", "<twin>")]
+    assert not np.array_equal(again[0], drawn[0]) and np.array_equal(again[1], drawn[1])
+
+    ti.detach_embeddings(one, "<twin>")
+    assert list(ti.words(one)) == ["<cat-toy>"]
+    with pytest.raises(ti.TextualInversionError, match="<twin> is not attached to this model; attached: <cat-toy>"):
+        ti.detach_embeddings(one, "<twin>")
+    ti.detach_embeddings(one)
+    assert ti.words(one) == {} and ti.words(other) == {"<other>": 1}
+    np.testing.assert_array_equal(np.array(ti.generate(one, "a cat", **settings)[0]), plain)
+
+
 @pytest.mark.slow
 def test_two_models_in_one_process_draw_at_once_on_two_threads(world):
     root, run = world
@@ -114,12 +147,20 @@ def test_what_is_public_is_named_in_one_place_and_loaded_when_it_is_used():
 def test_the_example_of_the_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").symlink_to(ROOT / "demo")
-    (example,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guides/python-api.md").read_text(), re.M | re.S)
-    example = example.replace("max_train_steps=100,", "max_train_steps=2, num_inference_steps=2,")
+    examples = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guides/python-api.md").read_text(), re.M | re.S)
+    first, second = (
+        one.replace("max_train_steps=100,", "max_train_steps=2, num_inference_steps=2,") for one in examples
+    )
 
-    exec(compile(example, "the guide", "exec"), {})
+    exec(compile(first, "the guide", "exec"), {})
 
     assert (tmp_path / "snow.png").is_file() and capsys.readouterr().out.endswith("<cat-toy> 1 {'text_encoder': 128}\n")
+
+    exec(compile(second, "the guide", "exec"), {})
+
+    assert capsys.readouterr().out.splitlines()[-2:] == re.findall(
+        r"^print.*# (\{.*?)(?:: the words.*)?$", second, re.M
+    )
 
 
 def test_the_example_of_the_api_runs(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 from textual_inversion.cli.convert import SUBCOMMANDS, build_parser, parse
 from textual_inversion.formats.targets import TARGETS
-from textual_inversion.settings.convert import ConvertConfig, InspectConfig
+from textual_inversion.settings.convert import ConvertConfig, DoctorConfig, InspectConfig, MixConfig
 from textual_inversion.system.errors import SettingsError
 
 
@@ -24,6 +24,7 @@ def test_files_stand_before_or_between_the_flags():
 
 def test_the_first_word_may_be_a_subcommand_and_no_other_word_is_one():
     assert isinstance(parse(["inspect", "a.pt", "--json"]), InspectConfig)
+    assert isinstance(parse(["doctor", "a.pt", "b.pt"]), DoctorConfig)
     assert parse(["inspect", "inspect"]).files.files == ("inspect",)
     assert parse(["./inspect", "--to", "kohya", "--output", "x"]).files.files == ("./inspect",)
 
@@ -49,6 +50,16 @@ def test_what_is_wrong_is_one_line_with_the_way_out(words, said):
         parse(words)
 
     assert said.replace("\N{REPLACEMENT CHARACTER}", "?") in str(raised.value)
+
+
+def test_a_mix_gets_its_layout_from_the_ending_unless_it_is_given():
+    words = ["mix", "-1 * a.pt + b.pt:<b>", "--name", "<n>", "--output"]
+
+    assert isinstance(parse([*words, "n.safetensors"]), MixConfig)
+    assert parse([*words, "n.safetensors"]).output.to == "safetensors"
+    assert [parse([*words, f"n{one.ending}"]).output.to for one in TARGETS.values()][:5] == list(TARGETS)[:5]
+    assert parse([*words, "n.safetensors", "--to", "kohya"]).output.to == "kohya"
+    assert parse([*words, "folder/", "--to", "webui-pt"]).output.to == "webui-pt"
 
 
 def test_help_names_every_target_and_subcommand():

@@ -14,31 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import convert
+from helpers.convert_runs import refused, run, untried
 from helpers.embedding_samples import assert_same, concept, concept_xl
 from helpers.paths import ROOT
 from helpers.strangers import VECTORS, attacks_by_global, zip_of
 from helpers.tiny_models import build_model, tree
-from textual_inversion.cli.convert import build_parser
 from textual_inversion.embeddings.files import read_concept_files
 from textual_inversion.formats.contents import read_contents
 from textual_inversion.formats.embedding_file import read_embeddings, write_pdparams, write_safetensors
 from textual_inversion.formats.safetensors_file import safetensors_bytes
 from textual_inversion.formats.targets import TARGETS
 from textual_inversion.settings.convert import ConvertConfig, InspectConfig
-from textual_inversion.settings.flag import all_flags
-from textual_inversion.system.errors import run_command
-
-PYTHONS_WORDS = ("NoneType", "object has no", "not supported between", "Errno", "unhashable", "expected str")
-
-
-def run(argv, capsys) -> tuple[int, str, str]:
-    """Status, stdout and stderr, as `python convert.py ARGV` would give them."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
-        run_command(lambda: convert.main([str(word) for word in argv]))
-    said = capsys.readouterr()
-    return left.value.code, said.out, said.err
 
 
 @pytest.fixture
@@ -255,12 +241,7 @@ ROWS = [
 def test_a_refusal_is_one_line_and_changes_nothing(world, capsys, words, said):
     before = tree(world)
 
-    status, _, err = run([word.replace("{w}", str(world)) for word in words], capsys)
-
-    last = err.splitlines()[-1]
-    assert (status, last[:7]) == (2, "error: "), err
-    assert said in last and last.isprintable() and len(last) < 700
-    assert not any(word in last for word in PYTHONS_WORDS) and err.count("error: ") == 1 and "Traceback" not in err
+    refused([word.replace("{w}", str(world)) for word in words], capsys, said)
     assert tree(world) == before
 
 
@@ -287,12 +268,8 @@ def test_a_folder_that_nobody_may_write(world, capsys):
 
 
 def test_every_flag_with_a_range_or_a_choice_has_a_row():
-    tried = {word for words, _ in ROWS for word in words}
-
     for config, subcommand in ((ConvertConfig, None), (InspectConfig, "inspect")):
-        checked = {f"--{name}" for name, flag in all_flags(config).items() if flag.type or flag.choices}
-        flags = {action.option_strings[-1] for action in build_parser(subcommand)._actions if action.option_strings}
-        assert checked <= flags and not checked - tried
+        assert untried(config, subcommand, ROWS) == set()
     assert len(ROWS) >= 40
 
 

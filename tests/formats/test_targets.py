@@ -14,7 +14,7 @@ from textual_inversion.formats.budget import Budget
 from textual_inversion.formats.contents import read_contents
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.formats.pickled_arrays import shape_of, type_of
-from textual_inversion.formats.targets import TARGETS, Cover, Writing, cover_metadata, drawn
+from textual_inversion.formats.targets import TARGETS, Cover, Writing, cover_metadata, drawn, of_ending
 from textual_inversion.formats.torch_file import read_archive
 
 ONE = concept("<cat>", vectors=3, width=8, steps="300", base_model="owner/model", learnable_property="style")
@@ -121,3 +121,8 @@ def test_an_image_is_drawn_of_the_vectors_where_there_is_none():
 @pytest.mark.parametrize("name", TARGETS)
 def test_equal_input_gives_equal_bytes(name):
     assert content_of(name, ONE) == content_of(name, concept("<cat>", vectors=3, width=8, **ONE.metadata))
+
+
+def test_an_ending_stands_for_the_first_program_that_has_it():
+    assert {of_ending(f"a/B{one.ending.upper()}") for one in TARGETS.values()} == set(list(TARGETS)[:5])
+    assert of_ending("new") is None and of_ending("folder.d/") is None

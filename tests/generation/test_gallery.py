@@ -399,3 +399,15 @@ def test_a_hundred_thousand_images_can_be_recorded_and_read(tmp_path):
 
     (entry,) = recorded_runs(tmp_path)
     assert len(entry["images"]) == 100_000 and entry["images"][-1] == many[-1]
+
+
+def test_links_and_folders_have_numbers_and_stay_what_they_are(tmp_path):
+    (tmp_path / "0000-seed1.png").symlink_to("0000-seed1.png")
+    (tmp_path / "0001-seed1.png").symlink_to(tmp_path / "missing")
+    (tmp_path / "0002-seed1.png").mkdir()
+
+    names = run(tmp_path, facts(seed=1))
+
+    assert names == ["0003-seed1.png"]
+    assert (tmp_path / "0000-seed1.png").is_symlink() and (tmp_path / "0001-seed1.png").is_symlink()
+    assert (tmp_path / "0002-seed1.png").is_dir() and not (tmp_path / "missing").exists()

@@ -267,9 +267,9 @@ def build_kit(folder: Path) -> Kit:
 
 def all_attacks(kit: Kit, chance: random.Random) -> list[Attack]:
     """Every attack of every kind."""
-    from helpers.attacks import base_models, embeddings, inputs, limits, links, port, records, uploads
+    from helpers.attacks import base_models, conversions, embeddings, inputs, limits, links, port, records, uploads
 
-    modules = (uploads, embeddings, links, port, base_models, records, inputs, limits)
+    modules = (uploads, embeddings, links, port, base_models, records, inputs, limits, conversions)
     return [attack for module in modules for attack in module.attacks(kit, chance)]
 
 
@@ -284,6 +284,7 @@ def prepare() -> None:
     from ppdiffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker  # noqa: F401
     from ppdiffusers.transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: F401
 
+    import convert  # noqa: F401
     import infer  # noqa: F401
     import score  # noqa: F401
     import textual_inversion.api  # noqa: F401

@@ -69,7 +69,7 @@ def test_vectors_can_start_from_a_learned_embedding(model):
     learned = [LearnedEmbedding("<old>", vectors, {}, source="old.pdparams")]
 
     concepts = settle([Concept("<new>", 1, "toy")], model, learned)
-    found = initial_vectors(model, concepts, generator(), learned)
+    found = initial_vectors(model.text_encoders, concepts, generator(), learned)
 
     assert concepts[0].num_vectors == 2
     np.testing.assert_array_equal(found["text_encoder"], vectors["text_encoder"])
@@ -82,7 +82,7 @@ def test_each_of_several_concepts_starts_from_the_one_of_its_name(model):
     learned = [LearnedEmbedding("<b>", vectors, {})]
 
     concepts = settle([Concept("<a>", 1, "toy"), Concept("<b>", 1, "toy")], model, learned)
-    found = initial_vectors(model, concepts, generator(), learned)["text_encoder"]
+    found = initial_vectors(model.text_encoders, concepts, generator(), learned)["text_encoder"]
 
     toy = PromptEncoder(model.text_encoders[0].tokenizer).token_ids("toy")
     np.testing.assert_allclose(found[0], table_of(model.text_encoders[0].layer).numpy()[toy].mean(0), atol=1e-6)
@@ -114,7 +114,7 @@ def test_concepts_that_cannot_be_are_refused(model, concept, message):
 @pytest.mark.parametrize("initializer", ["", "   "])
 def test_an_empty_initializer_is_refused(model, initializer):
     with pytest.raises(ConceptError, match="initializer"):
-        initial_vectors(model, [Concept("<t>", 1, initializer)], generator())
+        initial_vectors(model.text_encoders, [Concept("<t>", 1, initializer)], generator())
 
 
 def test_two_concepts_cannot_want_one_token(model):
@@ -146,7 +146,7 @@ def test_an_initializer_may_be_a_word_that_the_base_model_has_learned(tmp_path):
     model = load_base_model(tmp_path / "saved")
 
     each, mean = settle([Concept("<each>", None, "<w>"), Concept("<mean>", 1, "<w>")], model)
-    found = initial_vectors(model, [each, mean], generator())["text_encoder"]
+    found = initial_vectors(model.text_encoders, [each, mean], generator())["text_encoder"]
 
     assert each.num_vectors == 3
     np.testing.assert_array_equal(found[:3], vectors)
@@ -199,6 +199,6 @@ def test_the_table_is_gone_through_once_whatever_the_number_of_concepts(model, m
     monkeypatch.setattr(concept_embedding, "table_of", lambda layer: SimpleNamespace(numpy=lambda: values))
     concepts = [Concept(f"<{n}>", 2, "toy" if n % 2 else None) for n in range(50)]
 
-    found = initial_vectors(model, concepts, generator())["text_encoder"]
+    found = initial_vectors(model.text_encoders, concepts, generator())["text_encoder"]
 
     assert found.shape[0] == 100 and sorted(looked) == ["mean", "std", "std"]

@@ -78,7 +78,9 @@ def load_base_model(
 
 
 def attach_embeddings(model: "BaseModel", *files: str | Path, rename: Mapping[str, str] | None = None) -> list[str]:
-    """Give a base model the concepts of embedding files, in place of those that were attached before.
+    """Give a base model the concepts of embedding files, beside those that were attached before.
+
+    A concept whose placeholder token is attached already is replaced. Not while another thread draws with the model.
 
     It then reads prompts as the concepts were learned, unless `load_base_model` was told how.
 
@@ -91,14 +93,34 @@ def attach_embeddings(model: "BaseModel", *files: str | Path, rename: Mapping[st
 
     Raises:
         EmbeddingFileError: a file cannot be used, or was made for a base model of another width.
-        ConceptError: a placeholder token is already a token of the base model.
+        ConceptError: a placeholder token is already a token of the base model, or the name of another's vector. The
+            model then stays as it was.
     """
     from textual_inversion.embeddings.files import read_concept_files
-    from textual_inversion.models.attach import attach_files
+    from textual_inversion.models.attach import add_files
 
     read = read_concept_files(files, [f"{old}={new}" for old, new in (rename or {}).items()])
-    attach_files(model, read)
+    add_files(model, read)
     return [token for file in read for token in file.placeholder_tokens]
+
+
+def words(model: "BaseModel") -> dict[str, int]:
+    """The placeholder tokens that are attached to a base model, with the numbers of their vectors."""
+    return dict(model.text_encoders[0].encode_ids.num_vectors)
+
+
+def detach_embeddings(model: "BaseModel", *placeholder_tokens: str) -> None:
+    """Take concepts from a base model again; the others stay. Not while another thread draws with the model.
+
+    Args:
+        placeholder_tokens: of the concepts; none: all of them.
+
+    Raises:
+        ConceptError: such a concept is not attached. The model then stays as it was.
+    """
+    from textual_inversion.models.attach import detach
+
+    detach(model, placeholder_tokens or list(words(model)))
 
 
 def generate(

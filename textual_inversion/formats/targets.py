@@ -182,3 +182,9 @@ _ALL = (
     Target("comfyui", ".safetensors", _under("emb_params"), prompt="embedding:{stem}", shows_cover=True),
 )
 TARGETS = {target.name: target for target in _ALL}
+
+
+def of_ending(path: str) -> str | None:
+    """The first target whose files end as this one does; None where there is none."""
+    name = path.lower()
+    return next((target.name for target in _ALL if name.endswith(target.ending)), None)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,13 +148,14 @@ def plan_key(keys: Sequence[str]) -> str:
 
 
 def sizes_in(folder: Path) -> dict[str, int]:
-    """File name -> bytes of every numbered image in a folder."""
+    """File name -> bytes of every numbered image in a folder; -1 for a link or folder, which takes a number too."""
+    sizes = {}
     with os.scandir(folder) as entries:
-        images = [entry for entry in entries if LEGAL_NAME.fullmatch(entry.name) and entry.is_file()]
-        sizes = {}
-        for entry in images:
-            with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
-                sizes[entry.name] = entry.stat().st_size
+        for entry in entries:
+            if LEGAL_NAME.fullmatch(entry.name):
+                with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                    status = entry.stat(follow_symlinks=False)
+                    sizes[entry.name] = status.st_size if stat.S_ISREG(status.st_mode) else -1
     return sizes
 
 

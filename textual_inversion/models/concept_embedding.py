@@ -18,7 +18,7 @@ class ConceptEmbedding(nn.Layer):
 
     Args:
         table: float [V, D], the base model's embedding table; kept, not copied.
-        parts: initial values, float32 [N_i, D] each, one array for each concept; N is the sum of the N_i.
+        parts: initial values, float32 [N_i, D] each, one array for each concept; N is the sum of the N_i, and may be 0.
 
     Attributes:
         parts: the float32 parameters [N_i, D].
@@ -34,7 +34,8 @@ class ConceptEmbedding(nn.Layer):
                 raise ValueError(f"vectors of shape {part.shape} do not fit a table of width {table.shape[1]}")
         # detach() shares the memory and turns a parameter into a plain tensor.
         self.register_buffer("table", table.detach(), persistable=False)
-        self.register_buffer("start", paddle.to_tensor(np.concatenate(parts)), persistable=False)
+        none = np.empty((0, table.shape[1]), np.float32)
+        self.register_buffer("start", paddle.to_tensor(np.concatenate([none, *parts])), persistable=False)
         self.parts = nn.ParameterList(
             [self.create_parameter(part.shape, default_initializer=nn.initializer.Assign(part)) for part in parts]
         )
@@ -51,6 +52,8 @@ class ConceptEmbedding(nn.Layer):
 
     def forward(self, ids: paddle.Tensor) -> paddle.Tensor:
         """The vectors [..., D] of int64 ids of any shape [...]."""
+        if not len(self.parts):  # after all words were detached
+            return F.embedding(ids, self.table)
         is_new = (ids >= self.first_id).unsqueeze(-1)  # (..., 1)
         old = F.embedding(paddle.clip(ids, max=self.first_id - 1), self.table)
         own = self.vectors

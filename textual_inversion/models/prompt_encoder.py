@@ -71,6 +71,7 @@ class PromptEncoder:
         max_length: tokens per chunk (L), start and end tokens included.
         room: tokens per chunk without start and end tokens.
         num_chunks: as above.
+        num_vectors: as given.
     """
 
     def __init__(
@@ -84,8 +85,9 @@ class PromptEncoder:
         # Prompts are in the composed form, and the tokens of a vocabulary may be in another.
         self._other_forms = {composed(word): word for word in words if composed(word) != word}
         self._ids: dict[str, list[int]] = {}
-        self._count = sum((num_vectors or {}).values())
-        for placeholder, count in (num_vectors or {}).items():
+        self.num_vectors = dict(num_vectors or {})
+        self._count = sum(self.num_vectors.values())
+        for placeholder, count in self.num_vectors.items():
             ids = list(range(first_id, first_id + count))
             for name, i in zip(token_names(placeholder, count), ids, strict=True):
                 self._ids.setdefault(name, [i])  # another concept may have this name

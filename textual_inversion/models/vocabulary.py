@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from textual_inversion.formats.errors import printable
 from textual_inversion.models.concept_embedding import table_of
 from textual_inversion.models.config_checks import explained
 from textual_inversion.models.families import FAMILIES, read_index
 from textual_inversion.models.hub import resolve
+from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.text_encoders import TextEncoder, load_text_encoder, tokenizer_folder
+from textual_inversion.system.errors import ConceptError
 
 # Vocabularies are in order of frequency. After so many words come names and fragments, whose rows were seldom trained.
 _MOST = 8000
@@ -46,6 +49,42 @@ def load_text_encoders(
             own = folder / location.tokenizer if named is None else tokenizer_folder(named, location.tokenizer)
             encoders.append(load_text_encoder(folder, location, index[location.folder][-1], own, variant))
     return encoders
+
+
+def known_ids(text: str, tokenizer: Any) -> list[int]:
+    """The token ids of a text; [] where there are none, or one of them stands for what is unknown."""
+    ids, unknown = PromptEncoder(tokenizer).token_ids(text), tokenizer.unk_token_id
+    # CLIP's tokenizers use one token for the end and for what is unknown; text never gives the end.
+    return [] if unknown is not None and unknown in ids else ids
+
+
+def word_vectors(text: str, encoders: Sequence[TextEncoder]) -> dict[str, np.ndarray]:
+    """The rows of a text's tokens, float32 [N, D] by text encoder.
+
+    Raises:
+        ConceptError: a text encoder does not know the text, or has another number of tokens for it than the first.
+    """
+    found: dict[str, np.ndarray] = {}
+    for encoder in encoders:
+        ids = known_ids(text, encoder.tokenizer)
+        if not ids:
+            raise ConceptError(
+                f"{printable(text, 60)!r} has no token in this base model's vocabulary; give words that it knows, such "
+                "as toy, person or style"
+            )
+        rows = table_of(encoder.layer).numpy()[ids].astype(np.float32)
+        if any(len(other) != len(rows) for other in found.values()):
+            raise ConceptError(
+                f"{printable(text, 60)!r} has different numbers of tokens for the two text encoders of this base "
+                "model; choose another word"
+            )
+        found[encoder.name] = rows
+    return found
+
+
+def row_norms(encoder: TextEncoder) -> np.ndarray:
+    """The norms of all rows of a text encoder's table, float32 [V]."""
+    return np.linalg.norm(table_of(encoder.layer).numpy().astype(np.float32, copy=False), axis=1)
 
 
 def marked_words(tokenizer: Any) -> list[tuple[str, str]]:

@@ -42,3 +42,7 @@ SCHEDULERS = {
     "deis": "DEISMultistepScheduler",
     "lcm": "LCMScheduler",
 }
+
+# Values of --norm and --pad of `convert.py mix`.
+NORMS = KEEP, MEAN, TABLE = "keep", "mean", "table"
+PADDINGS = ZEROS, REPEAT = "zeros", "repeat"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.formats.targets import TARGETS
 from textual_inversion.settings import shared
+from textual_inversion.settings.bounds import share
+from textual_inversion.settings.choices import KEEP, NORMS, PADDINGS
 from textual_inversion.settings.flag import flag, group
 
 _FILES = "embedding files of this and other programs, folders of runs, or repository ids"
@@ -13,12 +15,12 @@ _FILES = "embedding files of this and other programs, folders of runs, or reposi
 # fmt: off
 
 
-@group("base model to compare with")
+@group("base model")
 class ComparedModel:
     """The base model whose table and vocabulary embeddings are held against."""
 
     pretrained_model_name_or_path: str | None = flag(
-        None, "folder or repository id of a base model; unset: nothing is compared", metavar="MODEL")
+        None, "folder or repository id of a base model; unset: none is loaded", metavar="MODEL")
     tokenizer_name: str | None = flag(None, "a tokenizer other than the base model's", metavar="MODEL")
     revision: str | None = shared.revision_flag()
     variant: str | None = flag(None, "weights to prefer, such as fp16", type=shared.variant, metavar="NAME")
@@ -44,7 +46,9 @@ class ConvertedFiles:
 class ConvertOutput:
     """What is written, and where."""
 
-    to: str | None = flag(None, "the program or layout to write for; must be given", choices=tuple(TARGETS))
+    to: str | None = flag(
+        None, "the program or layout to write for; must be given, but mix can go by the ending of --output",
+        choices=tuple(TARGETS))
     output: str | None = flag(
         None, "a file with the ending of --to, or a folder for a file per concept; must be given", metavar="FILE")
     half: bool = flag(False, "float16 instead of float32: half the size, rounded to three digits")
@@ -80,6 +84,54 @@ class InspectConfig:
     """All settings of `convert.py inspect FILE…`."""
 
     files: InspectedFiles = InspectedFiles()
+    model: ComparedModel = ComparedModel()
+
+
+# -------------------------------------------------------------------------------------------------------------- mix
+
+
+@group("mix")
+class MixedWords:
+    """What is mixed, and how."""
+
+    expression: str | None = flag(
+        None, "what to mix: FILE*0.7 + FILE:<word>*0.3, \"toy\" for a vocabulary word, & to put vectors in a row; one "
+        "word of the shell, so in quotes", metavar="MIX", is_positional=True)
+    name: str | None = flag(None, "placeholder token of the result; must be given", type=composed, metavar="WORD")
+    norm: str = flag(KEEP, "the norm of each vector: as it comes, the mean of its parts, or of the base model's table",
+                     choices=NORMS)
+    from_start: float | None = flag(
+        None, "take each learned word so far from its start (0) to what was learned (1)", type=share, metavar="SHARE")
+    pad: str | None = flag(
+        None, "add words with different numbers of vectors: the smaller is filled up with zeros or its last vector; "
+        "unset: they are refused", choices=PADDINGS)
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """All settings of `convert.py mix MIX`."""
+
+    mix: MixedWords = MixedWords()
+    output: ConvertOutput = ConvertOutput()
+    model: ComparedModel = ComparedModel()
+
+
+# ----------------------------------------------------------------------------------------------------------- doctor
+
+
+@group("files")
+class ExaminedFiles:
+    """Which files are examined, and how."""
+
+    files: tuple[str, ...] = flag((), _FILES, nargs="+", metavar="FILE", is_positional=True)
+    json: bool = flag(False, "print JSON for programs instead of lines")
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """All settings of `convert.py doctor FILE…`."""
+
+    files: ExaminedFiles = ExaminedFiles()
     model: ComparedModel = ComparedModel()
 
 

@@ -18,6 +18,8 @@ from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder
 from textual_inversion.models.prompt_notes import check_prompts
+from textual_inversion.models.text_encoders import TextEncoder
+from textual_inversion.models.vocabulary import known_ids
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import ConceptError
 from textual_inversion.training.diagnostics import unread_tokens
@@ -50,7 +52,7 @@ def add_concepts(
         WrongWidth: a learned embedding was made for a base model of another width.
     """
     concepts = settle(concepts, model, learned)
-    initial = initial_vectors(model, concepts, initial_vectors_generator(seed), learned)
+    initial = initial_vectors(model.text_encoders, concepts, initial_vectors_generator(seed), learned)
     counts = {concept.placeholder_token: concept.num_vectors for concept in concepts}
     vectors = ConceptVectors(concepts, attach_concepts(model, counts, initial), initial)
     possible = read.possible_prompts
@@ -127,9 +129,15 @@ def _check_learned(concepts: Sequence[Concept], learned: Sequence[LearnedEmbeddi
 
 
 def initial_vectors(
-    model, concepts: Sequence[Concept], generator: np.random.Generator, learned: Sequence[LearnedEmbedding] = ()
+    text_encoders: Sequence[TextEncoder],
+    concepts: Sequence[Concept],
+    generator: np.random.Generator,
+    learned: Sequence[LearnedEmbedding] = (),
 ) -> dict[str, np.ndarray]:
-    """What the vectors of all settled concepts start from, for each text encoder of a base model.
+    """What the vectors of all settled concepts start from, for each text encoder.
+
+    Args:
+        text_encoders: all of a base model, in its order.
 
     Returns:
         Text encoder name -> float32 [N, D], N over all concepts.
@@ -140,7 +148,7 @@ def initial_vectors(
     from textual_inversion.models.concept_embedding import table_of
 
     rows = {}
-    for encoder in model.text_encoders:
+    for encoder in text_encoders:
         table = EmbeddingTable(table_of(encoder.layer).numpy())
         parts = []
         for concept in concepts:
@@ -216,10 +224,8 @@ def _initializer_ids(concept: Concept, tokenizer) -> list[int]:
             f"--num_vectors auto counts the tokens of --initializer_token, and {concept.placeholder_token} has none; "
             "give one of the two"
         )
-    ids = PromptEncoder(tokenizer).token_ids(concept.initializer_token)
-    unknown = tokenizer.unk_token_id
-    # CLIP's tokenizers use one token for the end and for what is unknown; text never gives the end.
-    if not ids or (unknown is not None and unknown in ids):
+    ids = known_ids(concept.initializer_token, tokenizer)
+    if not ids:
         raise ConceptError(
             f"the initializer {concept.initializer_token!r} has no token in this base model's vocabulary; "
             "give a word that it knows, such as toy, person or style"

@@ -18,17 +18,22 @@ WIDE, MANY = 60_000, 3_000
 
 def attacks(kit: Kit, chance: random.Random) -> Iterator[Attack]:
     """One for each file and, for some, one for each command that reads it."""
-    files = {f"greedy: {name}": data for name, data in greedy_files().items()}
-    files |= {f"crafted: {name}": data for name, (data, _) in attacks_by_structure().items()}
-    files |= {f"shared: {name}": data for name, data in _shared()}
-    files |= {f"header: {name}": data for name, data in _headers()}
-    files |= {f"archive: {name}": data for name, data in _archives()}
-    files |= {f"pickle: {name}": data for name, data in _pickles()}
+    files = every_file()
     for name, data in files.items():
         yield Attack(3, name, _infer(kit, data), EITHER if name.startswith("shared: few") else (2,))
     for name in sorted(files)[::9]:
         yield Attack(3, f"{name} (initial vectors)", _train(kit, files[name]), EITHER)
         yield Attack(3, f"{name} (weights)", _weights(kit, files[name]))
+
+
+def every_file() -> dict[str, bytes]:
+    """The files by what they do."""
+    files = {f"greedy: {name}": data for name, data in greedy_files().items()}
+    files |= {f"crafted: {name}": data for name, (data, _) in attacks_by_structure().items()}
+    files |= {f"shared: {name}": data for name, data in _shared()}
+    files |= {f"header: {name}": data for name, data in _headers()}
+    files |= {f"archive: {name}": data for name, data in _archives()}
+    return files | {f"pickle: {name}": data for name, data in _pickles()}
 
 
 def _infer(kit: Kit, data: bytes):

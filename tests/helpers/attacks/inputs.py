@@ -16,6 +16,7 @@ from helpers.attacks.attack import EITHER, Attack, Kit
 from helpers.attacks.base_models import _unfile
 
 UNFILES = ("a folder", "a pipe", "a link to nowhere", "a link to itself", "endless", "unreadable")
+EVIL = "\x1b]0;owned\x07\x1b[2J\u202ex\nerror: forged"
 TEXTS = {
     "a gigabyte": None,
     "60 MB": b"a photo of <cat>\n" * 3_500_000,
@@ -398,7 +399,7 @@ def _of_images(kit: Kit) -> Iterator[Attack]:
 
 def _of_names(kit: Kit) -> Iterator[Attack]:
     """Names, words and prompts with escapes."""
-    evil = "\x1b]0;owned\x07\x1b[2J\u202ex\nerror: forged"
+    evil = EVIL
 
     def image(place: Path) -> list[str]:
         images = kit.copy("images", place / "images")
