@@ -62,6 +62,7 @@ WRITES_ONLY = {
     "textual_inversion/system/links.py",
     "textual_inversion/system/written_files.py",
     "textual_inversion/models/single_file/convert.py",
+    "textual_inversion/models/single_file/vae.py",
     "textual_inversion/system/tracking.py",
     "textual_inversion/sharing/redact.py",
 }
@@ -81,6 +82,7 @@ PARSES_ITSELF = {
     ("textual_inversion/cli/foreign_files.py", "_toml"): "the one place for TOML",
     ("textual_inversion/cli/parser.py", "demo_defaults"): "a file of this program",
     ("textual_inversion/training/fingerprint.py", "of_settings"): "what was written in the same line",
+    ("textual_inversion/training/fingerprint.py", "changes"): "what was written in the same line",
     ("textual_inversion/distributed/consistency.py", "of_program"): "what was written in the same line",
 }
 # Messages between the processes of a run, which know each other's secret; files that a run lists as its own.
