@@ -20,6 +20,7 @@ from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.start_image import StartImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.identity import content_hash
+from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system import user_files
 
 _DIGITS = 32  # hexadecimal: 128 bits
@@ -80,7 +81,9 @@ def plan_keys(
     }
     height, width = model.image_size()
     defaults = {"scheduler": scheduler, "height": height, "width": width}
-    return image_keys(plan.requests, everything, defaults, {"embeds": columns, "start": starts})
+    return image_keys(
+        plan.requests, everything, defaults, {"embeds": columns, "start": starts, "scheduler": SCHEDULERS}
+    )
 
 
 def _of_start(start: StartImage) -> dict[str, Any]:
