@@ -69,14 +69,14 @@ def plan_keys(
         scheduler: class of the scheduler of requests that name none.
         common: further settings that decide all images alike.
     """
-    contents = [{name: value for name, value in file.items() if "file" not in name} for file in embeds]
-    columns = {label: file for file in contents if (label := file.pop("column", None)) is not None}
+    files = [{name: value for name, value in file.items() if "file" not in name} for file in embeds]
+    columns = {label: file for file in files if (label := file.pop("column", None)) is not None}
     starts = {start: _of_start(start) for start in plan.texts("start") if start is not None}
     tokenizer = model.tokenizer_folder
     everything = {
         "base_model": content_hash(model.folder),
         "tokenizer": None if tokenizer is None else content_hash(tokenizer),
-        "embeds": [file for file, one in zip(contents, embeds, strict=True) if "column" not in one],
+        "embeds": [file for file, one in zip(files, embeds, strict=True) if "column" not in one],
         **common,
     }
     height, width = model.image_size()
