@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.generation.plan import Plan
 from textual_inversion.models.base_model import BaseModel
@@ -10,6 +11,13 @@ from textual_inversion.settings.choices import SCHEDULERS
 
 MOST_NOTED = 20  # lines about prompts
 _MOST_READ = 1000  # prompts
+
+
+def plan_notes(model: BaseModel, files: Sequence[ConceptFile], plan: Plan) -> list[str]:
+    """Everything that the user should know, of the embedding files first."""
+    tokens = list(dict.fromkeys(token for file in files for token in file.placeholder_tokens))
+    of_files = [note for file in files for note in file.notes]
+    return [*of_files, *drawing_notes(model, plan), *prompt_notes(model, tokens, plan)]
 
 
 def prompt_notes(model: BaseModel, tokens: Sequence[str], plan: Plan) -> list[str]:
