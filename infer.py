@@ -60,8 +60,8 @@ def run(config: InferConfig, stop: Signals) -> None:
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
         importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.column_scores import column_scorer
-    from textual_inversion.generation.plan_notes import drawing_notes, prompt_notes
-    from textual_inversion.models.attach import attach_files, vae_notes
+    from textual_inversion.generation.plan_notes import plan_notes
+    from textual_inversion.models.attach import attach_files
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.lora import merge_loras
     from textual_inversion.models.precision import check_device, lower
@@ -75,11 +75,8 @@ def run(config: InferConfig, stop: Signals) -> None:
         attach_files(model, attached)
     scorer = column_scorer(config.scoring.clip_model, columns, model, lambda note: _say([note], share))
     lower(model, config.machine.mixed_precision)
-    tokens = list(dict.fromkeys(token for file in files for token in file.placeholder_tokens))
-    of_files = [note for file in files for note in file.notes]
-    of_files += vae_notes(files, model)
-    _say([*of_files, *drawing_notes(model, plan), *prompt_notes(model, tokens, plan)], share)
-    _make_images(config, model, plan_with, gallery, loras, scorer, share, stop)
+    _say(plan_notes(model, files, plan), share)
+    _make_images(config, model, plan, plan_with, gallery, loras, scorer, share, stop)
 
 
 def merge(output: InferOutput) -> None:
@@ -146,8 +143,8 @@ def _open_gallery(output_dir: str, files, columns, base_model: str):
     return Gallery(make_output_folder(output_dir), settings)
 
 
-def _planned(config: InferConfig, model, plan_with, pipeline, gallery, loras, share: ProcessShare):
-    """The plan, with a seed where the user gave none, and what the gallery has to know of it."""
+def _planned(config: InferConfig, model, plan, plan_with, pipeline, gallery, loras, share: ProcessShare):
+    """The plan, with a seed in place of 0 where the user gave none, and what the gallery has to know of it."""
     from textual_inversion.generation.gallery import PlannedImages
     from textual_inversion.generation.generate import image_size
     from textual_inversion.generation.image_key import plan_keys
@@ -162,24 +159,26 @@ def _planned(config: InferConfig, model, plan_with, pipeline, gallery, loras, sh
         "lora": [(lora.sha256, lora.scale) for lora in loras],
     } | {name: value for name, value in model.asked_reading.items() if value is not None}
 
-    def settled(seeds: Sequence[Any]):
-        plan = plan_with(seeds).settled(lambda request: image_size(model, request), scheduler)
+    def settled(plan):
+        plan = plan.settled(lambda request: image_size(model, request), scheduler)
         return plan, plan_keys(plan, model, gallery.embeds, scheduler, common)
 
-    settings, drawn = "", None
+    (plan, keys), settings, drawn = settled(plan), "", None
     if images.seed is None:
-        settings = plan_key(settled([0])[1])
+        settings = plan_key(keys)
         drawn = gallery.drawn_seed(settings, share)
         if drawn is None:
             drawn = secrets.randbelow(2**32) if share.world_size == 1 else share.common_seed()
-    plan, keys = settled([drawn] if images.seed is None else images.seed)
+        plan, keys = settled(plan_with([drawn]))
     is_grid = share.world_size > 1 or bool(images.compare or images.random_samples or images.prompts_file)
     is_grid = is_grid or any(axis.name not in ("prompt", "seed") for axis in plan.axes)
     is_grid = is_grid or len(values_in(images.seed or ())) > 1
     return plan, PlannedImages(keys, [request.seed for request in plan.requests], is_grid, settings, drawn)
 
 
-def _make_images(config: InferConfig, model, plan_with, gallery, loras, scorer, share: ProcessShare, stop: Signals):
+def _make_images(
+    config: InferConfig, model, plan, plan_with, gallery, loras, scorer, share: ProcessShare, stop: Signals
+) -> None:
     """Draw this process's share of the images that are not there yet; whoever finds all there shows them."""
     from textual_inversion.generation.draw_plan import plan_batches
     from textual_inversion.generation.from_image import start_notes
@@ -189,7 +188,7 @@ def _make_images(config: InferConfig, model, plan_with, gallery, loras, scorer, 
     pipeline = model.pipeline(with_safety_checker=config.images.safety_checker)
     if config.images.safety_checker and getattr(pipeline, "safety_checker", None) is None:
         _say(["this base model comes without a safety checker; nothing is checked"], share)
-    plan, planned = _planned(config, model, plan_with, pipeline, gallery, loras, share)
+    plan, planned = _planned(config, model, plan, plan_with, pipeline, gallery, loras, share)
     _say(start_notes(model, plan.requests), share)
     begun, saved, blank, done = time.monotonic(), 0, 0, gallery.begin(planned, share)
     if done and len(done) < len(plan.requests):

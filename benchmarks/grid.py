@@ -166,7 +166,7 @@ def started(flags: Sequence[str], processes: int, log: Path, launcher: bool = Fa
 
 def names_in(out: Path) -> set[str]:
     """The names of the images in a folder."""
-    return {path.name for path in out.glob("*-seed*.png")}
+    return {path.name for path in out.glob("[0-9]*-seed*.png")}
 
 
 def end(processes: Sequence[subprocess.Popen]) -> None:

@@ -18,6 +18,7 @@ import infer
 from helpers.paths import ROOT
 from helpers.tiny_models import build_model
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
+from textual_inversion.generation.alternatives import literal
 from textual_inversion.generation.page import write_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -252,7 +253,8 @@ def test_the_copied_command_makes_the_same_image(tmp_path, opened):
     write_pdparams(file, [LearnedEmbedding("<cat-toy>", {"text_encoder": rows})])
     # Images and prompts of a batch may differ by rounding from one that is computed alone, so here each is.
     infer.main([
-        "--embeds", str(file), "--pretrained_model_name_or_path", str(base), "--prompt", f"<cat-toy> {HOSTILE}",
+        "--embeds", str(file), "--pretrained_model_name_or_path", str(base), "--prompt",
+        literal(f"<cat-toy> {HOSTILE}"),
         "--negative_prompt=-dark, (fog)", "--num_images", "2", "--seed", "0", "--guidance_scale", "2", "5.25",
         "--num_inference_steps", "2", "--batch_size", "1", "--output_dir", str(tmp_path / "out"),
     ])  # fmt: skip

@@ -657,7 +657,7 @@ INFER_ROWS = [
     (["--embeds", ""], "--embeds is empty"),
     ("--embeds /nowhere.pdparams", "/nowhere.pdparams: No such file or directory; check the path"),
     (["--embeds", "{pictures}"], "holds none of learned_embeds.safetensors", "name an embedding file"),
-    (["--embeds", "{pictures}/0.png"], "0.png: is an image; choose a .pdparams"),
+    (["--embeds", "{pictures}/0.png"], "0.png: is an image without an embedding in it"),
     (["--embeds", "/dev/zero"], "it is a device, not a regular file"),
     (["--embeds", "{base}/unet/diffusion_paddle_model.safetensors"], "it looks like a model or a LoRA"),
     ("--embeds nobody/nothing", "is not in the cache", "give a file instead"),

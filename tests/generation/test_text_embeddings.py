@@ -25,7 +25,7 @@ def encoded(model, monkeypatch):
 
 
 def test_each_text_is_encoded_once_when_it_is_needed(model, encoded):
-    embeddings = TextEmbeddings(model, [{A, C}, {A, B}, {B, C}])
+    embeddings = TextEmbeddings(model, [[C, A], [A, B], [B, C]])
     assert encoded == []
 
     for turn, expected in enumerate(({A, C}, {A, B}, {B, C})):

@@ -4,15 +4,15 @@ files that its later releases ask for. `tests/hub/test_aistudio_sdk.py` holds it
 import base64
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from helpers.local_server import LocalServer
 
 TOKEN = "aistudio-right"
 COMMIT = "d" * 40
 
 
-class LocalAIStudio:
+class LocalAIStudio(LocalServer):
     """Repositories in memory, served over HTTP; a context manager.
 
     Attributes:
@@ -35,32 +35,6 @@ class LocalAIStudio:
         self.large, self.refused, self.answers, self.cut = (".png", ".safetensors"), {}, {}, ()
         self.requests, self.tokens = [], []
         self._objects: dict[str, bytes] = {}
-
-    def __enter__(self) -> "LocalAIStudio":
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                hub._answer(self)
-
-            do_POST = do_PUT = do_GET
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def environment(self, token: str | None = TOKEN) -> dict[str, str]:
         """The variables with which the SDK, and this project, ask this server."""

@@ -5,17 +5,17 @@ import hashlib
 import importlib
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from huggingface_hub.utils import reset_sessions
+
+from helpers.local_server import LocalServer
 
 TOKEN = "hf_right"
 COMMIT = "c" * 40
 
 
-class LocalHub:
+class LocalHub(LocalServer):
     """Repositories in memory, served over HTTP; a context manager.
 
     Attributes:
@@ -35,32 +35,9 @@ class LocalHub:
         self.tokens, self.redirects, self.collections = [], False, {}
         self._objects: dict[str, bytes] = {}
 
-    def __enter__(self) -> "LocalHub":
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                hub._answer(self)
-
-            do_POST = do_PUT = do_HEAD = do_GET
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()
-
     def stop(self) -> None:
         """No answer from now on; connections that are still open are forgotten."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().stop()
         reset_sessions()
 
     def _answer(self, request) -> None:

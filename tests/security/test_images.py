@@ -1,8 +1,6 @@
 """Images of strangers: a small file may stand for a flood of memory, for values that are none, or for no image."""
 
 import os
-import subprocess
-import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from helpers.paths import ROOT
+from helpers.image_peaks import peaks
 from textual_inversion.data import dataset, images
 from textual_inversion.data.image_memory import MAX_PIXELS
 from textual_inversion.system.errors import ImageError
@@ -86,27 +84,14 @@ def test_more_pixels_than_the_limit_are_refused_by_the_header(tmp_path, kind):
         images.load_image(tmp_path / "a.png")
 
 
-MEASURED = """
-import sys
-sys.path.insert(0, {root!r})
-from textual_inversion.data import images
-from textual_inversion.system.errors import ImageError
-
-def resident(name):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) << 10
-
-images.load_image({small!r})
-before = resident("VmRSS")
-for path in {paths!r}:
-    open("/proc/self/clear_refs", "w").write("5")  # the highest is now what there is
-    for _ in range(3):
-        try:
-            images.content_digest(images.load_image(path))
-        except ImageError:
-            pass
-    print(resident("VmHWM") - before)
-"""
 MILLIONS = 16
+_READ_THREE_TIMES = """
+for _ in range(3):
+    try:
+        images.content_digest(images.load_image(path))
+    except ImageError:
+        pass
+"""
 DEEP = {"I": np.int32, "F": np.float32}
 
 
@@ -140,13 +125,11 @@ def test_images_of_any_kind_take_two_copies_at_most_and_several_no_more(tmp_path
     kinds = [*PNGS, *DEEP, "CMYK", "palette", "turned", "profile"]
     for kind in kinds:
         write_large(tmp_path / kind, kind)
-    Image.new("RGB", (64, 64)).save(tmp_path / "small.png")
     paths = [str(tmp_path / kind) for kind in kinds]
-    program = MEASURED.format(root=str(ROOT), small=str(tmp_path / "small.png"), paths=paths)
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    found = peaks(tmp_path, "path", repr(paths), _READ_THREE_TIMES)
 
-    taken = dict(zip(kinds, map(int, done.stdout.split()), strict=True))
+    taken = dict(zip(kinds, found, strict=True))
     print({kind: f"{number / MILLIONS / 1e6:.1f} bytes a pixel" for kind, number in taken.items()})
     assert all(number < 9 * MILLIONS * 1_000_000 + 30_000_000 for number in taken.values()), taken
 

@@ -324,7 +324,8 @@ def ahead(
 
     Args:
         workers: 0: no threads.
-        memory: bytes that an item takes while the function works; of all that are in work, at most `MOST_BYTES`.
+        memory: bytes that an item takes while the function works; of all that are in work, at most `MOST_BYTES`, or
+            one item.
     """
     if workers < 1:
         yield from map(function, items)

@@ -6,8 +6,8 @@ animation gives its first frame. An image that cannot be used raises an `ImageEr
 out.
 
 A small file may stand for a huge image. So before any pixel is decoded, `image_memory.plan` decides from the header at
-what scale the image is read, or that it is refused: reading one takes at most `image_memory.MOST_BYTES`. Everything
-that reads an image of a user comes through here.
+what scale the image is read, or that it is refused: reading one takes at most `image_memory.MOST_BYTES`, a photo in a
+format of phones at most `PHOTO_BYTES`. Everything that reads an image of a user comes through here.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def load_image(path: str | os.PathLike[str], note: Note = _silent) -> Image.Imag
 
     Raises:
         ImageError: the file cannot be read, is not an image of a known format, is damaged, has a side under
-            `MIN_SIDE` pixels, cannot be read in `image_memory.MOST_BYTES`, or is transparent everywhere.
+            `MIN_SIDE` pixels, cannot be read in the memory that it may take, or is transparent everywhere.
     """
     return _load(path, note, image_colours.to_rgb)
 

@@ -20,6 +20,7 @@ from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.start_image import StartImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.identity import content_hash
+from textual_inversion.settings.choices import SCHEDULERS
 from textual_inversion.system import user_files
 
 _DIGITS = 32  # hexadecimal: 128 bits
@@ -68,21 +69,23 @@ def plan_keys(
         scheduler: class of the scheduler of requests that name none.
         common: further settings that decide all images alike.
     """
-    contents = [{name: value for name, value in file.items() if "file" not in name} for file in embeds]
-    columns = {label: file for file in contents if (label := file.pop("column", None)) is not None}
+    files = [{name: value for name, value in file.items() if "file" not in name} for file in embeds]
+    columns = {label: file for file in files if (label := file.pop("column", None)) is not None}
     starts = {start: _of_start(start) for start in plan.texts("start") if start is not None}
     tokenizer = model.tokenizer_folder
     everything = {
         "base_model": content_hash(model.folder),
         "tokenizer": None if tokenizer is None else content_hash(tokenizer),
-        "embeds": [file for file, one in zip(contents, embeds, strict=True) if "column" not in one],
+        "embeds": [file for file, one in zip(files, embeds, strict=True) if "column" not in one],
         **common,
     }
     if model.vae_name is not None:
         everything["vae"] = content_hash(model.vae_folder)
     height, width = model.image_size()
     defaults = {"scheduler": scheduler, "height": height, "width": width}
-    return image_keys(plan.requests, everything, defaults, {"embeds": columns, "start": starts})
+    return image_keys(
+        plan.requests, everything, defaults, {"embeds": columns, "start": starts, "scheduler": SCHEDULERS}
+    )
 
 
 def _of_start(start: StartImage) -> dict[str, Any]:

@@ -2,14 +2,24 @@
 
 from collections.abc import Sequence
 
+from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.generation.plan import Plan
+from textual_inversion.models.attach import vae_notes
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_notes import reading_notes
 from textual_inversion.settings.choices import SCHEDULERS
 
 MOST_NOTED = 20  # lines about prompts
 _MOST_READ = 1000  # prompts
+
+
+def plan_notes(model: BaseModel, files: Sequence[ConceptFile], plan: Plan) -> list[str]:
+    """Everything that the user should know, of the embedding files first."""
+    tokens = list(dict.fromkeys(token for file in files for token in file.placeholder_tokens))
+    of_files = [note for file in files for note in file.notes]
+    of_files += vae_notes(files, model)
+    return [*of_files, *drawing_notes(model, plan), *prompt_notes(model, tokens, plan)]
 
 
 def prompt_notes(model: BaseModel, tokens: Sequence[str], plan: Plan) -> list[str]:

@@ -1,7 +1,7 @@
 """Draw the images of a plan that are not there yet, and save each as soon as it is there."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,7 @@ from PIL import Image
 from textual_inversion.generation.draw_plan import draw
 from textual_inversion.generation.gallery import Gallery
 from textual_inversion.generation.generate import is_blank, total_steps
-from textual_inversion.generation.plan import Plan
+from textual_inversion.generation.plan import Plan, value_of
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.identity import content_hash
@@ -89,8 +89,7 @@ def run_plan(
         OutputError: an image could not be saved.
     """
     own = {position for batch in batches for position in batch}
-    schedulers = _scheduler_classes(model, {plan.requests[position].scheduler for position in own}, pipeline)
-    saved, blank = 0, 0
+    scheduler, saved, blank = type(pipeline.scheduler).__name__, 0, 0  # of requests that name none
     start = total_steps([plan.requests[position] for position in done - own])
     shown = Progress(total_steps(plan.requests), description="denoising step", start=start, enabled=shows_progress)
     with shown:
@@ -99,7 +98,7 @@ def run_plan(
             if position in done:
                 continue
             request = plan.requests[position]
-            facts = image_facts(request, image, schedulers[request.scheduler], model.name) | model_facts(model) | common
+            facts = image_facts(request, image, scheduler, model.name) | model_facts(model) | common
             if score is not None:
                 facts["score"] = score(image, request.prompt, request.embeds)
             with stop.noted():
@@ -108,12 +107,6 @@ def run_plan(
                 there = len(done) + saved
                 stop.advice = f"after {there} of {len(plan.requests)} images, which are in {gallery.folder}"
     return saved, blank
-
-
-def _scheduler_classes(model: BaseModel, names: Iterable[str | None], pipeline: Any) -> dict[str | None, str]:
-    """Name of a scheduler -> name of its class; None is the pipeline's own."""
-    own = {None: type(pipeline.scheduler).__name__}
-    return {name: type(model.sampling_scheduler(name)).__name__ for name in names if name is not None} | own
 
 
 def model_facts(model: BaseModel) -> dict[str, Any]:
@@ -128,7 +121,7 @@ def image_facts(request: ImageRequest, image: Image.Image, scheduler: str, base_
     """What one image was made with, for its file and for the manifest.
 
     Args:
-        scheduler: the name of the class that removed the noise.
+        scheduler: class of the scheduler of requests that name none.
         base_model: its name, as the user gave it.
     """
     facts = {
@@ -137,7 +130,7 @@ def image_facts(request: ImageRequest, image: Image.Image, scheduler: str, base_
         "seed": request.seed,
         "guidance_scale": request.guidance_scale,
         "num_inference_steps": request.num_inference_steps,
-        "scheduler": scheduler,
+        "scheduler": value_of(request, "scheduler", scheduler),
         "eta": request.eta,
         "height": image.height,
         "width": image.width,

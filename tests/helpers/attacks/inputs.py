@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from helpers.attacks.attack import EITHER, Attack, Kit
+from helpers.attacks.attack import EITHER, MOST_BYTES, Attack, Kit
 from helpers.attacks.base_models import _unfile
+from textual_inversion.data.image_memory import PHOTO_BYTES
 
+# The formats of phones, whose decoders may take more.
+PHOTOS = ("a WebP of 24 megapixels", "a JPEG 2000 of 20 megapixels")
 UNFILES = ("a folder", "a pipe", "a link to nowhere", "a link to itself", "endless", "unreadable")
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202ex\nerror: forged"
 TEXTS = {
@@ -274,9 +277,13 @@ def _large_images() -> dict[str, tuple[str, Callable[[], bytes]]]:
         "a PNG of 39 megapixels and 16 bits": (".png", partial(_png, 6_240, 6_240, 16, 6)),
         "a PNG of 74 megapixels of grey and 16 bits": (".png", partial(_png, 8_600, 8_600, 16, 0)),
         "a PNG of one bit and 127 megapixels": (".png", partial(_png, 11_270, 11_270, 1, 0)),
+        "a WebP of 10 megapixels": (".webp", partial(_large, "WEBP", 3_200)),
+        "a WebP of 24 megapixels": (".webp", partial(_large, "WEBP", 4_900)),
         "a WebP of 30 megapixels": (".webp", partial(_large, "WEBP", 5_500)),
         "a WebP of 100 megapixels": (".webp", partial(_large, "WEBP", 10_000)),
+        "an AVIF of 12 megapixels": (".avif", partial(_large, "AVIF", 3_500, speed=10)),
         "an AVIF of 30 megapixels": (".avif", partial(_large, "AVIF", 5_500, speed=10)),
+        "a JPEG 2000 of 20 megapixels": (".jp2", partial(_large, "JPEG2000", 4_500)),
         "a JPEG 2000 of 30 megapixels": (".jp2", partial(_large, "JPEG2000", 5_500)),
         "a GIF of 80 megapixels": (".gif", partial(_large, "GIF", 8_950, "P")),
         "a TIFF of 39 megapixels of floats": (".tif", partial(_large, "TIFF", 6_240, "F", compression="tiff_lzw")),
@@ -377,7 +384,8 @@ def _of_images(kit: Kit) -> Iterator[Attack]:
                 (place / "masks/1.png").write_bytes((images / "1.png").read_bytes())
                 return kit.train(place, train_data_dir=images, mask_dir=place / "masks")
 
-            yield Attack(10, f"{what}: {name}", build, EITHER)
+            most = PHOTO_BYTES if name in PHOTOS else MOST_BYTES
+            yield Attack(10, f"{what}: {name}", build, EITHER, most)
     for kind in UNFILES:
 
         def build(place: Path, kind: str = kind) -> list[str]:
