@@ -17,8 +17,8 @@ from PIL import Image
 import infer
 from helpers.paths import ROOT
 from helpers.tiny_models import build_model
+from textual_inversion.data.alternatives import literal
 from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
-from textual_inversion.generation.alternatives import literal
 from textual_inversion.generation.page import write_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")

@@ -72,8 +72,9 @@ def add_files(model: BaseModel, files: Sequence[ConceptFile]) -> None:
     kept = set(there) - {concept.placeholder_token for concept in concepts}
     if kept and any(getattr(model, name) != value for name, value in reading.items()):
         held = ", ".join(printable(token, 60) for token in sorted(kept))
+        named = ", ".join(printable(file.path.name, 60) for file in files)
         raise SettingsError(
-            f"{', '.join(printable(file.path.name, 60) for file in files)} was learned with prompts read in another way than {held}; "
+            f"{named} was learned with prompts read in another way than {held}; "
             "detach those first, or load another model"
         )
     vectors = there | {concept.placeholder_token: concept.vectors for concept in concepts}
