@@ -133,7 +133,7 @@ def bytes_kept(work_dir: Path, images: int) -> float:
     """What the set of training images holds of each image once its latents are encoded, in bytes."""
     from textual_inversion.data.dataset import encode_images, read_images
     from textual_inversion.settings.concept import Concept
-    from textual_inversion.settings.train import ImageSettings, PromptSettings
+    from textual_inversion.settings.train_data import ImageSettings, PromptSettings
 
     runs.say(f"many_images: what is kept of {images} images")
     vae = InstantVae()

@@ -5,7 +5,8 @@ import pytest
 from helpers.configs import parsed, planned
 from textual_inversion.settings import config_yaml
 from textual_inversion.settings.flag import flags_of
-from textual_inversion.settings.train import ImageSettings, ObjectiveSettings, OptimizerSettings
+from textual_inversion.settings.train_data import ImageSettings
+from textual_inversion.settings.train_method import ObjectiveSettings, OptimizerSettings
 from textual_inversion.system.errors import SettingsError
 
 REAL = ["--pretrained_model_name_or_path", "some/model"]

@@ -7,7 +7,7 @@ import pytest
 from textual_inversion.data.alternatives import parsed
 from textual_inversion.data.captions import Captions, ImagePrompts, check_effects, file_words
 from textual_inversion.data.templates import with_short_ones
-from textual_inversion.settings.train import PromptSettings
+from textual_inversion.settings.train_data import PromptSettings
 from textual_inversion.system.errors import SettingsError
 
 TEMPLATES = ("a photo of a {}", "the {}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from textual_inversion.data.vector_augmentation import VectorPlan, make_plan
-from textual_inversion.settings.train import PromptSettings
+from textual_inversion.settings.train_data import PromptSettings
 from textual_inversion.system.errors import SettingsError
 
 

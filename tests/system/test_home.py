@@ -12,7 +12,7 @@ import pytest
 from helpers.paths import ROOT
 from textual_inversion.cli.parser import OneLineParser
 from textual_inversion.settings.flag import flags_of
-from textual_inversion.settings.train import SavingSettings
+from textual_inversion.settings.train_run import SavingSettings
 from textual_inversion.system import home
 from textual_inversion.system.errors import OutputError, SettingsError
 

@@ -15,7 +15,7 @@ from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.tokenizers import load_clip_tokenizer
-from textual_inversion.settings.train import ValidationSettings
+from textual_inversion.settings.train_run import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.tracking import Tracker

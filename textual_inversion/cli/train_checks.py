@@ -9,16 +9,10 @@ from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
 from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
-from textual_inversion.settings.train import (
-    ConceptSettings,
-    HubSettings,
-    ImageSettings,
-    MachineSettings,
-    ObjectiveSettings,
-    SavingSettings,
-    TrainConfig,
-    ValidationSettings,
-)
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.settings.train_data import ConceptSettings, ImageSettings
+from textual_inversion.settings.train_method import ObjectiveSettings
+from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
 

@@ -13,7 +13,7 @@ from textual_inversion.data.templates import read_templates, templates, with_sho
 from textual_inversion.formats.errors import printable
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings.concept import Concept
-from textual_inversion.settings.train import PromptSettings
+from textual_inversion.settings.train_data import PromptSettings
 from textual_inversion.system.errors import SettingsError
 
 

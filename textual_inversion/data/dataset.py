@@ -30,7 +30,7 @@ from textual_inversion.data.sampler import Batch
 from textual_inversion.data.training_image import TrainingImage
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.concept import Concept
-from textual_inversion.settings.train import ImageSettings, PromptSettings
+from textual_inversion.settings.train_data import ImageSettings, PromptSettings
 from textual_inversion.system.device import to_device
 from textual_inversion.system.errors import ImageError
 from textual_inversion.system.paths import portable

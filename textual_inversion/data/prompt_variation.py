@@ -18,7 +18,7 @@ from textual_inversion.data.alternatives import Template, parsed, tidied
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.training_image import TrainingImage
 from textual_inversion.models.prompt_encoder import whole_words
-from textual_inversion.settings.train import PromptSettings
+from textual_inversion.settings.train_data import PromptSettings
 
 _MOST_TRIED = 1000  # texts of one prompt with alternatives
 _HIDDEN = "\0"  # stands for a placeholder token while a caption is cut at its commas

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textual_inversion.settings.train import PromptSettings
+from textual_inversion.settings.train_data import PromptSettings
 from textual_inversion.system.errors import SettingsError
 
 

@@ -15,7 +15,7 @@ from textual_inversion.embeddings.file_names import BEST, BEST_NAME, FINAL, FINA
 from textual_inversion.hub import aistudio
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.concept import Concept
-from textual_inversion.settings.train import TrainingSettings
+from textual_inversion.settings.train_method import TrainingSettings
 from textual_inversion.system import atomic
 from textual_inversion.system.links import beginning_of
 from textual_inversion.system.paths import LOCAL, LOCAL_DEMO

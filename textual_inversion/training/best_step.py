@@ -14,7 +14,7 @@ from textual_inversion.embeddings.file_names import BEST, BEST_NAME
 from textual_inversion.evaluation.clip import ClipScorer, check_clip, find_clip
 from textual_inversion.evaluation.scoring import mean_cosine
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.settings.train import ValidationSettings
+from textual_inversion.settings.train_run import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training.artifacts import as_learned, file_facts, save_as

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from textual_inversion.settings.train import SavingSettings, ValidationSettings
+from textual_inversion.settings.train_run import SavingSettings, ValidationSettings
 from textual_inversion.training.step_plan import StepPlan
 
 # Steps between two looks at the loss: reading a number back makes the processor wait for the device.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.settings.train import OptimizerSettings, TrainingSettings
+from textual_inversion.settings.train_method import OptimizerSettings, TrainingSettings
 
 
 def make_optimizer(settings: OptimizerSettings, schedule: Any, parameters: Sequence) -> Any:

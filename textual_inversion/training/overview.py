@@ -21,7 +21,7 @@ from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.settings.choices import GENERIC_WORDS, PROPERTIES
 from textual_inversion.settings.concept import Concept
-from textual_inversion.settings.train import ValidationSettings
+from textual_inversion.settings.train_run import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.training.validation import Painter, request_of
 

@@ -17,7 +17,7 @@ import numpy as np
 import paddle
 
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.settings.train import RegularizerSettings
+from textual_inversion.settings.train_method import RegularizerSettings
 from textual_inversion.system.device import to_device
 from textual_inversion.training.state import ConceptVectors
 

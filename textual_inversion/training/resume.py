@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from textual_inversion.distributed import consistency
-from textual_inversion.settings.train import SavingSettings
+from textual_inversion.settings.train_run import SavingSettings
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.system.paths import in_shell
 from textual_inversion.system.written_files import WrittenFiles

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from textual_inversion.settings.choices import HALF_OF_THE_RUN, POLYNOMIAL_END
 from textual_inversion.settings.flag import changed
-from textual_inversion.settings.train import ObjectiveSettings, TrainConfig, TrainingSettings
+from textual_inversion.settings.train import TrainConfig
+from textual_inversion.settings.train_method import ObjectiveSettings, TrainingSettings
 from textual_inversion.system.errors import SettingsError
 
 

@@ -19,7 +19,7 @@ from textual_inversion.generation.generate import ImageRequest, blank_notes, gen
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.prompt_notes import reading_notes
-from textual_inversion.settings.train import ValidationSettings
+from textual_inversion.settings.train_run import ValidationSettings
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 from textual_inversion.system import atomic
 from textual_inversion.system.progress import Progress
