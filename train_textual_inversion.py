@@ -87,7 +87,8 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         record.fingerprint["--seed"] = config.training.seed
     with phases("images"):
         keep_vae = assembly.keeps_vae(config)
-        data = encode_images(read, model, config.images, size, keep_vae=keep_vae, **told)
+        seed = config.training.seed
+        data = encode_images(read, model, config.images, size, seed=seed, keep_vae=keep_vae, **told)
         samples = assembly.plan_samples(config, model, vectors, data, plan.global_batch)
     run = Run(context, record, model, vectors, data, samples, plan)
     finish.begin(config, run)

@@ -39,7 +39,10 @@ def shapes_of(pixels):
 
 
 def batch_of(images, flips, posterior_noise):
-    return SimpleNamespace(images=np.array(images), flips=np.array(flips), posterior_noise=posterior_noise)
+    variants = np.zeros(len(images), np.int64)
+    return SimpleNamespace(
+        images=np.array(images), flips=np.array(flips), posterior_noise=posterior_noise, drawn_variants=variants
+    )
 
 
 @pytest.mark.parametrize(("mirrored", "times"), [(False, 3), (True, 6)])

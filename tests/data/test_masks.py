@@ -26,12 +26,12 @@ def silent(_):
 def read(paths, sizes, note=silent):
     """The masks in files that all lie in one folder, for images of these sizes and of the masks' names."""
     images = [(path.with_suffix(".jpeg"), size) for path, size in zip(paths, sizes, strict=True)]
-    return masks_for(images, str(paths[0].parent), alpha=False, note=note)
+    return masks_for(images, str(paths[0].parent), note=note)
 
 
 def alpha(paths, sizes, note=silent):
     """The images' own transparency."""
-    return masks_for(list(zip(paths, sizes, strict=True)), None, alpha=True, note=note)
+    return masks_for(list(zip(paths, sizes, strict=True)), None, source="alpha", note=note)
 
 
 # ------------------------------------------------------------------------------------------------- found and checked
@@ -143,9 +143,9 @@ def test_masks_come_from_where_they_are_asked_for(tmp_path):
     write(tmp_path / "masks", "1.png", color=128)
     images, folder = [(paths[0], (40, 20))], str(tmp_path / "masks")
 
-    assert masks_for(images, None, alpha=False, note=silent) == []
-    assert masks_for(images, None, alpha=True, note=silent)[0].load().getpixel((35, 5)) == 0
-    assert masks_for(images, folder, alpha=False, note=silent)[0].load().getpixel((35, 5)) == 128
+    assert masks_for(images, None, note=silent) == []
+    assert masks_for(images, None, source="alpha", note=silent)[0].load().getpixel((35, 5)) == 0
+    assert masks_for(images, folder, note=silent)[0].load().getpixel((35, 5)) == 128
 
 
 # ----------------------------------------------------------------------------------------- through framing to latents
@@ -153,7 +153,10 @@ def test_masks_come_from_where_they_are_asked_for(tmp_path):
 
 def batch(images, flips, crops=None, bucket=0):
     crops = np.full((len(images), 2), 0.5) if crops is None else np.array(crops)
-    return SimpleNamespace(images=np.array(images), flips=np.array(flips), crops=crops, bucket=bucket)
+    zeros = np.zeros(len(images), np.int64)
+    return SimpleNamespace(
+        images=np.array(images), flips=np.array(flips), crops=crops, bucket=bucket, drawn_variants=zeros
+    )
 
 
 def left_white(width, height, white):
@@ -195,7 +198,7 @@ def test_a_mask_of_another_shape_is_refused_before_it_is_decoded(tmp_path, monke
     monkeypatch.setattr(masks, "load_mask", lambda path: pytest.fail("it was decoded"))
 
     with pytest.raises(ImageError, match="is 30x30 pixels, but its image 40x20"):
-        masks_for([(image[0], (40, 20))], folder=folder, alpha=False, note=silent)
+        masks_for([(image[0], (40, 20))], folder=folder, note=silent)
 
 
 def test_weights_have_their_buckets_shape():

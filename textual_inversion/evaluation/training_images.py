@@ -40,4 +40,5 @@ def as_trained(record: Mapping[str, Any], resolution: int, side_factor: int) -> 
     settings = record.get("settings") or {}
     height, width = (settings.get(side) or resolution for side in ("height", "width"))
     mode = settings.get("resize_mode") or ("center_crop" if settings.get("center_crop") else "squash")
-    return Resizer(mode, height, width, settings.get("interpolation", "bilinear"), side_factor)
+    interpolation, rows = settings.get("interpolation", "bilinear"), settings.get("tile_rows", 2)
+    return Resizer(mode, height, width, interpolation, side_factor, rows)

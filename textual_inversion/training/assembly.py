@@ -114,7 +114,7 @@ def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:
 
 def keeps_vae(config: TrainConfig) -> bool:
     """Whether the VAE stays in memory between the times at which it is used."""
-    crops, draws = config.images.resize_mode == "random_crop", bool(config.validation_prompts)
+    crops, draws = config.images.encodes_live, bool(config.validation_prompts)
     return memory.keeps_vae(random_crops=crops, draws=draws, low_memory=config.machine.low_memory)
 
 
@@ -137,6 +137,7 @@ def plan_samples(
         num_train_timesteps=len(alphas_cumprod),
         timestep_range=timestep_range(alphas_cumprod, model.prediction_type, *timesteps),
         flip_p=config.images.flip_p,
+        variants=config.images.variants,
         vary=plan if plan.varies else None,
         variation=variation if variation.varies else None,
         stratified=objective.timestep_sampling == "stratified",
