@@ -134,7 +134,7 @@ def test_images_of_which_none_is_transparent_are_refused(tmp_path):
     one, other = alpha([half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")], [(40, 20)] * 2)
 
     check_alpha([one, other])
-    with pytest.raises(ImageError, match="--alpha_mask has no effect"):
+    with pytest.raises(ImageError, match="--mask_from alpha has no effect"):
         check_alpha([other, other])
 
 

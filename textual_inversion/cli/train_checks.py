@@ -45,6 +45,7 @@ def check_together(config: TrainConfig) -> None:
     validation, saving, hub = config.validation, config.saving, config.hub
     logging_dir = None if validation.report_to == "none" else validation.logging_dir
     _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
+    _check_held_out(validation, config.images, config.concept)
     _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
     check_reporter(validation.report_to)
     _check_hub(hub, saving, config.given)
@@ -227,3 +228,30 @@ def _check_other_vae(vae: str | None, output_dir: str) -> None:
 def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -> None:
     if Path(output_dir).resolve() in [Path(folder).resolve() for folder in train_data_dir]:
         raise SettingsError("--output_dir and --train_data_dir are the same folder; choose another for the results")
+
+
+def _check_held_out(validation: ValidationSettings, images: ImageSettings, concept: ConceptSettings) -> None:
+    """Refuse folders of held-out images that do not belong to the concepts, or are without effect."""
+    folders, masks = validation.validation_data_dir, validation.validation_mask_dir
+    if masks and not folders:
+        raise SettingsError(
+            "--validation_mask_dir has no effect without --validation_data_dir; add it, or leave "
+            "--validation_mask_dir out"
+        )
+    if not folders:
+        return
+    for name, given in (("validation_data_dir", folders), ("validation_mask_dir", masks)):
+        if given and len(given) != len(concept.placeholder_token):
+            raise SettingsError(
+                f"--{name} has {len(given)} values and --placeholder_token {len(concept.placeholder_token)}; give one "
+                "per concept in the same order"
+            )
+    if not validation.eval_steps:
+        raise SettingsError(
+            "--validation_data_dir has no effect with --eval_steps 0, which never measures the loss; leave one of the "
+            "two out"
+        )
+    if bool(images.mask_dir) != bool(masks):
+        raise SettingsError(
+            "--mask_dir and --validation_mask_dir belong together where --validation_data_dir is given; add the other"
+        )

@@ -98,6 +98,9 @@ class Augmentation:
         )
 
 
+NONE = Augmentation()
+
+
 def make_augmentation(settings: ImageSettings, seed: int) -> Augmentation:
     """The variants that the settings of a run ask for."""
     return Augmentation(

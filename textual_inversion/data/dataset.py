@@ -4,30 +4,27 @@ An image is decoded twice: when the run begins, so that whatever is wrong with i
 on the way to its latents. At no time is more than one kept at its full size, besides those that threads read ahead.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import paddle
 from PIL import Image
 
 from textual_inversion.data import latent_files
-from textual_inversion.data.augmentation import Augmentation, Change, make_augmentation
+from textual_inversion.data.augmentation import make_augmentation
 from textual_inversion.data.captions import ImagePrompts, check_effects, prompts_of
-from textual_inversion.data.cropping import Focus, focus_of
-from textual_inversion.data.image_folder import find_images, repeat_folder
-from textual_inversion.data.image_memory import MOST_BYTES
+from textual_inversion.data.framed_images import Cutter, Framed, with_learned
+from textual_inversion.data.image_files import ImageFile, ahead, look_at
+from textual_inversion.data.image_folder import find_images, listed, repeat_folder
 from textual_inversion.data.image_sequence import ImageSequence
-from textual_inversion.data.images import content_digest, load_image, memory_of, to_array, to_bytes
+from textual_inversion.data.images import memory_of, to_array, to_bytes
 from textual_inversion.data.latents import LatentCache, LiveLatents, encode_posteriors
 from textual_inversion.data.masks import MaskFile, Masks, check_alpha, masks_for
 from textual_inversion.data.previews import Previews
 from textual_inversion.data.prompt_variation import PromptVariation, make_variation
-from textual_inversion.data.resizing import Frame, Resizer, Shape
+from textual_inversion.data.resizing import Resizer, Shape
 from textual_inversion.data.sampler import Batch
 from textual_inversion.data.segmentation import Segmenter
 from textual_inversion.data.training_image import TrainingImage
@@ -36,40 +33,10 @@ from textual_inversion.settings.choices import ALPHA, BACKGROUND
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train_data import ImageSettings, PromptSettings
 from textual_inversion.system.device import to_device
-from textual_inversion.system.errors import ImageError
 from textual_inversion.system.paths import portable
 from textual_inversion.system.progress import LateProgress
 
 Say = Callable[[str], None]
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A training image that was looked at.
-
-    Attributes:
-        path: where it is.
-        size: (width, height) in pixels, upright.
-        digest: of its pixels.
-        version: changes with the file.
-        focus: what stands out in it, where it is to be cropped there.
-    """
-
-    path: Path
-    size: tuple[int, int]
-    digest: bytes
-    version: tuple[int, int] | None = None
-    focus: Focus | None = None
-
-    def load(self) -> Image.Image:
-        """The image again, RGB; raises ImageError, also if it is no longer the same."""
-        version = _version_of(self.path)
-        image = load_image(self.path)
-        # Hashing the pixels takes as long as decoding them: an untouched file is taken at its word.
-        if version != self.version and content_digest(image) != self.digest:
-            raise ImageError(f"{self.path}: has changed since this run began; start the run again")
-        return image
 
 
 @dataclass(frozen=True)
@@ -154,6 +121,7 @@ def read_images(
     say: Say,
     *,
     shows_progress: bool = True,
+    called: str = "training image(s)",
 ) -> ReadImages:
     """Look at the images and masks of every concept, and make their prompts.
 
@@ -162,6 +130,7 @@ def read_images(
         repeats: times an image is seen in an epoch, unless the name of its folder says otherwise.
         say: called with a line about each thing that was found or skipped.
         shows_progress: whether this process shows how far it is.
+        called: the images in messages.
 
     Raises:
         ImageError: a folder or an image cannot be used.
@@ -176,7 +145,7 @@ def read_images(
     for index, concept in enumerate(concepts):
         paths = find_images(concept.image_folder, note=say)
         wants_focus = settings.resize_mode == "focal_crop"
-        own = _look_at(paths, settings.dataloader_num_workers, say, shows_progress, wants_focus=wants_focus)
+        own = look_at(paths, settings.dataloader_num_workers, say, shows_progress, wants_focus=wants_focus)
         folder = settings.mask_dir[index] if settings.mask_dir else None
         masks += masks_for([(one.path, one.size) for one in own], folder, **source)
         files += own
@@ -185,7 +154,7 @@ def read_images(
         times = [_repeats_of(path, Path(concept.image_folder), repeats) for path in paths]
         images += [_training_image(index, own, n) for own, n in zip(prompts, times, strict=True)]
         found += prompts
-        say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
+        say(f"{len(paths)} {called} of {concept.placeholder_token} in {portable(concept.image_folder)}")
     if settings.mask_from == ALPHA:
         check_alpha(masks)
     check_effects(prompt_settings, found)
@@ -193,34 +162,49 @@ def read_images(
     return ReadImages(tuple(images), tuple(files), tuple(masks), variation)
 
 
+def read_held_out(
+    concepts: Sequence[Concept],
+    folders: Sequence[str],
+    masks: Sequence[str] | None,
+    settings: ImageSettings,
+    prompt_settings: PromptSettings,
+    language: str,
+    training: ReadImages,
+    say: Say,
+    *,
+    shows_progress: bool = True,
+) -> ReadImages:
+    """Look at images that are not learned from, with their prompts and masks, as `read_images` does.
+
+    Args:
+        folders: of each concept.
+        masks: the folder of masks of each concept, or None.
+        training: the images that are learned from; those that are among both are said.
+    """
+    own = [replace(concept, image_folder=folder) for concept, folder in zip(concepts, folders, strict=True)]
+    settings = replace(unaugmented(settings), mask_dir=tuple(masks) if masks else None)
+    found = read_images(own, settings, prompt_settings, language, 1, say, shows_progress=shows_progress,
+                        called="held-out image(s)")  # fmt: skip
+    known = {file.digest for file in training.files}
+    both = [file.path.name for file in found.files if file.digest in known]
+    if both:
+        say(f"note: {len(both)} held-out image(s) are training images as well: {listed(both)}")
+    return found
+
+
+def unaugmented(settings: ImageSettings) -> ImageSettings:
+    """The settings with which images are seen as they are; of random crops, the one in the middle."""
+    mode = "center_crop" if settings.resize_mode == "random_crop" else settings.resize_mode
+    return replace(
+        settings, resize_mode=mode, flip_p=0.0, rotation=0.0, brightness_jitter=0.0, contrast_jitter=0.0,
+        saturation_jitter=0.0, hue_jitter=0.0, augmented_variants=None,
+    )  # fmt: skip
+
+
 def _training_image(concept: int, prompts: ImagePrompts, repeats: int) -> TrainingImage:
     return TrainingImage(
         concept, prompts.prompts, repeats=repeats, templates=prompts.templates, has_captions=prompts.has_captions
     )
-
-
-def _look_at(
-    paths: Sequence[Path], workers: int, say: Say, shows_progress: bool, *, wants_focus: bool
-) -> list[ImageFile]:
-    """Decode images once, and keep what is to be known of them."""
-
-    def look(path: Path) -> ImageFile:
-        version = _version_of(path)
-        image = load_image(path, note=say)
-        focus = focus_of(image) if wants_focus else None
-        return ImageFile(path, image.size, content_digest(image), version, focus)
-
-    with LateProgress(len(paths), "reading image", enabled=shows_progress) as progress:
-        return [progress.after(file) for file in ahead(look, paths, workers, memory=memory_of)]
-
-
-def _version_of(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 def _repeats_of(path: Path, folder: Path, repeats: int) -> int:
@@ -266,7 +250,7 @@ def encode_images(
         loaded = (mask.load() for mask in read.masks)
         masks = Masks(loaded, resizer, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight,
                       frames=[one.frames for one in framed], augmentation=augmentation)  # fmt: skip
-        framed = list(_with_learned(framed, masks.learned))
+        framed = list(with_learned(framed, masks.learned))
         masks.keep_learned()
     images = tuple(
         replace(image, bucket=bucket)
@@ -288,48 +272,6 @@ def encode_images(
     if not keep_vae:
         model.free_vae()
     return TrainingSet(images, shapes, previews.images, latents, masks)
-
-
-@dataclass(frozen=True)
-class Framed:
-    """An image, by its number among all images, and the parts of it that are learned."""
-
-    number: int
-    file: ImageFile
-    frames: list[Frame]
-
-
-def _with_learned(framed: Sequence[Framed], learned: Sequence[bool]) -> Iterator[Framed]:
-    """The images without those parts that are not learned."""
-    rest = iter(learned)
-    for one in framed:
-        yield replace(one, frames=[frame for frame in one.frames if next(rest)])
-
-
-@dataclass(frozen=True)
-class Cutter:
-    """Makes the variants of images.
-
-    Attributes:
-        resizer: cuts and turns.
-        augmentation: says how the variants differ.
-        workers: threads that read the images.
-    """
-
-    resizer: Resizer
-    augmentation: Augmentation
-    workers: int
-
-    def variants(self, one: Framed) -> list[list[Image.Image]]:
-        """All variants of each part of an image; the image itself is read once."""
-        image = one.file.load()
-        return [
-            [change.colours(self.resizer.cut(image, frame, change)) for change in self._changes(one, frame)]
-            for frame in one.frames
-        ]
-
-    def _changes(self, one: Framed, frame: Frame) -> list[Change]:
-        return self.augmentation.changes(one.number, frame.number)
 
 
 def _encoded(
@@ -381,39 +323,3 @@ def _sources(framed: Sequence[Framed], resizer: Resizer, previews: Previews, wor
 
 def _memory_of(one: Framed) -> int:
     return memory_of(one.file.path)
-
-
-def ahead(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    workers: int,
-    *,
-    memory: Callable[[Item], int] = lambda item: 0,
-) -> Iterator[Result]:
-    """The results of a function, in the order of the items; `workers` threads are at most as many results ahead.
-
-    Args:
-        workers: 0: no threads.
-        memory: bytes that an item takes while the function works; of all that are in work, at most `MOST_BYTES`, or
-            one item.
-    """
-    if workers < 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting: deque[tuple[Future, int]] = deque()
-        try:
-            for item in items:
-                needed = memory(item)
-                while waiting and (len(waiting) > workers or needed + _in_work(waiting) > MOST_BYTES):
-                    yield waiting.popleft()[0].result()
-                waiting.append((pool.submit(function, item), needed))
-            while waiting:
-                yield waiting.popleft()[0].result()
-        finally:
-            for future, _ in waiting:
-                future.cancel()
-
-
-def _in_work(waiting: Iterable[tuple[Future, int]]) -> int:
-    return sum(needed for future, needed in waiting if not future.done())

@@ -2,8 +2,8 @@
 
 The VAE is frozen, so the posterior of an image never changes during a run. Its mean and std are cached, and each step
 draws from them (arXiv 2112.10752, section 3.1). At 256 pixels, encoding an image again would cost over 40 % of a step.
-An image whose colours, angle or crop change is cached in K variants; see `augmentation`. A random crop without them is a
-different image every time, so its latents cannot be cached: `LiveLatents` encodes at every step.
+An image whose colours, angle or crop change is cached in K variants; see `augmentation`. A random crop without them is
+a different image every time, so its latents cannot be cached: `LiveLatents` encodes at every step.
 """
 
 from collections import Counter

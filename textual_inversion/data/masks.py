@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from textual_inversion.data.augmentation import Augmentation, Change
+from textual_inversion.data.augmentation import NONE, Augmentation, Change
 from textual_inversion.data.image_folder import find_images, listed
 from textual_inversion.data.images import content_digest, load_alpha, load_image, load_mask, stored_size
 from textual_inversion.data.plain_background import NotPlain, foreground
@@ -246,7 +246,7 @@ class Masks:
         unmasked_weight: float = 0.0,
         *,
         frames: Sequence[Sequence[Frame]] | None = None,
-        augmentation: Augmentation = Augmentation(),
+        augmentation: Augmentation = NONE,
     ):
         self._shapes, self._factor, self._unmasked = shapes, factor, unmasked_weight
         self._is_cropped = resizer.mode == "random_crop" and augmentation.variants == 1

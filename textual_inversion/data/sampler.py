@@ -152,8 +152,8 @@ class SampleStream:
         """A fixed set of `size` samples, one batch for each bucket that they fall into.
 
         Concepts and their images take turns, unflipped, cropped in the middle, with their own colours, each with its
-        plain prompt and all vectors in order; timesteps are spread over the range. The training loss mostly depends on which timesteps were
-        drawn. The loss on the same samples at every evaluation shows whether the vectors learn.
+        plain prompt and all vectors in order; timesteps are spread over the range. The training loss mostly depends on
+        which timesteps were drawn. The loss on the same samples at every evaluation shows whether the vectors learn.
         """
         timesteps = self._timesteps.spread(size)
         images = [self._order.image_in_turn(number) for number in range(size)]
