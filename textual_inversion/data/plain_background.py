@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 _BORDER = 0.02  # width of the border, as a share of the shorter side
-_NEAR = 24.0  # distance in RGB, each channel up to 255, up to which a colour is that of the background
+_NEAR = 16.0  # distance in RGB, each channel up to 255, up to which a colour is that of the background
 _NOISES = 4.0  # or so many times the distance that is usual at the border, where that is more
-_FARTHEST = 48.0
+_FARTHEST = 32.0
 _PLAIN = 0.75  # share of the border that must have it; the thing may reach over the rest
 _LEAST, _MOST = 0.002, 0.98  # shares of the image that a thing may have
 _EDGE = 0.004  # radius of the soft edge, as a share of the shorter side
+_HORIZON = 0.04  # share of a side
 _ROUNDS = 5
 
 
@@ -37,6 +38,8 @@ def foreground(pixels: np.ndarray) -> np.ndarray:
     plain = float((distance[border] <= near).mean())
     if plain < _PLAIN:
         raise NotPlain(f"its background is not plain: only {plain:.0%} of its border has one colour")
+    if _is_divided(distance > near) or _is_divided((distance > near).T):
+        raise NotPlain("its background is not plain: something reaches across it from one side to the other")
     thing = ~_connected(distance <= near, border)
     share = float(thing.mean())
     if share < _LEAST:
@@ -54,6 +57,27 @@ def _border(shape: tuple[int, int]) -> np.ndarray:
     return border
 
 
+def _is_divided(other: np.ndarray) -> bool:
+    """Whether something else than the background is at both the left and the right side, away from the corners.
+
+    That is a horizon. Shoulders, which are cut off at the bottom, reach the corners there.
+
+    Args:
+        other: bool [H, W].
+    """
+    width = max(1, round(_BORDER * min(other.shape)))
+    return all(
+        _longest_run_within(side.mean(axis=1) > 0.5) >= _HORIZON * len(other)
+        for side in (other[:, :width], other[:, -width:])
+    )
+
+
+def _longest_run_within(line: np.ndarray) -> int:
+    """Length of the longest run of true values that reaches neither end."""
+    ends = np.flatnonzero(~line)
+    return int(np.diff(ends).max() - 1) if len(ends) > 1 else 0
+
+
 def _distance(values: np.ndarray, border: np.ndarray) -> tuple[np.ndarray, float]:
     """How far each colour is from the background's at its position, [H, W], and up to where it counts as that."""
     height, width = border.shape
@@ -61,8 +85,8 @@ def _distance(values: np.ndarray, border: np.ndarray) -> tuple[np.ndarray, float
     terms = np.stack([np.ones(border.shape), down / height - 0.5, right / width - 0.5], axis=2)
     known = terms[border]
     colours = values[border]
-    inside = np.linalg.norm(colours - np.median(colours, axis=0), axis=1) <= _FARTHEST
-    distance, near = np.full(border.shape, np.inf), _NEAR
+    distance, near = np.linalg.norm(values - np.median(colours, axis=0), axis=2), _NEAR
+    inside = distance[border] <= _FARTHEST
     for _ in range(_ROUNDS):  # what reaches over the border must not bend the plane
         if inside.sum() < 3:
             break
