@@ -34,9 +34,10 @@ class ValidationSettings:
     eval_samples: int = flag(16, "samples in the fixed set", type=at_once, metavar="N")
     validation_data_dir: tuple[str, ...] | None = flag(
         None, "folder of held-out images, one per concept; the fixed set is of them, and not of training images",
-        nargs="+", metavar="DIR", **CONTENTS_COMPARED)
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
     validation_mask_dir: tuple[str, ...] | None = flag(
-        None, "folder of the held-out images' masks, as --mask_dir", nargs="+", metavar="DIR", **CONTENTS_COMPARED)
+        None, "folder of the held-out images' masks, as --mask_dir",
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
     validation_prompt: tuple[str, ...] | None = flag(
         None, "prompts of the validation images", nargs="+", metavar="PROMPT",
         decides_result=False, same_everywhere=False)
