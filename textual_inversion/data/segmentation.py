@@ -31,18 +31,25 @@ class Segmenter:
     def __init__(self, model: str | None = None):
         try:
             import onnxruntime
-            from rembg.sessions.u2net_custom import U2netCustomSession
+            from rembg.sessions.u2net import U2netSession
         except ImportError as error:
             raise SettingsError(
                 f"--mask_from background needs packages that are not installed ({error}): {INSTALL}; {_WAY_OUT}"
             ) from None
-        path = _own_model() if model is None else Path(model)
+        path = _own_model() if model is None else Path(model).expanduser()
         _check(path, is_named=model is not None)
+
+        class Session(U2netSession):
+            """It takes the model that is there, and fetches none."""
+
+            @classmethod
+            def download_models(cls, *args, **kwargs) -> str:
+                return str(path)
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         try:
-            providers = ["CPUExecutionProvider"]
-            self._session = U2netCustomSession(_MODEL, options, providers=providers, model_path=str(path))
+            self._session = Session(_MODEL, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # whatever a runtime raises for a file that is no model
             raise SettingsError(f"{path} is no model that onnxruntime can load ({_first_line(error)})") from error
         self._path = path
@@ -58,9 +65,12 @@ class Segmenter:
 
 
 def _own_model() -> Path:
-    """Where rembg keeps its default model."""
-    home = os.environ.get("U2NET_HOME") or Path(os.environ.get("XDG_DATA_HOME") or home_folder() or Path(), ".u2net")
-    return Path(home).expanduser() / f"{_MODEL}.onnx"
+    """Where rembg keeps its default model: in the folder of today's versions or, where it is there, of earlier ones."""
+    own, data, home = os.environ.get("U2NET_HOME"), os.environ.get("XDG_DATA_HOME"), home_folder() or Path()
+    today = Path(own or os.environ.get("REMBG_HOME") or (Path(data, "rembg") if data else Path(home, ".rembg")))
+    earlier = Path(own or Path(data or home, ".u2net"))
+    places = [earlier / f"{_MODEL}.onnx", today / "models" / _MODEL / f"{_MODEL}.onnx"]
+    return next((place for place in places if place.expanduser().exists()), places[-1]).expanduser()
 
 
 def _check(path: Path, *, is_named: bool) -> None:
