@@ -39,7 +39,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     base_model, records = base_model_of([file], named), doubted_records([file], config.base_model)
     config = changed(config, **_recorded(config.concept, file))
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
-    paths, sizes = _looked_at(config.concept.train_data_dir)
+    paths, sizes = _looked_at(_folder_of(config.concept.train_data_dir, config.base_model))
 
     with stop.held_back():
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
@@ -68,6 +68,16 @@ def run(config: ScoreConfig, stop: Signals) -> None:
                       scorer, resizer.resize_all(paths, sizes, load_image))  # fmt: skip
     config = changed(config, device=device, clip_skip=model.clip_skip, max_token_length=model.max_token_length)
     _report(config, file, model, scorer, result, stop)
+
+
+def _folder_of(images: str, base_model) -> str:
+    """The folder of the training images, which may be a data set of a hub."""
+    from textual_inversion.data.hub_images import image_folder
+    from textual_inversion.hub import data_sets
+
+    if not data_sets.is_name(images):
+        return images
+    return str(image_folder(images, cache_dir=base_model.cache_dir, token=base_model.hub_token)[0])
 
 
 def _looked_at(folder: str) -> tuple[list[Path], list[tuple[int, int]]]:

@@ -63,7 +63,6 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     with phases("starting"):
         context = start(config, stop, peers, held, phases)
 
-        from textual_inversion.data.dataset import encode_images, read_images
         from textual_inversion.training import assembly, fingerprint, finish, resume
         from textual_inversion.training.state import Run
         from textual_inversion.training.step_plan import plan_steps
@@ -71,13 +70,14 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         record = resume.find(config.saving, context)
         resume.keep_list(record, context, held)
     with phases("images"):
-        told = {"say": context.say, "shows_progress": context.ranks.is_main}
-        prompts, repeats = config.prompts, config.concept.repeats
-        read = read_images(config.concepts, config.images, prompts, config.base_model.language, repeats, **told)
+        config = assembly.with_images(config, context)
+        read, held_out = assembly.read_all(config, context)
     config, plan = plan_steps(config, read.epoch_samples, context.ranks.world_size)
     config = assembly.with_seed(config, record, context)
     allow = {"allow_changes": config.saving.allow_changed_settings}
-    resume.compare(record, fingerprint.of_settings(config, plan) | fingerprint.of_data(read), context, **allow)
+    resume.compare(
+        record, fingerprint.of_settings(config, plan) | fingerprint.of_data(read, held_out), context, **allow
+    )
     resume.check_length(record, plan.steps)
     with phases("base model"):
         config, model, vectors, learned = taught_model(config, context, read)
@@ -86,10 +86,9 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         resume.compare(record, own, context, **allow)
         record.fingerprint["--seed"] = config.training.seed
     with phases("images"):
-        keep_vae = assembly.keeps_vae(config)
-        data = encode_images(read, model, config.images, size, keep_vae=keep_vae, **told)
+        data, validation = assembly.encode_all(config, context, model, read, held_out)
         samples = assembly.plan_samples(config, model, vectors, data, plan.global_batch)
-    run = Run(context, record, model, vectors, data, samples, plan)
+    run = Run(context, record, model, vectors, data, samples, plan, validation)
     finish.begin(config, run)
     return config, run
 

@@ -81,6 +81,13 @@ def counterpart_of(system: str, key: str, *texts: str, **beside: str):
         ("OneTrainer", "loss_weight_fn", "DEBIASED_ESTIMATION", {"debiased_estimation_loss": ("true",)}),
         ("OneTrainer", "loss_weight_fn", "P2", None),
         ("OneTrainer", "masked_training", "true", None),
+        ("OneTrainer", "concepts.image.random_rotate_max_angle", "10", NOTHING),  # its switch is off
+        ("OneTrainer", "concepts.image.enable_random_rotate", "true", NOTHING),  # what it switches on says how far
+        ("OneTrainer", "concepts.image_variations", "1", NOTHING),
+        ("OneTrainer", "concepts.image_variations", "6", {"augmented_variants": ("6",)}),
+        ("kohya", "color_aug", "true", None),
+        ("kohya", "face_crop_aug_range", "2.0,4.0", None),
+        ("invoke-training", "data_loader.dataset.dataset_name", "me/cats", {"train_data_dir": ("hub:me/cats",)}),
         ("invoke-training", "data_loader.center_crop", "False", {"resize_mode": ("random_crop",)}),
         ("invoke-training", "optimizer.optimizer_type", "Prodigy", None),
         ("invoke-training", "optimizer.use_8bit", "True", None),
@@ -108,6 +115,23 @@ def test_a_value_may_depend_on_another_key():
     assert counterpart_of("OneTrainer", "huber_strength", "1", mse_strength="0") == {"loss_type": ("huber",)}
     assert counterpart_of("OneTrainer", "huber_strength", "1", mse_strength="1") is None
     assert counterpart_of("OneTrainer", "huber_strength", "0") == NOTHING
+
+
+def test_changes_of_colour_and_angle_count_where_they_are_switched_on():
+    for name, kind, flag in (
+        ("random_rotate_max_angle", "rotate", "rotation"), ("random_hue_max_strength", "hue", "hue_jitter"),
+        ("random_brightness_max_strength", "brightness", "brightness_jitter"),
+        ("random_contrast_max_strength", "contrast", "contrast_jitter"),
+        ("random_saturation_max_strength", "saturation", "saturation_jitter"),
+    ):  # fmt: skip
+        beside = {f"concepts.image.enable_random_{kind}": "True"}
+        assert counterpart_of("OneTrainer", f"concepts.image.{name}", "0.2", **beside) == {flag: ("0.2",)}
+
+
+def test_a_data_set_has_its_revision():
+    beside = {"data_loader.dataset.revision": "v2"}
+    found = counterpart_of("invoke-training", "data_loader.dataset.dataset_name", "me/cats", **beside)
+    assert found == {"train_data_dir": ("hub:me/cats@v2",)}
 
 
 def test_arguments_of_an_optimizer_are_flags_of_their_own_or_none_at_all():

@@ -32,7 +32,7 @@ def test_weight_decay_is_adamws_unless_it_is_given():
         (["--center_crop", "--resize_mode", "squash"], "--center_crop and --resize_mode squash"),
         (["--mask_dir", "masks", "--alpha_mask"], "--mask_dir and --alpha_mask"),
         (["--mask_dir", "one", "two"], "--mask_dir has 2 values and --placeholder_token 1"),
-        (["--unmasked_weight", "0.1"], "--mask_dir or --alpha_mask"),
+        (["--unmasked_weight", "0.1"], "--mask_dir or --mask_from"),
         (["--snr_gamma", "5", "--debiased_estimation_loss"], "two weightings"),
         (["--snr_gamma", "0"], "--snr_gamma: must be greater than 0"),
         (["--min_timestep", "500", "--max_timestep", "500"], "--max_timestep 500 must be above"),

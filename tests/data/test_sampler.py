@@ -412,3 +412,21 @@ def test_the_image_of_a_sample_is_found_without_a_look_at_all_others(monkeypatch
         samples.concepts_in(step)
 
     assert sum(sums) == 2 + 500 + 500
+
+
+def test_variants_are_a_function_of_the_sample_alone_evenly_drawn_and_change_nothing_else():
+    varied, plain = stream(variants=4), stream()
+
+    whole = varied.batch(3, range(8))
+    parts = [varied.batch(3, [index]).variants[0] for index in range(8)]
+    drawn = np.concatenate([varied.batch(step, range(8)).variants for step in range(200)])
+
+    assert whole.variants.tolist() == parts
+    assert np.abs(np.bincount(drawn, minlength=4) / len(drawn) - 0.25).max() < 0.03
+    assert plain.batch(3, range(8)).variants is None and plain.batch(3, range(8)).drawn_variants.tolist() == [0] * 8
+    for name in ("images", "flips", "noise", "posterior_noise", "timesteps", "crops"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(plain.batch(3, range(8)), name))
+
+
+def test_the_fixed_set_shows_the_images_themselves():
+    assert all(batch.variants is None for batch in stream(variants=4).evaluation_batches(8))

@@ -15,7 +15,7 @@ UPLOAD = {"push_to_hub", "push_to", "hub_whole_pipeline", "hub_token", "hub_mode
 NAMES_AND_PATHS = {
     "config", "output_dir", "logging_dir", "train_data_dir", "mask_dir", "initializer_embeds", "cache_dir",
     "cache_latents_dir", "template_file", "clip_model", "pretrained_model_name_or_path", "tokenizer_name", "revision",
-    "variant", "vae",
+    "variant", "vae", "mask_model", "validation_data_dir", "validation_mask_dir",
 }  # fmt: skip
 MACHINE = {
     "device", "num_threads", "dataloader_num_workers", "gradient_checkpointing",
@@ -24,6 +24,7 @@ MACHINE = {
 # The prompts and the masks themselves are compared.
 HOW_PROMPTS_AND_MASKS_COME = {
     "no_captions", "append_file_name_to_text", "file_name_split_char", "alpha_mask", "caption_prefix", "caption_suffix",
+    "mask_from",
     "num_blank_prompts", "num_a_prompts",
 }  # fmt: skip
 # The global batch is compared, the peak learning rate, the images' height and width, the resize mode, and the steps; a
@@ -81,7 +82,7 @@ def test_the_access_token_is_the_only_secret():
 
 def test_infer_and_score_take_these_values_from_the_record_beside_an_embedding():
     where_from = {"tokenizer_name", "revision", "variant", "cache_dir", "train_data_dir", "language"}
-    framing = {"height", "width", "resize_mode", "center_crop", "interpolation"}
+    framing = {"height", "width", "resize_mode", "center_crop", "interpolation", "tile_rows"}
     reading = {"vae", "clip_skip", "max_token_length"}
 
     assert flags_where(lambda flag: flag.is_reused) == where_from | framing | reading
@@ -89,6 +90,7 @@ def test_infer_and_score_take_these_values_from_the_record_beside_an_embedding()
 
 def test_these_paths_are_recorded_so_that_they_hold_in_another_clone():
     portable = {"pretrained_model_name_or_path", "tokenizer_name", "vae", "cache_dir", "train_data_dir", "mask_dir"}
+    portable |= {"validation_data_dir", "validation_mask_dir"}
 
     assert flags_where(lambda flag: flag.recorded_portably) == portable
     assert all(FLAGS[name].is_path for name in portable)

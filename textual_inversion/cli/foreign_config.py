@@ -31,7 +31,8 @@ _OFF = ({"false"}, {"0"})  # of what is not here: nothing is lost
 # A flag that would be refused without one of the others.
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "huber_c": ("loss_type",),
-    "unmasked_weight": ("mask_dir", "alpha_mask"),
+    "unmasked_weight": ("mask_dir", "alpha_mask", "mask_from"),
+    "augmented_variants": ("rotation", "brightness_jitter", "contrast_jitter", "saturation_jitter", "hue_jitter"),
     "validation_steps": ("validation_prompt", "validation_prompts_file"),
     "validation_epochs": ("validation_prompt", "validation_prompts_file"),
     "hub_model_id": ("push_to_hub",),

@@ -7,6 +7,7 @@ in `_VALUES`. Nothing is guessed: what has no exact counterpart is not taken ove
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from textual_inversion.hub.data_sets import PREFIX
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.choices import INTERPOLATIONS, LOSS_TYPES, OPTIMIZERS, PROPERTIES, SCHEDULERS, SCHEDULES
 from textual_inversion.settings.other_names import OtherName
@@ -154,6 +155,22 @@ def _optimizer_arguments(value: Value) -> Flags | None:
 _ARGUMENTS = {"weight_decay": "adam_weight_decay", "eps": "adam_epsilon", "momentum": "sgd_momentum"}
 
 
+def _if_on(switch: str) -> Callable[[Value], Flags]:
+    """A number that counts only where a switch beside it is on."""
+    return lambda value: {value.flag: value.texts} if truth(value.beside.get(switch, ("false",))[0].lower()) else {}
+
+
+def _variants(value: Value) -> Flags:
+    """OneTrainer's number of cached variations; one is no variation."""
+    return {"augmented_variants": value.texts} if int(value.text) > 1 else {}
+
+
+def _data_set(value: Value) -> Flags:
+    """invoke-training's data set of the hub, with its revision if it has one."""
+    revision = value.beside.get("data_loader.dataset.revision", ("",))[0]
+    return {"train_data_dir": (f"{PREFIX}{value.text}" + (f"@{revision}" if revision else ""),)}
+
+
 def _every(flags: Mapping[str, str]) -> Callable[[Value], Flags | None]:
     """OneTrainer's interval, whose unit is beside it; a unit of time has no counterpart."""
 
@@ -211,6 +228,23 @@ _VALUES: dict[tuple[str, str], Callable[[Value], Flags | None]] = {
     ("kohya", "torch_compile"): _when_on(compile="true"),
     ("kohya", "optimizer_args"): _optimizer_arguments,
     ("OneTrainer", "aspect_ratio_bucketing"): _when_on(resize_mode="bucket"),
+    **{
+        ("OneTrainer", f"concepts.image.random_{name}"): _if_on(f"concepts.image.enable_random_{switch}")
+        for name, switch in (
+            ("rotate_max_angle", "rotate"),
+            ("brightness_max_strength", "brightness"),
+            ("contrast_max_strength", "contrast"),
+            ("saturation_max_strength", "saturation"),
+            ("hue_max_strength", "hue"),
+        )
+    },
+    **{
+        ("OneTrainer", f"concepts.image.enable_random_{name}"): lambda value: {}
+        for name in ("rotate", "brightness", "contrast", "saturation", "hue")
+    },
+    ("OneTrainer", "concepts.image.enable_crop_jitter"): lambda value: {},
+    ("OneTrainer", "concepts.image_variations"): _variants,
+    ("invoke-training", "data_loader.dataset.dataset_name"): _data_set,
     ("OneTrainer", "save_every"): _every({"STEP": "save_steps"}),
     ("OneTrainer", "backup_after"): _every({"STEP": "checkpointing_steps"}),
     ("OneTrainer", "sample_after"): _every({"STEP": "validation_steps", "EPOCH": "validation_epochs"}),
@@ -240,7 +274,7 @@ _VALUES: dict[tuple[str, str], Callable[[Value], Flags | None]] = {
 _NEAREST_ONLY = {("kohya", name) for name in (
     "use_8bit_adam", "use_lion_optimizer", "full_fp16", "full_bf16", "lr_scheduler_type", "lr_scheduler_args",
     "lr_decay_steps", "lr_scheduler_timescale", "lr_scheduler_min_lr_ratio", "optimizer_schedulefree_wrapper",
-    "schedulefree_wrapper_args",
+    "schedulefree_wrapper_args", "color_aug", "face_crop_aug_range",
 )}  # fmt: skip
 # Of flags whose values are written in another way in more than one program.
 _BY_FLAG: dict[str, Callable[[Value], Flags | None]] = {

@@ -11,7 +11,7 @@ from textual_inversion.cli import config_file
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.cli.train_checks import check_effects, check_together
 from textual_inversion.generation.prompt_file import validation_prompts
-from textual_inversion.settings.choices import GENERIC_WORDS
+from textual_inversion.settings.choices import ALPHA, GENERIC_WORDS
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags, changed, filled, values_of
 from textual_inversion.settings.train import TrainConfig
@@ -119,6 +119,8 @@ def _with_implied(config: TrainConfig) -> TrainConfig:
     """Fill in the settings that another setting implies."""
     if config.images.center_crop:
         config = changed(config, resize_mode="center_crop")
+    if config.images.alpha_mask:
+        config = changed(config, mask_from=ALPHA)
     if config.optimizer.optimizer != "adamw" and "adam_weight_decay" not in config.given:
         # As an L2 term, AdamW's usual decay would outweigh the small gradient.
         config = changed(config, adam_weight_decay=0.0)

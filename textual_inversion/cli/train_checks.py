@@ -8,7 +8,7 @@ from pathlib import Path
 from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
-from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
+from textual_inversion.settings.choices import AI_STUDIO, ALPHA, AUTO, BACKGROUND, HUGGING_FACE, LATEST
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_data import ConceptSettings, ImageSettings
 from textual_inversion.settings.train_method import ObjectiveSettings
@@ -45,6 +45,7 @@ def check_together(config: TrainConfig) -> None:
     validation, saving, hub = config.validation, config.saving, config.hub
     logging_dir = None if validation.report_to == "none" else validation.logging_dir
     _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
+    _check_held_out(validation, config.images, config.concept)
     _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
     check_reporter(validation.report_to)
     _check_hub(hub, saving, config.given)
@@ -90,22 +91,30 @@ def _check_crop(images: ImageSettings, given: Container[str]) -> None:
 
 def _check_latents(images: ImageSettings, given: Container[str]) -> None:
     for name in ("vae_batch_size", "cache_latents_dir"):
-        if name in given and images.resize_mode == "random_crop":
+        if name in given and images.encodes_live:
             raise SettingsError(
                 f"--{name} has no effect with --resize_mode random_crop, whose crops are encoded at every step; leave "
-                "one of the two out"
+                "one of the two out, or add --augmented_variants"
             )
+    varies = images.is_augmented or images.resize_mode == "random_crop"
+    _check_effect("augmented_variants", given, varies,
+                  "--rotation, --brightness_jitter or the like, or --resize_mode random_crop")  # fmt: skip
+    _check_effect("tile_rows", given, images.resize_mode == "tiles", "--resize_mode tiles")
 
 
 def _check_masks(images: ImageSettings, concept: ConceptSettings, given: Container[str]) -> None:
-    if images.mask_dir and images.alpha_mask:
-        raise SettingsError("--mask_dir and --alpha_mask are two sources of masks; give one of them")
+    own = f"--mask_from {images.mask_from}" if images.mask_from else "--alpha_mask" if images.alpha_mask else ""
+    if images.mask_dir and own:
+        raise SettingsError(f"--mask_dir and {own} are two sources of masks; give one of them")
+    if images.alpha_mask and images.mask_from not in (None, ALPHA):
+        raise SettingsError(f"--alpha_mask means --mask_from {ALPHA} and contradicts {own}; give one of them")
+    _check_effect("mask_model", given, images.mask_from == BACKGROUND, f"--mask_from {BACKGROUND}")
     if images.mask_dir and len(images.mask_dir) != len(concept.placeholder_token):
         raise SettingsError(
             f"--mask_dir has {len(images.mask_dir)} values and --placeholder_token {len(concept.placeholder_token)}; "
             "give one per concept in the same order"
         )
-    _check_effect("unmasked_weight", given, images.mask_dir or images.alpha_mask, "--mask_dir or --alpha_mask")
+    _check_effect("unmasked_weight", given, images.mask_dir or own, "--mask_dir or --mask_from")
 
 
 def _check_objective(objective: ObjectiveSettings, given: Container[str]) -> None:
@@ -219,3 +228,30 @@ def _check_other_vae(vae: str | None, output_dir: str) -> None:
 def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -> None:
     if Path(output_dir).resolve() in [Path(folder).resolve() for folder in train_data_dir]:
         raise SettingsError("--output_dir and --train_data_dir are the same folder; choose another for the results")
+
+
+def _check_held_out(validation: ValidationSettings, images: ImageSettings, concept: ConceptSettings) -> None:
+    """Refuse folders of held-out images that do not belong to the concepts, or are without effect."""
+    folders, masks = validation.validation_data_dir, validation.validation_mask_dir
+    if masks and not folders:
+        raise SettingsError(
+            "--validation_mask_dir has no effect without --validation_data_dir; add it, or leave "
+            "--validation_mask_dir out"
+        )
+    if not folders:
+        return
+    for name, given in (("validation_data_dir", folders), ("validation_mask_dir", masks)):
+        if given and len(given) != len(concept.placeholder_token):
+            raise SettingsError(
+                f"--{name} has {len(given)} values and --placeholder_token {len(concept.placeholder_token)}; give one "
+                "per concept in the same order"
+            )
+    if not validation.eval_steps:
+        raise SettingsError(
+            "--validation_data_dir has no effect with --eval_steps 0, which never measures the loss; leave one of the "
+            "two out"
+        )
+    if bool(images.mask_dir) != bool(masks):
+        raise SettingsError(
+            "--mask_dir and --validation_mask_dir belong together where --validation_data_dir is given; add the other"
+        )

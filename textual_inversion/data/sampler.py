@@ -1,4 +1,4 @@
-"""Which image, flip, crop, prompt, timestep and noise each training sample gets.
+"""Which image, flip, crop, variant, prompt, timestep and noise each training sample gets.
 
 A sample is a pure function of (seed, optimizer step, index in the global batch, size of the global batch). It is
 assembled here: `image_order` chooses its image, `timesteps` its timestep, `noise` its noise, `prompt_variation` its
@@ -40,6 +40,7 @@ class Batch:
         offset_noise: float32 [B, C, 1, 1], standard normal, one value for each channel.
         timesteps: int64 [B], within the stream's range.
         bucket: of the images.
+        variants: int64 [B], which variant of its image each sample shows; None: all show variant 0, the image itself.
     """
 
     images: np.ndarray
@@ -54,6 +55,12 @@ class Batch:
     offset_noise: np.ndarray
     timesteps: np.ndarray
     bucket: int = 0
+    variants: np.ndarray | None = None
+
+    @property
+    def drawn_variants(self) -> np.ndarray:
+        """int64 [B], the variant that each sample shows."""
+        return np.zeros(len(self.images), np.int64) if self.variants is None else self.variants
 
     @property
     def readings(self) -> list[Reading]:
@@ -76,6 +83,7 @@ class SampleStream:
         num_train_timesteps: length of the noise schedule.
         timestep_range: the half-open range that timesteps are drawn from; None: the whole schedule.
         flip_p: probability of a mirrored image, 0 to 1.
+        variants: of each image; all are drawn equally often.
         vary: given a generator and the optimizer step, returns which vectors a sample's prompt gets; see
             `vector_augmentation.VectorPlan`.
         variation: makes a sample's prompt of the one that was drawn for it; None: takes that.
@@ -92,6 +100,7 @@ class SampleStream:
     num_train_timesteps: int = 1000
     timestep_range: tuple[int, int] | None = None
     flip_p: float = 0.5
+    variants: int = 1
     vary: Callable[[np.random.Generator, int], VectorChoice] | None = None
     variation: PromptVariation | None = None
     stratified: bool = False
@@ -119,6 +128,8 @@ class SampleStream:
             if self.stratified:
                 batch.timesteps[position] = self._stratified_timestep(step, index)
             batch.crops[position] = generator(self.seed, Purpose.CROP, **at).random(2)
+            if batch.variants is not None:
+                batch.variants[position] = generator(self.seed, Purpose.VARIANT, **at).integers(self.variants)
             perturbing = generator(self.seed, Purpose.PERTURBATION, **at)
             batch.perturbation[position] = standard_normal(perturbing, batch.noise.shape[1:])
             if self.variation:
@@ -140,9 +151,9 @@ class SampleStream:
     def evaluation_batches(self, size: int) -> list[Batch]:
         """A fixed set of `size` samples, one batch for each bucket that they fall into.
 
-        Concepts and their images take turns, unflipped, cropped in the middle, each with its plain prompt and all
-        vectors in order; timesteps are spread over the range. The training loss mostly depends on which timesteps were
-        drawn. The loss on the same samples at every evaluation shows whether the vectors learn.
+        Concepts and their images take turns, unflipped, cropped in the middle, with their own colours, each with its
+        plain prompt and all vectors in order; timesteps are spread over the range. The training loss mostly depends on
+        which timesteps were drawn. The loss on the same samples at every evaluation shows whether the vectors learn.
         """
         timesteps = self._timesteps.spread(size)
         images = [self._order.image_in_turn(number) for number in range(size)]
@@ -161,7 +172,7 @@ class SampleStream:
         drawn.timesteps[:] = timesteps[numbers]
         shown = [self.images[image] for image in drawn.images]
         drawn.prompts[:] = [self.variation.plain(one) if self.variation else one.prompts[0] for one in shown]
-        return replace(drawn, vectors=None)
+        return replace(drawn, vectors=None, variants=None)
 
     def _generators(self, step: int, indices: Sequence[int]) -> list[np.random.Generator]:
         return [generator(self.seed, Purpose.SAMPLE, step=step, index=index) for index in indices]
@@ -191,6 +202,7 @@ class SampleStream:
             offset_noise=offset_noise,
             timesteps=np.array(timesteps, dtype=np.int64),
             bucket=bucket,
+            variants=np.zeros(len(images), dtype=np.int64) if self.variants > 1 else None,
         )
 
     def _oppose(self, batch: Batch, position: int, step: int, first: int) -> None:

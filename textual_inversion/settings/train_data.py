@@ -16,12 +16,15 @@ from textual_inversion.settings.choices import (
     HALF_OF_THE_RUN,
     INTERPOLATIONS,
     LANGUAGES,
+    MASK_SOURCES,
     PROPERTIES,
     RESIZE_MODES,
 )
 from textual_inversion.settings.flag import flag, group
 from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE
 from textual_inversion.system.paths import from_root
+
+DEFAULT_VARIANTS = 8  # of an image whose colours or angle change
 
 # One or two lines per flag.
 # fmt: off
@@ -51,7 +54,7 @@ class ConceptSettings:
     """Which concepts are learned, and from which images."""
 
     train_data_dir: tuple[str, ...] = flag(
-        (from_root("cat_toy_images"),), "folder of training images",
+        (from_root("cat_toy_images"),), "folder of training images, or hub:OWNER/NAME, a data set of Hugging Face",
         nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
     placeholder_token: tuple[str, ...] = flag(
         ("<cat-toy>",), "what stands for the concept in prompts, one per concept",
@@ -133,15 +136,35 @@ class ImageSettings:
     resize_mode: str = flag(
         "squash", "how images of another shape are brought to the model's; bucket: to shapes near their own",
         choices=RESIZE_MODES, is_reused=True)
+    tile_rows: int = flag(
+        2, "rows of parts that --resize_mode tiles cuts an image into, fewer where it is small",
+        type=count(1, 16), metavar="N", is_reused=True)
     center_crop: bool = flag(False, "the same as --resize_mode center_crop", decides_result=False, is_reused=True)
     interpolation: str = flag("bilinear", "how images are resized", choices=INTERPOLATIONS, is_reused=True)
     flip_p: float = flag(
         0.5, "share of mirrored images; 0 for text, faces, logos and whatever has a left and a right",
         type=share, metavar="P")
+    brightness_jitter: float = flag(0.0, "largest change of the brightness, as a share", type=share, metavar="X")
+    contrast_jitter: float = flag(0.0, "largest change of the contrast, as a share", type=share, metavar="X")
+    saturation_jitter: float = flag(0.0, "largest change of the saturation, as a share", type=share, metavar="X")
+    hue_jitter: float = flag(
+        0.0, "largest turn of the hues, as a share of the colour circle", type=number(float, 0.0, 0.5), metavar="X")
+    rotation: float = flag(
+        0.0, "largest angle by which images are turned, to either side", type=number(float, 0.0, 180.0),
+        metavar="DEGREES")
+    augmented_variants: int | None = flag(
+        None, "variants of each image that are encoded and drawn from, the image itself among them; unset: 8 where "
+        "colours or angles change, and none where only --resize_mode random_crop does",
+        type=count(2, 1000), metavar="K")
     mask_dir: tuple[str, ...] | None = flag(
         None, "folder of masks named like the images; only what is white in them is learned",
         nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
-    alpha_mask: bool = flag(False, "learn only what is opaque in the images", decides_result=False)
+    mask_from: str | None = flag(
+        None, "make the masks of the images themselves: of their transparency, of a plain background, or by a "
+        "segmentation model (pip install rembg onnxruntime)", choices=MASK_SOURCES, decides_result=False)
+    mask_model: str | None = flag(
+        None, "the ONNX file of that model; unset: the one in rembg's own folder", metavar="FILE", **CONTENTS_COMPARED)
+    alpha_mask: bool = flag(False, "the same as --mask_from alpha", decides_result=False)
     unmasked_weight: float = flag(0.0, "weight of what a mask leaves out", type=share, metavar="X")
     dataloader_num_workers: int = flag(
         0, "threads that read the images; 0: one after another", type=count(0, 256), metavar="N", **ONE_MACHINE)
@@ -150,6 +173,22 @@ class ImageSettings:
     cache_latents_dir: str | None = flag(
         None, "folder that keeps what the VAE encoded, so that the next run need not encode it again",
         metavar="DIR", **CONTENTS_COMPARED)
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether colours or angles of the images change."""
+        return any((self.brightness_jitter, self.contrast_jitter, self.saturation_jitter, self.hue_jitter,
+                    self.rotation))
+
+    @property
+    def variants(self) -> int:
+        """How many variants of each image are encoded; 1: only the image itself."""
+        return self.augmented_variants or (DEFAULT_VARIANTS if self.is_augmented else 1)
+
+    @property
+    def encodes_live(self) -> bool:
+        """Whether samples are cropped and encoded at every step."""
+        return self.resize_mode == "random_crop" and self.variants == 1
 
 
 # fmt: on

@@ -32,6 +32,12 @@ class ValidationSettings:
         100, "optimizer steps between losses on a fixed set; 0: never", type=natural, metavar="N", **ONLY_WATCHED)
     # It does not change what is learned, but losses on two different fixed sets do not belong in one curve.
     eval_samples: int = flag(16, "samples in the fixed set", type=at_once, metavar="N")
+    validation_data_dir: tuple[str, ...] | None = flag(
+        None, "folder of held-out images, one per concept; the fixed set is of them, and not of training images",
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
+    validation_mask_dir: tuple[str, ...] | None = flag(
+        None, "folder of the held-out images' masks, as --mask_dir",
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
     validation_prompt: tuple[str, ...] | None = flag(
         None, "prompts of the validation images", nargs="+", metavar="PROMPT",
         decides_result=False, same_everywhere=False)

@@ -56,7 +56,9 @@ SETTINGS = (
         "global_batch", "peak_learning_rate")
     | _because(
         "a number, a switch or one of a few words, which decides how images are cut to size", "resolution", "height",
-        "width", "resize_mode", "center_crop", "interpolation", "flip_p", "alpha_mask", "unmasked_weight")
+        "width", "resize_mode", "center_crop", "interpolation", "flip_p", "alpha_mask", "unmasked_weight",
+        "tile_rows", "mask_from", "brightness_jitter", "contrast_jitter", "saturation_jitter", "hue_jitter", "rotation",
+        "augmented_variants")
     | _because(_DRAWN, "validation_prompt", "sample_prompts")
     | _because(
         "a number, a switch or one of a few words, which decides what is measured and drawn", "eval_steps",
@@ -76,7 +78,8 @@ SETTINGS = (
 KEPT_BACK = (
     _because("a path of the machine that trained, or a name in a folder there", "config", "cache_dir",
              "cache_latents_dir",
-             "train_data_dir", "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
+             "train_data_dir", "template_file", "mask_dir", "mask_model", "validation_data_dir", "validation_mask_dir",
+             "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "vae", "clip_model")
     | _because("words of captions, which stay on the machine that trained", "caption_prefix", "caption_suffix")

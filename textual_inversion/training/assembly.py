@@ -4,14 +4,25 @@ These functions take all settings; what they call takes the parts that it needs.
 """
 
 import importlib
+from collections.abc import Mapping
+from dataclasses import replace
 
-from textual_inversion.data.dataset import ReadImages, TrainingSet
+from textual_inversion.data.dataset import (
+    ReadImages,
+    TrainingSet,
+    encode_images,
+    read_held_out,
+    read_images,
+    unaugmented,
+)
+from textual_inversion.data.hub_images import image_folder
 from textual_inversion.data.prompt_variation import make_variation
 from textual_inversion.data.random_streams import draw_seed
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.vector_augmentation import make_plan
 from textual_inversion.embeddings.files import read_initializer_embeds
 from textual_inversion.formats.learned_embedding import LearnedEmbedding, embedding_notes
+from textual_inversion.hub import data_sets
 from textual_inversion.models import memory
 from textual_inversion.models.base_model import BaseModel, load_base_model
 from textual_inversion.models.hub import resolve
@@ -87,6 +98,67 @@ def teach(
     return config, vectors, learned
 
 
+def with_images(config: TrainConfig, context: RunContext) -> TrainConfig:
+    """The settings with each data set of a hub by the commit that was read, and its images in a folder.
+
+    Raises:
+        ImageError: a data set cannot be had.
+    """
+    names = [*config.concept.train_data_dir, *(config.validation.validation_data_dir or ())]
+    wanted = [name for name in dict.fromkeys(names) if data_sets.is_name(name)]
+    if not wanted:
+        return config
+    where = {"cache_dir": config.base_model.cache_dir, "token": config.hub.hub_token}
+    if context.ranks.is_main:
+        for name in wanted:  # one process fetches, the others find it
+            image_folder(name, **where)
+    context.ranks.wait()
+    found = {name: image_folder(name, **where) for name in wanted}
+    for name in wanted:
+        context.say(f"images of {found[name][1]}")
+    config = config_with_folders(config, {name: str(folder) for name, (folder, _) in found.items()})
+    return changed(config, train_data_dir=[found[n][1] if n in found else n for n in config.concept.train_data_dir])
+
+
+def config_with_folders(config: TrainConfig, folders: Mapping[str, str]) -> TrainConfig:
+    """The settings with folders in place of some names of data sets."""
+    concepts = tuple(replace(one, image_folder=folders.get(one.image_folder, one.image_folder))
+                     for one in config.concepts)  # fmt: skip
+    held_out = config.validation.validation_data_dir
+    if held_out is not None:
+        config = changed(config, validation_data_dir=[folders.get(name, name) for name in held_out])
+    return replace(config, concepts=concepts)
+
+
+def read_all(config: TrainConfig, context: RunContext) -> tuple[ReadImages, ReadImages | None]:
+    """The images that are learned from, and those that are held out; see `dataset.read_images`, which raises the same.
+
+    Raises:
+        SettingsError: images are held out, and the loss on them is never measured.
+    """
+    validation, told = config.validation, {"say": context.say, "shows_progress": context.ranks.is_main}
+    prompts, language = config.prompts, config.base_model.language
+    read = read_images(config.concepts, config.images, prompts, language, config.concept.repeats, **told)
+    if validation.validation_data_dir is None:
+        return read, None
+    folders = validation.validation_data_dir, validation.validation_mask_dir
+    return read, read_held_out(config.concepts, *folders, config.images, prompts, language, read, **told)
+
+
+def encode_all(
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, held_out: ReadImages | None
+) -> tuple[TrainingSet, TrainingSet | None]:
+    """The images as training needs them; those that are held out on the main process, where the loss is measured."""
+    size, told = (config.images.height, config.images.width), {"say": context.say}
+    told["shows_progress"] = context.ranks.is_main
+    validation = None
+    if held_out is not None and context.ranks.is_main:
+        as_they_are = unaugmented(config.images)
+        validation = encode_images(held_out, model, as_they_are, size, keep_vae=True, **told)
+    own = {"seed": config.training.seed, "keep_vae": keeps_vae(config)}
+    return encode_images(read, model, config.images, size, **own, **told), validation
+
+
 def _with_initializers(
     config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
 ) -> tuple[Concept, ...]:
@@ -114,7 +186,7 @@ def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:
 
 def keeps_vae(config: TrainConfig) -> bool:
     """Whether the VAE stays in memory between the times at which it is used."""
-    crops, draws = config.images.resize_mode == "random_crop", bool(config.validation_prompts)
+    crops, draws = config.images.encodes_live, bool(config.validation_prompts)
     return memory.keeps_vae(random_crops=crops, draws=draws, low_memory=config.machine.low_memory)
 
 
@@ -137,6 +209,7 @@ def plan_samples(
         num_train_timesteps=len(alphas_cumprod),
         timestep_range=timestep_range(alphas_cumprod, model.prediction_type, *timesteps),
         flip_p=config.images.flip_p,
+        variants=config.images.variants,
         vary=plan if plan.varies else None,
         variation=variation if variation.varies else None,
         stratified=objective.timestep_sampling == "stratified",

@@ -23,7 +23,7 @@ from textual_inversion.training.assembly import make_painter
 from textual_inversion.training.best_step import BestStep
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.diagnostics import MovementCheck, way_out
-from textual_inversion.training.fixed_set import FixedSet
+from textual_inversion.training.fixed_set import FixedSet, make_fixed_set
 from textual_inversion.training.intervals import Intervals
 from textual_inversion.training.resume import TrainingState
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
@@ -278,8 +278,7 @@ def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: S
                                 keep=config.saving.checkpoints_total_limit, steps=run.plan.steps)  # fmt: skip
     fixed_set = images = best = None
     if main and validation.eval_steps:
-        batches = run.samples.evaluation_batches(validation.eval_samples)
-        fixed_set = FixedSet(run.model, run.data, batches, chunk=config.training.train_batch_size)
+        fixed_set = make_fixed_set(run, validation.eval_samples, chunk=config.training.train_batch_size)
     if config.validation_prompts:
         images = ValidationImages(
             validation, config.validation_prompts, context.folder,

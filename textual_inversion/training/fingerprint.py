@@ -25,6 +25,7 @@ from textual_inversion.training.step_plan import StepPlan
 
 _ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 _VALUES_A_TENSOR = 4096
+_HELD_OUT = "the held-out images"
 
 
 def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
@@ -39,8 +40,8 @@ def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
     return json.loads(json.dumps(found, default=str))
 
 
-def of_data(read: ReadImages) -> dict[str, str]:
-    """Hashes of what is learned from."""
+def of_data(read: ReadImages, held_out: ReadImages | None = None) -> dict[str, str | None]:
+    """Hashes of what is learned from, and of what the loss is measured on where that is something else."""
     prompts = [[image.concept, *image.prompts, *_named(image.templates)] for image in read.images]
     repeats = [image.repeats for image in read.images]
     found = {
@@ -50,6 +51,11 @@ def of_data(read: ReadImages) -> dict[str, str]:
     }
     if len(set(repeats)) > 1:  # where all are equal, they only say how long an epoch is
         found["the repeats of the images"] = _hash([json.dumps(repeats).encode()])
+    found[_HELD_OUT] = None
+    if held_out is not None:  # losses on two fixed sets do not belong in one curve
+        own = [file.digest for file in held_out.files] + [mask.digest for mask in held_out.masks]
+        texts = [json.dumps([image.concept, *image.prompts]).encode() for image in held_out.images]
+        found[_HELD_OUT] = _hash(own + texts)
     return found
 
 
@@ -97,7 +103,7 @@ def changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
     recorded = {_EARLIER_NAMES.get(name, name): value for name, value in recorded.items()}
     # An earlier version, which did not have the flag, did what its default does.
     defaults = {f"--{name}": value for name, value in values_of(TrainConfig()).items()}
-    defaults = json.loads(json.dumps(defaults, default=str))
+    defaults = json.loads(json.dumps(defaults, default=str)) | {_HELD_OUT: None}
     found = []
     for name, value in current.items():
         if name == "--max_train_steps" and _is_endless(current):

@@ -19,6 +19,7 @@ from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
 from textual_inversion.training.exports import Export, plan_exports, write_exports
+from textual_inversion.training.mask_sheet import save_mask_sheet
 from textual_inversion.training.overview import FreshImages
 from textual_inversion.training.state import Record, Run
 from textual_inversion.training.validation import Painter
@@ -39,6 +40,8 @@ def begin(config: TrainConfig, run: Run) -> None:
     written, folder = write_records(config, run), run.context.folder
     if written.name != config_yaml.FILE_NAME:
         run.context.say(f"{folder / config_yaml.FILE_NAME} is yours and stays as it is; {written} repeats this run")
+    if run.data.masks is not None:
+        run.context.say(f"what the masks leave to be learned: {save_mask_sheet(folder, run.data)}")
 
 
 def write_records(config: TrainConfig, run: Run) -> Path:

@@ -1,6 +1,7 @@
 """The loss on a fixed set of samples: whether the vectors learn."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import paddle
 
@@ -8,6 +9,7 @@ from textual_inversion.data.dataset import TrainingSet
 from textual_inversion.data.sampler import Batch
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.training import loss
+from textual_inversion.training.state import Run
 
 
 class FixedSet:
@@ -46,3 +48,16 @@ class FixedSet:
             total += float(loss.diffusion_loss(prediction, target, mask=mask)) * len(texts)
             count += len(texts)
         return total / count
+
+
+def make_fixed_set(run: Run, size: int, *, chunk: int) -> FixedSet:
+    """The fixed set of a run: of its held-out images where it has some, else of its training images.
+
+    Args:
+        size: number of samples.
+        chunk: samples per pass through the U-Net.
+    """
+    if run.held_out is None:
+        return FixedSet(run.model, run.data, run.samples.evaluation_batches(size), chunk)
+    own = replace(run.samples, images=run.held_out.images, latent_shapes=run.held_out.latent_shapes)
+    return FixedSet(run.model, run.held_out, own.evaluation_batches(size), chunk)

@@ -121,6 +121,7 @@ class Run:
         data: the training images.
         samples: the stream of training samples.
         plan: steps, global batch and peak learning rate.
+        held_out: the images that the fixed set is of, on the main process; None: it is of training images.
     """
 
     context: RunContext
@@ -130,3 +131,4 @@ class Run:
     data: TrainingSet
     samples: SampleStream
     plan: StepPlan
+    held_out: TrainingSet | None = None
