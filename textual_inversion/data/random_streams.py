@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     TIMESTEP_STRATUM = 8
     GRID_SAMPLE = 9  # in this order: one number for each axis, then the alternatives of prompt and negative prompt
     CAPTION = 10  # in this order: template share, caption dropout, template, alternatives, order of tags, tag dropout
+    MULTIRESOLUTION = 11  # for each coarser noise: how much coarser, then the noise
 
 
 def generator(seed: int, purpose: Purpose, *, step: int = 0, index: int = 0) -> np.random.Generator:

@@ -20,11 +20,14 @@ HALF_OF_THE_RUN = -1  # value of --progressive_vectors; replaced when the number
 INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
 RESIZE_MODES = ("squash", "center_crop", "random_crop", "bucket")
 LOSS_TYPES = ("l2", "huber", "smooth_l1")
+HUBER_SCHEDULES = ("constant", "exponential", "snr")
 TIMESTEP_SAMPLINGS = ("uniform", "stratified")
 
 PRECISIONS = ("no", "fp16", "bf16")
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
+OPTIMIZERS = ("adamw", "adam", "sgd", "lion", "adafactor", "prodigy", "dadapt_adam")
+# Those that estimate the size of their steps; the learning rate multiplies it, and 1 leaves it as it is.
+ESTIMATING_OPTIMIZERS = ("prodigy", "dadapt_adam")
 
 # Value of --scheduler -> ppdiffusers class.
 SCHEDULERS = {

@@ -6,6 +6,7 @@ These functions take all settings; what they call takes the parts that it needs.
 import importlib
 
 from textual_inversion.data.dataset import ReadImages, TrainingSet
+from textual_inversion.data.noise import MultiresolutionNoise
 from textual_inversion.data.prompt_variation import make_variation
 from textual_inversion.data.random_streams import draw_seed
 from textual_inversion.data.sampler import SampleStream
@@ -141,7 +142,13 @@ def plan_samples(
         variation=variation if variation.varies else None,
         stratified=objective.timestep_sampling == "stratified",
         antithetic=objective.antithetic_noise,
+        multiresolution=make_multiresolution(objective.multires_noise_iterations, objective.multires_noise_discount),
     )
+
+
+def make_multiresolution(iterations: int, discount: float) -> MultiresolutionNoise | None:
+    """The coarser noises of the training samples; None for none."""
+    return MultiresolutionNoise(iterations, discount) if iterations else None
 
 
 def make_painter(config: TrainConfig, run: Run) -> Painter:
