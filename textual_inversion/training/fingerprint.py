@@ -31,7 +31,8 @@ _VALUES_A_TENSOR = 4096
 def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
     """The settings that decide the result of a run: "--NAME" -> JSON value.
 
-    The learning rate is the peak, or all of several, and the global batch stands for batch size, accumulation and processes.
+    The learning rate is the peak, or all of several; the global batch stands for batch size, accumulation and
+    processes.
     """
     flags, values = all_flags(TrainConfig), values_of(config)
     found = {f"--{name}": values[name] for name, flag in flags.items() if flag.decides_result}

@@ -179,7 +179,7 @@ def sample_weights(
 def huber_thresholds(
     alphas_cumprod: Tensor, timesteps: Tensor, schedule: str, huber_c: float, scale: float = 1.0
 ) -> Tensor | float:
-    """The error c from which a Huber loss turns to a straight line, at each sample's timestep t of T (arXiv 2403.16728).
+    """The error from which a Huber loss turns to a straight line, at each sample's timestep t of T (arXiv 2403.16728).
 
         constant      c s
         exponential   c^(t / T) s                                   from s for clean latents down to c s

@@ -13,9 +13,9 @@ def make_optimizer(settings: OptimizerSettings, schedule: Any, parameters: Seque
     """The optimizer.
 
     AdamW (arXiv 1711.05101), Adam (arXiv 1412.6980), SGD with momentum, or one of `published_optimizers`. Weight decay
-    acts on the new vectors, which are all the parameters there are: it pulls them towards zero and touches nothing else.
-    Adam's and SGD's is decay x vectors, added to the gradient; that of all others shrinks the vectors beside the
-    gradient's step, by learning rate x decay.
+    acts on the new vectors, which are all the parameters there are, and pulls them towards zero. Adam's and SGD's is
+    decay x vectors, added to the gradient; that of all others shrinks the vectors beside the gradient's step, by
+    learning rate x decay.
 
     Args:
         schedule: from `make_schedule`.
