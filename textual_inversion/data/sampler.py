@@ -116,8 +116,7 @@ class SampleStream:
         batch = self._draw([self.image_of(step, index) for index in indices], self._generators(step, indices))
         for position, index in enumerate(indices):
             at = {"step": step, "index": index}
-            if self.multiresolution:
-                batch.noise[position] = self._with_coarser(batch.noise[position], step, index)
+            batch.noise[position] = self._with_coarser(batch.noise[position], step, index)
             if self.antithetic and self._pairs.first_of(index) is not None:
                 self._oppose(batch, position, step, self._pairs.first_of(index))
             if self.stratified:
@@ -198,6 +197,9 @@ class SampleStream:
         )
 
     def _with_coarser(self, noise: np.ndarray, step: int, index: int) -> np.ndarray:
+        """The noise of a sample of a step, with the coarser ones in it where there are some."""
+        if self.multiresolution is None:
+            return noise
         return self.multiresolution.added_to(
             noise, generator(self.seed, Purpose.MULTIRESOLUTION, step=step, index=index)
         )
@@ -205,8 +207,8 @@ class SampleStream:
     def _oppose(self, batch: Batch, position: int, step: int, first: int) -> None:
         """Give a sample of a batch the opposite noise and the timestep of sample `first`, the first of its pair."""
         other = self._draw([self.image_of(step, first)], self._generators(step, [first]))
-        noise = self._with_coarser(other.noise[0], step, first) if self.multiresolution else other.noise[0]
-        batch.noise[position], batch.offset_noise[position] = -noise, -other.offset_noise[0]
+        batch.noise[position] = -self._with_coarser(other.noise[0], step, first)
+        batch.offset_noise[position] = -other.offset_noise[0]
         batch.timesteps[position] = other.timesteps[0]
 
     def _stratified_timestep(self, step: int, index: int) -> int:
