@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from textual_inversion.data import image_order, random_streams, sampler, timesteps
+from textual_inversion.data.noise import MultiresolutionNoise
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.sampler import SampleStream, TrainingImage
 
@@ -412,3 +413,31 @@ def test_the_image_of_a_sample_is_found_without_a_look_at_all_others(monkeypatch
         samples.concepts_in(step)
 
     assert sum(sums) == 2 + 500 + 500
+
+
+# ---------------------------------------------------------------------------------------- noise of several resolutions
+
+COARSER = MultiresolutionNoise(6, 0.8)
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_coarser_noises_are_the_samples_own_and_change_nothing_else(antithetic):
+    plain, coarser = (
+        stream(antithetic=antithetic, multiresolution=kind).batch(3, range(8)) for kind in (None, COARSER)
+    )
+
+    for name in ARRAYS:
+        assert np.array_equal(getattr(plain, name), getattr(coarser, name)) == (name != "noise"), name
+    first = coarser.noise[0]
+    wanted = COARSER.added_to(plain.noise[0], generator(7, Purpose.MULTIRESOLUTION, step=3, index=0))
+    np.testing.assert_array_equal(first, wanted)
+    np.testing.assert_array_equal(stream(antithetic=antithetic, multiresolution=COARSER).batch(3, [5]).noise[0],
+                                  coarser.noise[5])  # fmt: skip
+    assert np.array_equal(coarser.noise[1], -first) == antithetic
+
+
+def test_the_fixed_set_has_plain_noise():
+    plain, coarser = (stream(multiresolution=kind).evaluation_batches(6) for kind in (None, COARSER))
+
+    for one, other in zip(plain, coarser, strict=True):
+        np.testing.assert_array_equal(one.noise, other.noise)
