@@ -8,7 +8,7 @@ from pathlib import Path
 from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
-from textual_inversion.settings.choices import AI_STUDIO, AUTO, ESTIMATING_OPTIMIZERS, HUGGING_FACE, LATEST
+from textual_inversion.settings.choices import AI_STUDIO, AUTO, FLAGS_OF_OPTIMIZERS, HUGGING_FACE, LATEST
 from textual_inversion.settings.rates import stages
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_data import ConceptSettings, ImageSettings
@@ -128,20 +128,12 @@ def _check_objective(objective: ObjectiveSettings, given: Container[str]) -> Non
 
 
 def _check_optimizer(settings: OptimizerSettings, given: Container[str]) -> None:
-    for flag, optimizers in _FLAGS_OF_OPTIMIZERS.items():
+    for flag, optimizers in FLAGS_OF_OPTIMIZERS.items():
         has_effect = settings.optimizer in optimizers
         _check_effect(flag, given, has_effect, f"--optimizer {' or '.join(optimizers)}")
     _check_effect("ema_decay", given, settings.use_ema, "--use_ema")
     if settings.use_ema and settings.average_last_steps:
         raise SettingsError("--use_ema and --average_last_steps are two means of the vectors; give one of them")
-
-
-_FLAGS_OF_OPTIMIZERS = {
-    "sgd_momentum": ("sgd",),
-    "adafactor_scale_parameter": ("adafactor",),
-    "d0": ESTIMATING_OPTIMIZERS,
-    "d_coef": ("prodigy",),
-}
 
 
 def _check_rates(training: TrainingSettings, given: Container[str]) -> None:
