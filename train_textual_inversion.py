@@ -199,7 +199,6 @@ def train(config: TrainConfig, run: "Run") -> None:
     from textual_inversion.training.optimizer import make_optimizer, make_schedule
     from textual_inversion.training.resume import TrainingState
     from textual_inversion.training.step_guard import StepGuard
-    from textual_inversion.training.vector_norms import KeptNorms
 
     context, parameters, samples, steps = run.context, run.vectors.parameters, run.samples, run.plan.steps
     ranks, accumulation = context.ranks, config.training.gradient_accumulation_steps
@@ -208,7 +207,6 @@ def train(config: TrainConfig, run: "Run") -> None:
     denoising_loss = make_denoising_loss(config, run)
     loss_scale = LossScale(enabled=config.machine.mixed_precision == "fp16")
     guard = StepGuard(optimizer, parameters, config.training.max_skipped_steps, loss_scale)
-    norms = KeptNorms(run.vectors.embeddings, config.optimizer.keep_norm)
     average = VectorAverage(parameters, config.optimizer.average_last_steps, steps)
     ema = MovingAverage(parameters, config.optimizer.ema_decay if config.optimizer.use_ema else None)
     gradients = GradientSum(parameters, ranks, accumulation)
@@ -233,9 +231,7 @@ def train(config: TrainConfig, run: "Run") -> None:
             gradients.add_up()  # to the same bits, whichever ranks the micro-batches are on
             guard.spoil(loss_sum)  # a loss that is not finite shows in the gradient, which all ranks will see
             gradients.exchange(context.stop)
-            active = run.vectors.parameters_of(samples.concepts_in(step))
-            guard.step(active)  # or skips it
-            norms.keep(active)
+            guard.step(run.vectors.parameters_of(samples.concepts_in(step)))  # or skips it
             average.after_step(step + 1)
             ema.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())

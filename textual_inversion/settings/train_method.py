@@ -123,9 +123,6 @@ class OptimizerSettings:
         False, "what is saved, measured and drawn is a moving mean of the vectors over the optimizer steps")
     ema_decay: float = flag(
         0.9999, "decay of that mean; of step s at most s / (s + 9)", type=_decay_rate, metavar="X")
-    keep_norm: str | None = flag(
-        None, "after each step, give each vector the mean or the median norm of the table's rows; unset: leave it",
-        choices=("mean", "median"))
 
 
 @group("regularizers")

@@ -52,7 +52,7 @@ SETTINGS = (
         "clip_skip", "max_token_length", "shuffle_caption", "keep_tokens", "caption_dropout_rate",
         "caption_tag_dropout_rate", "enable_wildcard", "template_share", "num_blank_prompts", "num_a_prompts",
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
-        "adafactor_scale_parameter", "d0", "d_coef", "average_last_steps", "use_ema", "ema_decay", "keep_norm",
+        "adafactor_scale_parameter", "d0", "d_coef", "average_last_steps", "use_ema", "ema_decay",
         "huber_schedule", "huber_scale", "multires_noise_iterations", "multires_noise_discount", "norm_reg_weight",
         "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples", "global_batch", "peak_learning_rate")
     | _because(
