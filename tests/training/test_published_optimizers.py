@@ -5,7 +5,10 @@ import paddle
 import pytest
 
 from helpers.parameters import optimizer_of
-from textual_inversion.training.optimizer import optimizer_state, step_optimizer
+from helpers.training_runs import short_run
+from textual_inversion.training import checkpoints
+from textual_inversion.training.optimizer import estimated_distance, optimizer_state, step_optimizer
+from train_textual_inversion import main
 
 RATE = 0.1  # of `optimizer_of`, constant
 START = np.array([[1.0, -2.0, 0.5], [0.3, 0.0, -0.7]])
@@ -135,6 +138,16 @@ def test_an_estimate_finds_a_rate_by_itself(name):
 
     assert 0.3 < optimizer_state(optimizer, {"a": vectors})["a/distance"].item() < 30
     assert vectors.item() > 1.5
+    assert estimated_distance(optimizer) == optimizer_state(optimizer, {"a": vectors})["a/distance"].item()
+
+
+def test_others_estimate_nothing():
+    for name in ("adamw", "lion"):
+        vectors = matrix(START)
+        optimizer, _ = optimizer_of([vectors], optimizer=name)
+        vectors.sum().backward()
+        step_optimizer(optimizer, [vectors], [vectors])
+        assert estimated_distance(optimizer) is None
 
 
 @pytest.mark.parametrize("name", ["lion", "adafactor", "prodigy", "dadapt_adam"])
@@ -150,3 +163,17 @@ def test_a_resting_parameter_changes_nothing_for_another_one(name):
         step_optimizer(optimizer, [one, other], [one, other][: 1 + number % 2])
 
     np.testing.assert_array_equal(one.numpy(), alone)
+
+
+@pytest.mark.slow
+def test_a_run_shows_what_its_optimizer_estimates(tmp_path, capsys):
+    from visualdl import LogReader
+
+    flags = ["--optimizer", "prodigy", "--d0", "0.25", "--only_save_embeds", "--report_to", "visualdl"]
+    main(short_run(tmp_path, *flags))
+
+    kept = checkpoints.read(tmp_path / "out" / "checkpoint-2").tensors["optimizer/text_encoder/0/distance"].item()
+    (log,) = (tmp_path / "out" / "logs").iterdir()
+    shown = [one.value for one in LogReader(file_path=str(log)).get_data("scalar", "train/estimated_distance")]
+    assert shown[-1] == pytest.approx(kept) and kept >= 0.25
+    assert f"  d {kept:.4f}  " in capsys.readouterr().out

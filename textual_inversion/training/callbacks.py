@@ -93,6 +93,7 @@ class Callbacks:
         validation: where validation images are drawn.
         best: on the main process, where the best step is kept.
         shown: a context in which the vectors are those that are shown, saved and judged.
+        estimate: what the optimizer estimates of the size of its steps, or None.
     """
 
     def __init__(
@@ -113,8 +114,9 @@ class Callbacks:
         validation: ValidationImages | None,
         best: BestStep | None,
         shown: Callable[[], AbstractContextManager] = nullcontext,
+        estimate: Callable[[], float | None] = lambda: None,
     ):
-        self._shown = shown
+        self._shown, self._estimate = shown, estimate
         self._context, self._record, self._intervals, self._guard = context, record, intervals, guard
         self._tracker, self._progress, self._saves = tracker, progress, saves
         self._checkpointer, self._movement = checkpointer, movement
@@ -212,6 +214,9 @@ class Callbacks:
         self._latest = {"loss": training_loss, "lr": learning_rate}
         self._tracker.scalar("train/loss", training_loss, step)
         self._tracker.scalar("train/learning_rate", learning_rate, step)
+        if (estimate := self._estimate()) is not None:
+            self._latest["d"] = estimate
+            self._tracker.scalar("train/estimated_distance", estimate, step)
         self._tell_skipped(step)
         self._movement.look(step, learning_rate, self._guard, is_last=self._intervals.is_last(step))
 
@@ -304,7 +309,7 @@ def make_callbacks(
         movement=MovementCheck(run.vectors, config.training.warmup_steps, progress.write),
         save_vectors=_saver(run.vectors, context, run.model, config.training.seed),
         give_up=lambda step, in_a_row: give_up(config, run, step, in_a_row),
-        fixed_set=fixed_set, validation=images, best=best, shown=ema.in_place,
+        fixed_set=fixed_set, validation=images, best=best, shown=ema.in_place, estimate=state.estimated_distance,
     )  # fmt: skip
 
 

@@ -111,6 +111,15 @@ def accumulators_of(optimizer, parameters: Sequence) -> list:
     return [tensors[one.name] for tensors in kept for one in parameters if one.name in tensors]
 
 
+def estimated_distance(optimizer) -> float | None:
+    """The largest distance that an estimating optimizer takes its vectors to have to go; None if it estimates none.
+
+    Reads the device.
+    """
+    known = optimizer._accumulators.get("distance", {}).values()
+    return max((tensor.item() for tensor in known), default=None)
+
+
 def optimizer_state(optimizer, parameters: Mapping[str, object]) -> dict:
     """What the optimizer remembers of each parameter (moments, powers of the betas, velocity), as it is now.
 
