@@ -157,7 +157,7 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     model, data, settings = run.model, run.data, config.objective
     alphas_cumprod, kind = model.noise_scheduler.alphas_cumprod, model.prediction_type  # (T,)
     weighting = (settings.snr_gamma, settings.debiased_estimation_loss)
-    loss_kind = (settings.loss_type, settings.huber_c)
+    huber = (settings.huber_schedule, settings.huber_c, settings.huber_scale)
     regularizer = make_regularizer(config.regularizers, model, run.vectors)
     predict = make_predictor(model, compiled=config.machine.compile)
 
@@ -178,7 +178,9 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
 
         target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
         weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
-        loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=data.mask(batch))
+        huber_c = objective.huber_thresholds(alphas_cumprod, timesteps, *huber)  # (B, 1, 1, 1), or one for all
+        kind_of_loss = (settings.loss_type, huber_c)
+        loss = objective.diffusion_loss(prediction, target, *kind_of_loss, weights=weights, mask=data.mask(batch))
         return loss + regularizer.penalty(batch.prompts, batch.readings, prompts.hidden_states)
 
     return denoising_loss
@@ -192,20 +194,22 @@ def train(config: TrainConfig, run: "Run") -> None:
     from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
     from textual_inversion.training.loss_scale import LossScale
+    from textual_inversion.training.moving_average import MovingAverage
     from textual_inversion.training.optimizer import make_optimizer, make_schedule
     from textual_inversion.training.resume import TrainingState
     from textual_inversion.training.step_guard import StepGuard
 
     context, parameters, samples, steps = run.context, run.vectors.parameters, run.samples, run.plan.steps
     ranks, accumulation = context.ranks, config.training.gradient_accumulation_steps
-    schedule = make_schedule(config.training, steps, run.plan.peak_learning_rate)
+    schedule = make_schedule(config.training, steps, run.plan.peak_learning_rate, run.plan.rates)
     optimizer = make_optimizer(config.optimizer, schedule, parameters)
     denoising_loss = make_denoising_loss(config, run)
     loss_scale = LossScale(enabled=config.machine.mixed_precision == "fp16")
     guard = StepGuard(optimizer, parameters, config.training.max_skipped_steps, loss_scale)
     average = VectorAverage(parameters, config.optimizer.average_last_steps, steps)
+    ema = MovingAverage(parameters, config.optimizer.ema_decay if config.optimizer.use_ema else None)
     gradients = GradientSum(parameters, ranks, accumulation)
-    kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
+    kept = {"loss_scale": loss_scale, "average": average, "ema": ema, "gradients": gradients}
     state = TrainingState(run.vectors, optimizer, kept)
     first_step = state.restore(run.record.resumed, schedule)
     if run.record.resumed is not None:
@@ -213,7 +217,7 @@ def train(config: TrainConfig, run: "Run") -> None:
     with context.phases("training"):  # where sums are to be made exact, a look at how large gradients are
         first = samples.micro_batches(0, 0, ranks.world_size, accumulation)
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
-    with context.phases("training"), make_callbacks(config, run, state, guard) as callbacks:
+    with context.phases("training"), make_callbacks(config, run, state, guard, ema) as callbacks:
         for step in range(first_step, steps):
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches.
@@ -228,8 +232,10 @@ def train(config: TrainConfig, run: "Run") -> None:
             gradients.exchange(context.stop)
             guard.step(run.vectors.parameters_of(samples.concepts_in(step)))  # or skips it
             average.after_step(step + 1)
+            ema.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()
+    ema.put()
 
 
 # ------------------------------------------------------------------------------------------------------- results

@@ -247,8 +247,18 @@ def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_path):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--optimizer", "prodigy", "--d0", "0.003", "--learning_rate", "1:3, 0.5", "--use_ema",
+         "--multires_noise_iterations", "6", "--loss_type", "huber", "--huber_schedule", "snr"],
+    ],
+    ids=["plain", "everything of the sample's own number"],
+)  # fmt: skip
+def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_path, flags):
     common = [
+        *flags,
         "--max_train_steps",
         "4",
         "--save_steps",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from textual_inversion.data import image_order, random_streams, sampler, timesteps
+from textual_inversion.data.noise import MultiresolutionNoise
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.sampler import SampleStream, TrainingImage
 
@@ -430,3 +431,22 @@ def test_variants_are_a_function_of_the_sample_alone_evenly_drawn_and_change_not
 
 def test_the_fixed_set_shows_the_images_themselves():
     assert all(batch.variants is None for batch in stream(variants=4).evaluation_batches(8))
+# ---------------------------------------------------------------------------------------- noise of several resolutions
+COARSER = MultiresolutionNoise(6, 0.8)
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_coarser_noises_are_the_samples_own_and_change_nothing_else(antithetic):
+    plain, coarser = (
+        stream(antithetic=antithetic, multiresolution=kind).batch(3, range(8)) for kind in (None, COARSER)
+    )
+    for name in ARRAYS:
+        assert np.array_equal(getattr(plain, name), getattr(coarser, name)) == (name != "noise"), name
+    first = coarser.noise[0]
+    wanted = COARSER.added_to(plain.noise[0], generator(7, Purpose.MULTIRESOLUTION, step=3, index=0))
+    np.testing.assert_array_equal(first, wanted)
+    np.testing.assert_array_equal(stream(antithetic=antithetic, multiresolution=COARSER).batch(3, [5]).noise[0],
+                                  coarser.noise[5])  # fmt: skip
+    assert np.array_equal(coarser.noise[1], -first) == antithetic
+def test_the_fixed_set_has_plain_noise():
+    plain, coarser = (stream(multiresolution=kind).evaluation_batches(6) for kind in (None, COARSER))
+    for one, other in zip(plain, coarser, strict=True):
+        np.testing.assert_array_equal(one.noise, other.noise)

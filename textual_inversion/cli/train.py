@@ -11,9 +11,10 @@ from textual_inversion.cli import config_file
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.cli.train_checks import check_effects, check_together
 from textual_inversion.generation.prompt_file import validation_prompts
-from textual_inversion.settings.choices import ALPHA, GENERIC_WORDS
+from textual_inversion.settings.choices import ALPHA, ESTIMATING_OPTIMIZERS, GENERIC_WORDS
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags, changed, filled, values_of
+from textual_inversion.settings.rates import stages
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo, is_demo
@@ -121,10 +122,24 @@ def _with_implied(config: TrainConfig) -> TrainConfig:
         config = changed(config, resize_mode="center_crop")
     if config.images.alpha_mask:
         config = changed(config, mask_from=ALPHA)
-    if config.optimizer.optimizer != "adamw" and "adam_weight_decay" not in config.given:
-        # As an L2 term, AdamW's usual decay would outweigh the small gradient.
-        config = changed(config, adam_weight_decay=0.0)
-    return config
+    return _with_own_defaults(config)
+
+
+def _with_own_defaults(config: TrainConfig) -> TrainConfig:
+    """Fill in the defaults of the optimizer, and of several learning rates, in place of the general and the demo's."""
+    optimizer, values = config.optimizer.optimizer, {}
+    if optimizer != "adamw":
+        # As an L2 term, AdamW's usual decay would outweigh the small gradient; the others' papers have none.
+        values["adam_weight_decay"] = 0.0
+    if optimizer == "lion":
+        values["adam_beta2"] = 0.99
+    if optimizer in ESTIMATING_OPTIMIZERS:
+        values["learning_rate"] = 1.0
+    if len(stages(config.training.learning_rate)) > 1:
+        values["lr_scheduler"] = "constant"
+    values = {name: value for name, value in values.items() if name not in config.given}
+    others = {name: value for name, value in config.demo_defaults.items() if name not in values}
+    return replace(changed(config, **values), demo_defaults=others)
 
 
 def _with_low_memory(config: TrainConfig) -> TrainConfig:

@@ -8,10 +8,19 @@ from pathlib import Path
 from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
-from textual_inversion.settings.choices import AI_STUDIO, ALPHA, AUTO, BACKGROUND, HUGGING_FACE, LATEST
+from textual_inversion.settings.choices import (
+    AI_STUDIO,
+    ALPHA,
+    AUTO,
+    BACKGROUND,
+    FLAGS_OF_OPTIMIZERS,
+    HUGGING_FACE,
+    LATEST,
+)
+from textual_inversion.settings.rates import stages
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_data import ConceptSettings, ImageSettings
-from textual_inversion.settings.train_method import ObjectiveSettings
+from textual_inversion.settings.train_method import ObjectiveSettings, OptimizerSettings, TrainingSettings
 from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
@@ -31,8 +40,8 @@ def check_effects(config: TrainConfig) -> None:
     _check_effect("rename", config.given, config.concept.initializer_embeds is not None, "--initializer_embeds")
     varies_tags = config.prompts.shuffle_caption or config.prompts.caption_tag_dropout_rate
     _check_effect("keep_tokens", config.given, varies_tags, "--shuffle_caption or --caption_tag_dropout_rate")
-    is_sgd = config.optimizer.optimizer == "sgd"
-    _check_effect("sgd_momentum", config.given, is_sgd, "--optimizer sgd")
+    _check_optimizer(config.optimizer, config.given)
+    _check_rates(config.training, config.given)
     _check_machine(config.machine)
 
 
@@ -124,7 +133,32 @@ def _check_objective(objective: ObjectiveSettings, given: Container[str]) -> Non
         raise SettingsError(
             f"--max_timestep {objective.max_timestep} must be above --min_timestep {objective.min_timestep}"
         )
-    _check_effect("huber_c", given, objective.loss_type != "l2", "--loss_type huber or smooth_l1")
+    for flag in ("huber_c", "huber_schedule", "huber_scale"):
+        _check_effect(flag, given, objective.loss_type != "l2", "--loss_type huber or smooth_l1")
+    is_scaled = objective.huber_schedule != "snr"
+    _check_effect("huber_scale", given, is_scaled, "--huber_schedule constant or exponential")
+    _check_effect("multires_noise_discount", given, objective.multires_noise_iterations, "--multires_noise_iterations")
+    if objective.multires_noise_iterations and objective.noise_offset:
+        raise SettingsError(
+            "--multires_noise_iterations and --noise_offset both shift large areas of the noise; give one of them"
+        )
+
+
+def _check_optimizer(settings: OptimizerSettings, given: Container[str]) -> None:
+    for flag, optimizers in FLAGS_OF_OPTIMIZERS.items():
+        has_effect = settings.optimizer in optimizers
+        _check_effect(flag, given, has_effect, f"--optimizer {' or '.join(optimizers)}")
+    _check_effect("ema_decay", given, settings.use_ema, "--use_ema")
+    if settings.use_ema and settings.average_last_steps:
+        raise SettingsError("--use_ema and --average_last_steps are two means of the vectors; give one of them")
+
+
+def _check_rates(training: TrainingSettings, given: Container[str]) -> None:
+    if len(stages(training.learning_rate)) > 1 and "lr_scheduler" in given and training.lr_scheduler != "constant":
+        raise SettingsError(
+            f"--learning_rate {training.learning_rate} is a schedule of its own and cannot be combined with "
+            f"--lr_scheduler {training.lr_scheduler}; give one rate, or leave --lr_scheduler out"
+        )
 
 
 def _check_clipping(max_grad_norm: float) -> None:

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from textual_inversion.data.image_order import ImageOrder
-from textual_inversion.data.noise import AntitheticPairs, sample_noise, standard_normal
+from textual_inversion.data.noise import AntitheticPairs, MultiresolutionNoise, sample_noise, standard_normal
 from textual_inversion.data.prompt_variation import PromptVariation
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.timesteps import TimestepRange
@@ -35,7 +35,7 @@ class Batch:
             all its vectors. None: every token has all its vectors.
         trained: per sample, the placeholder token whose vectors get a gradient; None: all tokens of its prompt.
         posterior_noise: float32 [B, C, H, W], standard normal, for sampling the VAE's posterior.
-        noise: float32 [B, C, H, W], standard normal, the noise to predict.
+        noise: float32 [B, C, H, W], the noise to predict: standard normal, or with coarser noises in it.
         perturbation: float32 [B, C, H, W], standard normal, for perturbing the U-Net's input.
         offset_noise: float32 [B, C, 1, 1], standard normal, one value for each channel.
         timesteps: int64 [B], within the stream's range.
@@ -90,6 +90,7 @@ class SampleStream:
         stratified: the timesteps of a global batch lie in equal parts of the range, one in each; see `timesteps`.
         antithetic: samples form pairs of opposite noise and the same timestep; see `noise.AntitheticPairs`. With
             `stratified`, each pair gets one part of the range.
+        multiresolution: adds coarser noises to the noise; None: it is standard normal. The fixed set's always is.
     """
 
     seed: int
@@ -105,6 +106,7 @@ class SampleStream:
     variation: PromptVariation | None = None
     stratified: bool = False
     antithetic: bool = False
+    multiresolution: MultiresolutionNoise | None = None
 
     def image_of(self, step: int, index: int) -> int:
         """The image of sample `index` of a step."""
@@ -123,6 +125,7 @@ class SampleStream:
         batch = self._draw([self.image_of(step, index) for index in indices], self._generators(step, indices))
         for position, index in enumerate(indices):
             at = {"step": step, "index": index}
+            batch.noise[position] = self._with_coarser(batch.noise[position], step, index)
             if self.antithetic and self._pairs.first_of(index) is not None:
                 self._oppose(batch, position, step, self._pairs.first_of(index))
             if self.stratified:
@@ -205,10 +208,19 @@ class SampleStream:
             variants=np.zeros(len(images), dtype=np.int64) if self.variants > 1 else None,
         )
 
+    def _with_coarser(self, noise: np.ndarray, step: int, index: int) -> np.ndarray:
+        """The noise of a sample of a step, with the coarser ones in it where there are some."""
+        if self.multiresolution is None:
+            return noise
+        return self.multiresolution.added_to(
+            noise, generator(self.seed, Purpose.MULTIRESOLUTION, step=step, index=index)
+        )
+
     def _oppose(self, batch: Batch, position: int, step: int, first: int) -> None:
         """Give a sample of a batch the opposite noise and the timestep of sample `first`, the first of its pair."""
         other = self._draw([self.image_of(step, first)], self._generators(step, [first]))
-        batch.noise[position], batch.offset_noise[position] = -other.noise[0], -other.offset_noise[0]
+        batch.noise[position] = -self._with_coarser(other.noise[0], step, first)
+        batch.offset_noise[position] = -other.offset_noise[0]
         batch.timesteps[position] = other.timesteps[0]
 
     def _stratified_timestep(self, step: int, index: int) -> int:

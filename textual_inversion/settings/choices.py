@@ -21,11 +21,21 @@ INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
 RESIZE_MODES = ("squash", "center_crop", "random_crop", "focal_crop", "bucket", "tiles")
 ALPHA, PLAIN_BACKGROUND, BACKGROUND = MASK_SOURCES = ("alpha", "plain_background", "background")
 LOSS_TYPES = ("l2", "huber", "smooth_l1")
+HUBER_SCHEDULES = ("constant", "exponential", "snr")
 TIMESTEP_SAMPLINGS = ("uniform", "stratified")
 
 PRECISIONS = ("no", "fp16", "bf16")
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
+OPTIMIZERS = ("adamw", "adam", "sgd", "lion", "adafactor", "prodigy", "dadapt_adam")
+# Those that estimate the size of their steps; the learning rate multiplies it, and 1 leaves it as it is.
+ESTIMATING_OPTIMIZERS = ("prodigy", "dadapt_adam")
+# Flag -> the only optimizers that it has an effect on.
+FLAGS_OF_OPTIMIZERS = {
+    "sgd_momentum": ("sgd",),
+    "adafactor_scale_parameter": ("adafactor",),
+    "d0": ESTIMATING_OPTIMIZERS,
+    "d_coef": ("prodigy",),
+}
 
 # Value of --scheduler -> ppdiffusers class.
 SCHEDULERS = {

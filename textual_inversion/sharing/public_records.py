@@ -52,8 +52,9 @@ SETTINGS = (
         "clip_skip", "max_token_length", "shuffle_caption", "keep_tokens", "caption_dropout_rate",
         "caption_tag_dropout_rate", "enable_wildcard", "template_share", "num_blank_prompts", "num_a_prompts",
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
-        "average_last_steps", "norm_reg_weight", "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples",
-        "global_batch", "peak_learning_rate")
+        "adafactor_scale_parameter", "d0", "d_coef", "average_last_steps", "use_ema", "ema_decay",
+        "huber_schedule", "huber_scale", "multires_noise_iterations", "multires_noise_discount", "norm_reg_weight",
+        "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples", "global_batch", "peak_learning_rate")
     | _because(
         "a number, a switch or one of a few words, which decides how images are cut to size", "resolution", "height",
         "width", "resize_mode", "center_crop", "interpolation", "flip_p", "alpha_mask", "unmasked_weight",

@@ -16,6 +16,7 @@ from textual_inversion.data.dataset import (
     unaugmented,
 )
 from textual_inversion.data.hub_images import image_folder
+from textual_inversion.data.noise import MultiresolutionNoise
 from textual_inversion.data.prompt_variation import make_variation
 from textual_inversion.data.random_streams import draw_seed
 from textual_inversion.data.sampler import SampleStream
@@ -214,7 +215,13 @@ def plan_samples(
         variation=variation if variation.varies else None,
         stratified=objective.timestep_sampling == "stratified",
         antithetic=objective.antithetic_noise,
+        multiresolution=make_multiresolution(objective.multires_noise_iterations, objective.multires_noise_discount),
     )
+
+
+def make_multiresolution(iterations: int, discount: float) -> MultiresolutionNoise | None:
+    """The coarser noises of the training samples; None for none."""
+    return MultiresolutionNoise(iterations, discount) if iterations else None
 
 
 def make_painter(config: TrainConfig, run: Run) -> Painter:

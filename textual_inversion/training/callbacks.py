@@ -1,7 +1,7 @@
 """What happens around the training steps: figures, the loss on a fixed set, validation images, saves, checkpoints."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
@@ -25,6 +25,7 @@ from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.diagnostics import MovementCheck, way_out
 from textual_inversion.training.fixed_set import FixedSet, make_fixed_set
 from textual_inversion.training.intervals import Intervals
+from textual_inversion.training.moving_average import MovingAverage
 from textual_inversion.training.resume import TrainingState
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.step_guard import StepGuard
@@ -91,6 +92,8 @@ class Callbacks:
         fixed_set: on the main process, where it is measured.
         validation: where validation images are drawn.
         best: on the main process, where the best step is kept.
+        shown: a context in which the vectors are those that are shown, saved and judged.
+        estimate: what the optimizer estimates of the size of its steps, or None.
     """
 
     def __init__(
@@ -110,7 +113,10 @@ class Callbacks:
         fixed_set: FixedSet | None,
         validation: ValidationImages | None,
         best: BestStep | None,
+        shown: Callable[[], AbstractContextManager] = nullcontext,
+        estimate: Callable[[], float | None] = lambda: None,
     ):
+        self._shown, self._estimate = shown, estimate
         self._context, self._record, self._intervals, self._guard = context, record, intervals, guard
         self._tracker, self._progress, self._saves = tracker, progress, saves
         self._checkpointer, self._movement = checkpointer, movement
@@ -127,7 +133,8 @@ class Callbacks:
                 self._draw(0)
                 context.ranks.meet(context.stop)
             else:  # its checkpoint was written before anybody looked
-                self._look(resumed.step, resumed.facts["loss"], resumed.facts["learning_rate"])
+                with self._shown():
+                    self._look(resumed.step, resumed.facts["loss"], resumed.facts["learning_rate"])
         except BaseException as error:
             self.__exit__(type(error))  # which Python calls only for what was entered
             raise
@@ -168,7 +175,7 @@ class Callbacks:
             context.ranks.wait()  # one process that leaves makes the launcher end the others, which may still be saving
             raise context.stop.stopped()
         try:
-            with context.stop.at_once() if slow else nullcontext():
+            with self._shown(), context.stop.at_once() if slow else nullcontext():
                 self._look(step, training_loss, learning_rate)
         except Stopped:
             if not saves:
@@ -207,6 +214,9 @@ class Callbacks:
         self._latest = {"loss": training_loss, "lr": learning_rate}
         self._tracker.scalar("train/loss", training_loss, step)
         self._tracker.scalar("train/learning_rate", learning_rate, step)
+        if (estimate := self._estimate()) is not None:
+            self._latest["d"] = estimate
+            self._tracker.scalar("train/estimated_distance", estimate, step)
         self._tell_skipped(step)
         self._movement.look(step, learning_rate, self._guard, is_last=self._intervals.is_last(step))
 
@@ -266,7 +276,9 @@ class Callbacks:
             self._progress.write(line)
 
 
-def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard) -> Callbacks:
+def make_callbacks(
+    config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard, ema: MovingAverage
+) -> Callbacks:
     """The callbacks that the settings ask for."""
     context, record, validation = run.context, run.record, config.validation
     main, resumed = context.ranks.is_main, record.resumed
@@ -296,7 +308,7 @@ def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: S
         movement=MovementCheck(run.vectors, config.training.warmup_steps, progress.write),
         save_vectors=_saver(run.vectors, context, run.model, config.training.seed),
         give_up=lambda step, in_a_row: give_up(config, run, step, in_a_row),
-        fixed_set=fixed_set, validation=images, best=best,
+        fixed_set=fixed_set, validation=images, best=best, shown=ema.in_place, estimate=state.estimated_distance,
     )  # fmt: skip
 
 

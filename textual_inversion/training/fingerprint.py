@@ -20,6 +20,7 @@ from textual_inversion.distributed.consistency import short
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.flag import all_flags, values_of
+from textual_inversion.settings.rates import text_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.training.step_plan import StepPlan
 
@@ -31,12 +32,13 @@ _HELD_OUT = "the held-out images"
 def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
     """The settings that decide the result of a run: "--NAME" -> JSON value.
 
-    The learning rate is the peak, and the global batch stands for batch size, accumulation and processes.
+    The learning rate is the peak, or all of several; the global batch stands for batch size, accumulation and
+    processes.
     """
     flags, values = all_flags(TrainConfig), values_of(config)
     found = {f"--{name}": values[name] for name, flag in flags.items() if flag.decides_result}
     found["the global batch"] = plan.global_batch
-    found["--learning_rate"] = plan.peak_learning_rate
+    found["--learning_rate"] = text_of(plan.rates) if plan.rates else plan.peak_learning_rate
     return json.loads(json.dumps(found, default=str))
 
 

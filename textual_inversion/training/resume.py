@@ -188,6 +188,10 @@ class TrainingState:
         if best and {name: rows.shape for name, rows in best.items()} != shapes:
             raise ValueError("the best vectors have other shapes")
 
+    def estimated_distance(self) -> float | None:
+        """See `optimizer.estimated_distance`."""
+        return optimizer.estimated_distance(self._optimizer)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Name -> float32 array, as they are now."""
         parameters = self._vectors.named_parameters
