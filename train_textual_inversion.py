@@ -153,6 +153,7 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     from textual_inversion.models.unet_forward import make_predictor
     from textual_inversion.system.device import to_device
     from textual_inversion.training import loss as objective
+    from textual_inversion.training.contrast import make_contrast
     from textual_inversion.training.regularizers import make_regularizer
 
     model, data, settings = run.model, run.data, config.objective
@@ -160,6 +161,7 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     weighting = (settings.snr_gamma, settings.debiased_estimation_loss)
     loss_kind = (settings.loss_type, settings.huber_c)
     regularizer = make_regularizer(config.regularizers, model, run.vectors)
+    contrast = make_contrast(model, data, run.vectors.tokens, config.regularizers.contrast_weight)
     predict = make_predictor(model, compiled=config.machine.compile)
 
     def denoising_loss(batch):
@@ -179,6 +181,8 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
 
         target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
         weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
+        if contrast is not None:  # good images, which a word for what is not wanted leads to from the other side
+            target, weights = contrast.mirrored(target, noisy_latents, batch), contrast.weights(batch, weights)
         loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=data.mask(batch))
         return loss + regularizer.penalty(batch.prompts, batch.readings, prompts.hidden_states)
 

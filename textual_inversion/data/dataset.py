@@ -83,8 +83,12 @@ class ReadImages:
     variation: PromptVariation = PromptVariation()
 
     def of_concept(self, index: int) -> ImageSequence:
-        """The original images of one concept, given by its index; each is read when it is asked for."""
-        files = [file for file, image in zip(self.files, self.images, strict=True) if image.concept == index]
+        """The original images of one concept, given by its index; each is read when it is asked for.
+
+        Those that it is trained away from are not among them.
+        """
+        pairs = zip(self.files, self.images, strict=True)
+        files = [file for file, image in pairs if image.concept == index and not image.is_contrast]
         return ImageSequence(files, ImageFile.load)
 
     @property
@@ -134,9 +138,18 @@ class TrainingSet:
         """The weight of each latent position of a batch in the loss: float32 [B, 1, H, W]; None: all are equal."""
         return None if self.masks is None else to_device(self.masks.weights(batch))
 
+    @property
+    def shown_previews(self) -> ImageSequence:
+        """The small versions of what is learned: of all images but those that a word is trained away from."""
+        return self.previews.where(not image.is_contrast for image in self.images)
+
     def previews_of(self, concept: int) -> ImageSequence:
-        """The small versions of one concept's images; the concept is given by its index."""
-        return self.previews.where(image.concept == concept for image in self.images)
+        """The small versions of one concept's images, as `ReadImages.of_concept`."""
+        return self.previews.where(image.concept == concept and not image.is_contrast for image in self.images)
+
+    def contrasts(self, batch: Batch) -> np.ndarray:
+        """Positions in a batch of the images that its words are trained away from: int64, in order."""
+        return np.flatnonzero([self.images[image].is_contrast for image in batch.images])
 
 
 def read_images(
@@ -166,17 +179,21 @@ def read_images(
         latent_files.make_folder(settings.cache_latents_dir)
     images, files, masks, found = [], [], [], []
     for index, concept in enumerate(concepts):
-        paths = find_images(concept.image_folder, note=say)
-        own = _look_at(paths, settings.dataloader_num_workers, say, shows_progress)
-        folder = settings.mask_dir[index] if settings.mask_dir else None
-        masks += masks_for([(one.path, one.size) for one in own], folder, alpha=settings.alpha_mask, note=say)
-        files += own
-        template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
-        prompts = prompts_of(concept, paths, prompt_settings, template_file, language, note=say)
-        times = [_repeats_of(path, Path(concept.image_folder), repeats) for path in paths]
-        images += [_training_image(index, own, n) for own, n in zip(prompts, times, strict=True)]
-        found += prompts
-        say(f"{len(paths)} training image(s) of {concept.placeholder_token} in {portable(concept.image_folder)}")
+        for folder in filter(None, (concept.image_folder, concept.contrast_folder)):
+            is_contrast = folder == concept.contrast_folder
+            paths = find_images(folder, note=say)
+            own = _look_at(paths, settings.dataloader_num_workers, say, shows_progress)
+            masks += _masks_of(own, settings, index, is_contrast=is_contrast, say=say)
+            files += own
+            template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
+            seen = replace(concept, image_folder=folder)
+            prompts = prompts_of(seen, paths, prompt_settings, template_file, language, note=say)
+            times = [_repeats_of(path, Path(folder), repeats) for path in paths]
+            pairs = zip(prompts, times, strict=True)
+            images += [_training_image(index, own, n, is_contrast=is_contrast) for own, n in pairs]
+            found += prompts
+            what = "image(s) to train away from" if is_contrast else "training image(s) of"
+            say(f"{len(paths)} {what} {concept.placeholder_token} in {portable(folder)}")
     if settings.alpha_mask:
         check_alpha(masks)
     check_effects(prompt_settings, found)
@@ -184,9 +201,24 @@ def read_images(
     return ReadImages(tuple(images), tuple(files), tuple(masks), variation)
 
 
-def _training_image(concept: int, prompts: ImagePrompts, repeats: int) -> TrainingImage:
+def _masks_of(
+    files: Sequence[ImageFile], settings: ImageSettings, concept: int, *, is_contrast: bool, say: Say
+) -> list[MaskFile]:
+    """The masks of images in one folder; () where the run has none. Files of masks are for what is learned alone."""
+    if settings.mask_dir and is_contrast:
+        return [MaskFile.whole(file.path, file.size) for file in files]
+    folder = settings.mask_dir[concept] if settings.mask_dir else None
+    return masks_for([(file.path, file.size) for file in files], folder, alpha=settings.alpha_mask, note=say)
+
+
+def _training_image(concept: int, prompts: ImagePrompts, repeats: int, *, is_contrast: bool) -> TrainingImage:
     return TrainingImage(
-        concept, prompts.prompts, repeats=repeats, templates=prompts.templates, has_captions=prompts.has_captions
+        concept,
+        prompts.prompts,
+        repeats=repeats,
+        templates=prompts.templates,
+        has_captions=prompts.has_captions,
+        is_contrast=is_contrast,
     )
 
 

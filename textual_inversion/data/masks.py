@@ -37,6 +37,7 @@ class MaskFile:
         is_alpha: it is the transparency of that file.
         digest: of the mask's pixels.
         is_white: all of the image is learned.
+        is_made: there is no file of the mask, all of which is white.
     """
 
     path: Path
@@ -44,9 +45,19 @@ class MaskFile:
     is_alpha: bool
     digest: bytes
     is_white: bool
+    is_made: bool = False
+
+    @classmethod
+    def whole(cls, image: Path, size: tuple[int, int]) -> "MaskFile":
+        """The mask of an image that needs none, beside others that have one."""
+        return cls(image, size, False, b"", True, is_made=True)
 
     def load(self) -> Image.Image:
         """The mask: mode "L", as large as its image. Its `info` names the file."""
+        if self.is_made:
+            mask = Image.new("L", self.size, 255)
+            mask.info[_SOURCE] = self.path
+            return mask
         return _load(self.path, self.size, self.is_alpha)
 
 

@@ -67,6 +67,9 @@ class ConceptSettings:
     num_vectors: tuple[int | str, ...] = flag(
         (1,), "embedding vectors of the concept; auto: one per token of the initializer",
         nargs="+", type=vector_count, metavar="N", per_concept=True)
+    contrast_data_dir: tuple[str, ...] | None = flag(
+        None, "folder of good images, away from which a word of --learnable_property negative is trained",
+        nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, **CONTENTS_COMPARED)
     repeats: int = flag(
         100, "times each image is seen in an epoch, unless its folder is named like 10_cat",
         type=positive_int, metavar="N", decides_result=False)

@@ -43,11 +43,14 @@ def of_data(read: ReadImages) -> dict[str, str]:
     """Hashes of what is learned from."""
     prompts = [[image.concept, *image.prompts, *_named(image.templates)] for image in read.images]
     repeats = [image.repeats for image in read.images]
+    contrasts = [position for position, image in enumerate(read.images) if image.is_contrast]
     found = {
         "the training images": _hash(file.digest for file in read.files),
         "the prompts (captions, templates)": _hash([json.dumps(prompts).encode()]),
         "the masks": _hash(mask.digest for mask in read.masks),
     }
+    if contrasts:
+        found["which images are trained away from"] = _hash([json.dumps(contrasts).encode()])
     if len(set(repeats)) > 1:  # where all are equal, they only say how long an epoch is
         found["the repeats of the images"] = _hash([json.dumps(repeats).encode()])
     return found

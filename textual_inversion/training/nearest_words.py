@@ -12,11 +12,11 @@ import numpy as np
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.vocabulary import whole_words
-from textual_inversion.settings.choices import AUTO
+from textual_inversion.settings.choices import AUTO, NEGATIVE
 from textual_inversion.settings.concept import Concept
 from textual_inversion.system.errors import SettingsError
 
-_PROMPTS = {"style": "a painting in the style of {}"}
+_PROMPTS = {"style": "a painting in the style of {}", NEGATIVE: "a {} picture"}
 _PROMPT = "a photo of a {}"
 _SHOWN = 5
 
