@@ -28,7 +28,7 @@ from textual_inversion.system.timing import Phases
 
 if TYPE_CHECKING:
     from textual_inversion.data.dataset import ReadImages
-    from textual_inversion.training.state import Run, RunContext
+    from textual_inversion.training.state import Record, Run, RunContext
 
 __all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
 
@@ -80,7 +80,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     resume.compare(record, fingerprint.of_settings(config, plan) | fingerprint.of_data(read), context, **allow)
     resume.check_length(record, plan.steps)
     with phases("base model"):
-        config, model, vectors, learned = taught_model(config, context, read)
+        config, model, vectors, learned = taught_model(config, context, read, record)
         size = (config.images.height, config.images.width)
         own = fingerprint.of_model(model, learned, size, read.distinct_prompts)
         resume.compare(record, own, context, **allow)
@@ -94,12 +94,12 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     return config, run
 
 
-def taught_model(config: TrainConfig, context: "RunContext", read: "ReadImages") -> tuple:
+def taught_model(config: TrainConfig, context: "RunContext", read: "ReadImages", record: "Record") -> tuple:
     """(settings, base model, new vectors, learned embeddings that they begin with): the model with its concepts."""
     from textual_inversion.training import assembly
 
     config, model = assembly.load_model(config, context)
-    config, vectors, learned = assembly.teach(config, context, model, read)
+    config, vectors, learned = assembly.teach(config, context, model, read, record)
     assembly.spare(config, context, model)
     numbers = sum(int(parameter.size) for parameter in vectors.parameters)
     context.say(f"{numbers} trainable parameters, seed {config.training.seed}")

@@ -57,9 +57,7 @@ def _names(model: BaseModel, text: str, token: str) -> bool:
     return bool(set(encode_ids.token_ids(token)) & set(encode_ids.token_ids(text)))
 
 
-def prompt_notes(
-    model: BaseModel, tokens: Sequence[str], plan: Plan, unwanted: Sequence[str] = ()
-) -> list[str]:
+def prompt_notes(model: BaseModel, tokens: Sequence[str], plan: Plan, unwanted: Sequence[str] = ()) -> list[str]:
     """Lines about prompts: unknown placeholder tokens, or none at all, and text that is not read.
 
     Args:

@@ -214,9 +214,7 @@ def _concept_table(concepts: Sequence[Concept], language: str) -> str:
         token, prompt = concept.placeholder_token, _prompt(concept, language)
         start = _cell(concept.initializer_token) if concept.initializer_token else "-"
         shown = f"negative prompt {_cell(token)}" if concept.learnable_property == NEGATIVE else _cell(prompt)
-        rows.append(
-            f"| {_cell(token)} | {concept.learnable_property} | {concept.num_vectors} | {start} | {shown} |"
-        )
+        rows.append(f"| {_cell(token)} | {concept.learnable_property} | {concept.num_vectors} | {start} | {shown} |")
     return "\n".join(rows)
 
 
@@ -226,8 +224,8 @@ def _about_unwanted(concepts: Sequence[Concept]) -> list[str]:
         return []
     verb = "was" if len(words) == 1 else "were"
     return [
-        f"{', '.join(map(_code, words))} {verb} learned from images of what is not wanted: write it in the **negative** "
-        "prompt. Images drawn without it there are the same as without this file."
+        f"{', '.join(map(_code, words))} {verb} learned from images of what is not wanted: write it in the "
+        "**negative** prompt. Images drawn without it there are the same as without this file."
     ]
 
 

@@ -4,6 +4,7 @@ These functions take all settings; what they call takes the parts that it needs.
 """
 
 import importlib
+from dataclasses import replace
 
 from textual_inversion.data.dataset import ReadImages, TrainingSet
 from textual_inversion.data.prompt_variation import make_variation
@@ -17,6 +18,7 @@ from textual_inversion.models.base_model import BaseModel, load_base_model
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.other_vae import fetch_vae
 from textual_inversion.models.precision import lower
+from textual_inversion.settings.choices import AUTO
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import changed
 from textual_inversion.settings.shared import parts_of, source_of
@@ -24,9 +26,10 @@ from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.paths import portable
 from textual_inversion.training.best_step import check_judge
 from textual_inversion.training.initialization import add_concepts
+from textual_inversion.training.initializer_choice import LossSettings, with_chosen_words
 from textual_inversion.training.loss import timestep_range
-from textual_inversion.training.nearest_words import with_nearest_words
-from textual_inversion.training.resume import recorded_seed
+from textual_inversion.training.nearest_words import word_finder
+from textual_inversion.training.resume import CHOSEN_WORDS, recorded_seed, recorded_words
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.validation import Painter, prompt_notes
 
@@ -60,7 +63,7 @@ def load_model(config: TrainConfig, context: RunContext) -> tuple[TrainConfig, B
 
 
 def teach(
-    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, record: Record
 ) -> tuple[TrainConfig, ConceptVectors, list[LearnedEmbedding]]:
     """Give the base model the concepts, and say what each starts from.
 
@@ -71,7 +74,8 @@ def teach(
         ConceptError: a concept cannot be learned with this base model.
         SettingsError: an initializer or a CLIP model is not to be had.
     """
-    concepts = context.ranks.broadcast(_with_initializers(config, context, model, read))
+    concepts = context.ranks.broadcast(_with_initializers(config, context, model, read, record))
+    record.fingerprint[CHOSEN_WORDS] = [concept.initializer_token for concept in concepts]
     if config.concept.initializer_token is not None:
         config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
     learned = read_initializer_embeds(
@@ -88,12 +92,28 @@ def teach(
 
 
 def _with_initializers(
-    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, record: Record
 ) -> tuple[Concept, ...]:
-    if not context.ranks.is_main:
-        return config.concepts
-    own = [read.of_concept(index) for index in range(len(config.concepts))]
-    return tuple(with_nearest_words(config.concepts, own, model, config.validation.clip_model, context.say))
+    """The concepts with a word for each `auto`: the one that a resumed run began with, or one that is chosen now."""
+    concepts, words = config.concepts, recorded_words(record, len(config.concepts))
+    if words is not None:
+        concepts = tuple(
+            replace(concept, initializer_token=word) if concept.initializer_token == AUTO else concept
+            for concept, word in zip(concepts, words, strict=True)
+        )
+    if not context.ranks.is_main or not any(concept.initializer_token == AUTO for concept in concepts):
+        return concepts
+    asked = (config.objective.min_timestep, config.objective.max_timestep)
+    settings = LossSettings(
+        images=config.images,
+        size=(config.images.height, config.images.width),
+        seed=config.training.seed,
+        timestep_range=timestep_range(model.noise_scheduler.alphas_cumprod, model.prediction_type, *asked),
+        variation=make_variation(config.prompts, [concept.placeholder_token for concept in concepts]),
+        chunk=config.training.train_batch_size,
+    )
+    nearest = word_finder(config.validation.clip_model, model, context.say)
+    return tuple(with_chosen_words(concepts, model, read, nearest, settings, config.base_model.language, context.say))
 
 
 def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:

@@ -70,9 +70,7 @@ class Contrast:
         return replace(reading, vectors={**reading.vectors, word: ()})
 
 
-def make_contrast(
-    model: BaseModel, data: TrainingSet, placeholders: Sequence[str], weight: float
-) -> Contrast | None:
+def make_contrast(model: BaseModel, data: TrainingSet, placeholders: Sequence[str], weight: float) -> Contrast | None:
     """What the loss needs of the good images; None where a run has none."""
     if not any(image.is_contrast for image in data.images):
         return None
