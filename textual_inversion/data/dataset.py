@@ -37,6 +37,7 @@ from textual_inversion.system.paths import portable
 from textual_inversion.system.progress import LateProgress
 
 Say = Callable[[str], None]
+_GOOD = "folder of good images"
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -181,7 +182,7 @@ def read_images(
     for index, concept in enumerate(concepts):
         for folder in filter(None, (concept.image_folder, concept.contrast_folder)):
             is_contrast = folder == concept.contrast_folder
-            paths = find_images(folder, note=say)
+            paths = find_images(folder, note=say, **({"called": _GOOD} if is_contrast else {}))
             own = _look_at(paths, settings.dataloader_num_workers, say, shows_progress)
             masks += _masks_of(own, settings, index, is_contrast=is_contrast, say=say)
             files += own

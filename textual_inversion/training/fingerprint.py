@@ -25,6 +25,7 @@ from textual_inversion.training.step_plan import StepPlan
 
 _ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 _VALUES_A_TENSOR = 4096
+_AWAY = b"away"  # behind the digest of an image that a word is trained away from
 
 
 def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
@@ -43,14 +44,12 @@ def of_data(read: ReadImages) -> dict[str, str]:
     """Hashes of what is learned from."""
     prompts = [[image.concept, *image.prompts, *_named(image.templates)] for image in read.images]
     repeats = [image.repeats for image in read.images]
-    contrasts = [position for position, image in enumerate(read.images) if image.is_contrast]
+    pairs = zip(read.files, read.images, strict=True)
     found = {
-        "the training images": _hash(file.digest for file in read.files),
+        "the training images": _hash(file.digest + _AWAY * image.is_contrast for file, image in pairs),
         "the prompts (captions, templates)": _hash([json.dumps(prompts).encode()]),
         "the masks": _hash(mask.digest for mask in read.masks),
     }
-    if contrasts:
-        found["which images are trained away from"] = _hash([json.dumps(contrasts).encode()])
     if len(set(repeats)) > 1:  # where all are equal, they only say how long an epoch is
         found["the repeats of the images"] = _hash([json.dumps(repeats).encode()])
     return found
