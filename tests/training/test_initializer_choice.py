@@ -1,6 +1,7 @@
 """`--initializer_token auto`: the loss chooses the word, and a resumed run keeps it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,29 +12,6 @@ from textual_inversion.settings.concept import Concept
 from textual_inversion.training import assembly, initializer_choice
 from textual_inversion.training.initializer_choice import LossSettings, WordLoss, with_chosen_words
 from train_textual_inversion import main
-
-
-class Vocabulary:
-    """A model of which only the tokenizer is asked: it knows all words but `strange`."""
-
-    class _Tokenizer:
-        unk_token_id, model_max_length, pad_token_id = 0, 77, 0
-        added_tokens_encoder: dict = {}
-
-        def num_special_tokens_to_add(self, pair):
-            return 2
-
-        def get_vocab(self):
-            return {}
-
-        def tokenize(self, text):
-            return text.split()
-
-        def convert_tokens_to_ids(self, token):
-            return 0 if token == "strange" else 5
-
-    def __init__(self):
-        self.text_encoders = [type("Encoder", (), {"tokenizer": self._Tokenizer()})()]
 
 
 class Read:
@@ -54,8 +32,10 @@ def chosen(monkeypatch, losses, ranked, concepts, language="en"):
             return self.own[word]
 
     monkeypatch.setattr(initializer_choice, "WordLoss", Measured)
+    monkeypatch.setattr(initializer_choice, "known_ids", lambda word, tokenizer: [] if word == "strange" else [5])
+    model = SimpleNamespace(text_encoders=[SimpleNamespace(tokenizer=None)])
     near = lambda images, kind: [(word, 0.9) for word in ranked]  # noqa: E731
-    found = with_chosen_words(concepts, Vocabulary(), Read(), near, None, language, said.append)
+    found = with_chosen_words(concepts, model, Read(), near, None, language, said.append)
     return found, said, asked
 
 
