@@ -57,8 +57,8 @@ class ConceptSettings:
         ("<cat-toy>",), "what stands for the concept in prompts, one per concept",
         nargs="+", type=composed, metavar="WORD")
     initializer_token: tuple[str, ...] | None = flag(
-        None, "a known word or phrase that the vectors start from; auto: of words near to the images the one with the lowest loss; "
-        "unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)
+        None, "a known word or phrase that the vectors start from; auto: of words near to the images the one with the "
+        "lowest loss; unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)
     initializer_embeds: tuple[str, ...] | None = flag(
         None, "embedding files whose vectors are the start", nargs="+", metavar="FILE", **CONTENTS_COMPARED)
     rename: tuple[str, ...] | None = shared.rename_flag("the concepts of --initializer_embeds")
