@@ -1,5 +1,6 @@
 """A word for what is not wanted, trained away from good images."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 
 import train_textual_inversion
-from helpers.training_runs import draw_images, masks_of, rows_after, set_up, set_up_all, short_run
+from helpers.tiny_clip import build_clip
+from helpers.training_runs import draw_images, launch, masks_of, rows_after, rows_in, set_up, set_up_all, short_run
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.training_image import TrainingImage
 from textual_inversion.models.prompt_encoder import Reading
@@ -192,3 +194,19 @@ def test_each_concept_has_its_own_good_images(tmp_path, monkeypatch):
     found = [(image.concept, image.is_contrast) for image in run.data.images]
     assert found == [(0, False)] * 3 + [(0, True)] * 2 + [(1, False)] * 2 + [(1, True)]
     assert [one.contrast_folder for one in config.concepts] == [str(tmp_path / "good"), str(tmp_path / "better")]
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_two_processes_choose_one_word_and_learn_the_pair_as_one_process_does(tmp_path):
+    more = ("--initializer_token", "auto", "--train_batch_size", "2", "--max_train_steps", "3")
+    argv = pair_run(tmp_path, *more, "--gradient_accumulation_steps", "2")
+    build_clip(tmp_path / "base/clip")
+    alone = rows_after(argv)
+
+    two = pair_run(tmp_path, *more, "--output_dir", str(tmp_path / "two"))
+    launch(two, processes=2, cwd=tmp_path)
+
+    words = [json.loads((tmp_path / name / "run.json").read_text())["initializer_token"] for name in ("out", "two")]
+    assert words[0] == words[1] != "auto"
+    np.testing.assert_allclose(rows_in(two, "learned_embeds.pdparams")["<bad>"], alone["<bad>"], atol=1e-5)
