@@ -35,7 +35,7 @@ FIRST_LEARNED, FIRST_COMPARED = 1000, 5000
 
 
 def _noisy(image: Image.Image) -> Image.Image:
-    noise = np.random.default_rng(image.tobytes()[:64]).normal(0, 45, (image.height, image.width, 3))
+    noise = np.random.default_rng(list(image.tobytes()[:64])).normal(0, 45, (image.height, image.width, 3))
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
