@@ -180,18 +180,17 @@ def read_images(
         latent_files.make_folder(settings.cache_latents_dir)
     images, files, masks, found = [], [], [], []
     for index, concept in enumerate(concepts):
-        for folder in filter(None, (concept.image_folder, concept.contrast_folder)):
-            is_contrast = folder == concept.contrast_folder
+        template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
+        for folder, is_contrast in ((concept.image_folder, False), (concept.contrast_folder, True)):
+            if is_contrast and not folder:
+                continue
             paths = find_images(folder, note=say, **({"called": _GOOD} if is_contrast else {}))
             own = _look_at(paths, settings.dataloader_num_workers, say, shows_progress)
             masks += _masks_of(own, settings, index, is_contrast=is_contrast, say=say)
             files += own
-            template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
             seen = replace(concept, image_folder=folder)
             prompts = prompts_of(seen, paths, prompt_settings, template_file, language, note=say)
-            times = [_repeats_of(path, Path(folder), repeats) for path in paths]
-            pairs = zip(prompts, times, strict=True)
-            images += [_training_image(index, own, n, is_contrast=is_contrast) for own, n in pairs]
+            images += _training_images(index, prompts, paths, Path(folder), repeats, is_contrast=is_contrast)
             found += prompts
             what = "image(s) to train away from" if is_contrast else "training image(s) of"
             say(f"{len(paths)} {what} {concept.placeholder_token} in {portable(folder)}")
@@ -212,15 +211,27 @@ def _masks_of(
     return masks_for([(file.path, file.size) for file in files], folder, alpha=settings.alpha_mask, note=say)
 
 
-def _training_image(concept: int, prompts: ImagePrompts, repeats: int, *, is_contrast: bool) -> TrainingImage:
-    return TrainingImage(
-        concept,
-        prompts.prompts,
-        repeats=repeats,
-        templates=prompts.templates,
-        has_captions=prompts.has_captions,
-        is_contrast=is_contrast,
-    )
+def _training_images(
+    concept: int,
+    prompts: Sequence[ImagePrompts],
+    paths: Sequence[Path],
+    folder: Path,
+    repeats: int,
+    *,
+    is_contrast: bool,
+) -> list[TrainingImage]:
+    """The images of one folder with their prompts, one for each path."""
+    return [
+        TrainingImage(
+            concept,
+            own.prompts,
+            repeats=_repeats_of(path, folder, repeats),
+            templates=own.templates,
+            has_captions=own.has_captions,
+            is_contrast=is_contrast,
+        )
+        for own, path in zip(prompts, paths, strict=True)
+    ]
 
 
 def _look_at(paths: Sequence[Path], workers: int, say: Say, shows_progress: bool) -> list[ImageFile]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from textual_inversion.data.prompt_variation import holds_placeholder
 from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.generation.plan import Plan
@@ -21,7 +22,7 @@ def plan_notes(model: BaseModel, files: Sequence[ConceptFile], plan: Plan) -> li
     of_files = [note for file in files for note in file.notes]
     of_files += vae_notes(files, model)
     unwanted = [token for token in tokens if any(_is_unwanted(file, token) for file in files)]
-    about_prompts = [*unwanted_notes(model, unwanted, plan), *prompt_notes(model, tokens, plan, unwanted)]
+    about_prompts = [*unwanted_notes(unwanted, plan), *prompt_notes(model, tokens, plan, unwanted)]
     return [*of_files, *drawing_notes(model, plan), *about_prompts]
 
 
@@ -29,7 +30,7 @@ def _is_unwanted(file: ConceptFile, token: str) -> bool:
     return token in file.placeholder_tokens and file.learnable_property(token) == NEGATIVE
 
 
-def unwanted_notes(model: BaseModel, unwanted: Sequence[str], plan: Plan) -> list[str]:
+def unwanted_notes(unwanted: Sequence[str], plan: Plan) -> list[str]:
     """Lines about words for what is not wanted: they stand in a prompt, or in no negative prompt.
 
     Args:
@@ -37,7 +38,7 @@ def unwanted_notes(model: BaseModel, unwanted: Sequence[str], plan: Plan) -> lis
     """
     found = []
     for token in unwanted:
-        is_in = {name: any(_names(model, text, token) for text in plan.texts(name)) for name in _BOTH}
+        is_in = {name: any(holds_placeholder(composed(text), token) for text in plan.texts(name)) for name in _BOTH}
         if is_in["prompt"]:
             found.append(
                 f"{token} was learned from images of what is not wanted, and a prompt names it, which leads towards "
@@ -49,12 +50,6 @@ def unwanted_notes(model: BaseModel, unwanted: Sequence[str], plan: Plan) -> lis
                 f'is applied; add --negative_prompt "{token}"'
             )
     return found
-
-
-def _names(model: BaseModel, text: str, token: str) -> bool:
-    """Whether a text holds the token as a word of its own."""
-    encode_ids = model.text_encoders[0].encode_ids
-    return bool(set(encode_ids.token_ids(token)) & set(encode_ids.token_ids(text)))
 
 
 def prompt_notes(model: BaseModel, tokens: Sequence[str], plan: Plan, unwanted: Sequence[str] = ()) -> list[str]:
