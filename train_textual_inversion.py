@@ -28,7 +28,7 @@ from textual_inversion.system.timing import Phases
 
 if TYPE_CHECKING:
     from textual_inversion.data.dataset import ReadImages
-    from textual_inversion.training.state import Run, RunContext
+    from textual_inversion.training.state import Record, Run, RunContext
 
 __all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
 
@@ -80,7 +80,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     )
     resume.check_length(record, plan.steps)
     with phases("base model"):
-        config, model, vectors, learned = taught_model(config, context, read)
+        config, model, vectors, learned = taught_model(config, context, read, record)
         size = (config.images.height, config.images.width)
         own = fingerprint.of_model(model, learned, size, read.distinct_prompts)
         resume.compare(record, own, context, **allow)
@@ -93,12 +93,12 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     return config, run
 
 
-def taught_model(config: TrainConfig, context: "RunContext", read: "ReadImages") -> tuple:
+def taught_model(config: TrainConfig, context: "RunContext", read: "ReadImages", record: "Record") -> tuple:
     """(settings, base model, new vectors, learned embeddings that they begin with): the model with its concepts."""
     from textual_inversion.training import assembly
 
     config, model = assembly.load_model(config, context)
-    config, vectors, learned = assembly.teach(config, context, model, read)
+    config, vectors, learned = assembly.teach(config, context, model, read, record)
     assembly.spare(config, context, model)
     numbers = sum(int(parameter.size) for parameter in vectors.parameters)
     context.say(f"{numbers} trainable parameters, seed {config.training.seed}")
@@ -152,6 +152,7 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     from textual_inversion.models.unet_forward import make_predictor
     from textual_inversion.system.device import to_device
     from textual_inversion.training import loss as objective
+    from textual_inversion.training.contrast import make_contrast
     from textual_inversion.training.regularizers import make_regularizer
 
     model, data, settings = run.model, run.data, config.objective
@@ -159,6 +160,7 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     weighting = (settings.snr_gamma, settings.debiased_estimation_loss)
     huber = (settings.huber_schedule, settings.huber_c, settings.huber_scale)
     regularizer = make_regularizer(config.regularizers, model, run.vectors)
+    contrast = make_contrast(model, data, run.vectors.tokens, config.regularizers.contrast_weight)
     predict = make_predictor(model, compiled=config.machine.compile)
 
     def denoising_loss(batch):
@@ -180,6 +182,8 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
         weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
         huber_c = objective.huber_thresholds(alphas_cumprod, timesteps, *huber)  # (B, 1, 1, 1), or one for all
         kind_of_loss = (settings.loss_type, huber_c)
+        if contrast is not None:  # good images, which a word for what is not wanted leads to from the other side
+            target, weights = contrast.mirrored(target, noisy_latents, batch), contrast.weights(batch, weights)
         loss = objective.diffusion_loss(prediction, target, *kind_of_loss, weights=weights, mask=data.mask(batch))
         return loss + regularizer.penalty(batch.prompts, batch.readings, prompts.hidden_states)
 

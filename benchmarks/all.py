@@ -57,6 +57,10 @@ PARTS = {
         (("--seeds", "1", "--steps", "4", "--every", "2", "--concept", "cat", "--num_images", "2")
          + ("--num_inference_steps", "2"),),
     ),
+    "negative_words": (
+        ((),),
+        (("--fault", "blurred", "--steps", "2", "--images", "2", "--num_images", "2", "--num_inference_steps", "2"),),
+    ),
     "grid": (
         ((),),
         (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),

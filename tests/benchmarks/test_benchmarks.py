@@ -709,3 +709,44 @@ def test_a_part_that_fails_leaves_the_earlier_figures(tmp_path, monkeypatch):
     assert "## kept" in output.read_text(encoding="utf-8")
     with pytest.raises(SettingsError, match="speed is no benchmark"):
         everything.main(["speed"])
+
+
+# -------------------------------------------------------------------------------------------------- negative words
+
+
+def test_spoiled_drawings_are_of_other_toys_than_those_that_are_compared_and_each_fault_shows():
+    from benchmarks import negative_words
+
+    learned, compared = (negative_words.drawings(first, 3) for first in (1000, 5000))
+
+    assert len({image.tobytes() for image, _ in learned + compared}) == 6
+    for spoil in negative_words.FAULTS.values():
+        spoiled = spoil(learned[0][0])
+        assert spoiled.size == (64, 64) and spoiled.mode == "RGB" and spoiled.tobytes() != learned[0][0].tobytes()
+        assert spoil(learned[0][0]).tobytes() == spoiled.tobytes()  # the same in every run
+
+
+def test_a_word_is_judged_by_clean_less_spoiled_against_no_negative_prompt():
+    from benchmarks.negative_words import Row, _cells
+
+    without, learned = Row("none", 0.5, 0.4, 0.25), Row("learned", 0.6, 0.3, 0.24)
+
+    assert _cells(learned, without) == ["0.6000", "0.3000", "0.3000", "+0.2000", "0.2400"]
+    assert _cells(without, without)[3] == "+0.0000"
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_word_is_trained_as_the_guide_says(tmp_path, monkeypatch, pair):
+    from benchmarks import negative_words, runs
+    from textual_inversion.cli.train import parse
+
+    commands = []
+    monkeypatch.setattr(runs, "run", lambda command, **how: commands.append([str(word) for word in command]))
+    args = negative_words.build_parser().parse_args(["--images", "2", "--steps", "5"])
+
+    negative_words.learn("blurred", pair, tmp_path, args)
+
+    config = parse(commands[0][2:])
+    assert config.concept.learnable_property == ("negative",) and config.training.max_train_steps == 5
+    assert (config.concept.contrast_data_dir is not None) == pair and len(list(tmp_path.glob("*/bad/*.png"))) == 2
+    assert all(text.read_text().endswith(", {}") for text in tmp_path.glob("*/*/*.txt"))

@@ -431,8 +431,12 @@ def test_variants_are_a_function_of_the_sample_alone_evenly_drawn_and_change_not
 
 def test_the_fixed_set_shows_the_images_themselves():
     assert all(batch.variants is None for batch in stream(variants=4).evaluation_batches(8))
+
+
 # ---------------------------------------------------------------------------------------- noise of several resolutions
 COARSER = MultiresolutionNoise(6, 0.8)
+
+
 @pytest.mark.parametrize("antithetic", [False, True])
 def test_coarser_noises_are_the_samples_own_and_change_nothing_else(antithetic):
     plain, coarser = (
@@ -446,6 +450,8 @@ def test_coarser_noises_are_the_samples_own_and_change_nothing_else(antithetic):
     np.testing.assert_array_equal(stream(antithetic=antithetic, multiresolution=COARSER).batch(3, [5]).noise[0],
                                   coarser.noise[5])  # fmt: skip
     assert np.array_equal(coarser.noise[1], -first) == antithetic
+
+
 def test_the_fixed_set_has_plain_noise():
     plain, coarser = (stream(multiresolution=kind).evaluation_batches(6) for kind in (None, COARSER))
     for one, other in zip(plain, coarser, strict=True):

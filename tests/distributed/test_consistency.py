@@ -101,7 +101,7 @@ MAY_DIFFER = set(
     pretrained_model_name_or_path vae tokenizer_name revision variant validation_prompt validation_prompts_file
     device num_threads dataloader_num_workers gradient_checkpointing enable_xformers_memory_efficient_attention
     low_memory compile
-    push_to push_to_hub hub_whole_pipeline hub_token hub_model_id""".split()
+    push_to push_to_hub hub_whole_pipeline hub_token hub_model_id contrast_data_dir""".split()
 )
 
 

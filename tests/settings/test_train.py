@@ -15,7 +15,7 @@ UPLOAD = {"push_to_hub", "push_to", "hub_whole_pipeline", "hub_token", "hub_mode
 NAMES_AND_PATHS = {
     "config", "output_dir", "logging_dir", "train_data_dir", "mask_dir", "initializer_embeds", "cache_dir",
     "cache_latents_dir", "template_file", "clip_model", "pretrained_model_name_or_path", "tokenizer_name", "revision",
-    "variant", "vae", "mask_model", "validation_data_dir", "validation_mask_dir",
+    "variant", "vae", "mask_model", "validation_data_dir", "validation_mask_dir", "contrast_data_dir",
 }  # fmt: skip
 MACHINE = {
     "device", "num_threads", "dataloader_num_workers", "gradient_checkpointing",
@@ -71,6 +71,7 @@ def test_these_flags_are_not_repeated_from_a_runs_configuration():
 
 def test_these_flags_take_a_value_for_each_concept():
     per_concept = {"train_data_dir", "initializer_token", "learnable_property", "num_vectors", "template_file"}
+    per_concept |= {"contrast_data_dir"}
 
     assert flags_where(lambda flag: flag.per_concept) == per_concept
     assert all(FLAGS[name].nargs == "+" for name in per_concept)
@@ -90,7 +91,7 @@ def test_infer_and_score_take_these_values_from_the_record_beside_an_embedding()
 
 def test_these_paths_are_recorded_so_that_they_hold_in_another_clone():
     portable = {"pretrained_model_name_or_path", "tokenizer_name", "vae", "cache_dir", "train_data_dir", "mask_dir"}
-    portable |= {"validation_data_dir", "validation_mask_dir"}
+    portable |= {"validation_data_dir", "validation_mask_dir", "contrast_data_dir"}
 
     assert flags_where(lambda flag: flag.recorded_portably) == portable
     assert all(FLAGS[name].is_path for name in portable)

@@ -101,8 +101,11 @@ def _with_concepts(config: TrainConfig) -> TrainConfig:
     own = config.concept
     counts = [None if count == "auto" else count for count in own.num_vectors]
     initializers = own.initializer_token or [None] * len(tokens)
+    contrasts = own.contrast_data_dir or [""] * len(tokens)
     columns = zip(tokens, counts, initializers, own.learnable_property, own.train_data_dir, strict=True)
-    return replace(config, concepts=tuple(Concept(*column) for column in columns))
+    concepts = [Concept(*column) for column in columns]
+    paired = zip(concepts, contrasts, strict=True)
+    return replace(config, concepts=tuple(replace(concept, contrast_folder=folder) for concept, folder in paired))
 
 
 def _one_each(name: str, values: tuple, count: int) -> tuple:

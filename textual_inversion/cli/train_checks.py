@@ -16,6 +16,7 @@ from textual_inversion.settings.choices import (
     FLAGS_OF_OPTIMIZERS,
     HUGGING_FACE,
     LATEST,
+    NEGATIVE,
 )
 from textual_inversion.settings.rates import stages
 from textual_inversion.settings.train import TrainConfig
@@ -37,6 +38,7 @@ def check_effects(config: TrainConfig) -> None:
     _check_latents(config.images, config.given)
     _check_objective(config.objective, config.given)
     _check_clipping(config.optimizer.max_grad_norm)
+    _check_contrast(config.concept, config.given)
     _check_effect("rename", config.given, config.concept.initializer_embeds is not None, "--initializer_embeds")
     varies_tags = config.prompts.shuffle_caption or config.prompts.caption_tag_dropout_rate
     _check_effect("keep_tokens", config.given, varies_tags, "--shuffle_caption or --caption_tag_dropout_rate")
@@ -55,7 +57,8 @@ def check_together(config: TrainConfig) -> None:
     logging_dir = None if validation.report_to == "none" else validation.logging_dir
     _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
     _check_held_out(validation, config.images, config.concept)
-    _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
+    _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir, "--train_data_dir")
+    _check_output_is_no_data(saving.output_dir, config.concept.contrast_data_dir or (), "--contrast_data_dir")
     check_reporter(validation.report_to)
     _check_hub(hub, saving, config.given)
     if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
@@ -96,6 +99,24 @@ def _check_crop(images: ImageSettings, given: Container[str]) -> None:
         raise SettingsError(
             f"--center_crop and --resize_mode {images.resize_mode} contradict each other; give one of them"
         )
+
+
+def _check_contrast(concept: ConceptSettings, given: Container[str]) -> None:
+    """Good images are for words of what is not wanted, and are other images than the bad ones."""
+    _check_effect("contrast_weight", given, concept.contrast_data_dir, "--contrast_data_dir")
+    if concept.contrast_data_dir is None:
+        return
+    if others := sorted({kind for kind in concept.learnable_property if kind != NEGATIVE}):
+        raise SettingsError(
+            f"--contrast_data_dir is for words of what is not wanted, and --learnable_property says "
+            f"{', '.join(others)}; give --learnable_property {NEGATIVE}, or leave --contrast_data_dir out"
+        )
+    for bad, good in zip(concept.train_data_dir, concept.contrast_data_dir, strict=True):
+        if Path(bad).resolve() == Path(good).resolve():
+            raise SettingsError(
+                f"--train_data_dir and --contrast_data_dir are the same folder, {bad}; the first holds the bad images, "
+                "the second the good ones"
+            )
 
 
 def _check_latents(images: ImageSettings, given: Container[str]) -> None:
@@ -259,9 +280,9 @@ def _check_other_vae(vae: str | None, output_dir: str) -> None:
             )
 
 
-def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -> None:
-    if Path(output_dir).resolve() in [Path(folder).resolve() for folder in train_data_dir]:
-        raise SettingsError("--output_dir and --train_data_dir are the same folder; choose another for the results")
+def _check_output_is_no_data(output_dir: str, folders: tuple[str, ...], flag: str) -> None:
+    if Path(output_dir).resolve() in [Path(folder).resolve() for folder in folders]:
+        raise SettingsError(f"--output_dir and {flag} are the same folder; choose another for the results")
 
 
 def _check_held_out(validation: ValidationSettings, images: ImageSettings, concept: ConceptSettings) -> None:

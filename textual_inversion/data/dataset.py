@@ -37,6 +37,7 @@ from textual_inversion.system.paths import portable
 from textual_inversion.system.progress import LateProgress
 
 Say = Callable[[str], None]
+_GOOD = "folder of good images"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,12 @@ class ReadImages:
     variation: PromptVariation = PromptVariation()
 
     def of_concept(self, index: int) -> ImageSequence:
-        """The original images of one concept, given by its index; each is read when it is asked for."""
-        files = [file for file, image in zip(self.files, self.images, strict=True) if image.concept == index]
+        """The original images of one concept, given by its index; each is read when it is asked for.
+
+        Those that it is trained away from are not among them.
+        """
+        pairs = zip(self.files, self.images, strict=True)
+        files = [file for file, image in pairs if image.concept == index and not image.is_contrast]
         return ImageSequence(files, ImageFile.load)
 
     @property
@@ -107,9 +112,18 @@ class TrainingSet:
         """The weight of each latent position of a batch in the loss: float32 [B, 1, H, W]; None: all are equal."""
         return None if self.masks is None else to_device(self.masks.weights(batch))
 
+    @property
+    def shown_previews(self) -> ImageSequence:
+        """The small versions of what is learned: of all images but those that a word is trained away from."""
+        return self.previews.where(not image.is_contrast for image in self.images)
+
     def previews_of(self, concept: int) -> ImageSequence:
-        """The small versions of one concept's images; the concept is given by its index."""
-        return self.previews.where(image.concept == concept for image in self.images)
+        """The small versions of one concept's images, as `ReadImages.of_concept`."""
+        return self.previews.where(image.concept == concept and not image.is_contrast for image in self.images)
+
+    def contrasts(self, batch: Batch) -> np.ndarray:
+        """Positions in a batch of the images that its words are trained away from: int64, in order."""
+        return np.flatnonzero([self.images[image].is_contrast for image in batch.images])
 
 
 def read_images(
@@ -143,18 +157,24 @@ def read_images(
     source = {"source": settings.mask_from, "segmenter": segmenter, "note": say}
     images, files, masks, found = [], [], [], []
     for index, concept in enumerate(concepts):
-        paths = find_images(concept.image_folder, note=say)
-        wants_focus = settings.resize_mode == "focal_crop"
-        own = look_at(paths, settings.dataloader_num_workers, say, shows_progress, wants_focus=wants_focus)
-        folder = settings.mask_dir[index] if settings.mask_dir else None
-        masks += masks_for([(one.path, one.size) for one in own], folder, **source)
-        files += own
         template_file = prompt_settings.template_file[index] if prompt_settings.template_file else None
-        prompts = prompts_of(concept, paths, prompt_settings, template_file, language, note=say)
-        times = [_repeats_of(path, Path(concept.image_folder), repeats) for path in paths]
-        images += [_training_image(index, own, n) for own, n in zip(prompts, times, strict=True)]
-        found += prompts
-        say(f"{len(paths)} {called} of {concept.placeholder_token} in {portable(concept.image_folder)}")
+        for folder, is_contrast in ((concept.image_folder, False), (concept.contrast_folder, True)):
+            if is_contrast and not folder:
+                continue
+            paths = find_images(folder, note=say, **({"called": _GOOD} if is_contrast else {}))
+            wants_focus = settings.resize_mode == "focal_crop"
+            own = look_at(paths, settings.dataloader_num_workers, say, shows_progress, wants_focus=wants_focus)
+            mask_folder = settings.mask_dir[index] if settings.mask_dir else None
+            masks += _masks_of(own, mask_folder, is_contrast=is_contrast, **source)
+            files += own
+            seen = replace(concept, image_folder=folder)
+            prompts = prompts_of(seen, paths, prompt_settings, template_file, language, note=say)
+            times = [_repeats_of(path, Path(folder), repeats) for path in paths]
+            images += [_training_image(index, one, n, is_contrast) for one, n in zip(prompts, times, strict=True)]
+            found += prompts
+            what = "image(s) to train away from" if is_contrast else called
+            whose = concept.placeholder_token if is_contrast else f"of {concept.placeholder_token}"
+            say(f"{len(paths)} {what} {whose} in {portable(folder)}")
     if settings.mask_from == ALPHA:
         check_alpha(masks)
     check_effects(prompt_settings, found)
@@ -181,7 +201,8 @@ def read_held_out(
         masks: the folder of masks of each concept, or None.
         training: the images that are learned from; those that are among both are said.
     """
-    own = [replace(concept, image_folder=folder) for concept, folder in zip(concepts, folders, strict=True)]
+    pairs = zip(concepts, folders, strict=True)
+    own = [replace(concept, image_folder=folder, contrast_folder="") for concept, folder in pairs]
     settings = replace(unaugmented(settings), mask_dir=tuple(masks) if masks else None)
     found = read_images(own, settings, prompt_settings, language, 1, say, shows_progress=shows_progress,
                         called="held-out image(s)")  # fmt: skip
@@ -201,9 +222,21 @@ def unaugmented(settings: ImageSettings) -> ImageSettings:
     )  # fmt: skip
 
 
-def _training_image(concept: int, prompts: ImagePrompts, repeats: int) -> TrainingImage:
+def _masks_of(files: Sequence[ImageFile], folder: str | None, *, is_contrast: bool, **source: object) -> list[MaskFile]:
+    """The masks of images in one folder; none where the run has none. Files of masks are for what is learned alone."""
+    if folder is not None and is_contrast:
+        return [MaskFile.whole(file.path, file.size) for file in files]
+    return masks_for([(file.path, file.size) for file in files], folder, **source)
+
+
+def _training_image(concept: int, prompts: ImagePrompts, repeats: int, is_contrast: bool) -> TrainingImage:
     return TrainingImage(
-        concept, prompts.prompts, repeats=repeats, templates=prompts.templates, has_captions=prompts.has_captions
+        concept,
+        prompts.prompts,
+        repeats=repeats,
+        templates=prompts.templates,
+        has_captions=prompts.has_captions,
+        is_contrast=is_contrast,
     )
 
 

@@ -45,6 +45,7 @@ class MaskFile:
         digest: of the mask's pixels.
         is_white: all of the image is learned.
         made: a mask that was found in the image, as a small PNG; None: it is read from the file.
+        is_whole: there is no file of the mask, all of which is white.
     """
 
     path: Path
@@ -53,12 +54,21 @@ class MaskFile:
     digest: bytes
     is_white: bool
     made: bytes | None = None
+    is_whole: bool = False
+
+    @classmethod
+    def whole(cls, image: Path, size: tuple[int, int]) -> "MaskFile":
+        """The mask of an image that needs none, beside others that have one."""
+        return cls(image, size, False, b"", True, is_whole=True)
 
     def load(self) -> Image.Image:
         """The mask: mode "L", as large as its image. Its `info` names the file."""
-        if self.made is None:
+        if self.is_whole:
+            mask = Image.new("L", self.size, 255)
+        elif self.made is not None:
+            mask = Image.open(BytesIO(self.made)).convert("L").resize(self.size, Image.Resampling.BILINEAR)
+        else:
             return _load(self.path, self.size, self.is_alpha)
-        mask = Image.open(BytesIO(self.made)).convert("L").resize(self.size, Image.Resampling.BILINEAR)
         mask.info[_SOURCE] = self.path
         return mask
 

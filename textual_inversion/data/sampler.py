@@ -157,9 +157,12 @@ class SampleStream:
         Concepts and their images take turns, unflipped, cropped in the middle, with their own colours, each with its
         plain prompt and all vectors in order; timesteps are spread over the range. The training loss mostly depends on
         which timesteps were drawn. The loss on the same samples at every evaluation shows whether the vectors learn.
+        Images that a word is trained away from are not among them.
         """
         timesteps = self._timesteps.spread(size)
-        images = [self._order.image_in_turn(number) for number in range(size)]
+        learned = [number for number, image in enumerate(self.images) if not image.is_contrast]
+        turns = replace(self._order, concepts=tuple(self.images[number].concept for number in learned))
+        images = [learned[turns.image_in_turn(number)] for number in range(size)]
         buckets = np.array([self.images[image].bucket for image in images])
         return [
             self._evaluation_batch(np.flatnonzero(buckets == bucket), images, timesteps)

@@ -1,9 +1,10 @@
 """The allowed values of settings."""
 
-PROPERTIES = ("object", "style", "face")
+NEGATIVE = "negative"  # a word for what is not wanted, which belongs in the negative prompt
+PROPERTIES = ("object", "style", "face", NEGATIVE)
 LANGUAGES = ("en", "zh", "zh_en")
 # The initializer for any concept with this property, where no more specific word is known.
-GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person"}
+GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person", NEGATIVE: "bad"}
 
 NO_HUB, HUGGING_FACE, AI_STUDIO = HUBS = ("none", "huggingface", "aistudio")  # values of --push_to
 

@@ -60,8 +60,8 @@ class ConceptSettings:
         ("<cat-toy>",), "what stands for the concept in prompts, one per concept",
         nargs="+", type=composed, metavar="WORD")
     initializer_token: tuple[str, ...] | None = flag(
-        None, "a known word or phrase that the vectors start from; auto: the word nearest to the images; "
-        "unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)
+        None, "a known word or phrase that the vectors start from; auto: of words near to the images the one with the "
+        "lowest loss; unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)
     initializer_embeds: tuple[str, ...] | None = flag(
         None, "embedding files whose vectors are the start", nargs="+", metavar="FILE", **CONTENTS_COMPARED)
     rename: tuple[str, ...] | None = shared.rename_flag("the concepts of --initializer_embeds")
@@ -70,6 +70,9 @@ class ConceptSettings:
     num_vectors: tuple[int | str, ...] = flag(
         (1,), "embedding vectors of the concept; auto: one per token of the initializer",
         nargs="+", type=vector_count, metavar="N", per_concept=True)
+    contrast_data_dir: tuple[str, ...] | None = flag(
+        None, "folder of good images, away from which a word of --learnable_property negative is trained",
+        nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, **CONTENTS_COMPARED)
     repeats: int = flag(
         100, "times each image is seen in an epoch, unless its folder is named like 10_cat",
         type=positive_int, metavar="N", decides_result=False)

@@ -129,6 +129,8 @@ class OptimizerSettings:
 class RegularizerSettings:
     """Terms that are added to the loss."""
 
+    contrast_weight: float = flag(
+        1.0, "weight of the loss on the images of --contrast_data_dir", type=positive, metavar="X")
     norm_reg_weight: float = flag(
         0.0, "weight of the vectors' distance in norm from the mean norm of the table's rows",
         type=not_negative, metavar="X")

@@ -14,6 +14,7 @@ from textual_inversion.data.templates import plain_template
 from textual_inversion.embeddings.file_names import BEST, BEST_NAME, FINAL, FINAL_NAME, safe_name, safetensors_names
 from textual_inversion.hub import aistudio
 from textual_inversion.hub.hugging_face import is_repository_id
+from textual_inversion.settings.choices import NEGATIVE
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train_method import TrainingSettings
 from textual_inversion.system import atomic
@@ -129,11 +130,12 @@ def card(facts: CardFacts) -> str:
     base, is_xl = facts.base_model, facts.is_xl
     files = dict(zip(tokens, safetensors_names(FINAL, tokens), strict=True))
     parts = [
-        front_matter(base, tokens, is_xl=is_xl),
+        front_matter(base, [token for token in tokens if token not in _unwanted(facts.concepts)], is_xl=is_xl),
         f"# {', '.join(map(_code, tokens))}",
         f"Learned by Textual Inversion ([arXiv 2208.01618](https://arxiv.org/abs/2208.01618)) on {_named(base)}, with "
         "PaddlePaddle and ppdiffusers: only the embedding vectors of the new placeholder tokens were trained.",
         _concept_table(facts.concepts, facts.language),
+        *_about_unwanted(facts.concepts),
         *_images(facts),
         _how_to_load(facts, files),
         *_exports(facts.exported),
@@ -148,7 +150,7 @@ def front_matter(base_model: str, tokens: Sequence[str], *, is_xl: bool = False)
 
     Args:
         base_model: named in the metadata if it is a repository id of Hugging Face, which is what its hub expects there.
-        tokens: the placeholder tokens.
+        tokens: the placeholder tokens that belong in prompts.
     """
     import yaml
 
@@ -159,7 +161,7 @@ def front_matter(base_model: str, tokens: Sequence[str], *, is_xl: bool = False)
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
         **({"base_model": base_model} if _is_repository(base_model) else {}),
-        "instance_prompt": " ".join(tokens),
+        **({"instance_prompt": " ".join(tokens)} if tokens else {}),
         "tags": ["textual_inversion", "stable-diffusion", *family, "text-to-image", "diffusers", "ppdiffusers"],
     }
     return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---"
@@ -195,7 +197,15 @@ def _cell(text: str) -> str:
 
 
 def _prompt(concept: Concept, language: str) -> str:
+    """An example prompt; of a word for what is not wanted, a prompt that does not hold it."""
+    if concept.learnable_property == NEGATIVE:
+        return plain_template("object", language).format("cat" if language == "en" else "猫")
     return plain_template(concept.learnable_property, language).format(concept.placeholder_token)
+
+
+def _unwanted(concepts: Sequence[Concept]) -> list[str]:
+    """The placeholder tokens of words for what is not wanted, which belong in the negative prompt."""
+    return [concept.placeholder_token for concept in concepts if concept.learnable_property == NEGATIVE]
 
 
 def _concept_table(concepts: Sequence[Concept], language: str) -> str:
@@ -203,10 +213,20 @@ def _concept_table(concepts: Sequence[Concept], language: str) -> str:
     for concept in concepts:
         token, prompt = concept.placeholder_token, _prompt(concept, language)
         start = _cell(concept.initializer_token) if concept.initializer_token else "-"
-        rows.append(
-            f"| {_cell(token)} | {concept.learnable_property} | {concept.num_vectors} | {start} | {_cell(prompt)} |"
-        )
+        shown = f"negative prompt {_cell(token)}" if concept.learnable_property == NEGATIVE else _cell(prompt)
+        rows.append(f"| {_cell(token)} | {concept.learnable_property} | {concept.num_vectors} | {start} | {shown} |")
     return "\n".join(rows)
+
+
+def _about_unwanted(concepts: Sequence[Concept]) -> list[str]:
+    """How to use words for what is not wanted, whichever the program."""
+    if not (words := _unwanted(concepts)):
+        return []
+    verb = "was" if len(words) == 1 else "were"
+    return [
+        f"{', '.join(map(_code, words))} {verb} learned from images of what is not wanted: write it in the "
+        "**negative** prompt. Images drawn without it there are the same as without this file."
+    ]
 
 
 def _images(facts: CardFacts) -> list[str]:
@@ -222,19 +242,22 @@ def _how_to_load(facts: CardFacts, files: dict[str, str]) -> str:
     base, concepts, is_xl, language = facts.base_model, facts.concepts, facts.is_xl, facts.language
     model = base if _is_repository(base) or aistudio.is_name(base) else _ANY_MODEL
     names = {concept.placeholder_token: _name_in_diffusers(concept) for concept in concepts}
+    shown = next((one for one in concepts if one.learnable_property != NEGATIVE), concepts[0])
+    prompt, unwanted = _prompt(shown, language), _unwanted(concepts)
     texts = [
         "## How to use it",
         "Download the files first; the examples expect them in the current folder.",
         "### ppdiffusers",
-        _python("ppdiffusers", model, _prompt(concepts[0], language), files, is_xl, skipped=facts.skipped),
+        _python("ppdiffusers", model, prompt, files, is_xl, unwanted=unwanted, skipped=facts.skipped),
         "### diffusers",
         _python(
             "diffusers",
             model,
-            _prompt(concepts[0], language).replace(concepts[0].placeholder_token, names[concepts[0].placeholder_token]),
+            prompt.replace(shown.placeholder_token, names[shown.placeholder_token]),
             {name: files[token] for token, name in names.items()},
             is_xl,
             renamed={name for token, name in names.items() if name != token},
+            unwanted=[names[token] for token in unwanted],
             skipped=facts.skipped,
         ),
         *_about_capitals(names),
@@ -300,9 +323,13 @@ def _python(
     files: dict[str, str],
     is_xl: bool,
     renamed: Set[str] = frozenset(),
+    unwanted: Sequence[str] = (),
     skipped: int = 0,
 ) -> str:
-    """An example; `renamed` are those of the placeholder tokens that the files do not have."""
+    """An example; `renamed` are those of the placeholder tokens that the files do not have.
+
+    `unwanted` are those that belong in the negative prompt.
+    """
     pipeline = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
     lines = ["import paddle"] if is_xl and library == "ppdiffusers" else []
     lines.append(f"from {library} import {pipeline}")
@@ -314,7 +341,8 @@ def _python(
         for token, file in files.items():
             name = f", token={_quoted(token)}" if token in renamed else ""
             lines.append(f"pipe.load_textual_inversion({_quoted(file)}{name})")
-    options = f", clip_skip={skipped}" if skipped else ""
+    options = f", negative_prompt={_quoted(', '.join(unwanted))}" if unwanted else ""
+    options += f", clip_skip={skipped}" if skipped else ""
     lines.append(f"image = pipe({_quoted(prompt)}{options}).images[0]")
     return "```python\n" + "\n".join(lines) + "\n```"
 

@@ -52,7 +52,7 @@ SETTINGS = (
         "clip_skip", "max_token_length", "shuffle_caption", "keep_tokens", "caption_dropout_rate",
         "caption_tag_dropout_rate", "enable_wildcard", "template_share", "num_blank_prompts", "num_a_prompts",
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
-        "adafactor_scale_parameter", "d0", "d_coef", "average_last_steps", "use_ema", "ema_decay",
+        "adafactor_scale_parameter", "d0", "d_coef", "average_last_steps", "contrast_weight", "use_ema", "ema_decay",
         "huber_schedule", "huber_scale", "multires_noise_iterations", "multires_noise_discount", "norm_reg_weight",
         "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples", "global_batch", "peak_learning_rate")
     | _because(
@@ -79,8 +79,8 @@ SETTINGS = (
 KEPT_BACK = (
     _because("a path of the machine that trained, or a name in a folder there", "config", "cache_dir",
              "cache_latents_dir",
-             "train_data_dir", "template_file", "mask_dir", "mask_model", "validation_data_dir", "validation_mask_dir",
-             "validation_prompts_file", "initializer_embeds",
+             "train_data_dir", "contrast_data_dir", "template_file", "mask_dir", "mask_model", "validation_data_dir",
+             "validation_mask_dir", "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "vae", "clip_model")
     | _because("words of captions, which stay on the machine that trained", "caption_prefix", "caption_suffix")

@@ -29,6 +29,7 @@ from textual_inversion.models.base_model import BaseModel, load_base_model
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.other_vae import fetch_vae
 from textual_inversion.models.precision import lower
+from textual_inversion.settings.choices import AUTO
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import changed
 from textual_inversion.settings.shared import parts_of, source_of
@@ -36,9 +37,10 @@ from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.paths import portable
 from textual_inversion.training.best_step import check_judge
 from textual_inversion.training.initialization import add_concepts
+from textual_inversion.training.initializer_choice import LossSettings, with_chosen_words
 from textual_inversion.training.loss import timestep_range
-from textual_inversion.training.nearest_words import with_nearest_words
-from textual_inversion.training.resume import recorded_seed
+from textual_inversion.training.nearest_words import word_finder
+from textual_inversion.training.resume import CHOSEN_WORDS, recorded_seed, recorded_words
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.validation import Painter, prompt_notes
 
@@ -72,7 +74,7 @@ def load_model(config: TrainConfig, context: RunContext) -> tuple[TrainConfig, B
 
 
 def teach(
-    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, record: Record
 ) -> tuple[TrainConfig, ConceptVectors, list[LearnedEmbedding]]:
     """Give the base model the concepts, and say what each starts from.
 
@@ -83,7 +85,8 @@ def teach(
         ConceptError: a concept cannot be learned with this base model.
         SettingsError: an initializer or a CLIP model is not to be had.
     """
-    concepts = context.ranks.broadcast(_with_initializers(config, context, model, read))
+    concepts = context.ranks.broadcast(_with_initializers(config, context, model, read, record))
+    record.fingerprint[CHOSEN_WORDS] = [concept.initializer_token for concept in concepts]
     if config.concept.initializer_token is not None:
         config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
     learned = read_initializer_embeds(
@@ -105,7 +108,7 @@ def with_images(config: TrainConfig, context: RunContext) -> TrainConfig:
     Raises:
         ImageError: a data set cannot be had.
     """
-    names = [*config.concept.train_data_dir, *(config.validation.validation_data_dir or ())]
+    names = [name for folders in _image_folders(config).values() for name in folders]
     wanted = [name for name in dict.fromkeys(names) if data_sets.is_name(name)]
     if not wanted:
         return config
@@ -118,13 +121,32 @@ def with_images(config: TrainConfig, context: RunContext) -> TrainConfig:
     for name in wanted:
         context.say(f"images of {found[name][1]}")
     config = config_with_folders(config, {name: str(folder) for name, (folder, _) in found.items()})
-    return changed(config, train_data_dir=[found[n][1] if n in found else n for n in config.concept.train_data_dir])
+    pinned = {name: pin for name, (_, pin) in found.items()}
+    folders = _image_folders(config)
+    folders.pop("validation_data_dir", None)  # is read from the folder, not from the concept
+    return changed(config, **{flag: [pinned.get(name, name) for name in names] for flag, names in folders.items()})
+
+
+def _image_folders(config: TrainConfig) -> dict[str, tuple[str, ...]]:
+    """The folders of images that a run reads, by their flags; only flags that are given."""
+    folders = {
+        "train_data_dir": config.concept.train_data_dir,
+        "contrast_data_dir": config.concept.contrast_data_dir,
+        "validation_data_dir": config.validation.validation_data_dir,
+    }
+    return {flag: tuple(names) for flag, names in folders.items() if names}
 
 
 def config_with_folders(config: TrainConfig, folders: Mapping[str, str]) -> TrainConfig:
     """The settings with folders in place of some names of data sets."""
-    concepts = tuple(replace(one, image_folder=folders.get(one.image_folder, one.image_folder))
-                     for one in config.concepts)  # fmt: skip
+    concepts = tuple(
+        replace(
+            one,
+            image_folder=folders.get(one.image_folder, one.image_folder),
+            contrast_folder=folders.get(one.contrast_folder, one.contrast_folder),
+        )
+        for one in config.concepts
+    )
     held_out = config.validation.validation_data_dir
     if held_out is not None:
         config = changed(config, validation_data_dir=[folders.get(name, name) for name in held_out])
@@ -161,12 +183,28 @@ def encode_all(
 
 
 def _with_initializers(
-    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, record: Record
 ) -> tuple[Concept, ...]:
-    if not context.ranks.is_main:
-        return config.concepts
-    own = [read.of_concept(index) for index in range(len(config.concepts))]
-    return tuple(with_nearest_words(config.concepts, own, model, config.validation.clip_model, context.say))
+    """The concepts with a word for each `auto`: the one that a resumed run began with, or one that is chosen now."""
+    concepts, words = config.concepts, recorded_words(record, len(config.concepts))
+    if words is not None:
+        concepts = tuple(
+            replace(concept, initializer_token=word) if concept.initializer_token == AUTO else concept
+            for concept, word in zip(concepts, words, strict=True)
+        )
+    if not context.ranks.is_main or not any(concept.initializer_token == AUTO for concept in concepts):
+        return concepts
+    asked = (config.objective.min_timestep, config.objective.max_timestep)
+    settings = LossSettings(
+        images=config.images,
+        size=(config.images.height, config.images.width),
+        seed=config.training.seed,
+        timestep_range=timestep_range(model.noise_scheduler.alphas_cumprod, model.prediction_type, *asked),
+        variation=make_variation(config.prompts, [concept.placeholder_token for concept in concepts]),
+        chunk=config.training.train_batch_size,
+    )
+    nearest = word_finder(config.validation.clip_model, model, context.say)
+    return tuple(with_chosen_words(concepts, model, read, nearest, settings, config.base_model.language, context.say))
 
 
 def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:

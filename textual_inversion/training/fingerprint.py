@@ -27,6 +27,7 @@ from textual_inversion.training.step_plan import StepPlan
 _ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 _VALUES_A_TENSOR = 4096
 _HELD_OUT = "the held-out images"
+_AWAY = b"away"  # behind the digest of an image that a word is trained away from
 
 
 def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
@@ -46,8 +47,9 @@ def of_data(read: ReadImages, held_out: ReadImages | None = None) -> dict[str, s
     """Hashes of what is learned from, and of what the loss is measured on where that is something else."""
     prompts = [[image.concept, *image.prompts, *_named(image.templates)] for image in read.images]
     repeats = [image.repeats for image in read.images]
+    pairs = zip(read.files, read.images, strict=True)
     found = {
-        "the training images": _hash(file.digest for file in read.files),
+        "the training images": _hash(file.digest + _AWAY * image.is_contrast for file, image in pairs),
         "the prompts (captions, templates)": _hash([json.dumps(prompts).encode()]),
         "the masks": _hash(mask.digest for mask in read.masks),
     }

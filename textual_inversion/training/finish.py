@@ -162,7 +162,9 @@ def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshIm
         drawings = overview.draw_all(plan, painter, size, run.model.resolution)
         if drawings is None:
             return
-        if saves.attempt(overview.save_overview, context.folder / "overview.png", plan, run.data.previews, drawings):
+        if saves.attempt(
+            overview.save_overview, context.folder / "overview.png", plan, run.data.shown_previews, drawings
+        ):
             figures["overview"] = "overview.png"
     if drawings.scored:
         with context.phases("scores"):

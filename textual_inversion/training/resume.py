@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from textual_inversion.distributed import consistency
+from textual_inversion.embeddings.run_record import is_name
+from textual_inversion.settings.choices import AUTO
 from textual_inversion.settings.train_run import SavingSettings
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.system.paths import in_shell
@@ -26,6 +28,7 @@ from textual_inversion.training.state import ConceptVectors, Record, RunContext
 # Prefixes of tensor names in a checkpoint.
 _VECTORS, _OPTIMIZER, _BEST, _KEPT = "rows/", "optimizer/", "best/", "kept/"
 _CONTINUED = ("skipped_steps", "fixed_set_loss", "best")  # figures; all others are measured at the end of a run
+CHOSEN_WORDS = "the initializers"  # name in the settings of a checkpoint: the words that `auto` stands for
 # What Paddle and NumPy raise for a state of other shapes.
 _MISFIT = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -84,6 +87,13 @@ def keep_list(record: Record, context: RunContext, held: ExitStack) -> None:
 def recorded_seed(record: Record) -> int | None:
     """The seed of the checkpoint that is resumed; None where there is none."""
     return None if record.resumed is None else record.resumed.facts["settings"]["--seed"]
+
+
+def recorded_words(record: Record, count: int) -> list[str | None] | None:
+    """The initializer of each of `count` concepts in the checkpoint that is resumed; None where it does not say."""
+    words = None if record.resumed is None else record.resumed.facts["settings"].get(CHOSEN_WORDS)
+    is_fit = isinstance(words, list) and len(words) == count and all(word is None or is_name(word) for word in words)
+    return words if is_fit and AUTO not in words else None
 
 
 def compare(record: Record, fingerprint: dict[str, Any], context: RunContext, *, allow_changes: bool) -> None:
