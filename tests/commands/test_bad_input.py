@@ -399,6 +399,8 @@ TRAIN_ROWS = [
     ("--dataloader_num_workers 100000", "--dataloader_num_workers"),
     ("--device tpu", "must be cpu, gpu or gpu:N"),
     ("--device gpu:0", "use --device cpu"),
+    ("--preset quick", "--preset: invalid choice: 'quick' (choose from 'sd15-8gb'"),
+    ("--preset style logo", "both set --initializer_token, style says style and logo says logo"),
     ("--report_to paper", "--report_to"),
     ("--adam_beta1 1", "--adam_beta1"),
     ("--adam_epsilon 0", "--adam_epsilon"),

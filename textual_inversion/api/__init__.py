@@ -187,7 +187,7 @@ def train_config(**flags: Any) -> TrainConfig:
         values = value if isinstance(value, (list, tuple)) else [value]
         arguments += [f"--{name}", *map(str, values)] if len(values) > 1 else [f"--{name}={v}" for v in values]
     parser = build_parser()
-    return settled(vars(parser.parse_args(arguments)), parser.explicit(arguments))
+    return settled(vars(parser.parse_args(arguments)), parser.explicit(arguments), parser.notes)
 
 
 @dataclass(frozen=True)

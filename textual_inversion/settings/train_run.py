@@ -11,17 +11,28 @@ from textual_inversion.settings.choices import (
     HUBS,
     HUGGING_FACE,
     NO_HUB,
+    PRESETS,
     SCHEDULERS,
     TRACKERS,
 )
 from textual_inversion.settings.flag import flag, group
-from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ONLY_WATCHED
+from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ONLY_WATCHED, ConfigFile
 
 # Flags of the upload: they do not change what is learned, may differ between processes, and are not repeated.
 _UPLOAD = dict(decides_result=False, same_everywhere=False, repeatable=False)
 
 # One or two lines per flag.
 # fmt: off
+
+
+@group("configuration")
+class TrainConfigFile(ConfigFile):
+    """Settings from files: the user's, and those that come with the program."""
+
+    # What it sets is compared, recorded and repeated flag by flag.
+    preset: tuple[str, ...] | None = flag(
+        None, "settings for a purpose or a card, several where they set different flags; --config and the command line "
+        "win over them", nargs="+", choices=PRESETS, repeatable=False, **CONTENTS_COMPARED)
 
 
 @group("validation")

@@ -81,6 +81,7 @@ class CardFacts:
         clip_skip: the layer of CLIP that prompts were read with, counted from the last, which is 1; None: the usual.
         max_token_length: tokens of a prompt that were read; None: one chunk.
         vae: another VAE than the base model's own, by its name for others; None: its own.
+        presets: the values of `--preset`.
     """
 
     base_model: str
@@ -94,6 +95,7 @@ class CardFacts:
     clip_skip: int | None = None
     max_token_length: int | None = None
     vae: str | None = None
+    presets: tuple[str, ...] = ()
 
 
 def write(folder: Path, facts: CardFacts) -> bool:
@@ -201,6 +203,7 @@ def _exports(exported: Sequence[ExportedFile]) -> list[str]:
 
 def _settings(facts: CardFacts) -> str:
     lines = ["## Training", ""]
+    lines += [f"- presets: {', '.join(map(code, facts.presets))}"] if facts.presets else []
     lines += [f"- `{name}`: {getattr(facts.training, name)}" for name in _SETTINGS]
     reading = {"clip_skip": facts.clip_skip, "max_token_length": facts.max_token_length}
     lines += [f"- `{name}`: {value}" for name, value in reading.items() if value is not None]

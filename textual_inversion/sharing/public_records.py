@@ -41,6 +41,7 @@ _DRAWN = "it stands under the validation images, which are published"
 SETTINGS = (
     _because("as above", "placeholder_token", "initializer_token", "learnable_property", "num_vectors", "seed")
     | _because("the language of the prompt templates", "language")
+    | _because("some of a few words, whose settings stand beside it", "preset")
     | _because("shown where the base model is a hub's: names a public version of it", "revision", "variant")
     | _because("shown where the base model is a hub's: its repository id", "pretrained_model_name_or_path")
     | _because(
