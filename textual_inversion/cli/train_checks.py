@@ -5,7 +5,7 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
-from textual_inversion.cli.output_checks import check_parents, check_reporter
+from textual_inversion.cli.output_checks import check_parents
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
 from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
@@ -15,6 +15,7 @@ from textual_inversion.settings.train_method import ObjectiveSettings
 from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
+from textual_inversion.system.reporters import wanted
 
 
 def check_effects(config: TrainConfig) -> None:
@@ -43,10 +44,9 @@ def check_together(config: TrainConfig) -> None:
         SettingsError: names the flags, and the way out.
     """
     validation, saving, hub = config.validation, config.saving, config.hub
-    logging_dir = None if validation.report_to == "none" else validation.logging_dir
+    logging_dir = validation.logging_dir if wanted(validation.report_to) else None
     _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
     _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
-    check_reporter(validation.report_to)
     _check_hub(hub, saving, config.given)
     if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
         raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")

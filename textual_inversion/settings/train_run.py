@@ -78,7 +78,9 @@ class ValidationSettings:
         **ONLY_WATCHED)
     overview_images: int = flag(
         6, "prompts that the overview shows, each before and after", type=at_once, metavar="N", **ONLY_WATCHED)
-    report_to: str = flag("visualdl", "where figures are logged", choices=TRACKERS, **ONLY_WATCHED)
+    report_to: tuple[str, ...] = flag(
+        ("visualdl",), "where figures, images and settings are logged, also several", nargs="+", choices=TRACKERS,
+        **ONLY_WATCHED)
     logging_dir: str = flag(
         "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
 
