@@ -399,6 +399,7 @@ TRAIN_ROWS = [
     ("--dataloader_num_workers 100000", "--dataloader_num_workers"),
     ("--device tpu", "must be cpu, gpu or gpu:N"),
     ("--device gpu:0", "use --device cpu"),
+    ("--max_restarts -1", "--max_restarts: must be at least 0"),
     ("--preset quick", "--preset: invalid choice: 'quick' (choose from 'sd15-8gb'"),
     ("--preset style logo", "both set --initializer_token, style says style and logo says logo"),
     ("--report_to paper", "--report_to"),

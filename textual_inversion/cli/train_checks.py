@@ -15,6 +15,7 @@ from textual_inversion.settings.train_method import ObjectiveSettings
 from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
+from textual_inversion.system.process_share import share_of_process
 from textual_inversion.system.reporters import wanted
 
 
@@ -63,6 +64,7 @@ def check_together(config: TrainConfig) -> None:
         _check_effect(flag, config.given, validation.overview, "--overview")
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
     _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
+    _check_restarts(saving.max_restarts)
     _check_resume(saving, config.file.config, config.given)
 
 
@@ -160,6 +162,14 @@ def _check_repository_id(name: str) -> None:
         raise SettingsError(
             f"{name!r} is not a valid repository id; give one with --hub_model_id: letters, digits, - _ and . only, "
             "such as my-cat or me/my-cat"
+        )
+
+
+def _check_restarts(max_restarts: int) -> None:
+    if max_restarts and share_of_process().world_size > 1:
+        raise SettingsError(
+            "--max_restarts is for a run of one process; let the launcher restart several: --master etcd://HOST:PORT "
+            "--elastic_level 1 --max_restart N before the script, and --resume_from_checkpoint latest behind it"
         )
 
 

@@ -4,6 +4,7 @@ from textual_inversion.formats.targets import TARGETS
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import (
     at_once,
+    count,
     natural,
     positive_int,
 )
@@ -104,6 +105,9 @@ class SavingSettings:
     allow_changed_settings: bool = flag(
         False, "resume from the checkpoint although settings have changed that decide the run",
         repeatable=False, **ONLY_WATCHED)
+    max_restarts: int = flag(
+        0, "times that a run which was killed or has crashed is started again, from its newest checkpoint",
+        type=count(0, 1000), metavar="N", repeatable=False, decides_result=False, same_everywhere=False)
     only_save_embeds: bool = flag(False, "do not save the whole pipeline at the end", **ONLY_WATCHED)
     export: tuple[str, ...] | None = flag(
         None, "formats of other programs in which the embeddings are written at the end, too", nargs="+",

@@ -66,7 +66,7 @@ SETTINGS = (
         "guidance_scale", "num_inference_steps", "scheduler", "overview", "report_to")
     | _because(
         "a number, a switch or some of a few words, which decides what is written", "save_steps", "checkpointing_steps",
-        "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds", "export")
+        "checkpoints_total_limit", "max_restarts", "allow_changed_settings", "only_save_embeds", "export")
     | _because(
         "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size",
         "mixed_precision", "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention",
