@@ -107,7 +107,7 @@ class SavingSettings:
         repeatable=False, **ONLY_WATCHED)
     max_restarts: int = flag(
         0, "times that a run which was killed or has crashed is started again, from its newest checkpoint",
-        type=count(0, 1000), metavar="N", repeatable=False, decides_result=False, same_everywhere=False)
+        type=count(0, 1000), metavar="N", repeatable=False, **ONLY_WATCHED)
     only_save_embeds: bool = flag(False, "do not save the whole pipeline at the end", **ONLY_WATCHED)
     export: tuple[str, ...] | None = flag(
         None, "formats of other programs in which the embeddings are written at the end, too", nargs="+",
