@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(config: InferConfig, stop: Signals) -> None:
     """Make the images that the settings ask for."""
     from textual_inversion.embeddings.columns import read_columns
-    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
+    from textual_inversion.embeddings.learned_on import base_model_notes, base_model_of, doubted_records
     from textual_inversion.formats.lora_file import read_lora
 
     share = share_of_process()

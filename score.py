@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(config: ScoreConfig, stop: Signals) -> None:
     """Measure what the settings ask for, and print and write the figures."""
     from textual_inversion.data.images import load_image
-    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
+    from textual_inversion.embeddings.learned_on import base_model_notes, base_model_of, doubted_records
 
     output = config.output.output
     if output and not Path(output).resolve().parent.is_dir():

@@ -12,6 +12,7 @@ Imports of the library stand inside the functions, so that `--help` answers at o
 is imported.
 """
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command; `argv` without the program's name."""
-    run(parse(argv)).context.ranks.leave()
+def main(argv: list[str] | None = None) -> int | None:
+    """Run the command; `argv` without the program's name. Returns its exit status; None is 0."""
+    config = parse(argv)
+    if config.saving.max_restarts:
+        return keep_running(config, sys.argv[1:] if argv is None else argv)
+    run(config).context.ranks.leave()
+    return None
 
 
 def run(config: TrainConfig) -> "Run":
@@ -45,6 +50,14 @@ def run(config: TrainConfig) -> "Run":
         train(config, made)
         finish(config, made)
     return made
+
+
+def keep_running(config: TrainConfig, argv: list[str]) -> int:
+    """Run the command as a child, and start it again when it dies; returns the exit status."""
+    from textual_inversion.training.supervisor import Supervisor, command_of
+
+    output = Path(config.saving.output_dir)
+    return Supervisor(command_of(__file__, argv, output), output, config.saving.max_restarts).run()
 
 
 # ------------------------------------------------------------------------------------------------------- set-up

@@ -52,6 +52,17 @@ def test_a_wheel_holds_the_commands_and_no_demo(wheel):
     assert {name for name in names if not name.endswith(".dist-info")} == {"textual_inversion"}
     for script in commands.SCRIPTS.values():
         assert (wheel / "textual_inversion/commands" / script).read_bytes() == (ROOT / script).read_bytes()
+    presets = {path.name: path.read_bytes() for path in (ROOT / "presets").iterdir()}
+    assert {path.name: path.read_bytes() for path in (wheel / "textual_inversion/presets").iterdir()} == presets
+
+
+@pytest.mark.slow
+def test_a_preset_is_found_in_a_wheel(wheel):
+    code = (
+        "from textual_inversion.cli.train import build_parser; print(build_parser().parse_args(['--preset', 'fast']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=wheel, capture_output=True, text=True)
+    assert "max_train_steps=200" in done.stdout, done.stderr
 
 
 @pytest.mark.slow

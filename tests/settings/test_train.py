@@ -35,12 +35,15 @@ SAID_BY_OTHERS = {
 }  # fmt: skip
 # It changes the last bits of latents, as the machine does, and is the same for all processes.
 ROUNDING = {"vae_batch_size"}
+# What it sets is compared flag by flag.
+PRESET = {"preset"}
 VALIDATION_PROMPTS = {"validation_prompt", "validation_prompts_file"}
 ONLY_WATCHED = {
     "eval_steps", "prompt_weights", "scheduler", "validation_epochs", "validation_steps", "num_validation_images",
     "guidance_scale", "num_inference_steps", "overview", "overview_concepts", "overview_images",
     "keep_best", "report_to", "save_steps", "only_save_embeds", "export",
-    "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "allow_changed_settings",
+    "checkpointing_steps", "checkpoints_total_limit", "max_restarts", "resume_from_checkpoint",
+    "allow_changed_settings",
 }  # fmt: skip
 
 
@@ -50,21 +53,29 @@ def flags_where(is_so):
 
 def test_these_flags_do_not_decide_the_result_of_a_run_and_all_others_do():
     free = NAMES_AND_PATHS | MACHINE | HOW_PROMPTS_AND_MASKS_COME | SAID_BY_OTHERS | VALIDATION_PROMPTS | ONLY_WATCHED
-    free |= ROUNDING
+    free |= ROUNDING | PRESET
 
     assert flags_where(lambda flag: not flag.decides_result) == free | UPLOAD
 
 
 def test_these_flags_may_differ_between_the_processes_of_a_run_and_no_others():
     # The validation prompts are compared as they were read.
-    may_differ = NAMES_AND_PATHS | MACHINE | VALIDATION_PROMPTS | UPLOAD
+    may_differ = PRESET | NAMES_AND_PATHS | MACHINE | VALIDATION_PROMPTS | UPLOAD
 
     assert flags_where(lambda flag: not flag.same_everywhere) == may_differ
 
 
 def test_these_flags_are_not_repeated_from_a_runs_configuration():
     # The steps stand in for the epochs.
-    new = {"config", "output_dir", "resume_from_checkpoint", "allow_changed_settings", "num_train_epochs"}
+    new = {
+        "config",
+        "preset",
+        "max_restarts",
+        "output_dir",
+        "resume_from_checkpoint",
+        "allow_changed_settings",
+        "num_train_epochs",
+    }
 
     assert flags_where(lambda flag: not flag.repeatable) == new | UPLOAD
 

@@ -155,8 +155,8 @@ def test_none_writes_nothing(tmp_path):
 
 
 def test_an_unknown_reporter_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="wandb.*visualdl, tensorboard, none"):
-        open_tracker("wandb", tmp_path)
+    with pytest.raises(SettingsError, match="paper.*visualdl, tensorboard, wandb, mlflow, swanlab, none"):
+        open_tracker("paper", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def train_config(**flags: Any) -> TrainConfig:
         values = value if isinstance(value, (list, tuple)) else [value]
         arguments += [f"--{name}", *map(str, values)] if len(values) > 1 else [f"--{name}={v}" for v in values]
     parser = build_parser()
-    return settled(vars(parser.parse_args(arguments)), parser.explicit(arguments))
+    return settled(vars(parser.parse_args(arguments)), parser.explicit(arguments), parser.notes)
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,10 @@ def train(config: TrainConfig | None = None, **flags: Any) -> TrainedRun:
     """
     if config is not None and flags:
         raise SettingsError("give a configuration or flags, not both")
-    run = commands.load("train").run(config or train_config(**flags))
+    config = config or train_config(**flags)
+    if config.saving.max_restarts:
+        raise SettingsError("max_restarts is for the command, whose process it starts again; leave it out here")
+    run = commands.load("train").run(config)
     from textual_inversion.embeddings.file_names import FINAL_NAME
 
     folder = run.context.folder

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from textual_inversion.cli.output_checks import check_parents, check_reporter
+from textual_inversion.cli.output_checks import check_parents
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.generation.grid import product_plan, random_plan, refuse_too_many
@@ -18,6 +18,7 @@ from textual_inversion.settings.generation import ImagesToMake, InferConfig, Inf
 from textual_inversion.settings.train import REUSED
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo, located
+from textual_inversion.system.reporters import wanted
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
@@ -60,8 +61,7 @@ def _check_grid(config: InferConfig) -> None:
 
 def _check_logs(output: InferOutput) -> None:
     """Refuse logs that could not be written in the end; raises SettingsError."""
-    if output.report_to != "none":
-        check_reporter(output.report_to)
+    if wanted(output.report_to):
         logs = Path(output.output_dir, output.logging_dir).resolve()
         check_parents(logs, f"--logging_dir {output.logging_dir}")
 

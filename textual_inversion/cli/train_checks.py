@@ -5,7 +5,7 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
-from textual_inversion.cli.output_checks import check_parents, check_reporter
+from textual_inversion.cli.output_checks import check_parents
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
 from textual_inversion.settings.choices import (
@@ -25,6 +25,8 @@ from textual_inversion.settings.train_method import ObjectiveSettings, Optimizer
 from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
+from textual_inversion.system.process_share import share_of_process
+from textual_inversion.system.reporters import wanted
 
 
 def check_effects(config: TrainConfig) -> None:
@@ -54,12 +56,11 @@ def check_together(config: TrainConfig) -> None:
         SettingsError: names the flags, and the way out.
     """
     validation, saving, hub = config.validation, config.saving, config.hub
-    logging_dir = None if validation.report_to == "none" else validation.logging_dir
+    logging_dir = validation.logging_dir if wanted(validation.report_to) else None
     _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
     _check_held_out(validation, config.images, config.concept)
     _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir, "--train_data_dir")
     _check_output_is_no_data(saving.output_dir, config.concept.contrast_data_dir or (), "--contrast_data_dir")
-    check_reporter(validation.report_to)
     _check_hub(hub, saving, config.given)
     if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
         raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
@@ -76,6 +77,7 @@ def check_together(config: TrainConfig) -> None:
         _check_effect(flag, config.given, validation.overview, "--overview")
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
     _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
+    _check_restarts(saving.max_restarts)
     _check_resume(saving, config.file.config, config.given)
 
 
@@ -224,6 +226,14 @@ def _check_repository_id(name: str) -> None:
         raise SettingsError(
             f"{name!r} is not a valid repository id; give one with --hub_model_id: letters, digits, - _ and . only, "
             "such as my-cat or me/my-cat"
+        )
+
+
+def _check_restarts(max_restarts: int) -> None:
+    if max_restarts and share_of_process().world_size > 1:
+        raise SettingsError(
+            "--max_restarts is for a run of one process; let the launcher restart several: --master etcd://HOST:PORT "
+            "--elastic_level 1 --max_restart N before the script, and --resume_from_checkpoint latest behind it"
         )
 
 

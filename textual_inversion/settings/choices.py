@@ -8,7 +8,10 @@ GENERIC_WORDS = {"object": "toy", "style": "style", "face": "person", NEGATIVE: 
 
 NO_HUB, HUGGING_FACE, AI_STUDIO = HUBS = ("none", "huggingface", "aistudio")  # values of --push_to
 
-TRACKERS = ("visualdl", "tensorboard", "none")
+# Values of --preset: the names of the files in presets/.
+PRESETS = ("sd15-8gb", "sd15-16gb", "sd21", "sdxl-16gb", "style", "face", "logo", "fast", "faithful")
+
+TRACKERS = ("visualdl", "tensorboard", "wandb", "mlflow", "swanlab", "none")
 
 AUTO = "auto"  # value of --initializer_token: the vocabulary word nearest to the images
 

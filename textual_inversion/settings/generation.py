@@ -142,7 +142,9 @@ class InferOutput:
     merge: tuple[str, ...] | None = flag(
         None, "draw nothing; copy what processes drew of one grid from these folders into --output_dir",
         nargs="+", metavar="DIR")
-    report_to: str = flag("none", "where the images are logged, each under its prompt and settings", choices=TRACKERS)
+    report_to: tuple[str, ...] = flag(
+        ("none",), "where the images are logged, each under its prompt and settings, also several", nargs="+",
+        choices=TRACKERS)
     logging_dir: str = flag(
         "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
 

@@ -41,6 +41,7 @@ _DRAWN = "it stands under the validation images, which are published"
 SETTINGS = (
     _because("as above", "placeholder_token", "initializer_token", "learnable_property", "num_vectors", "seed")
     | _because("the language of the prompt templates", "language")
+    | _because("some of a few words, whose settings stand beside it", "preset")
     | _because("shown where the base model is a hub's: names a public version of it", "revision", "variant")
     | _because("shown where the base model is a hub's: its repository id", "pretrained_model_name_or_path")
     | _because(
@@ -68,7 +69,7 @@ SETTINGS = (
         "guidance_scale", "num_inference_steps", "scheduler", "overview", "report_to")
     | _because(
         "a number, a switch or some of a few words, which decides what is written", "save_steps", "checkpointing_steps",
-        "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds", "export")
+        "checkpoints_total_limit", "max_restarts", "allow_changed_settings", "only_save_embeds", "export")
     | _because(
         "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size",
         "mixed_precision", "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention",

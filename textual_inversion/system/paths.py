@@ -9,6 +9,9 @@ from pathlib import Path
 # demo nor the example images are.
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = ROOT / "demo" / "model"
+# The files of --preset: at the top of a checkout, inside the package where it is installed.
+_PACKAGED = Path(__file__).resolve().parents[1] / "presets"
+PRESET_FOLDER = _PACKAGED if _PACKAGED.is_dir() else ROOT / "presets"
 # Name of a command in an installed package -> its script at the top of a checkout.
 SCRIPTS = {
     "train": "train_textual_inversion.py",

@@ -6,7 +6,9 @@ from typing import Any, NoReturn
 
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.identity import public_name
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.sharing.public_records import public_settings
 from textual_inversion.system.errors import DivergenceError, Stopped
 from textual_inversion.system.progress import Progress
 from textual_inversion.system.tracking import Tracker, open_tracker
@@ -15,6 +17,7 @@ from textual_inversion.training.artifacts import (
     Saves,
     as_learned,
     file_facts,
+    recorded_settings,
     save_embeddings,
     save_somewhere,
     write_run_record,
@@ -283,7 +286,7 @@ def make_callbacks(
     context, record, validation = run.context, run.record, config.validation
     main, resumed = context.ranks.is_main, record.resumed
     begun = resumed.step if resumed else None
-    tracker = open_tracker(validation.report_to if main else "none", context.folder / validation.logging_dir, begun)
+    tracker = _open_logs(config, run, begun) if main else Tracker()
     progress = Progress(run.plan.steps, start=begun or 0, enabled=main)
     saves = Saves(context.folder, progress.write)
     checkpointer = Checkpointer(state, record, context, tracker, saves,
@@ -310,6 +313,13 @@ def make_callbacks(
         give_up=lambda step, in_a_row: give_up(config, run, step, in_a_row),
         fixed_set=fixed_set, validation=images, best=best, shown=ema.in_place, estimate=state.estimated_distance,
     )  # fmt: skip
+
+
+def _open_logs(config: TrainConfig, run: Run, begun: int | None) -> Tracker:
+    """The logs of `--report_to`, with the settings that others may see: a tracker may be a public place."""
+    validation, model = config.validation, run.model
+    shown = public_settings(recorded_settings(config, run.plan), public_name(model.name, model.folder))
+    return open_tracker(validation.report_to, run.context.folder / validation.logging_dir, begun, settings=shown)
 
 
 def _saver(vectors: ConceptVectors, context: RunContext, model: BaseModel, seed: int) -> Callable[[int], None]:

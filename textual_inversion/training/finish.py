@@ -183,6 +183,7 @@ def _write_card(config: TrainConfig, run: Run) -> None:
         figures=run.record.figures,
         has_validation_images=bool(config.validation_prompts),
         training=config.training,
+        presets=config.file.preset or (),
         clip_skip=run.model.clip_skip,
         max_token_length=run.model.max_token_length,
         vae=run.model.vae_name and public_name(run.model.vae_name, run.model.vae_folder),

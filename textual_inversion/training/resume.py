@@ -8,7 +8,6 @@ need no state: they are a function of seed and step.
 import copy
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,10 +17,9 @@ from textual_inversion.embeddings.run_record import is_name
 from textual_inversion.settings.choices import AUTO
 from textual_inversion.settings.train_run import SavingSettings
 from textual_inversion.system.errors import CheckpointError, SettingsError
-from textual_inversion.system.paths import in_shell
 from textual_inversion.system.written_files import WrittenFiles
 from textual_inversion.training import checkpoints, optimizer
-from textual_inversion.training.checkpoints import Checkpoint
+from textual_inversion.training.checkpoints import Checkpoint, how_to_resume
 from textual_inversion.training.fingerprint import changes
 from textual_inversion.training.state import ConceptVectors, Record, RunContext
 
@@ -245,11 +243,6 @@ def capture(
 def best_vectors(checkpoint: Checkpoint | None) -> dict[str, np.ndarray]:
     """Text encoder -> vectors [N, D] of the best step so far; {} where none was kept."""
     return {} if checkpoint is None else _under(checkpoint.tensors, _BEST)
-
-
-def how_to_resume(folder: Path) -> str:
-    """The flags with which the same command resumes."""
-    return f"resume with the same command and --resume_from_checkpoint latest --output_dir {in_shell(folder)}"
 
 
 def _under(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
