@@ -53,6 +53,7 @@ OPENS_ITSELF = {
     ("textual_inversion/data/image_formats.py", "open_image"): "a file from user_files",
     ("textual_inversion/generation/image_grid.py", "opened_png"): "a file from user_files",
     ("textual_inversion/data/previews.py", "_shown"): "bytes in memory",
+    ("textual_inversion/data/masks.py", "MaskFile.load"): "bytes in memory",
 }
 # Modules that write files, and read none but their own: `atomic`, locks, logs.
 WRITES_ONLY = {
