@@ -526,6 +526,10 @@ def test_kohyas_optimizing_is_understood_by_value_and_what_excludes_itself_is_na
     assert values(config, *expected) == expected
     assert "huber_scale" in named(config) and "noise_offset" in named(config)
 
+    told = given("run.toml", text + 'huber_schedule = "exponential"')
+    assert (told.objective.huber_schedule, told.objective.huber_scale) == ("exponential", 2.0)
+    assert "huber" not in named(told) and "loss_type" not in named(told)
+
     lion = given("run.toml", OPTIMIZING_IN_KOHYA.format(optimizer="Lion", arguments='"d_coef=2"'))
     assert lion.optimizer.optimizer == "lion" and lion.optimizer.d_coef == 1.0
 

@@ -210,10 +210,9 @@ def _coarser_noises(value: Value) -> Flags:
 def _loss_type(value: Value) -> Flags | None:
     """kohya's Huber losses have a schedule unless they are told another one."""
     name = value.text.lower()
-    if name == "l2":
-        return {"loss_type": (name,)}
-    schedule = _beside(value, "huber_schedule", ("snr",))
-    return {"loss_type": (name,), "huber_schedule": schedule} if name in LOSS_TYPES else None
+    is_told = name == "l2" or _beside(value, "huber_schedule", ())
+    usual = {} if is_told else {"huber_schedule": ("snr",)}
+    return {"loss_type": (name,)} | usual if name in LOSS_TYPES else None
 
 
 def _if_on(switch: str) -> Callable[[Value], Flags]:
