@@ -6,8 +6,11 @@ Drawings of the demo world are spoiled: blurred, covered with noise, or without 
 the spoiled ones alone, and another one from these and the clean ones (`--contrast_data_dir`). Then the same prompts are
 drawn with the same seeds: without a negative prompt, with the templates' own word for it, and with each learned word.
 
-By the demo's CLIP, over all images: *clean* is the mean cosine with clean drawings of other toys, *spoiled* with the
-same drawings spoiled, and *text* with the prompt. A word helps where clean less spoiled grows and text stays.
+*fault measure* is a property of the images themselves that the fault takes away or brings in: for blur and noise the
+mean difference of neighbouring pixels, for lost colours the mean distance from grey, both in levels of 255. By the
+demo's CLIP, over all images, *clean* is the mean cosine with clean drawings of other toys, *spoiled* with the same
+drawings spoiled, and *text* with the prompt. A word helps where the measure moves away from that of spoiled drawings
+and text stays.
 """
 
 import random
@@ -46,14 +49,30 @@ FAULTS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
+def detail(image: Image.Image) -> float:
+    """Mean absolute difference of neighbouring pixels."""
+    pixels = np.asarray(image, np.float32)
+    return float((np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean()) / 2)
+
+
+def colour(image: Image.Image) -> float:
+    """Mean distance of the channels from their mean."""
+    pixels = np.asarray(image, np.float32)
+    return float(np.abs(pixels - pixels.mean(axis=2, keepdims=True)).mean())
+
+
+MEASURES = {"blurred": detail, "noisy": detail, "colourless": colour}
+
+
 @dataclass(frozen=True)
 class Row:
-    """The mean cosines of the images with one negative prompt."""
+    """The means over the images with one negative prompt, or over drawings, which have no cosines."""
 
     negative_prompt: str
-    clean: float
-    spoiled: float
-    text: float
+    measure: float
+    clean: float | None = None
+    spoiled: float | None = None
+    text: float | None = None
 
 
 def build_parser() -> OneLineParser:
@@ -66,6 +85,7 @@ def build_parser() -> OneLineParser:
     flag("--num_images", type=positive_int, default=24, help="images for each negative prompt")
     flag("--num_inference_steps", type=positive_int, help="of these images; unset: the demo's own")
     flag("--guidance_scale", type=float, help="unset: the demo's own")
+    flag("--reuse", action="store_true", help="reuse words that were learned before in the work folder")
     runs.add_work_dir(flag)
     return parser
 
@@ -81,9 +101,9 @@ def main(argv: list[str] | None = None) -> None:
     compared = Comparison(args)
     parts = []
     for fault, files in learned.items():
-        found = compared.rows(FAULTS[fault], files)
-        cells = [(_names(row.negative_prompt), *_cells(row, found[0])) for row in found]
-        head = ("negative prompt", "clean", "spoiled", "clean less spoiled", "change", "text")
+        found = compared.rows(fault, files)
+        cells = [(_names(row.negative_prompt), *_cells(row)) for row in found]
+        head = ("negative prompt", "fault measure", "clean", "spoiled", "clean less spoiled", "text")
         parts += [f"**{fault}**", tables.table(head, cells)]
     print(tables.section(f"Words for what is not wanted, {args.steps} steps, {args.num_images} images", *parts))
 
@@ -92,12 +112,11 @@ def _names(negative_prompt: str) -> str:
     return f"`{negative_prompt}`" if negative_prompt in GENERIC_WORDS.values() else negative_prompt
 
 
-def _cells(row: Row, without: Row) -> list[str]:
-    change = (row.clean - row.spoiled) - (without.clean - without.spoiled)
-    return [f"{value:.4f}" for value in (row.clean, row.spoiled, row.clean - row.spoiled)] + [
-        f"{change:+.4f}",
-        f"{row.text:.4f}",
-    ]
+def _cells(row: Row) -> list[str]:
+    if row.text is None:
+        return [f"{row.measure:.2f}", *[tables.MISSING] * 4]
+    cosines = (row.clean, row.spoiled, row.clean - row.spoiled, row.text)
+    return [f"{row.measure:.2f}", *(f"{value:.4f}" for value in cosines)]
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -119,6 +138,8 @@ def drawings(first: int, count: int) -> list[tuple[Image.Image, str]]:
 def learn(fault: str, pair: bool, place: Path, args) -> Path:
     """Learn a word from spoiled drawings, where `pair` says so away from the clean ones; returns its file."""
     folder = place / f"{fault}-{'pair' if pair else 'alone'}"
+    if args.reuse and (folder / "out" / "learned_embeds.pdparams").is_file():
+        return folder / "out" / "learned_embeds.pdparams"
     spoil = FAULTS[fault]
     for name, change in (("bad", spoil), ("good", lambda image: image)):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -164,19 +185,22 @@ class Comparison:
         self._prompts = random.Random(1).sample(texts, len(texts))
         self._without: Sequence[Image.Image] = ()
 
-    def rows(self, spoil: Callable[[Image.Image], Image.Image], files: Sequence[Path]) -> list[Row]:
-        """Without a negative prompt, with the generic word, and with the word of each file."""
-        clean, spoiled = (self._clip.image_features(list(images)) for images in (self._clean, map(spoil, self._clean)))
+    def rows(self, fault: str, files: Sequence[Path]) -> list[Row]:
+        """Drawings, clean and spoiled; images without a negative prompt, with the generic word, with each file's."""
+        measure, drawn = MEASURES[fault], (list(self._clean), [FAULTS[fault](image) for image in self._clean])
+        clean, spoiled = map(self._clip.image_features, drawn)
         self._without = self._without or self._draw("")
         words = {"none": self._without, GENERIC_WORDS[NEGATIVE]: self._draw(GENERIC_WORDS[NEGATIVE])}
         for name, file in zip(("learned from bad images", "learned from bad and good images"), files, strict=True):
             words[name] = self._draw(WORD, file)
         texts = self._clip.text_features(self._prompts)
-        found = []
+        named = zip(("drawings, clean", "drawings, spoiled"), drawn, strict=True)
+        found = [Row(name, float(np.mean([measure(image) for image in images]))) for name, images in named]
         for name, images in words.items():
             features = self._clip.image_features(images)
             means = [float((features @ others.T).mean()) for others in (clean, spoiled)]
-            found.append(Row(name, *means, float((features * texts).sum(axis=1).mean())))
+            mean = float(np.mean([measure(image) for image in images]))
+            found.append(Row(name, mean, *means, float((features * texts).sum(axis=1).mean())))
         return found
 
     def _draw(self, negative_prompt: str, file: Path | None = None) -> list[Image.Image]:

@@ -726,13 +726,15 @@ def test_spoiled_drawings_are_of_other_toys_than_those_that_are_compared_and_eac
         assert spoil(learned[0][0]).tobytes() == spoiled.tobytes()  # the same in every run
 
 
-def test_a_word_is_judged_by_clean_less_spoiled_against_no_negative_prompt():
-    from benchmarks.negative_words import Row, _cells
+def test_the_measures_of_faults_tell_clean_drawings_from_spoiled_ones():
+    from benchmarks.negative_words import FAULTS, MEASURES, Row, _cells, drawings
 
-    without, learned = Row("none", 0.5, 0.4, 0.25), Row("learned", 0.6, 0.3, 0.24)
+    ((image, _),) = drawings(1000, 1)
+    spoiled = {fault: MEASURES[fault](spoil(image)) / MEASURES[fault](image) for fault, spoil in FAULTS.items()}
 
-    assert _cells(learned, without) == ["0.6000", "0.3000", "0.3000", "+0.2000", "0.2400"]
-    assert _cells(without, without)[3] == "+0.0000"
+    assert spoiled["blurred"] < 0.8 and spoiled["noisy"] > 1.5 and spoiled["colourless"] == 0.0
+    assert _cells(Row("learned", 9.25, 0.6, 0.3, 0.24)) == ["9.25", "0.6000", "0.3000", "0.3000", "0.2400"]
+    assert _cells(Row("drawings", 9.25))[1:] == [tables.MISSING] * 4
 
 
 @pytest.mark.parametrize("pair", [False, True])
