@@ -141,7 +141,8 @@ def test_an_image_is_enlarged_and_the_keys_lead_to_its_neighbours(folder, opened
     assert page.locator("#where").inner_text() == "1 / 8" and page.locator("#previous").is_disabled()
     page.keyboard.press("Escape")
     assert not page.locator("#viewer").is_visible()
-    assert page.evaluate("document.activeElement.parentElement.dataset.image") == "0"  # the keys go on from there
+    # The keys go on from there, once the page has heard that its dialog is closed: the browser says so a little later.
+    page.wait_for_function("document.activeElement.parentElement.dataset.image === '0'")
 
 
 def test_two_images_are_compared_side_by_side(folder, opened):

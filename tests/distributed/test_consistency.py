@@ -98,7 +98,7 @@ def test_what_belongs_to_one_machine_may_differ_and_secrets_stay_there(flags):
 MAY_DIFFER = set(
     """config output_dir logging_dir train_data_dir mask_dir template_file initializer_embeds cache_dir clip_model
     cache_latents_dir mask_model validation_data_dir validation_mask_dir
-    pretrained_model_name_or_path tokenizer_name revision variant validation_prompt validation_prompts_file
+    pretrained_model_name_or_path vae tokenizer_name revision variant validation_prompt validation_prompts_file
     device num_threads dataloader_num_workers gradient_checkpointing enable_xformers_memory_efficient_attention
     low_memory compile
     push_to push_to_hub hub_whole_pipeline hub_token hub_model_id""".split()

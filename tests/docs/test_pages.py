@@ -23,6 +23,7 @@ from helpers.documents import (
     tables,
 )
 from helpers.paths import ROOT
+from textual_inversion.data import image_memory
 from textual_inversion.settings.flag import values_of
 
 ALL_FLAGS = {
@@ -273,3 +274,22 @@ def test_the_picture_of_the_folders_shows_the_imports_of_the_code():
     assert folders <= set(rooms.FLOORS)
     described = read("docs/architecture.md")
     assert [name for name in folders if f"| `{name}/` |" not in described] == []
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "docs/explanation/threat-model.md"])
+def test_the_places_of_the_rules_are_files_of_the_library(document):
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", read(document)))
+
+    assert len(named) > 10
+    assert [
+        name for name in named if not (ROOT / "textual_inversion" / name).is_file() and not (ROOT / name).is_file()
+    ] == []
+
+
+def test_what_an_image_may_take_is_on_the_pages_as_in_the_code():
+    for document in ("docs/explanation/threat-model.md", "docs/guides/own-images.md"):
+        said = read(document)
+        for amount in (image_memory.MOST_BYTES, image_memory.PHOTO_BYTES):
+            assert f"{amount // 1_000_000} MB" in said, document
+        for pixels in (image_memory.MAX_PIXELS, image_memory.PHOTO_PIXELS):
+            assert f"{pixels // 1_000_000} million" in said, document
