@@ -154,11 +154,7 @@ def config_with_folders(config: TrainConfig, folders: Mapping[str, str]) -> Trai
 
 
 def read_all(config: TrainConfig, context: RunContext) -> tuple[ReadImages, ReadImages | None]:
-    """The images that are learned from, and those that are held out; see `dataset.read_images`, which raises the same.
-
-    Raises:
-        SettingsError: images are held out, and the loss on them is never measured.
-    """
+    """The images that are learned from, and those that are held out; see `dataset.read_images` for what is raised."""
     validation, told = config.validation, {"say": context.say, "shows_progress": context.ranks.is_main}
     prompts, language = config.prompts, config.base_model.language
     read = read_images(config.concepts, config.images, prompts, language, config.concept.repeats, **told)
