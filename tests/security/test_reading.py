@@ -54,6 +54,8 @@ OPENS_ITSELF = {
     ("textual_inversion/generation/image_grid.py", "opened_png"): "a file from user_files",
     ("textual_inversion/data/previews.py", "_shown"): "bytes in memory",
     ("textual_inversion/data/masks.py", "MaskFile.load"): "bytes in memory",
+    ("textual_inversion/system/tracker_process.py", "main"): "the null device",
+    ("textual_inversion/system/tracker_process.py", "_pixels"): "bytes in memory, of this program",
 }
 # Modules that write files, and read none but their own: `atomic`, locks, logs.
 WRITES_ONLY = {
@@ -64,7 +66,7 @@ WRITES_ONLY = {
     "textual_inversion/system/written_files.py",
     "textual_inversion/models/single_file/convert.py",
     "textual_inversion/models/single_file/vae.py",
-    "textual_inversion/system/tracking.py",
+    "textual_inversion/system/log_files.py",
     "textual_inversion/sharing/redact.py",
 }
 PARSING = {

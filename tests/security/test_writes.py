@@ -21,7 +21,7 @@ ALLOWED = {
     "models/single_file/vae.py": {"open"},  # the same
     "models/tokenizers.py": {"TemporaryDirectory"},  # a new folder of this process alone
     "training/artifacts.py": {"mkdtemp"},  # likewise
-    "system/tracking.py": {
+    "system/log_files.py": {
         "open",
         "LogWriter",
         "SummaryWriter",

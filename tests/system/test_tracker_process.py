@@ -55,6 +55,14 @@ def test_each_gets_scalars_images_texts_and_settings(tmp_path, doubles, name):
     assert [one["failed"] for one in doubles.told("finish")] == [False]
 
 
+def test_a_loss_that_is_no_number_reaches_it(tmp_path, doubles):
+    with open_tracker("wandb", tmp_path) as tracker:
+        tracker.scalar("loss", float("nan"), 1)
+
+    ((_, value, _),) = doubles.logged()
+    assert value != value
+
+
 @each
 def test_a_resumed_run_goes_on_in_the_same_run_and_a_new_one_does_not(tmp_path, doubles, name):
     for resumed_at in (None, 4, None):

@@ -110,7 +110,7 @@ class Writer:
             self._process.wait(5)
 
     def _call(self, method: str, *arguments: Any, seconds: float | None = None) -> dict[str, Any]:
-        line = json.dumps({"method": method, "arguments": arguments}) + "\n"
+        line = json.dumps({"method": method, "arguments": arguments}, default=str) + "\n"
         self._process.stdin.write(line.encode("ascii"))
         self._process.stdin.flush()
         if seconds is not None and not select.select([self._process.stdout], [], [], seconds)[0]:
@@ -118,7 +118,7 @@ class Writer:
         answer = self._process.stdout.readline()
         if not answer:
             raise OSError("its process has ended")
-        said = json.loads(answer)
+        said = parse_json(answer)
         if "error" in said:
             raise OSError(said["error"])
         return said
@@ -149,7 +149,7 @@ def open_writer(name: str, logdir: Path, resumed_at: int | None, settings: Mappi
     )
     writer = Writer(process, name)
     facts = {"logdir": str(logdir.resolve()), "title": logdir.resolve().parent.name, "run": earlier,
-             "settings": json.loads(json.dumps(settings, default=str))}  # fmt: skip
+             "settings": settings}  # fmt: skip
     run = writer.begin(facts)
     if run is not None and _RUN.fullmatch(run):
         with of_kind(LOG):
@@ -179,11 +179,10 @@ def main() -> None:
     from textual_inversion.system.hosted_trackers import TRACKERS
 
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 1)  # what the packages print is for nobody
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the packages print is for nobody
     make, tracker, method = TRACKERS[sys.argv[2]], None, ""
     while method != "close" and (line := sys.stdin.buffer.readline()):
-        call = json.loads(line)
+        call = parse_json(line, allows_nan=True)  # a loss may be NaN
         method, arguments = call["method"], call["arguments"]
         said: dict[str, Any] = {}
         try:
