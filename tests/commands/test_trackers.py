@@ -17,7 +17,7 @@ def doubles(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_shows_curves_images_and_settings_without_secrets_and_goes_on_in_the_same_run(tmp_path, doubles):
-    argv = short_run(tmp_path, *LOGGED, "--hub_token", "hf_secret", "--hub_model_id", "my-secret-name")
+    argv = short_run(tmp_path, *LOGGED, "--hub_token", "hf_secret")
     train_textual_inversion.main(argv)
 
     (begun,) = doubles.told("init")
