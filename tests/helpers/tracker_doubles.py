@@ -182,8 +182,11 @@ class Doubles:
         return found[0]
 
     def services_that_live(self) -> list[int]:
-        """Processes that hanging methods have started and that are still there."""
-        return [one["pid"] for one in self.told("service") if _lives(one["pid"])]
+        """Processes that hanging methods have started and that are still there; one that was killed needs a moment."""
+        pids, until = [one["pid"] for one in self.told("service")], time.monotonic() + 5
+        while any(map(_lives, pids)) and time.monotonic() < until:
+            time.sleep(0.05)
+        return list(filter(_lives, pids))
 
 
 def _lives(pid: int) -> bool:
