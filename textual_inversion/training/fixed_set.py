@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import paddle
 
 from textual_inversion.data.dataset import TrainingSet
@@ -35,14 +36,13 @@ class FixedSet:
                 self._parts.append((batch.prompts[part], size, latents[part], noise[part], timesteps[part], masked))
 
     @paddle.no_grad()
-    def loss(self) -> float:
-        """Mean squared error of the prediction over the whole set, where the masks let it count."""
-        total, count = 0.0, 0
+    def losses(self) -> np.ndarray:
+        """Mean squared error of each sample's prediction, where its mask lets it count: float64 [samples]."""
+        found = []
         for texts, size, latents, noise, timesteps, mask in self._parts:
             noisy_latents = loss.add_noise(latents, noise, self._alphas, timesteps)
             prompts = self._model.encode_prompts(texts, image_size=size)
             prediction = self._model.unet(noisy_latents, timesteps, prompts.hidden_states, **prompts.added).sample
             target = loss.training_target(self._model.prediction_type, latents, noise, self._alphas, timesteps)
-            total += float(loss.diffusion_loss(prediction, target, mask=mask)) * len(texts)
-            count += len(texts)
-        return total / count
+            found.append(loss.sample_losses(prediction, target, mask=mask).numpy().astype(np.float64))
+        return np.concatenate(found)
