@@ -36,10 +36,11 @@ class Tracker:
     Args:
         writer: a writer of VisualDL or tensorboardX.
         patience: seconds to wait for a writer that accepts nothing.
+        figures: is given every scalar too, by `add(step, tag, value)`, and written by `flush()`.
     """
 
-    def __init__(self, writer: Any = None, patience: float = _PATIENCE):
-        self._writer, self._patience = writer, patience
+    def __init__(self, writer: Any = None, patience: float = _PATIENCE, figures: Any = None):
+        self._writer, self._patience, self._figures = writer, patience, figures
         self._waiting: queue.Queue = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._hand_on, args=(writer,), daemon=True)
         if writer is not None:
@@ -47,6 +48,8 @@ class Tracker:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add one point to the curve `tag`."""
+        if self._figures is not None:
+            self._figures.add(step, tag, float(value))
         self._call("add_scalar", _plain(tag), float(value), step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
@@ -64,6 +67,8 @@ class Tracker:
 
     def flush(self) -> None:
         """Return once everything that waits is written, so that it outlives the process."""
+        if self._figures is not None:
+            self._figures.flush()
         if self._writer is None:
             return
         written = threading.Event()
@@ -74,6 +79,8 @@ class Tracker:
 
     def close(self) -> None:
         """Write everything that still waits, and end; may be called twice."""
+        if self._figures is not None:
+            self._figures.flush()
         if self._writer is None:
             return
         self._call("close")
@@ -116,7 +123,9 @@ class Tracker:
         self.close()
 
 
-def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int | None = None) -> Tracker:
+def open_tracker(
+    report_to: str, logdir: str | os.PathLike[str], resumed_at: int | None = None, figures: Any = None
+) -> Tracker:
     """Open a log in `logdir`, which is created if it is missing; among several processes on rank 0 only.
 
     A resumed run continues the newest log there: of each step, what it logs replaces what was logged before, so that
@@ -125,19 +134,20 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
     Args:
         report_to: "visualdl", "tensorboard", or "none", which writes nothing.
         resumed_at: the first step that a resumed run logs; None for a new run.
+        figures: as of `Tracker`.
 
     Raises:
         SettingsError: an unknown reporter, or one whose package is not installed.
         OutputError: the folder cannot be created, or the log that is to be continued is no file.
     """
     if report_to == "none":
-        return Tracker()
+        return Tracker(figures=figures)
     openers = {"visualdl": _visualdl, "tensorboard": _tensorboard}
     if report_to not in openers:
         raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join([*openers, 'none'])}")
     try:
         atomic.make_folder(logdir)
-        return Tracker(openers[report_to](logdir, resumed_at))
+        return Tracker(openers[report_to](logdir, resumed_at), figures=figures)
     except user_files.UnusableFile as error:
         raise OutputError(
             f"{error.filename} cannot be read ({error.strerror}); choose another --logging_dir"

@@ -23,6 +23,7 @@ from textual_inversion.training.assembly import make_painter
 from textual_inversion.training.best_step import BestStep
 from textual_inversion.training.checkpoints import Checkpoint
 from textual_inversion.training.diagnostics import MovementCheck, way_out
+from textual_inversion.training.figures_file import FiguresFile
 from textual_inversion.training.fixed_set import FixedSet
 from textual_inversion.training.intervals import Intervals
 from textual_inversion.training.resume import TrainingState
@@ -271,9 +272,12 @@ def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: S
     context, record, validation = run.context, run.record, config.validation
     main, resumed = context.ranks.is_main, record.resumed
     begun = resumed.step if resumed else None
-    tracker = open_tracker(validation.report_to if main else "none", context.folder / validation.logging_dir, begun)
     progress = Progress(run.plan.steps, start=begun or 0, enabled=main)
     saves = Saves(context.folder, progress.write)
+    figures = FiguresFile(context.folder, saves.attempt, begun) if main else None
+    tracker = open_tracker(
+        validation.report_to if main else "none", context.folder / validation.logging_dir, begun, figures
+    )
     checkpointer = Checkpointer(state, record, context, tracker, saves,
                                 keep=config.saving.checkpoints_total_limit, steps=run.plan.steps)  # fmt: skip
     fixed_set = images = best = None
