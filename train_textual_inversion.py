@@ -216,6 +216,8 @@ def train(config: TrainConfig, run: "Run") -> None:
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
     with context.phases("training"), make_callbacks(config, run, state, guard) as callbacks:
         for step in range(first_step, steps):
+            if callbacks.has_settled:
+                break
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches.
             for batch in samples.micro_batches(step, ranks.rank, ranks.world_size, accumulation):
@@ -231,6 +233,7 @@ def train(config: TrainConfig, run: "Run") -> None:
             average.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()
+        callbacks.take_best()
 
 
 # ------------------------------------------------------------------------------------------------------- results

@@ -11,7 +11,7 @@ from textual_inversion.settings.bounds import LONGEST_CHUNK
 from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_data import ConceptSettings, ImageSettings
-from textual_inversion.settings.train_method import ObjectiveSettings
+from textual_inversion.settings.train_method import ObjectiveSettings, OptimizerSettings, TrainingSettings
 from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
@@ -34,6 +34,7 @@ def check_effects(config: TrainConfig) -> None:
     is_sgd = config.optimizer.optimizer == "sgd"
     _check_effect("sgd_momentum", config.given, is_sgd, "--optimizer sgd")
     _check_machine(config.machine)
+    _check_effect("patience", config.given, config.training.stop_when_settled, "--stop_when_settled")
 
 
 def check_together(config: TrainConfig) -> None:
@@ -61,6 +62,7 @@ def check_together(config: TrainConfig) -> None:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; add a prompt")
     for flag in ("overview_concepts", "overview_images"):
         _check_effect(flag, config.given, validation.overview, "--overview")
+    _check_settling(config.training, validation, config.optimizer)
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
     _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
     _check_resume(saving, config.file.config, config.given)
@@ -171,6 +173,20 @@ def _check_resume(saving: SavingSettings, config_file: str | None, given: Contai
         raise SettingsError(
             "--resume_from_checkpoint latest looks into --output_dir, and --config chooses a new folder without it; "
             "name the folder of the run to resume"
+        )
+
+
+def _check_settling(training: TrainingSettings, validation: ValidationSettings, optimizer: OptimizerSettings) -> None:
+    if not training.stop_when_settled:
+        return
+    if not validation.eval_steps:
+        raise SettingsError(
+            "--stop_when_settled looks at the loss on the fixed set, and --eval_steps 0 measures none; leave one out"
+        )
+    if optimizer.average_last_steps:
+        raise SettingsError(
+            "--stop_when_settled gives the vectors of the best step, and --average_last_steps the mean of the last "
+            "ones; leave one of the two out"
         )
 
 

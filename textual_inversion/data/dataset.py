@@ -116,6 +116,7 @@ class TrainingSet:
         previews: small versions of the images as the model sees them.
         latents: gives the latents of a batch.
         masks: which parts of the images are learned; None: all.
+        names: of the images' files.
     """
 
     images: tuple[TrainingImage, ...]
@@ -123,6 +124,7 @@ class TrainingSet:
     previews: ImageSequence
     latents: LatentCache | LiveLatents
     masks: Masks | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -248,14 +250,15 @@ def encode_images(
         masks = Masks(loaded, resizer, shapes, buckets, model.vae_scale_factor, settings.unmasked_weight)
     framed = list(zip(read.files, (shapes[bucket] for bucket in buckets), strict=True))
     previews = Previews(len(framed))
+    names = tuple(file.path.name for file in read.files)
     if settings.resize_mode == "random_crop":
         sources = _sources(framed, resizer, previews, settings.dataloader_num_workers)
-        return TrainingSet(images, shapes, previews.images, LiveLatents(model, sources, shapes[0]), masks)
+        return TrainingSet(images, shapes, previews.images, LiveLatents(model, sources, shapes[0]), masks, names)
     with LateProgress(len(framed), "encoding image", enabled=shows_progress) as progress:
         latents = _encoded(framed, model, settings, resizer, previews, progress, say)
     if not keep_vae:
         model.free_vae()
-    return TrainingSet(images, shapes, previews.images, latents, masks)
+    return TrainingSet(images, shapes, previews.images, latents, masks, names)
 
 
 def _encoded(

@@ -1,4 +1,4 @@
-"""The loss on a fixed set of samples: whether the vectors learn."""
+"""The loss on a fixed set of samples: whether the vectors learn, at how much noise, and from which images."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,23 @@ from textual_inversion.data.dataset import TrainingSet
 from textual_inversion.data.sampler import Batch
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.training import loss
+
+# Thirds of the noise schedule, by which the loss is told: details are learned at little noise, the whole at much.
+BANDS = ("little_noise", "half_noise", "much_noise")
+
+
+def bands_of(timesteps: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Which third of the half-open range [low, high) each timestep is in: int64 of 0 to 2."""
+    return (np.asarray(timesteps) - low) * len(BANDS) // (high - low)
+
+
+def by_group(losses: np.ndarray, groups: np.ndarray) -> dict[int, float]:
+    """Group -> mean loss of its samples, of the groups that have any, in order.
+
+    Args:
+        losses, groups: of each sample.
+    """
+    return {int(group): float(losses[groups == group].mean()) for group in np.unique(groups)}
 
 
 class FixedSet:
@@ -21,10 +38,24 @@ class FixedSet:
         model: with the concepts attached.
         batches: the samples, of one bucket each.
         chunk: samples per pass through the U-Net.
+        timestep_range: the half-open range that the samples' timesteps are spread over.
+
+    Attributes:
+        images: the image of each sample, by its index: int64 [samples].
+        bands: which third of the range each sample's timestep is in, 0 to 2, as in `BANDS`: int64 [samples].
     """
 
-    def __init__(self, model: BaseModel, data: TrainingSet, batches: Sequence[Batch], chunk: int):
+    def __init__(
+        self,
+        model: BaseModel,
+        data: TrainingSet,
+        batches: Sequence[Batch],
+        chunk: int,
+        timestep_range: tuple[int, int],
+    ):
         self._model, self._alphas = model, model.noise_scheduler.alphas_cumprod
+        self.images = np.concatenate([batch.images for batch in batches])
+        self.bands = bands_of(np.concatenate([batch.timesteps for batch in batches]), *timestep_range)
         self._parts = []  # (prompts, size, latents, noise, timesteps, mask) of at most `chunk` samples each
         for batch in batches:
             size = data.shapes[batch.bucket]
@@ -34,6 +65,14 @@ class FixedSet:
                 part = slice(first, first + chunk)
                 masked = None if mask is None else mask[part]
                 self._parts.append((batch.prompts[part], size, latents[part], noise[part], timesteps[part], masked))
+
+    def by_band(self, losses: np.ndarray) -> dict[str, float]:
+        """Part of the schedule, as in `BANDS` -> mean loss of its samples; of those parts that have any.
+
+        Args:
+            losses: from `losses`.
+        """
+        return {BANDS[band]: loss for band, loss in by_group(losses, self.bands).items()}
 
     @paddle.no_grad()
     def losses(self) -> np.ndarray:

@@ -11,7 +11,7 @@ the whole fall since step 0. Otherwise it has settled.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -35,13 +35,16 @@ class Settling:
 
     def see(self, step: int, losses: Sequence[float]) -> bool:
         """Take the losses of an evaluation; whether they have settled. A step that is seen again replaces itself."""
+        for key in [key for key, known in self._seen.items() if len(known) != len(losses) or not key.isdecimal()]:
+            del self._seen[key]  # of another fixed set: a checkpoint's, whose run had other settings
         self._seen[str(step)] = [float(loss) for loss in losses]
-        counted = sorted((int(key) for key in self._seen if int(key) > self._warmup), reverse=True)
-        for late in counted[2 * self._patience :]:
-            del self._seen[str(late)]
+        later = sorted((int(key) for key in self._seen if int(key)), reverse=True)
+        for early in later[2 * self._patience :]:
+            del self._seen[str(early)]
+        counted = [each for each in later[: 2 * self._patience] if each > self._warmup]
         if len(counted) < 2 * self._patience:
             return False
-        windows = np.array([self._seen[str(late)] for late in counted[: 2 * self._patience]])  # (2 P, samples)
+        windows = np.array([self._seen[str(each)] for each in counted])  # (2 P, samples), the newest first
         newer, older = windows[: self._patience].mean(axis=0), windows[self._patience :].mean(axis=0)
         first = np.array(self._seen["0"]) if "0" in self._seen else older
         return not is_falling(older, newer, first)
@@ -88,8 +91,3 @@ def student_quantile(probability: float, degrees: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
-
-
-def by_number(losses: Mapping[str, Sequence[float]]) -> list[tuple[int, np.ndarray]]:
-    """(step, loss of each sample) of the evaluations that are kept, in order."""
-    return [(step, np.array(losses[str(step)])) for step in sorted(map(int, losses))]
