@@ -122,6 +122,8 @@ def _with_implied(config: TrainConfig) -> TrainConfig:
     if config.optimizer.optimizer != "adamw" and "adam_weight_decay" not in config.given:
         # As an L2 term, AdamW's usual decay would outweigh the small gradient.
         config = changed(config, adam_weight_decay=0.0)
+    if config.saving.plan:  # which writes nothing
+        config = changed(config, cache_latents_dir=None)
     return config
 
 

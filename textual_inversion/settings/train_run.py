@@ -91,6 +91,9 @@ class SavingSettings:
     allow_changed_settings: bool = flag(
         False, "resume from the checkpoint although settings have changed that decide the run",
         repeatable=False, **ONLY_WATCHED)
+    plan: bool = flag(
+        False, "say what the run will take (seconds, memory, disk) and what it saves when, and end; nothing is written",
+        repeatable=False, **ONLY_WATCHED)
     only_save_embeds: bool = flag(False, "do not save the whole pipeline at the end", **ONLY_WATCHED)
     export: tuple[str, ...] | None = flag(
         None, "formats of other programs in which the embeddings are written at the end, too", nargs="+",

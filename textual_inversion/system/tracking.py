@@ -156,12 +156,36 @@ def open_tracker(
         raise OutputError(f"cannot write the log folder {logdir} ({error.strerror}); choose another one") from error
 
 
-def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
+def load(report_to: str) -> None:
+    """Import the package of a reporter, which takes seconds, and open nothing; "none" needs none.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
+    if report_to == "visualdl":
+        _visualdl_writer()
+    elif report_to == "tensorboard":
+        _import_tensorboard()
+
+
+def _visualdl_writer() -> Any:
     try:
         with home.taking(*home.OF_VISUALDL):
             from visualdl import LogWriter
     except ImportError as error:
         raise SettingsError(_not_installed("visualdl", "visualdl")) from error
+    return LogWriter
+
+
+def _import_tensorboard() -> None:
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError as error:
+        raise SettingsError(_not_installed("tensorboard", "tensorboardX")) from error
+
+
+def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
+    log_writer = _visualdl_writer()
     # VisualDL shows the file with the last name of a folder, so a resumed run continues that one. VisualDL's own names
     # count in seconds: two runs could share one file.
     name = f"vdlrecords.{time.time_ns()}.log"
@@ -170,7 +194,7 @@ def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
         name = earlier[-1].name
         _keep_records_before(earlier[-1], resumed_at)
     with contextlib.redirect_stdout(io.StringIO()):
-        return LogWriter(logdir=os.fspath(logdir), file_name=name)
+        return log_writer(logdir=os.fspath(logdir), file_name=name)
 
 
 def _keep_records_before(log: Path, step: int) -> None:
@@ -193,10 +217,7 @@ def _keep_records_before(log: Path, step: int) -> None:
 
 
 def _tensorboard(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError as error:
-        raise SettingsError(_not_installed("tensorboard", "tensorboardX")) from error
+    _import_tensorboard()
     return _TensorBoardWriter(os.fspath(logdir), resumed_at)
 
 

@@ -267,7 +267,7 @@ def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: S
                                 keep=config.saving.checkpoints_total_limit, steps=run.plan.steps)  # fmt: skip
     losses = image_losses = images = best = None
     if main and validation.eval_steps:
-        losses, image_losses = _make_losses(config, run, tracker, progress.write)
+        losses, image_losses = make_losses(config, run, tracker, progress.write)
     if config.validation_prompts:
         images = ValidationImages(
             validation, config.validation_prompts, context.folder,
@@ -291,7 +291,7 @@ def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: S
     )  # fmt: skip
 
 
-def _make_losses(
+def make_losses(
     config: TrainConfig, run: Run, tracker: Tracker, write: Callable[[str], None]
 ) -> tuple[LossWatch, ImageLosses | None]:
     """What measures the loss on the fixed set, and what measures it for each image."""
