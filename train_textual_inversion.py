@@ -90,6 +90,7 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         resume.compare(record, own, context, **allow)
         record.fingerprint["--seed"] = config.training.seed
     with phases("images"):
+        assembly.check_images(config, context, record, model, read)
         keep_vae = assembly.keeps_vae(config)
         data = encode_images(read, model, config.images, size, keep_vae=keep_vae, **told)
         samples = assembly.plan_samples(config, model, vectors, data, plan.global_batch)

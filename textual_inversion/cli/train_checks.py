@@ -8,7 +8,7 @@ from pathlib import Path
 from textual_inversion.cli.output_checks import check_parents, check_reporter
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
-from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
+from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST, NO_CHECKS
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_data import ConceptSettings, ImageSettings
 from textual_inversion.settings.train_method import ObjectiveSettings, OptimizerSettings, TrainingSettings
@@ -64,7 +64,8 @@ def check_together(config: TrainConfig) -> None:
         _check_effect(flag, config.given, validation.overview, "--overview")
     _check_settling(config.training, validation, config.optimizer)
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
-    _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
+    looks = config.images.check_images != NO_CHECKS
+    _check_clip_model(validation, config.concept, looks=looks, has_prompts=bool(config.validation_prompts))
     _check_resume(saving, config.file.config, config.given)
 
 
@@ -195,13 +196,15 @@ def _check_keep_best(validation: ValidationSettings, *, has_prompts: bool) -> No
         raise SettingsError("--keep_best has no criterion; add --validation_prompt, or leave out --eval_steps 0")
 
 
-def _check_clip_model(validation: ValidationSettings, concept: ConceptSettings, *, has_prompts: bool) -> None:
+def _check_clip_model(
+    validation: ValidationSettings, concept: ConceptSettings, *, looks: bool, has_prompts: bool
+) -> None:
     if not validation.clip_model:
         return
-    if not (validation.keep_best or AUTO in (concept.initializer_token or ())):
+    if not (validation.keep_best or looks or AUTO in (concept.initializer_token or ())):
         raise SettingsError(
-            "--clip_model has no effect without --keep_best or --initializer_token auto; add one of them, or leave "
-            "--clip_model out"
+            "--clip_model has no effect without --keep_best, --check_images or --initializer_token auto; add one of "
+            "them, or leave --clip_model out"
         )
     if validation.keep_best and not has_prompts:
         raise SettingsError("--clip_model judges validation images; add --validation_prompt")

@@ -171,9 +171,10 @@ class SampleStream:
         """Every image `each` times, unflipped and with its plain prompt; one batch for each bucket.
 
         All images get the same timesteps and, within a bucket, the same noise, so that their losses can be compared:
-        how much of a loss falls depends on the timestep most of all. Samples are in the order of the images.
+        how much of a loss falls depends on the timestep most of all. The timesteps are spread over the noisier half of
+        the range, where it is decided what an image shows. Samples are in the order of the images.
         """
-        timesteps = np.sort(self._timesteps.spread(each))
+        timesteps = np.sort(self._timesteps.spread(2 * each))[each:]
         batches = []
         for bucket in sorted({image.bucket for image in self.images}):
             images = [index for index, image in enumerate(self.images) if image.bucket == bucket for _ in range(each)]

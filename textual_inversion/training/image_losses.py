@@ -2,7 +2,8 @@
 
 A mean over all images hides the one that shows something else: its loss stays as it was, or rises, while that of the
 others falls. All images are looked at with the same timesteps and the same noise, so that their losses differ by the
-images alone.
+images alone. The loss of an image is the geometric mean of its samples', by which a fall of each counts alike: at much
+noise losses are a tenth of those at less noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,9 @@ from textual_inversion.system.tracking import Tracker
 from textual_inversion.training.fixed_set import FixedSet, by_group
 from textual_inversion.training.state import Record
 
-EACH = 8  # samples of each image
+EACH = 6  # samples of each image
 MOST_IMAGES = 48  # beyond, it would take longer than many steps; and one image among so many does little harm
+_TINY = 1e-30  # for a loss of nothing but black mask, which has no logarithm
 _LEAST_IMAGES = 3  # of a concept: with two nobody knows which one is the other
 _LEAST_FALL = 0.05  # that the median image's loss must have fallen by, before an image can be behind the others
 _BEHIND = 0.25  # of the median image's fall: less than that is behind
@@ -36,7 +38,9 @@ class ImageLosses:
     def look(self, step: int) -> None:
         """Measure the losses; step 0 is before any training."""
         figures = self._record.figures.setdefault("image_losses", {})
-        for image, loss in by_group(self._fixed_set.losses(), self._fixed_set.images).items():
+        logs = np.log(np.maximum(self._fixed_set.losses(), _TINY))
+        for image, mean in by_group(logs, self._fixed_set.images).items():
+            loss = float(np.exp(mean))
             self._tracker.scalar(f"eval/image_loss_{image}", loss, step)
             figures[str(image)] = [loss] if step == 0 else [*figures.get(str(image), [])[:1], loss]
 
