@@ -16,6 +16,8 @@ from textual_inversion.settings.train_run import HubSettings, MachineSettings, S
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
 
+_MOST_LOSSES = 300_000  # of the fixed set, that a checkpoint holds as text
+
 
 def check_effects(config: TrainConfig) -> None:
     """Refuse flags that contradict each other, or have no effect without another.
@@ -183,6 +185,11 @@ def _check_settling(training: TrainingSettings, validation: ValidationSettings, 
     if not validation.eval_steps:
         raise SettingsError(
             "--stop_when_settled looks at the loss on the fixed set, and --eval_steps 0 measures none; leave one out"
+        )
+    if (2 * training.patience + 1) * validation.eval_samples > _MOST_LOSSES:
+        raise SettingsError(
+            f"--stop_when_settled keeps the losses of --eval_samples {validation.eval_samples} for twice --patience "
+            f"{training.patience} evaluations, which is too much for a checkpoint; choose fewer of either"
         )
     if optimizer.average_last_steps:
         raise SettingsError(

@@ -156,7 +156,7 @@ def _grey(image: Image.Image) -> np.ndarray:
 
 
 def _sharpness(grey: np.ndarray) -> float:
-    """The steepest edges, as a share of the image's range of brightness between two neighbours: float32 [H, W] -> share.
+    """The steepest edges of an image float32 [H, W]: the step between neighbours, as a share of its range.
 
     An edge that is spread over ten pixels reaches a tenth. A share of the range, not of the detail: an image with few
     edges is as sharp as one with many.

@@ -1,4 +1,4 @@
-"""A look at the training images before training: what is wrong with them in lines, and `images.png` with all of them."""
+"""A look at the training images before training: what is wrong with them, in lines, and all of them in `images.png`."""
 
 from collections.abc import Sequence
 from pathlib import Path

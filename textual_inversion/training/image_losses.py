@@ -83,8 +83,8 @@ def unlearned_lines(record: Record, concepts: Sequence[int], names: Sequence[str
     if found:
         record.figures["unlearned_images"] = {str(image): list(falls) for image, falls in found.items()}
     return [
-        f"note: {names[image]} was not learned: its loss {_change(fall)}, that of the others fell by {median:.0%}; does "
-        "it show the same thing? if not, train without it"
+        f"note: {names[image]} was not learned: its loss {_change(fall)}, that of the others fell by {median:.0%}; "
+        "does it show the same thing? if not, train without it"
         for image, (fall, median) in found.items()
     ]
 
