@@ -51,7 +51,7 @@ class TrainingSettings:
     stop_when_settled: bool = flag(
         False, "end when the loss on the fixed set has stopped falling; the result is the best step's vectors")
     patience: int = flag(
-        5, "evaluations (--eval_steps) over which --stop_when_settled takes a mean, twice as many at the least",
+        4, "evaluations (--eval_steps) whose mean --stop_when_settled compares with that of as many before them",
         type=count(1, 1000), metavar="N")
     seed: int | None = flag(None, "decides every sample; unset: one is drawn and recorded", type=seed_number,
                             metavar="N")

@@ -118,8 +118,14 @@ class Rehearsal:
         return Work(count, seconds * (1 + (2 * images / count if count else 0)))
 
     def _samples(self, count: int, requests: Sequence[ImageRequest], seconds: float) -> Work:
-        # Each step has a sheet of its images; the strip over time has the first image of each prompt.
-        return Work(count if requests else 0, seconds, round(1.3 * len(set(requests)) * self._image_bytes()))
+        if not requests or not count:
+            return Work(0)
+        prompts, each = self._config.validation_prompts, self._config.validation.num_validation_images
+        labels = [prompt.caption for prompt in prompts for _ in range(each)]
+        sheet = image_grid.contact_sheet(self._like(len(requests)), columns=each, labels=labels, title="step 0")
+        frame = image_grid.strip([(0, self._like(len(prompts)))], prompts=[prompt.caption for prompt in prompts])
+        # A sheet at each time; the strip over time is written anew, with one more frame.
+        return Work(count, seconds, sum(len(image_grid.png_bytes(image)) for image in (sheet, frame)))
 
     def _before_and_after(self) -> Work:
         if self._plan is None:
@@ -128,8 +134,14 @@ class Rehearsal:
         shown = [*self._plan.before, *self._plan.after]
         scored = [request for requests in self._plan.scored.values() for request in requests]
         seconds = self._seconds_of(shown, size) + self._seconds_of(scored, own)
-        count = len(shown) + min(len(self._run.data.images), 3 * len(self._plan.prompts))
-        return Work(1, seconds, round(1.3 * count * self._image_bytes()))
+        captions, like = [prompt.caption for prompt in self._plan.prompts], self._like(len(self._plan.after))
+        sheet = image_grid.overview(self._run.data.previews, like, like, captions)
+        return Work(1, seconds, len(image_grid.png_bytes(sheet)))
+
+    def _like(self, count: int) -> list:
+        """So many images, which take about as much as those that will be drawn: training images, over and over."""
+        previews = self._run.data.previews
+        return [previews[number % len(previews)] for number in range(count)]
 
     def _scores(self) -> Work:
         run, begun = self._run, timing.process_seconds()
@@ -180,16 +192,6 @@ class Rehearsal:
 
         trial(_TRIALS[0])  # the first images of a process are dearer
         return seconds_of_drawing(*map(trial, _TRIALS), [request.num_inference_steps for request in distinct])
-
-    def _image_bytes(self) -> int:
-        """Bytes of a PNG of one image, as large as the training images are."""
-        previews = self._run.data.previews[:_TRIED_IMAGES]
-        sizes = [len(image_grid.png_bytes(image)) * _scale(image.size, self._config) for image in previews]
-        return round(sum(sizes) / len(sizes))
-
-
-def _scale(size: tuple[int, int], config: TrainConfig) -> float:
-    return config.images.height * config.images.width / (size[0] * size[1])
 
 
 def _due(intervals: Intervals, begun: int) -> dict[str, list[int]]:
