@@ -40,6 +40,7 @@ ONLY_WATCHED = {
     "guidance_scale", "num_inference_steps", "overview", "overview_concepts", "overview_images",
     "keep_best", "report_to", "save_steps", "only_save_embeds", "export",
     "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "allow_changed_settings",
+    "check_images", "plan",
 }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_these_flags_may_differ_between_the_processes_of_a_run_and_no_others():
 
 def test_these_flags_are_not_repeated_from_a_runs_configuration():
     # The steps stand in for the epochs.
-    new = {"config", "output_dir", "resume_from_checkpoint", "allow_changed_settings", "num_train_epochs"}
+    new = {"config", "output_dir", "resume_from_checkpoint", "allow_changed_settings", "num_train_epochs", "plan"}
 
     assert flags_where(lambda flag: not flag.repeatable) == new | UPLOAD
 
