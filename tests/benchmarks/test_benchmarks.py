@@ -13,6 +13,7 @@ from benchmarks import (
     all as everything,
 )
 from benchmarks import (
+    foresight,
     full_size_model,
     full_size_tokenizer,
     generation,
@@ -25,6 +26,7 @@ from benchmarks import (
     process_memory,
     runs,
     scaling,
+    settled,
     start_up,
     step_time,
     steps_to_quality,
@@ -709,3 +711,23 @@ def test_a_part_that_fails_leaves_the_earlier_figures(tmp_path, monkeypatch):
     assert "## kept" in output.read_text(encoding="utf-8")
     with pytest.raises(SettingsError, match="speed is no benchmark"):
         everything.main(["speed"])
+
+
+# ------------------------------------------------------------------------------------------ plans and settled runs
+
+
+def test_what_a_plan_tells_is_read_in_one_unit():
+    said = "plan: in all about 61.5 s (1:02): …\nplan: peak memory about 1.5 GB\nplan: on disk about 640 kB: …"
+
+    assert [foresight.megabytes(said, pattern) for pattern in (foresight.MEMORY, foresight.DISK)] == [1500.0, 0.64]
+
+
+def test_a_score_is_lost_only_beyond_its_error():
+    args = Namespace(steps=200, concept=["cat"])
+    ends = {("cat", seed): steps for seed, steps in ((1, 80), (2, 100), (3, 120))}
+    little = {("cat", seed): (1.0, 1.0 + change) for seed, change in ((1, 0.02), (2, -0.02), (3, -0.01))}
+    much = {job: (before, after - 0.1) for job, (before, after) in little.items()}
+
+    assert [target.is_met for target in settled.targets(args, ends, little)] == [True, True]
+    assert [target.is_met for target in settled.targets(args, ends, much)] == [True, False]
+    assert "| cat | 100 | 50% |" in settled.results_table(args, ends, little)
