@@ -47,8 +47,11 @@ def run(config: TrainConfig) -> "Run":
     """Train as the settings say, and write the results."""
     with Signals() as stop, Peers() as peers, ExitStack() as held:
         config, made = set_up(config, stop, peers, held)
-        train(config, made)
-        finish(config, made)
+        if config.saving.plan:
+            foresee(config, made)
+        else:
+            train(config, made)
+            finish(config, made)
     return made
 
 
@@ -81,7 +84,8 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         from textual_inversion.training.step_plan import plan_steps
 
         record = resume.find(config.saving, context)
-        resume.keep_list(record, context, held)
+        if not config.saving.plan:
+            resume.keep_list(record, context, held)
     with phases("images"):
         config = assembly.with_images(config, context)
         read, held_out = assembly.read_all(config, context)
@@ -99,10 +103,12 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
         resume.compare(record, own, context, **allow)
         record.fingerprint["--seed"] = config.training.seed
     with phases("images"):
+        assembly.check_images(config, context, record, model, read)
         data, validation = assembly.encode_all(config, context, model, read, held_out)
         samples = assembly.plan_samples(config, model, vectors, data, plan.global_batch)
     run = Run(context, record, model, vectors, data, samples, plan, validation)
-    finish.begin(config, run)
+    if not config.saving.plan:
+        finish.begin(config, run)
     return config, run
 
 
@@ -139,13 +145,13 @@ def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, pha
         joined = ranks.start(peers, consistency.of_program(consistency.settings_to_agree_on(config)))
     device = select_device(machine.device)
     precision.check_device(machine.mixed_precision, device)
-    if joined.is_main:
+    if joined.is_main and not saving.plan:
         held.enter_context(locked(make_output_folder(saving.output_dir)))
-    else:
+    elif not joined.is_main:
         stop.advice = None  # the main process prints it
     context = RunContext(joined, Path(saving.output_dir), stop, phases)
     context.say(f"device {device}, {environment}, {joined.world_size} process(es)")
-    if config.hub.uploads_to is not None and joined.is_main:
+    if config.hub.uploads_to is not None and joined.is_main and not saving.plan:
         upload.check_login(config.hub.hub_token, config.hub.uploads_to)
     if config.file.config and "output_dir" not in config.given:
         context.say(f"settings of {config.file.config}; this run is written to {context.folder}")
@@ -203,12 +209,16 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     return denoising_loss
 
 
-def train(config: TrainConfig, run: "Run") -> None:
-    """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen."""
+def train(config: TrainConfig, run: "Run", make_callbacks: Callable | None = None) -> None:
+    """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen.
+
+    Args:
+        make_callbacks: what stands around the steps, in the place of `callbacks.make_callbacks`.
+    """
     import paddle
 
+    from textual_inversion.training import callbacks as usual
     from textual_inversion.training.averaging import VectorAverage
-    from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
     from textual_inversion.training.loss_scale import LossScale
     from textual_inversion.training.moving_average import MovingAverage
@@ -234,8 +244,11 @@ def train(config: TrainConfig, run: "Run") -> None:
     with context.phases("training"):  # where sums are to be made exact, a look at how large gradients are
         first = samples.micro_batches(0, 0, ranks.world_size, accumulation)
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
-    with context.phases("training"), make_callbacks(config, run, state, guard, ema) as callbacks:
+    around = make_callbacks or usual.make_callbacks
+    with context.phases("training"), around(config, run, state, guard, ema) as callbacks:
         for step in range(first_step, steps):
+            if callbacks.has_settled:
+                break
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches.
             for batch in samples.micro_batches(step, ranks.rank, ranks.world_size, accumulation):
@@ -252,7 +265,23 @@ def train(config: TrainConfig, run: "Run") -> None:
             ema.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()
-    ema.put()
+        ema.put()
+        callbacks.take_best()
+
+
+# ---------------------------------------------------------------------------------------------------------- plan
+
+
+def foresee(config: TrainConfig, run: "Run") -> None:
+    """Take a few steps and draw a few images, on all ranks, and say what the run will take; nothing is written."""
+    from textual_inversion.training.assembly import make_painter
+    from textual_inversion.training.foresight import forecast_lines
+    from textual_inversion.training.rehearsal import Rehearsal
+
+    rehearsal = Rehearsal(config, run, make_painter(config, run), scores=config.demo)
+    train(config, run, rehearsal.watch)
+    for line in forecast_lines(rehearsal.forecast(), run.plan.steps):
+        run.context.say(line)
 
 
 # ------------------------------------------------------------------------------------------------------- results

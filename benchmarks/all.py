@@ -61,6 +61,12 @@ PARTS = {
         ((),),
         (("--fault", "blurred", "--steps", "2", "--images", "2", "--num_images", "2", "--num_inference_steps", "2"),),
     ),
+    "foresight": (((),), (("--rounds", "1", "--steps", "2", "--case", "without overview, 300 steps"),)),
+    "settled": (
+        ((),),
+        (("--seeds", "1", "--steps", "6", "--every", "1", "--patience", "2", "--concept", "cat", "--num_images", "2")
+         + ("--num_inference_steps", "2"),),
+    ),
     "grid": (
         ((),),
         (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),

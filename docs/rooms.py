@@ -18,6 +18,7 @@ FLOORS = (
     "training",
     "sharing",
     "distributed",
+    "reporting",
     "evaluation",
     "generation",
     "data",

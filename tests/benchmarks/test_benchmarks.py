@@ -13,6 +13,7 @@ from benchmarks import (
     all as everything,
 )
 from benchmarks import (
+    foresight,
     full_size_model,
     full_size_tokenizer,
     generation,
@@ -25,6 +26,7 @@ from benchmarks import (
     process_memory,
     runs,
     scaling,
+    settled,
     start_up,
     step_time,
     steps_to_quality,
@@ -752,3 +754,23 @@ def test_the_word_is_trained_as_the_guide_says(tmp_path, monkeypatch, pair):
     assert config.concept.learnable_property == ("negative",) and config.training.max_train_steps == 5
     assert (config.concept.contrast_data_dir is not None) == pair and len(list(tmp_path.glob("*/bad/*.png"))) == 2
     assert all(text.read_text().endswith(", {}") for text in tmp_path.glob("*/*/*.txt"))
+
+
+# ------------------------------------------------------------------------------------------ plans and settled runs
+
+
+def test_what_a_plan_tells_is_read_in_one_unit():
+    said = "plan: in all about 61.5 s (1:02): …\nplan: peak memory about 1.5 GB\nplan: on disk about 640 kB: …"
+
+    assert [foresight.megabytes(said, pattern) for pattern in (foresight.MEMORY, foresight.DISK)] == [1500.0, 0.64]
+
+
+def test_a_score_is_lost_only_beyond_its_error():
+    args = Namespace(steps=200, concept=["cat"])
+    ends = {("cat", seed): steps for seed, steps in ((1, 80), (2, 100), (3, 120))}
+    little = {("cat", seed): (1.0, 1.0 + change) for seed, change in ((1, 0.02), (2, -0.02), (3, -0.01))}
+    much = {job: (before, after - 0.1) for job, (before, after) in little.items()}
+
+    assert [target.is_met for target in settled.targets(args, ends, little)] == [True, True]
+    assert [target.is_met for target in settled.targets(args, ends, much)] == [True, False]
+    assert "| cat | 100 | 50% |" in settled.results_table(args, ends, little)

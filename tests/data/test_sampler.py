@@ -415,6 +415,24 @@ def test_the_image_of_a_sample_is_found_without_a_look_at_all_others(monkeypatch
     assert sum(sums) == 2 + 500 + 500
 
 
+@pytest.mark.parametrize("each", [1, 4, 6])
+def test_every_image_is_compared_at_the_same_noisy_timesteps_with_the_same_noise(each):
+    s = three_of_all_kinds(flip_p=1.0)
+
+    batches = s.image_batches(each)
+
+    shown = [int(image) for batch in batches for image in batch.images]
+    assert sorted(shown) == sorted(list(range(len(s.images))) * each)
+    for batch in batches:
+        assert not batch.flips.any() and batch.bucket == s.images[batch.images[0]].bucket
+        rows = batch.timesteps.reshape(-1, each)
+        assert (rows == rows[0]).all() and (np.diff(rows[0]) > 0).all() and rows.min() >= 500
+        noises = batch.noise.reshape(-1, each, *batch.noise.shape[1:])
+        assert (noises == noises[0]).all() and len({noise.tobytes() for noise in noises[0]}) == each
+        assert batch.prompts == [s.images[image].prompts[0] for image in batch.images]
+    assert not np.array_equal(batches[0].noise[0], s.evaluation_batches(8)[0].noise[0])
+
+
 def test_variants_are_a_function_of_the_sample_alone_evenly_drawn_and_change_nothing_else():
     varied, plain = stream(variants=4), stream()
 

@@ -43,7 +43,7 @@ ONLY_WATCHED = {
     "guidance_scale", "num_inference_steps", "overview", "overview_concepts", "overview_images",
     "keep_best", "report_to", "save_steps", "only_save_embeds", "export",
     "checkpointing_steps", "checkpoints_total_limit", "max_restarts", "resume_from_checkpoint",
-    "allow_changed_settings",
+    "allow_changed_settings", "check_images", "plan",
 }  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def test_these_flags_are_not_repeated_from_a_runs_configuration():
         "resume_from_checkpoint",
         "allow_changed_settings",
         "num_train_epochs",
+        "plan",
     }
 
     assert flags_where(lambda flag: not flag.repeatable) == new | UPLOAD

@@ -125,6 +125,8 @@ def _with_implied(config: TrainConfig) -> TrainConfig:
         config = changed(config, resize_mode="center_crop")
     if config.images.alpha_mask:
         config = changed(config, mask_from=ALPHA)
+    if config.saving.plan:  # which writes nothing
+        config = changed(config, cache_latents_dir=None)
     return _with_own_defaults(config)
 
 

@@ -17,6 +17,7 @@ from textual_inversion.settings.choices import (
     HUGGING_FACE,
     LATEST,
     NEGATIVE,
+    NO_CHECKS,
 )
 from textual_inversion.settings.rates import stages
 from textual_inversion.settings.train import TrainConfig
@@ -27,6 +28,8 @@ from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
 from textual_inversion.system.process_share import share_of_process
 from textual_inversion.system.reporters import wanted
+
+_MOST_LOSSES = 300_000  # of the fixed set, that a checkpoint holds as text
 
 
 def check_effects(config: TrainConfig) -> None:
@@ -47,6 +50,7 @@ def check_effects(config: TrainConfig) -> None:
     _check_optimizer(config.optimizer, config.given)
     _check_rates(config.training, config.given)
     _check_machine(config.machine)
+    _check_effect("patience", config.given, config.training.stop_when_settled, "--stop_when_settled")
 
 
 def check_together(config: TrainConfig) -> None:
@@ -75,8 +79,10 @@ def check_together(config: TrainConfig) -> None:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; add a prompt")
     for flag in ("overview_concepts", "overview_images"):
         _check_effect(flag, config.given, validation.overview, "--overview")
+    _check_settling(config.training, validation, config.optimizer)
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
-    _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
+    looks = config.images.check_images != NO_CHECKS
+    _check_clip_model(validation, config.concept, looks=looks, has_prompts=bool(config.validation_prompts))
     _check_restarts(saving.max_restarts)
     _check_resume(saving, config.file.config, config.given)
 
@@ -248,18 +254,39 @@ def _check_resume(saving: SavingSettings, config_file: str | None, given: Contai
         )
 
 
+def _check_settling(training: TrainingSettings, validation: ValidationSettings, optimizer: OptimizerSettings) -> None:
+    if not training.stop_when_settled:
+        return
+    if not validation.eval_steps:
+        raise SettingsError(
+            "--stop_when_settled looks at the loss on the fixed set, and --eval_steps 0 measures none; leave one out"
+        )
+    if (2 * training.patience + 1) * validation.eval_samples > _MOST_LOSSES:
+        raise SettingsError(
+            f"--stop_when_settled keeps the losses of --eval_samples {validation.eval_samples} for twice --patience "
+            f"{training.patience} evaluations, which is too much for a checkpoint; choose fewer of either"
+        )
+    if optimizer.average_last_steps:
+        raise SettingsError(
+            "--stop_when_settled gives the vectors of the best step, and --average_last_steps the mean of the last "
+            "ones; leave one of the two out"
+        )
+
+
 def _check_keep_best(validation: ValidationSettings, *, has_prompts: bool) -> None:
     if validation.keep_best and not validation.eval_steps and not has_prompts:
         raise SettingsError("--keep_best has no criterion; add --validation_prompt, or leave out --eval_steps 0")
 
 
-def _check_clip_model(validation: ValidationSettings, concept: ConceptSettings, *, has_prompts: bool) -> None:
+def _check_clip_model(
+    validation: ValidationSettings, concept: ConceptSettings, *, looks: bool, has_prompts: bool
+) -> None:
     if not validation.clip_model:
         return
-    if not (validation.keep_best or AUTO in (concept.initializer_token or ())):
+    if not (validation.keep_best or looks or AUTO in (concept.initializer_token or ())):
         raise SettingsError(
-            "--clip_model has no effect without --keep_best or --initializer_token auto; add one of them, or leave "
-            "--clip_model out"
+            "--clip_model has no effect without --keep_best, --check_images or --initializer_token auto; add one of "
+            "them, or leave --clip_model out"
         )
     if validation.keep_best and not has_prompts:
         raise SettingsError("--clip_model judges validation images; add --validation_prompt")

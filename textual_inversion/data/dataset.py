@@ -94,6 +94,7 @@ class TrainingSet:
         previews: small versions of the images as the model sees them.
         latents: gives the latents of a batch.
         masks: which parts of the images are learned; None: all.
+        names: of the images' files.
     """
 
     images: tuple[TrainingImage, ...]
@@ -101,6 +102,7 @@ class TrainingSet:
     previews: ImageSequence
     latents: LatentCache | LiveLatents
     masks: Masks | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -292,10 +294,11 @@ def encode_images(
     )
     if settings.resize_mode == "tiles":
         say(f"{len(framed)} image(s) are cut into {len(images)} parts, each learned as an image of its own")
+    names = tuple(file.path.name for file, one in zip(read.files, framed, strict=True) for _ in one.frames)
     previews = Previews(len(images))
     if settings.encodes_live:
         sources = _sources(framed, resizer, previews, settings.dataloader_num_workers)
-        return TrainingSet(images, shapes, previews.images, LiveLatents(model, sources, shapes[0]), masks)
+        return TrainingSet(images, shapes, previews.images, LiveLatents(model, sources, shapes[0]), masks, names)
     with LateProgress(len(framed), "encoding image", enabled=shows_progress) as progress:
         cutter = Cutter(resizer, augmentation, settings.dataloader_num_workers)
         latents = _encoded(framed, model, settings, cutter, previews, progress, say)
@@ -304,7 +307,7 @@ def encode_images(
         say(f"each is encoded in {augmentation.variants} variants, whose latents take {megabytes:.1f} MB")
     if not keep_vae:
         model.free_vae()
-    return TrainingSet(images, shapes, previews.images, latents, masks)
+    return TrainingSet(images, shapes, previews.images, latents, masks, names)
 
 
 def _encoded(

@@ -174,11 +174,31 @@ class SampleStream:
             [images[number] for number in numbers],
             [generator(self.seed, Purpose.EVALUATION, index=int(number)) for number in numbers],
         )
+        return self._plainly(drawn, timesteps[numbers])
+
+    def _plainly(self, drawn: Batch, timesteps: np.ndarray) -> Batch:
+        """A batch with nothing varied but its noise: unflipped, cropped in the middle, plain prompts, all vectors."""
         drawn.flips[:], drawn.crops[:], drawn.offset_noise[:] = False, 0.5, 0.0
-        drawn.timesteps[:] = timesteps[numbers]
+        drawn.timesteps[:] = timesteps
         shown = [self.images[image] for image in drawn.images]
         drawn.prompts[:] = [self.variation.plain(one) if self.variation else one.prompts[0] for one in shown]
         return replace(drawn, vectors=None, variants=None)
+
+    def image_batches(self, each: int) -> list[Batch]:
+        """Every image that is learned `each` times, unflipped and with its plain prompt; one batch for each bucket.
+
+        All images get the same timesteps and, within a bucket, the same noise, so that their losses can be compared:
+        how much of a loss falls depends on the timestep most of all. The timesteps are spread over the noisier half of
+        the range, where it is decided what an image shows. Samples are in the order of the images.
+        """
+        timesteps = np.sort(self._timesteps.spread(2 * each))[each:]
+        batches = []
+        learned = [(index, image) for index, image in enumerate(self.images) if not image.is_contrast]
+        for bucket in sorted({image.bucket for _, image in learned}):
+            images = [index for index, image in learned if image.bucket == bucket for _ in range(each)]
+            generators = [generator(self.seed, Purpose.EVALUATION, step=1, index=i % each) for i in range(len(images))]
+            batches.append(self._plainly(self._draw(images, generators), np.resize(timesteps, len(images))))
+        return batches
 
     def _generators(self, step: int, indices: Sequence[int]) -> list[np.random.Generator]:
         return [generator(self.seed, Purpose.SAMPLE, step=step, index=index) for index in indices]

@@ -22,6 +22,7 @@ POLYNOMIAL_END = 1e-7  # the learning rate at which ppdiffusers' polynomial sche
 HALF_OF_THE_RUN = -1  # value of --progressive_vectors; replaced when the number of steps is known
 
 INTERPOLATIONS = ("nearest", "linear", "bilinear", "bicubic", "lanczos")
+NO_CHECKS, TELL, REFUSE = IMAGE_CHECKS = ("no", "tell", "refuse")  # values of --check_images
 RESIZE_MODES = ("squash", "center_crop", "random_crop", "focal_crop", "bucket", "tiles")
 ALPHA, PLAIN_BACKGROUND, BACKGROUND = MASK_SOURCES = ("alpha", "plain_background", "background")
 LOSS_TYPES = ("l2", "huber", "smooth_l1")

@@ -14,6 +14,7 @@ from textual_inversion.settings.bounds import (
 )
 from textual_inversion.settings.choices import (
     HALF_OF_THE_RUN,
+    IMAGE_CHECKS,
     INTERPOLATIONS,
     LANGUAGES,
     MASK_SOURCES,
@@ -144,6 +145,9 @@ class ImageSettings:
         type=count(1, 16), metavar="N", is_reused=True)
     center_crop: bool = flag(False, "the same as --resize_mode center_crop", decides_result=False, is_reused=True)
     interpolation: str = flag("bilinear", "how images are resized", choices=INTERPOLATIONS, is_reused=True)
+    check_images: str = flag(
+        "no", "look for duplicates, blur, odd ones and more among the images, and show them in images.png; refuse: end "
+        "the run where something is found", nargs="?", const="tell", choices=IMAGE_CHECKS, decides_result=False)
     flip_p: float = flag(
         0.5, "share of mirrored images; 0 for text, faces, logos and whatever has a left and a right",
         type=share, metavar="P")

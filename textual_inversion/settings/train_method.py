@@ -2,6 +2,7 @@
 
 from textual_inversion.settings.bounds import (
     at_once,
+    count,
     natural,
     not_negative,
     number,
@@ -51,6 +52,11 @@ class TrainingSettings:
     max_skipped_steps: int = flag(
         20, "skipped steps in a row after which the run stops; a step is skipped when its loss or gradient is not "
         "finite", type=positive_int, metavar="N")
+    stop_when_settled: bool = flag(
+        False, "end when the loss on the fixed set has stopped falling; the result is the best step's vectors")
+    patience: int = flag(
+        4, "evaluations (--eval_steps) whose mean --stop_when_settled compares with that of as many before them",
+        type=count(1, 1000), metavar="N")
     seed: int | None = flag(None, "decides every sample; unset: one is drawn and recorded", type=seed_number,
                             metavar="N")
 

@@ -114,6 +114,9 @@ class SavingSettings:
     max_restarts: int = flag(
         0, "times that a run which was killed or has crashed is started again, from its newest checkpoint",
         type=count(0, 1000), metavar="N", repeatable=False, **ONLY_WATCHED)
+    plan: bool = flag(
+        False, "say what the run will take (seconds, memory, disk) and what it saves when, and end; nothing is written",
+        repeatable=False, **ONLY_WATCHED)
     only_save_embeds: bool = flag(False, "do not save the whole pipeline at the end", **ONLY_WATCHED)
     export: tuple[str, ...] | None = flag(
         None, "formats of other programs in which the embeddings are written at the end, too", nargs="+",

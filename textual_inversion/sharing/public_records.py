@@ -55,7 +55,8 @@ SETTINGS = (
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
         "adafactor_scale_parameter", "d0", "d_coef", "average_last_steps", "contrast_weight", "use_ema", "ema_decay",
         "huber_schedule", "huber_scale", "multires_noise_iterations", "multires_noise_discount", "norm_reg_weight",
-        "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples", "global_batch", "peak_learning_rate")
+        "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples", "global_batch", "peak_learning_rate",
+        "stop_when_settled", "patience")
     | _because(
         "a number, a switch or one of a few words, which decides how images are cut to size", "resolution", "height",
         "width", "resize_mode", "center_crop", "interpolation", "flip_p", "alpha_mask", "unmasked_weight",
@@ -66,10 +67,10 @@ SETTINGS = (
         "a number, a switch or one of a few words, which decides what is measured and drawn", "eval_steps",
         "eval_samples", "prompt_weights", "validation_epochs", "validation_steps", "num_validation_images", "keep_best",
         "overview_concepts", "overview_images",
-        "guidance_scale", "num_inference_steps", "scheduler", "overview", "report_to")
+        "guidance_scale", "num_inference_steps", "scheduler", "overview", "report_to", "check_images")
     | _because(
         "a number, a switch or some of a few words, which decides what is written", "save_steps", "checkpointing_steps",
-        "checkpoints_total_limit", "max_restarts", "allow_changed_settings", "only_save_embeds", "export")
+        "checkpoints_total_limit", "max_restarts", "allow_changed_settings", "only_save_embeds", "export", "plan")
     | _because(
         "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size",
         "mixed_precision", "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention",

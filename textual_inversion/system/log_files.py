@@ -16,6 +16,20 @@ from textual_inversion.system import atomic, home, user_files
 from textual_inversion.system.written_files import LOG, of_kind
 
 
+def load(reporter: str) -> None:
+    """Import the package of a writer, "visualdl" or "tensorboard"; raises ImportError where it is not installed."""
+    if reporter == "visualdl":
+        _visualdl_writer()
+    else:
+        import tensorboardX  # noqa: F401
+
+
+def _visualdl_writer() -> Any:
+    with home.taking(*home.OF_VISUALDL):
+        from visualdl import LogWriter
+    return LogWriter
+
+
 def visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
     """A writer for VisualDL; a resumed run continues the newest log, without what it holds from that step on.
 
@@ -23,8 +37,7 @@ def visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
         ImportError: the package is not installed.
         UnusableFile: the log that is to be continued is no file.
     """
-    with home.taking(*home.OF_VISUALDL):
-        from visualdl import LogWriter
+    log_writer = _visualdl_writer()
     # VisualDL shows the file with the last name of a folder, so a resumed run continues that one. VisualDL's own names
     # count in seconds: two runs could share one file.
     name = f"vdlrecords.{time.time_ns()}.log"
@@ -33,7 +46,7 @@ def visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
         name = earlier[-1].name
         _keep_records_before(earlier[-1], resumed_at)
     with contextlib.redirect_stdout(io.StringIO()):
-        return LogWriter(logdir=os.fspath(logdir), file_name=name)
+        return log_writer(logdir=os.fspath(logdir), file_name=name)
 
 
 def _keep_records_before(log: Path, step: int) -> None:

@@ -51,6 +51,8 @@ class Tracker:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add one point to the curve `tag`."""
+        if self._figures is not None:
+            self._figures.add(step, tag, float(value))
         self._call("add_scalar", _plain(tag), float(value), step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
@@ -68,6 +70,8 @@ class Tracker:
 
     def flush(self) -> None:
         """Return once everything that waits is written, so that it outlives the process."""
+        if self._figures is not None:
+            self._figures.flush()
         if self._writer is None:
             return
         written = threading.Event()
@@ -78,6 +82,8 @@ class Tracker:
 
     def close(self) -> None:
         """Write everything that still waits, and end; may be called twice."""
+        if self._figures is not None:
+            self._figures.flush()
         if self._writer is None:
             return
         self._call("close")
@@ -127,14 +133,17 @@ class Trackers(Tracker):
 
     Args:
         trackers: each with a writer of its own.
+        figures: is given every scalar too, by `add(step, tag, value)`, and written by `flush()`.
     """
 
-    def __init__(self, trackers: Iterable[Tracker] = ()):
+    def __init__(self, trackers: Iterable[Tracker] = (), figures: Any = None):
         super().__init__()
-        self._trackers = list(trackers)
+        self._trackers, self._figures = list(trackers), figures
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add one point to the curve `tag` of each."""
+        if self._figures is not None:
+            self._figures.add(step, tag, float(value))
         for tracker in self._trackers:
             tracker.scalar(tag, value, step)
 
@@ -150,11 +159,15 @@ class Trackers(Tracker):
 
     def flush(self) -> None:
         """Return once everything that waits is written."""
+        if self._figures is not None:
+            self._figures.flush()
         for tracker in self._trackers:
             tracker.flush()
 
     def close(self) -> None:
         """Write everything that still waits, and end."""
+        if self._figures is not None:
+            self._figures.flush()
         for tracker in self._trackers:
             tracker.close()
 
@@ -164,6 +177,7 @@ def open_tracker(
     logdir: str | os.PathLike[str],
     resumed_at: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    figures: Any = None,
 ) -> Tracker:
     """Open logs in `logdir`, which is created if it is missing; among several processes on rank 0 only.
 
@@ -174,6 +188,7 @@ def open_tracker(
         report_to: names of `reporters.PACKAGES`, or "none", which writes nothing.
         resumed_at: the first step that a resumed run logs; None for a new run.
         settings: of the run, for those who show them; nothing secret.
+        figures: as of `Trackers`.
 
     Raises:
         SettingsError: an unknown reporter, one whose package is not installed, or one that cannot begin, such as
@@ -190,7 +205,7 @@ def open_tracker(
     except BaseException:
         Trackers(opened).close()
         raise
-    return opened[0] if len(opened) == 1 else Trackers(opened)
+    return opened[0] if len(opened) == 1 and figures is None else Trackers(opened, figures)
 
 
 def _opened(
@@ -213,6 +228,17 @@ def _opened(
         ) from error
     except OSError as error:
         raise OutputError(f"cannot write the log folder {logdir} ({error.strerror}); choose another one") from error
+
+
+def load(report_to: str | Sequence[str]) -> None:
+    """Import the packages of reporters, which takes seconds, and open nothing.
+
+    Raises:
+        SettingsError: one is unknown, or is not installed.
+    """
+    for name in wanted(report_to):
+        if name in _FILES:
+            log_files.load(name)
 
 
 def _plain(tag: str) -> str:

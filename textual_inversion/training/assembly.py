@@ -29,13 +29,16 @@ from textual_inversion.models.base_model import BaseModel, load_base_model
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.other_vae import fetch_vae
 from textual_inversion.models.precision import lower
-from textual_inversion.settings.choices import AUTO
+from textual_inversion.settings.choices import AUTO, NO_CHECKS, REFUSE
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import changed
 from textual_inversion.settings.shared import parts_of, source_of
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system.errors import ImageError
 from textual_inversion.system.paths import portable
+from textual_inversion.training import first_look
 from textual_inversion.training.best_step import check_judge
+from textual_inversion.training.first_look import FirstLook
 from textual_inversion.training.initialization import add_concepts
 from textual_inversion.training.initializer_choice import LossSettings, with_chosen_words
 from textual_inversion.training.loss import timestep_range
@@ -201,6 +204,36 @@ def _with_initializers(
     )
     nearest = word_finder(config.validation.clip_model, model, context.say)
     return tuple(with_chosen_words(concepts, model, read, nearest, settings, config.base_model.language, context.say))
+
+
+def check_images(config: TrainConfig, context: RunContext, record: Record, model: BaseModel, read: ReadImages) -> None:
+    """Look at the training images, where the settings ask for it, and say what was found; see `first_look`.
+
+    Raises:
+        ImageError: something was found, and the settings refuse that; on all processes.
+    """
+    wish = config.images.check_images
+    if wish == NO_CHECKS:
+        return
+    texts: list[str] = []
+    if context.ranks.is_main:
+        folder = None if config.saving.plan else context.folder
+        size = (config.images.height, config.images.width)
+        look = FirstLook(read, config.concepts, config.images, size, model.side_factor)
+        found = look.findings(first_look.find_scorer(model, config.validation.clip_model))
+        record.figures["image_findings"] = {check: len(texts) for check, texts in found.items()}
+        texts = [text for texts in found.values() for text in texts]
+        for text in texts or ["nothing was found"]:
+            context.say(f"look at the images: {text}")
+        if folder is not None:
+            path = look.save_sheet(folder)
+            context.say(f"look at the images: what the model will see is in {path}")
+    found_any = context.ranks.broadcast(len(texts))
+    if found_any and wish == REFUSE:
+        raise ImageError(
+            f"{found_any} finding(s) among the training images, and --check_images refuse takes none; change the "
+            "images, or give --check_images alone"
+        )
 
 
 def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:

@@ -51,6 +51,9 @@ class Figures(TypedDict, total=False):
 
     skipped_steps: _Count
     fixed_set_loss: dict[str, float]
+    fixed_set_samples: dict[str, list[float]]
+    fixed_set_bands: dict[str, list[float]]
+    image_losses: dict[str, list[float]]
     best: BestFigures
 
 

@@ -38,6 +38,8 @@ def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
     """
     flags, values = all_flags(TrainConfig), values_of(config)
     found = {f"--{name}": values[name] for name, flag in flags.items() if flag.decides_result}
+    if config.training.stop_when_settled:  # it ends where a look at the fixed set says so
+        found["--eval_steps"] = config.validation.eval_steps
     found["the global batch"] = plan.global_batch
     found["--learning_rate"] = text_of(plan.rates) if plan.rates else plan.peak_learning_rate
     return json.loads(json.dumps(found, default=str))

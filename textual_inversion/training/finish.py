@@ -19,6 +19,7 @@ from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
 from textual_inversion.training.exports import Export, plan_exports, write_exports
+from textual_inversion.training.image_losses import unlearned_lines
 from textual_inversion.training.mask_sheet import save_mask_sheet
 from textual_inversion.training.overview import FreshImages
 from textual_inversion.training.state import Record, Run
@@ -88,12 +89,13 @@ def write_results(
             )
         _show(config, run, painter, fresh_images, saves)
     if main:
+        about_images = unlearned_lines(run.record, [image.concept for image in run.data.images], run.data.names)
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
         known = where_embeddings_are(run.vectors.tokens, context.folder)
         context.stop.advice = f"after everything was written; {known}"
         for line in closing_lines(
-            run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary()
+            run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary(), about_images
         ):
             context.say(line)
     context.ranks.meet(context.stop)  # a signal may still come, while the others have nothing to do
@@ -117,7 +119,8 @@ def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
 
 
 def _learned(config: TrainConfig, run: Run) -> list[LearnedEmbedding]:
-    facts = file_facts(run.model, config.training.seed, run.plan.steps)
+    step = run.record.figures.get("result_step", run.plan.steps)
+    facts = file_facts(run.model, config.training.seed, step)
     return as_learned(run.vectors.concepts, run.vectors.values(), facts)
 
 
@@ -200,13 +203,16 @@ def _write_card(config: TrainConfig, run: Run) -> None:
 # ------------------------------------------------------------------------------------------------------- last lines
 
 
-def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: int, phases: str) -> list[str]:
+def closing_lines(
+    record: Record, tokens: Sequence[str], folder: Path, steps: int, phases: str, about_images: Sequence[str] = ()
+) -> list[str]:
     """What was made, how long each phase took, and for the demo the score before and after.
 
     Args:
         tokens: the placeholder tokens.
         folder: where the files are.
         phases: the line that says how long each phase took.
+        about_images: what is to be said of the training images, in lines.
     """
     figures, lines = record.figures, []
     losses = list(figures.get("fixed_set_loss", {}).values())
@@ -216,10 +222,14 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
         of = f"{token}: " if len(tokens) > 1 else ""
         lines.append(of + _score_line(score, "image", "with the training images"))
         lines.append(of + _score_line(score, "text", "of edit prompts"))
+    lines += about_images
     lines += vector_lines(figures.get("rows", {}))
     skipped = figures.get("skipped_steps", 0)
     lines.append(f"skipped steps: {skipped} of {steps}" if skipped else "skipped steps: none")
     best = figures.get("best", {})
+    if "result_step" in figures:
+        last = max(map(int, figures["fixed_set_loss"]))
+        lines.append(f"ended after step {last} of {steps}; the vectors are those of the best step, {best['step']}")
     if "step" in best:
         lines.append(f"best step: {best['step']} by the {best['by']}, {best['score']:.4f}: {folder / BEST_NAME}")
     lines.append(phases)

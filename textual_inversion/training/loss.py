@@ -243,10 +243,16 @@ def diffusion_loss(
         mask: float32 [B, 1, H, W] in [0, 1], weight of each position. A sample's loss is the mean weighted by its mask,
             so that a small object counts as much as a large one. None: all 1. An empty mask gives a loss of 0.
     """
+    each = sample_losses(prediction, target, loss_type, huber_c, mask=mask)  # (B,)
+    return (each if weights is None else each * weights).mean()
+
+
+def sample_losses(
+    prediction: Tensor, target: Tensor, loss_type: str = "l2", huber_c: float = 0.1, *, mask: Tensor | None = None
+) -> Tensor:
+    """The loss of each sample, float32 [B]; see `diffusion_loss`."""
     each = elementwise_loss(prediction, target, loss_type, huber_c)  # (B, C, H, W)
     if mask is None:
-        each = each.mean(axis=[1, 2, 3])  # (B,)
-    else:
-        total = mask.sum(axis=[1, 2, 3])  # (B,)
-        each = (each.mean(axis=1, keepdim=True) * mask).sum(axis=[1, 2, 3]) / total.clip(min=_NO_WEIGHT)
-    return (each if weights is None else each * weights).mean()
+        return each.mean(axis=[1, 2, 3])
+    total = mask.sum(axis=[1, 2, 3])  # (B,)
+    return (each.mean(axis=1, keepdim=True) * mask).sum(axis=[1, 2, 3]) / total.clip(min=_NO_WEIGHT)

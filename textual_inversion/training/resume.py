@@ -25,7 +25,8 @@ from textual_inversion.training.state import ConceptVectors, Record, RunContext
 
 # Prefixes of tensor names in a checkpoint.
 _VECTORS, _OPTIMIZER, _BEST, _KEPT = "rows/", "optimizer/", "best/", "kept/"
-_CONTINUED = ("skipped_steps", "fixed_set_loss", "best")  # figures; all others are measured at the end of a run
+# Figures that go on from a checkpoint; all others are measured at the end of a run.
+_CONTINUED = ("skipped_steps", "fixed_set_loss", "fixed_set_samples", "fixed_set_bands", "image_losses", "best")
 CHOSEN_WORDS = "the initializers"  # name in the settings of a checkpoint: the words that `auto` stands for
 # What Paddle and NumPy raise for a state of other shapes.
 _MISFIT = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)

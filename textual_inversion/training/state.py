@@ -1,6 +1,6 @@
 """What a run works with, in typed parts. The command puts them together; other functions take the parts they need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,15 @@ class ConceptVectors:
     def tokens(self) -> list[str]:
         """The placeholder tokens."""
         return [concept.placeholder_token for concept in self.concepts]
+
+    def set_values(self, values: Mapping[str, np.ndarray]) -> None:
+        """Let the vectors be others of the same shapes: text encoder name -> float32 [N, D], as `values` gives them."""
+        for name, embedding in self.embeddings.items():
+            first = 0
+            for part in embedding.parts:
+                last = first + int(part.shape[0])
+                part.set_value(np.ascontiguousarray(values[name][first:last]))
+                first = last
 
     def values(self) -> dict[str, np.ndarray]:
         """Text encoder name -> the vectors as they are now, float32 [N, D]."""
