@@ -39,7 +39,7 @@ PLAIN = {"open", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile
 # Methods of these names that write no file: of lists, dictionaries, tensors, copies in memory.
 HARMLESS = {"copy", "remove", "truncate", "move", "link"}
 FILES = [*sorted((ROOT / "textual_inversion").rglob("*.py")), *(ROOT / name for name in
-         ("train_textual_inversion.py", "infer.py", "score.py", "convert.py"))]  # fmt: skip
+         ("train_textual_inversion.py", "infer.py", "score.py", "convert.py", "compare.py", "verify.py"))]  # fmt: skip
 NULL = "os.devnull"
 
 

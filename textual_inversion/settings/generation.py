@@ -139,6 +139,8 @@ class InferOutput:
     output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR")
     num_cols: int | None = flag(
         None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
+    heat_maps: bool = flag(
+        False, "show where each word of a prompt acts, by cross-attention: a sheet for each image in heat_maps/")
     merge: tuple[str, ...] | None = flag(
         None, "draw nothing; copy what processes drew of one grid from these folders into --output_dir",
         nargs="+", metavar="DIR")

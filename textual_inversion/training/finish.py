@@ -7,6 +7,8 @@ from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models import export
 from textual_inversion.models.identity import public_name
+from textual_inversion.reporting import report
+from textual_inversion.reporting.findings import GOOD, Finding
 from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
@@ -87,14 +89,22 @@ def write_results(
     if main:
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
+        found = report_on(run, saves)
         known = where_embeddings_are(run.vectors.tokens, context.folder)
         context.stop.advice = f"after everything was written; {known}"
         for line in closing_lines(
-            run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary()
+            run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary(), found
         ):
             context.say(line)
     context.ranks.meet(context.stop)  # a signal may still come, while the others have nothing to do
     return saves.failures
+
+
+def report_on(run: Run, saves: Saves) -> list[Finding]:
+    """Write the page that shows the run, and return what its figures mean; [] where it could not be written."""
+    found: list[Finding] = []
+    saves.attempt(lambda: found.extend(report.write_report(run.context.folder, run.data.previews)))
+    return found
 
 
 def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
@@ -194,13 +204,16 @@ def _write_card(config: TrainConfig, run: Run) -> None:
 # ------------------------------------------------------------------------------------------------------- last lines
 
 
-def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: int, phases: str) -> list[str]:
+def closing_lines(
+    record: Record, tokens: Sequence[str], folder: Path, steps: int, phases: str, found: Sequence[Finding] = ()
+) -> list[str]:
     """What was made, how long each phase took, and for the demo the score before and after.
 
     Args:
         tokens: the placeholder tokens.
         folder: where the files are.
         phases: the line that says how long each phase took.
+        found: what the figures of the run mean.
     """
     figures, lines = record.figures, []
     losses = list(figures.get("fixed_set_loss", {}).values())
@@ -221,6 +234,9 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
         lines.append(f"for other programs ({', '.join(one.format for one in record.exports)}): {folder / EXPORTS}")
     if "overview" in figures:
         lines.append(f"before and after, side by side: {folder / 'overview.png'}")
+    lines += [f"note: {one.text()}" for one in found if one.level != GOOD]
+    if found:
+        lines.append(f"all of it on one page: {folder / report.PAGE}")
     lines.append(f"{where_embeddings_are(tokens, folder)}; draw with {'it' if len(tokens) == 1 else 'them'}:")
     lines.append(f"    {how_to_call('infer.py')} --embeds {in_shell(folder / FINAL_NAME)}")
     return lines

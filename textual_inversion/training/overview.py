@@ -160,7 +160,8 @@ def save_overview(path: Path, plan: DrawingPlan, training: Sequence[Image.Image]
         training: training images as the model saw them.
     """
     captions = [prompt.caption for prompt in plan.prompts]
-    image_grid.save_png(image_grid.overview(training, drawings.before, drawings.after, captions), path)
+    sheet = image_grid.overview(training, drawings.before, drawings.after, captions)
+    image_grid.save_png(sheet, path, text={"frames": sheet.info["frames"], "prompts": "\n".join(captions)})
 
 
 # ---------------------------------------------------------------------------------------------- scores of the demo
