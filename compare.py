@@ -1,4 +1,4 @@
-"""Compare runs: what differs in their settings, curves, images and scores, and whether the differences mean anything."""
+"""Compare runs: what differs in their settings, curves, images and scores, and whether that means anything."""
 
 from pathlib import Path
 

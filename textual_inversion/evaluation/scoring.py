@@ -15,8 +15,8 @@ possible (ceiling): fresh images of the same thing where there are any, else the
 The paper makes 64 images of each prompt. Here the edit prompts share `num_images`, unless `images_per_edit_prompt` sets
 the number for each.
 
-What is said of a mean says how sure it is: its standard error over the images that were drawn. It holds for other seeds,
-not for other training images.
+A mean has a standard error, over the images that were drawn: it says how far other seeds would move it, not how far
+other training images would.
 
 Notation: n, m numbers of images or texts, P width of CLIP's common space. Features are float [n, P] of unit norm, as
 `clip.ClipScorer` gives them, so a cosine is a dot product in [-1, 1].
@@ -32,6 +32,7 @@ from PIL import Image
 from textual_inversion.data.templates import generic_word, plain_template
 from textual_inversion.evaluation.clip import ClipScorer
 from textual_inversion.evaluation.copies import copies_among, pixel_features, sentence
+from textual_inversion.evaluation.standard_errors import standard_error
 from textual_inversion.generation.eval_prompts import EDITS, edits, without_placeholder
 from textual_inversion.generation.generate import ImageRequest, generate, total_steps
 from textual_inversion.models.base_model import BaseModel
@@ -232,7 +233,7 @@ def report(
         `baseline` and `concept`, each with `word`, `image_similarity`, `text_similarity`, `text_by_edit`, the standard
         errors of both similarities, and the cosines of each image, `images` and `texts`;
         `ceiling` with `image_similarity`; `share_of_the_way`, the concept's image similarity on the way from baseline
-        (0) to ceiling (1); `text_ratio`, the concept's text similarity as a share of the baseline's; `copies`, as given.
+        (0) to ceiling (1); `text_ratio`, the concept's text similarity as a share of the baseline's; `copies`, given.
         The last three are None where they are not defined.
     """
     share = None if ceiling is None else share_of_the_way(baseline.image, concept.image, ceiling)
@@ -301,11 +302,6 @@ def mean_cosine(first: np.ndarray, second: np.ndarray) -> float:
         raise ValueError("the mean over no pairs is not defined")
     # The mean over all pairs is the dot product of the means.
     return float(np.mean(first, axis=0, dtype=np.float64) @ np.mean(second, axis=0, dtype=np.float64))
-
-
-def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean of independent values; None for fewer than two. Of images of several prompts it is an upper bound."""
-    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
 def mean_cosine_among(features: np.ndarray) -> float:

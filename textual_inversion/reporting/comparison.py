@@ -6,15 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from textual_inversion.reporting.differences import (
-    BETTER,
-    CHANCE,
-    UNKNOWN,
-    WORSE,
-    Difference,
-    different_settings,
-    score_difference,
-)
+from textual_inversion.evaluation.standard_errors import BETTER, CHANCE, UNKNOWN, WORSE, Difference
+from textual_inversion.reporting.differences import different_settings, score_difference
 from textual_inversion.reporting.html_page import packed, page
 from textual_inversion.reporting.plots import Series, plot
 from textual_inversion.reporting.run_facts import RunFacts

@@ -1,8 +1,8 @@
 """What the figures of a run mean, in plain words, and what to try next.
 
-A finding is a code with the numbers that it is about; `TEXTS` says each in English and in Chinese. The rules are few and
-stated, so that a test can hold a made-up run against each. They look at the loss on the fixed set, not at that of the
-training, which mostly says which timesteps were drawn (arXiv 2302.04841).
+A finding is a code with the numbers that it is about; `TEXTS` says each in English and in Chinese. The rules are few
+and stated, so that a test can hold a made-up run against each. They look at the loss on the fixed set, not at that of
+the training, which mostly says which timesteps were drawn (arXiv 2302.04841).
 """
 
 import math
@@ -60,44 +60,44 @@ TEXTS = {
         "或用 --max_train_steps {best} 重新训练。",
     },
     "not_learned": {
-        "en": "The loss hardly fell ({change:+.1%}): the word has learned little. Try a higher --learning_rate, more steps, "
-        "or more vectors (--num_vectors).",
+        "en": "The loss hardly fell ({change:+.1%}): the word has learned little. Try a higher --learning_rate, more "
+        "steps, or more vectors (--num_vectors).",
         "zh": "损失几乎没有下降（{change:+.1%}）：这个词学到的很少。请尝试更高的 --learning_rate、更多步数，"
         "或更多向量（--num_vectors）。",
     },
     "unlike": {
-        "en": "What {word} draws is not yet like the training images: {share:.0%} of the way to the best possible. Train "
-        "longer, or with more vectors (--num_vectors).",
+        "en": "What {word} draws is not yet like the training images: {share:.0%} of the way to the best possible. "
+        "Train longer, or with more vectors (--num_vectors).",
         "zh": "{word} 画出的图片还不太像训练图片：只达到最佳可能值的 {share:.0%}。请训练更久，"
         "或使用更多向量（--num_vectors）。",
     },
     "rigid": {
-        "en": "{word} is hard to edit: only {ratio:.0%} of what prompts ask for besides it is kept. Use an earlier step, or "
-        "a mix with its start; score.py --curve shows which.",
+        "en": "{word} is hard to edit: only {ratio:.0%} of what prompts ask for besides it is kept. Use an earlier "
+        "step, or a mix with its start; score.py --curve shows which.",
         "zh": "{word} 难以编辑：提示词中其他要求只保留了 {ratio:.0%}。请使用较早的步数，或与起始向量混合；"
         "score.py --curve 会给出建议。",
     },
     "repeats": {
-        "en": "{word} repeats its pictures: {share:.0%} of what it draws is a copy of a training image. Train for fewer "
-        "steps, or with more and more varied images.",
+        "en": "{word} repeats its pictures: {share:.0%} of what it draws is a copy of a training image. Train for "
+        "fewer steps, or with more and more varied images.",
         "zh": "{word} 在重复训练图片：它画出的图片中有 {share:.0%} 是训练图片的复制。请减少步数，"
         "或使用更多、更多样的图片。",
     },
     "leaks": {
-        "en": "{word} means the background as well as the thing: {leak:.0%} of its attention lies beside the thing, which "
-        "fills all but {outside:.0%} of the images. Use masks (--mask_dir), or images with other backgrounds.",
+        "en": "{word} means the background as well as the thing: {leak:.0%} of its attention lies beside the thing, "
+        "which fills all but {outside:.0%} of the images. Use masks (--mask_dir), or images with other backgrounds.",
         "zh": "{word} 不仅代表物体，也代表背景：它的注意力有 {leak:.0%} 落在物体之外，而图片中物体之外的面积为 "
         "{outside:.0%}。请使用蒙版（--mask_dir），或换成背景不同的图片。",
     },
     "skipped": {
-        "en": "{skipped} of {steps} steps were skipped because loss or gradient were not finite. Lower --learning_rate, "
-        "or compute in full precision (--mixed_precision no).",
+        "en": "{skipped} of {steps} steps were skipped because loss or gradient were not finite. Lower "
+        "--learning_rate, or compute in full precision (--mixed_precision no).",
         "zh": "由于损失或梯度不是有限值，{steps} 步中有 {skipped} 步被跳过。请降低 --learning_rate，"
         "或使用全精度（--mixed_precision no）。",
     },
     "long_vector": {
-        "en": "A vector of {word} is {times:.1f} times as long as the longest one of the vocabulary, so it may drown the "
-        "rest of a prompt. Use a lower --learning_rate, or --norm_reg_weight.",
+        "en": "A vector of {word} is {times:.1f} times as long as the longest one of the vocabulary, so it may drown "
+        "the rest of a prompt. Use a lower --learning_rate, or --norm_reg_weight.",
         "zh": "{word} 的一个向量长度是词表中最长向量的 {times:.1f} 倍，可能压过提示词的其余部分。"
         "请降低 --learning_rate，或使用 --norm_reg_weight。",
     },

@@ -142,7 +142,7 @@ def _use(run: RunFacts) -> list[list[str]]:
     for program, form in (("a1111", "{}"), ("comfyui", "embedding:{}")):
         lines = [f"{name}  →  {safe_name(t)}.safetensors  →  {form.format(safe_name(t))}" for t, name in names.items()]
         found.append([program, "\n".join(lines[:_MOST_WORDS])])
-    found.append(["convert", f"{how_to_call('convert.py')} {file} --to kohya --output cat.safetensors"])
+    found.append(["convert", f"{how_to_call('convert.py')} {file} --to kohya --output {safe_name(word)}.safetensors"])
     return found
 
 
