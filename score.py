@@ -50,7 +50,7 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     paths, sizes = _looked_at(config.concept.train_data_dir)
     begun = _begun(config, file, paths)  # may refuse, before a model is loaded
     model, scorer, device = _loaded(config, [file], base_model, records, named, stop)
-    _lower_and_measure(config, file, model, scorer, (paths, sizes), begun, device, stop)
+    _measured(config, file, model, scorer, (paths, sizes), begun, device, stop)
 
 
 def _loaded(config: ScoreConfig, files, base_model: str, records, named: str | None, stop: Signals):
@@ -82,9 +82,10 @@ def _loaded(config: ScoreConfig, files, base_model: str, records, named: str | N
     return model, scorer, device
 
 
-def _lower_and_measure(config: ScoreConfig, file, model, scorer, looked_at, begun, device: str, stop: Signals) -> None:
+def _measured(config: ScoreConfig, file, model, scorer, looked_at, begun, device: str, stop: Signals) -> None:
     """Measure one concept, in the way that was chosen, and report it."""
     from textual_inversion.data.images import load_image
+    from textual_inversion.evaluation.scoring import table
     from textual_inversion.evaluation.training_images import as_trained
 
     paths, sizes = looked_at
@@ -100,10 +101,9 @@ def _lower_and_measure(config: ScoreConfig, file, model, scorer, looked_at, begu
     else:
         result = _measure(config.concept, protocol, file, model, scorer, images)
         leak = _leak(config, model, (paths, sizes), resizer, images, protocol)
-        from textual_inversion.evaluation.scoring import table
-
-        result, rows = (result, table(result)) if leak is None else (result | {"background_leak": leak}, table(result))
-        _report(config, file, model, scorer, result, rows + ([] if leak is None else [_leak_line(leak)]), stop)
+        found = result if leak is None else result | {"background_leak": leak}
+        rows = table(result) + ([] if leak is None else [_leak_line(leak)])
+        _report(config, file, model, scorer, found, rows, stop)
 
 
 def _begun(config: ScoreConfig, file, paths: Sequence[Path]):

@@ -2,7 +2,8 @@
 
 Only settings that decide what is learned are taken over. Those that only watch are left out, since they do not change
 it. A configuration that uploads, resumes or names an access token is refused. Whatever it names must be here, unless
-the user lets the hubs be asked, and whoever calls can say what that is; nothing is written but into the folder that the caller gives.
+the user lets the hubs be asked, and whoever calls can say what that is; nothing is written but into the folder that the
+caller gives.
 """
 
 import os
