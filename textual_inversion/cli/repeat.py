@@ -19,22 +19,19 @@ from textual_inversion.cli.train import build_parser
 from textual_inversion.embeddings.run_record import is_place
 from textual_inversion.formats.errors import printable
 from textual_inversion.settings import config_yaml
-from textual_inversion.settings.flag import Flag, all_flags
+from textual_inversion.settings.flag import Flag, all_flags, flags_of
+from textual_inversion.settings.shared import ConfigFile
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.settings.train_run import HubSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.paths import ROOT
 
-# Flags whose files are read although they do not decide the result by themselves.
-_READ = {"revision", "variant"}
-# Folders that a run writes to, logs and pictures: not needed to learn the same.
-_LEFT_OUT = {
-    "cache_dir",
-    "cache_latents_dir",
-    "logging_dir",
-    "validation_prompt",
-    "validation_prompts_file",
-    "clip_model",
-}
+# Groups of flags that only watch, or say what is written; of them those are taken that decide what is learned.
+_ONLY_WATCH = (ConfigFile, ValidationSettings, SavingSettings, HubSettings)
+# When the loss on the fixed set is looked at, by which a run may end; the CLIP model that may choose an initializer.
+_TAKEN_ALL_THE_SAME = {"eval_steps", "eval_samples", "clip_model"}
+# Folders that are written to.
+_LEFT_OUT = {"cache_dir", "cache_latents_dir"}
 # What is switched off, so that nothing is drawn or written that nobody asked for.
 _QUIET = (
     "--report_to=none",
@@ -127,7 +124,9 @@ def _is_taken(name: str, flag: Flag) -> bool:
     """Whether a setting can change what is learned, if only in the last bits."""
     if name in _LEFT_OUT:
         return False
-    return flag.decides_result or not flag.same_everywhere or name in _READ
+    return (
+        not any(name in flags_of(group) for group in _ONLY_WATCH) or flag.decides_result or name in _TAKEN_ALL_THE_SAME
+    )
 
 
 def _reads(path: Path, name: str, value: Any) -> list[Reads]:

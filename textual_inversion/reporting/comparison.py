@@ -136,7 +136,10 @@ def _drawn(run: RunFacts) -> dict[tuple, tuple[str, Image.Image]]:
         for text, own, image in zip(run.prompts, facts, run.samples[-1][1], strict=False):
             found["samples", _without_words(own, run), sampling] = text, image
     if len(run.overview) == 2:
+        drawn = {text for text, _ in found.values()}
         for position, (text, image) in enumerate(zip(run.overview_prompts, run.overview[1][1], strict=False)):
+            if text in drawn:  # as a validation image
+                continue
             found["overview", position, _without_words(text, run), sampling] = text, image
     return found
 

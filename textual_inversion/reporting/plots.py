@@ -12,8 +12,9 @@ from textual_inversion.system.terminal_text import one_line
 
 WIDTH, HEIGHT = 640, 280
 COLOURS = ("#0b6b73", "#b5532a", "#5a55a3", "#3d7a35", "#a83f6f", "#8a6d1d", "#3f6fa8", "#6b6b70")
-STYLE = "text{font:12px sans-serif;fill:#66666d}.grid{stroke:#dad8d2}.line{fill:none;stroke-width:2}" + "".join(
-    f".c{i}{{stroke:{c}}}.f{i}{{fill:{c}}}" for i, c in enumerate(COLOURS)
+STYLE = (
+    "text{font:12px sans-serif;fill:#66666d}.grid{stroke:#dad8d2}.line{fill:none;stroke-width:2}.c1,.c3,.c5{stroke-dasharray:7 3}"
+    + "".join(f".c{i}{{stroke:{c}}}.f{i}{{fill:{c}}}" for i, c in enumerate(COLOURS))
 )
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 34
 _MOST_POINTS = 500  # of a curve that is drawn: more than pixels
@@ -40,7 +41,7 @@ def plot(series: Sequence[Series], *, x_label: str = "", y_label: str = "", is_f
     points = [point for _, one in shown for point in one.points]
     if not points:
         return ""
-    frame = _Frame([x for x, _ in points], [y for _, y in points], _legend_height(shown))
+    frame = _Frame([x for x, _ in points], [y for _, y in points], _legend_height(shown), is_file=is_file)
     parts = [frame.axes(x_label, y_label), *(_curve(frame, index, one) for index, one in shown)]
     parts += [_legend(index, at, one.label) for at, (index, one) in enumerate(shown)] if len(series) > 1 else []
     style = f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#faf9f6"/>' if is_file else ""
@@ -51,11 +52,16 @@ def plot(series: Sequence[Series], *, x_label: str = "", y_label: str = "", is_f
 class _Frame:
     """Where values are in the picture."""
 
-    def __init__(self, xs: Sequence[float], ys: Sequence[float], above: int):
+    def __init__(self, xs: Sequence[float], ys: Sequence[float], above: int, *, is_file: bool):
+        self._is_file = is_file
         self.x_ticks, self.y_ticks = _ticks(min(xs), max(xs)), _ticks(min(ys), max(ys))
         self._x = min(xs[0], *xs, *self.x_ticks), max(xs[0], *xs, *self.x_ticks)
         self._y = min(ys[0], *ys, *self.y_ticks), max(ys[0], *ys, *self.y_ticks)
         self._above, self.height = _TOP + above, HEIGHT + above
+
+    def _key(self, label: str) -> str:
+        """By which a page puts the label into its language."""
+        return f' data-text="{_text(label)}"' if label and not self._is_file else ""
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """The place of a point, in pixels from the upper left."""
@@ -74,7 +80,9 @@ class _Frame:
         for value in self.x_ticks:
             x, _ = self.at(value, self._y[0])
             parts.append(f'<text x="{x}" y="{self.height - 16}" text-anchor="middle">{value:.6g}</text>')
-        parts.append(f'<text x="{WIDTH - _RIGHT}" y="{self.height - 3}" text-anchor="end">{_text(x_label)}</text>')
+        parts.append(
+            f'<text x="{WIDTH - _RIGHT}" y="{self.height - 3}" text-anchor="end"{self._key(x_label)}>{_text(x_label)}</text>'
+        )
         parts.append(f'<text x="4" y="{self._above - 3}">{_text(y_label)}</text>' if y_label else "")
         return "".join(parts)
 
