@@ -12,10 +12,9 @@ from textual_inversion.system.terminal_text import one_line
 
 WIDTH, HEIGHT = 640, 280
 COLOURS = ("#0b6b73", "#b5532a", "#5a55a3", "#3d7a35", "#a83f6f", "#8a6d1d", "#3f6fa8", "#6b6b70")
-STYLE = (
-    "text{font:12px sans-serif;fill:#66666d}.grid{stroke:#dad8d2}.line{fill:none;stroke-width:2}.c1,.c3,.c5{stroke-dasharray:7 3}"
-    + "".join(f".c{i}{{stroke:{c}}}.f{i}{{fill:{c}}}" for i, c in enumerate(COLOURS))
-)
+_DASHED = ".c1,.c3,.c5{stroke-dasharray:7 3}"  # so that a curve is seen that lies on another one
+_PLAIN = "text{font:12px sans-serif;fill:#66666d}.grid{stroke:#dad8d2}.line{fill:none;stroke-width:2}"
+STYLE = f"{_PLAIN}{_DASHED}" + "".join(f".c{i}{{stroke:{c}}}.f{i}{{fill:{c}}}" for i, c in enumerate(COLOURS))
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 34
 _MOST_POINTS = 500  # of a curve that is drawn: more than pixels
 _MOST_DOTS = 40
@@ -80,9 +79,8 @@ class _Frame:
         for value in self.x_ticks:
             x, _ = self.at(value, self._y[0])
             parts.append(f'<text x="{x}" y="{self.height - 16}" text-anchor="middle">{value:.6g}</text>')
-        parts.append(
-            f'<text x="{WIDTH - _RIGHT}" y="{self.height - 3}" text-anchor="end"{self._key(x_label)}>{_text(x_label)}</text>'
-        )
+        place = f'x="{WIDTH - _RIGHT}" y="{self.height - 3}" text-anchor="end"'
+        parts.append(f"<text {place}{self._key(x_label)}>{_text(x_label)}</text>")
         parts.append(f'<text x="4" y="{self._above - 3}">{_text(y_label)}</text>' if y_label else "")
         return "".join(parts)
 
