@@ -244,10 +244,10 @@ def _curve(config: ScoreConfig, file, model, scorer, images, protocol) -> tuple[
     folder, result = Path(config.measuring.curve), as_json(curve)
     atomic.write_json(folder / "curve.json", result)
     atomic.write_text(folder / "curve.svg", curve_plot(curve))
-    return result, [*table(curve), _how_to_take(curve.recommended(), file, word), f"{folder / 'curve.svg'}"]
+    return result, [*table(curve), _how_to_take(curve.recommended(), file, word, model.name), f"{folder / 'curve.svg'}"]
 
 
-def _how_to_take(point, file, word: str) -> str:
+def _how_to_take(point, file, word: str, base_model: str) -> str:
     """How a user gets the vectors of the recommended point."""
     from textual_inversion.embeddings.sources import step_files, step_of
 
@@ -258,7 +258,7 @@ def _how_to_take(point, file, word: str) -> str:
         return f"best bargain: the word as it was learned: {in_shell(file.path)}"
     name = f"--name {in_shell(word)} --output mixed.safetensors"
     call = f"{how_to_call('convert.py mix')} {in_shell(file.path)} --from_start {point.at:g} {name}"
-    return f"best bargain: {point.label}: {call} --pretrained_model_name_or_path MODEL"
+    return f"best bargain: {point.label}: {call} --pretrained_model_name_or_path {in_shell(base_model)}"
 
 
 def _without_each(config: ScoreConfig, repetition, model, scorer, images, paths: Sequence[Path], protocol):

@@ -61,6 +61,12 @@ class Curve:
         """Which share of the baseline's text similarity a point keeps, in [0, 1]."""
         return min(1.0, max(0.0, point.text / self.baseline[1])) if self.baseline[1] > 0 else 0.0
 
+    def place(self, point: Point) -> tuple[float, float]:
+        """Where a point is drawn: editability and likeness, which may lie beyond their scales."""
+        low, high = self.baseline[0], self._top
+        ratio = point.text / self.baseline[1] if self.baseline[1] > 0 else 0.0
+        return ratio, (point.image - low) / (high - low) if high > low else 0.0
+
     def balance(self, point: Point) -> float:
         """The harmonic mean of likeness and editability."""
         return _harmonic(self.likeness(point), self.editability(point))

@@ -17,5 +17,4 @@ def curve_plot(curve: Curve) -> str:
 
 def _drawn(curve: Curve, points: list) -> tuple[list[tuple[float, float]], list[str]]:
     """(editability, likeness) of points, and what each is."""
-    places = [(curve.editability(point), curve.likeness(point)) for point in points]
-    return places, [point.label for point in points]
+    return [curve.place(point) for point in points], [point.label for point in points]

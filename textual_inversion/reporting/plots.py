@@ -54,8 +54,7 @@ class _Frame:
     def __init__(self, xs: Sequence[float], ys: Sequence[float], above: int, *, is_file: bool):
         self._is_file = is_file
         self.x_ticks, self.y_ticks = _ticks(min(xs), max(xs)), _ticks(min(ys), max(ys))
-        self._x = min(xs[0], *xs, *self.x_ticks), max(xs[0], *xs, *self.x_ticks)
-        self._y = min(ys[0], *ys, *self.y_ticks), max(ys[0], *ys, *self.y_ticks)
+        self._x, self._y = _span([*xs, *self.x_ticks]), _span([*ys, *self.y_ticks])
         self._above, self.height = _TOP + above, HEIGHT + above
 
     def _key(self, label: str) -> str:
@@ -83,6 +82,12 @@ class _Frame:
         parts.append(f"<text {place}{self._key(x_label)}>{_text(x_label)}</text>")
         parts.append(f'<text x="4" y="{self._above - 3}">{_text(y_label)}</text>' if y_label else "")
         return "".join(parts)
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the largest; around a single value a span, so that it is in the middle."""
+    least, most = min(values), max(values)
+    return (least, most) if most > least else (least - 1, most + 1)
 
 
 def _curve(frame: _Frame, index: int, series: Series) -> str:
