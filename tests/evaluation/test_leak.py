@@ -37,6 +37,15 @@ def test_every_family_has_a_leak(tmp_path, family):
     assert nothing["concept"] == pytest.approx(1) and "standard_error" not in nothing
 
 
+@pytest.mark.parametrize(
+    "word, found",
+    [("<w>", [5, 6]), ("toy", [4]), ("Toy", [4]), ("toy <w>", [4, 5, 6]), ("玩具", [2, 3]), ("cat", [])],
+)
+def test_where_a_word_or_phrase_is_read(word, found):
+    places = [("a", [1]), ("玩", [2]), ("具", [3]), ("toy", [4]), ("<w>", [5, 6])]
+    assert module._tokens_of(places, word) == found
+
+
 def test_a_word_that_means_the_background_leaks_and_one_that_means_the_thing_does_not(tmp_path, monkeypatch):
     model, side = taught(tmp_path), 16
     (place,) = [p for w, p in model.text_encoders[0].encode_ids.places("a photo of a <w>") if w == "<w>"]

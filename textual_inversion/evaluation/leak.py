@@ -33,8 +33,8 @@ def background_leak(
     *,
     learnable_property: str = "object",
     language: str = "en",
-) -> dict[str, float]:
-    """The leak of the initializer word and of a concept.
+) -> dict[str, float] | None:
+    """The leak of the initializer word and of a concept; None where one of them is not read in the plain prompt.
 
     Args:
         words: the baseline's, then the concept's placeholder token.
@@ -49,6 +49,8 @@ def background_leak(
     prompts = [template.replace("{}", word) for word in words]
     encode_ids = model.text_encoders[0].encode_ids
     places = [_tokens_of(encode_ids.places(prompt), word) for prompt, word in zip(prompts, words, strict=True)]
+    if not all(places):
+        return None
     leaks, outside = [], []
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
         maps = _maps_of(model, prompts, image, number)
@@ -62,9 +64,17 @@ def background_leak(
 
 
 def _tokens_of(places: Sequence[tuple[str, list[int]]], word: str) -> list[int]:
-    """The positions of a word, which may be a phrase of several words."""
-    own = [position for text, positions in places if text == word for position in positions]
-    return own or [position for text, positions in places if text in word.split() for position in positions]
+    """The positions of a word or phrase, which may be several words of the prompt; [] where it is not read."""
+    wanted = "".join(word.split()).casefold()
+    for first in range(len(places)):
+        text, positions = "", []
+        for own, at in places[first:]:
+            text, positions = text + own.casefold(), positions + at
+            if text == wanted:
+                return positions
+            if not wanted.startswith(text):
+                break
+    return []
 
 
 @paddle.no_grad()

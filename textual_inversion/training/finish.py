@@ -1,5 +1,6 @@
 """What a run writes about itself at its start, and all that it writes and says at its end."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.sharing.model_card import ExportedFile
 from textual_inversion.sharing.public_records import EXPORTS
-from textual_inversion.system.errors import OutputError, SettingsError
+from textual_inversion.system.errors import EmbeddingFileError, OutputError, SettingsError
 from textual_inversion.system.paths import how_to_call, in_shell
 from textual_inversion.system.written_files import PIPELINE, of_kind
 from textual_inversion.training import overview, resume
@@ -103,7 +104,9 @@ def write_results(
 def report_on(run: Run, saves: Saves) -> list[Finding]:
     """Write the page that shows the run, and return what its figures mean; [] where it could not be written."""
     found: list[Finding] = []
-    saves.attempt(lambda: found.extend(report.write_report(run.context.folder, run.data.previews)))
+    # Without a run.json in the folder, whose failure to be written is told already, there is nothing to show.
+    with contextlib.suppress(SettingsError, EmbeddingFileError):
+        saves.attempt(lambda: found.extend(report.write_report(run.context.folder, run.data.previews)))
     return found
 
 
