@@ -11,9 +11,11 @@ from textual_inversion.system.progress import print_line, print_note
 
 __all__ = ["build_parser", "main"]
 
+OTHER_BYTES = 3  # exit status: 1 is that of a fault of the program, 2 that of a refusal
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; `argv` without the program's name. Returns the exit status: 0 for the same bytes, else 1."""
+    """Run the command; `argv` without the program's name. Returns the exit status: 0 for the same bytes, else 3."""
     return run(parse_verify(argv))
 
 
@@ -70,7 +72,7 @@ def _compared(proved: Path, again: Path) -> int:
     files = [read_concept_files([path])[0] for path in (proved, again)]
     print_line(f"not the same bytes: {proved} has SHA-256 {hashes[0]}, trained again it has {hashes[1]}")
     print_line(distance_line(*[{c.placeholder_token: c.vectors for c in file.concepts} for file in files]))
-    return 1
+    return OTHER_BYTES
 
 
 if __name__ == "__main__":
