@@ -183,6 +183,7 @@ def _make_images(
     from textual_inversion.generation.draw_plan import plan_batches
     from textual_inversion.generation.from_image import start_notes
     from textual_inversion.generation.generate import blank_count_notes
+    from textual_inversion.generation.heat_sheets import HeatSheets
     from textual_inversion.generation.run_plan import run_plan
 
     pipeline = model.pipeline(with_safety_checker=config.images.safety_checker)
@@ -195,16 +196,21 @@ def _make_images(
         seed = "" if planned.drawn_seed is None else f", with their seed {planned.drawn_seed}"
         _say([f"{len(done)} of {len(plan.requests)} images are there already; the others are drawn{seed}"], share)
     batches = share.of(plan_batches(plan, config.sampling.batch_size))
-    missing = [batch for batch in batches if not done.issuperset(batch)]
+    heat = HeatSheets(gallery.folder, gallery.name_of, model) if config.output.heat_maps else None
+    shown = done if heat is None else {position for position in done if heat.is_there(position)}
+    missing = [batch for batch in batches if not shown.issuperset(batch)]
     common = {"lora": [lora.facts for lora in loras]} if loras else {}
     try:
         how = dict(pipeline=pipeline, common=common, score=scorer and scorer.score, shows_progress=share.is_main)
+        how["heat"] = heat
         saved, blank = run_plan(model, plan, missing, gallery, done, stop, **how)
     finally:
         with stop.noted():
             state, sheet = _finish(gallery, plan, config.output, share)
     for note in blank_count_notes(blank, saved):
         print_note(note)
+    if heat is not None and share.is_main:
+        print_line(f"where each word acts: {heat.folder}")
     _report(state, sheet, saved, time.monotonic() - begun, planned, share)
 
 

@@ -16,9 +16,9 @@ FLOORS = (
     "scripts",
     "cli",
     "training",
+    "reporting",
     "sharing",
     "distributed",
-    "reporting",
     "evaluation",
     "generation",
     "data",
@@ -29,7 +29,7 @@ FLOORS = (
     "formats",
     "system",
 )
-SCRIPTS = ("train_textual_inversion.py", "infer.py", "score.py", "convert.py")
+SCRIPTS = ("train_textual_inversion.py", "infer.py", "score.py", "convert.py", "compare.py", "verify.py")
 # Almost every folder uses these; their arrows would hide all others.
 GROUND = ("settings", "system")
 

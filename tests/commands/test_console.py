@@ -42,7 +42,7 @@ def test_each_command_answers(tmp_path):
     done = call("paint")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: 'paint' is not a command; choose one of train, infer, score, convert\n",
+        "error: 'paint' is not a command; choose one of train, infer, score, convert, compare, verify\n",
     )
 
 

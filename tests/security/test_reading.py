@@ -27,6 +27,7 @@ from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.generation import gallery, image_grid, prompt_file
 from textual_inversion.models import tokenizers, weight_files
 from textual_inversion.models.single_file import convert
+from textual_inversion.reporting.figures import read_curves
 from textual_inversion.settings import config_yaml
 from textual_inversion.sharing import model_card
 from textual_inversion.system import journal, tracking, user_files
@@ -275,6 +276,7 @@ def test_what_is_no_file_of_its_size_is_named_at_once(tmp_path, name, thing):
 PASSED_OVER = {
     "manifest-1.jsonl": (journal.read, []),
     "over-time.png": (lambda path: image_grid.frames_of(path, 9), []),
+    "figures.jsonl": (lambda path: read_curves(path.parent), {}),
     "README.md": (lambda path: model_card.write(path.parent, None), False),
     "config.yaml": (config_yaml._is_ours, False),
     "image": (image_formats.is_image, False),

@@ -20,6 +20,8 @@ ALLOWED = {
     "models/single_file/convert.py": {"open", "mkdir"},  # inside a folder that `atomic` is filling
     "models/single_file/vae.py": {"open"},  # the same
     "models/tokenizers.py": {"TemporaryDirectory"},  # a new folder of this process alone
+    "score.py": {"TemporaryDirectory"},  # likewise
+    "verify.py": {"TemporaryDirectory"},  # likewise
     "training/artifacts.py": {"mkdtemp"},  # likewise
     "system/log_files.py": {
         "open",
@@ -39,7 +41,7 @@ PLAIN = {"open", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile
 # Methods of these names that write no file: of lists, dictionaries, tensors, copies in memory.
 HARMLESS = {"copy", "remove", "truncate", "move", "link"}
 FILES = [*sorted((ROOT / "textual_inversion").rglob("*.py")), *(ROOT / name for name in
-         ("train_textual_inversion.py", "infer.py", "score.py", "convert.py"))]  # fmt: skip
+         ("train_textual_inversion.py", "infer.py", "score.py", "convert.py", "compare.py", "verify.py"))]  # fmt: skip
 NULL = "os.devnull"
 
 

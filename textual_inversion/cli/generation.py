@@ -68,7 +68,19 @@ def _check_logs(output: InferOutput) -> None:
 
 def parse_score(argv: list[str] | None = None) -> ScoreConfig:
     """The settings of `score.py`; raises SettingsError."""
-    return filled(ScoreConfig, _values(score_parser(), argv))
+    config = filled(ScoreConfig, _values(score_parser(), argv))
+    measuring = config.measuring
+    chosen = [name for name in ("curve", "leave_one_out", "pairs") if getattr(measuring, name)]
+    if len(chosen) > 1:
+        raise SettingsError(f"--{chosen[0]} and --{chosen[1]} measure different things; give one of them")
+    if chosen and measuring.mask_dir is not None:
+        raise SettingsError(f"--mask_dir has no effect with --{chosen[0]}; leave it out")
+    if measuring.pairs and (config.concept.placeholder_token or config.concept.train_data_dir):
+        raise SettingsError("--pairs takes the words and images of all --embeds; leave out --placeholder_token and "
+                            "--train_data_dir")  # fmt: skip
+    if (measuring.pairs or measuring.leave_one_out) and measuring.num_images < 2:
+        raise SettingsError(f"--num_images {measuring.num_images}: one image has no standard error; draw two or more")
+    return config
 
 
 def prompt_lines(images: ImagesToMake, shown: Callable[[], Sequence[str]]) -> list[PromptLine]:

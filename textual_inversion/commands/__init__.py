@@ -1,4 +1,4 @@
-"""`textual-inversion train|infer|score|convert`: this project's commands, in a checkout or in an installed package.
+"""`textual-inversion COMMAND`: this project's commands, in a checkout or in an installed package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
 this file. Nothing here imports them by name. Only api may import this package.
@@ -14,12 +14,14 @@ from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, SCRIPTS
 from textual_inversion.system.progress import print_line
 
-_USAGE = """usage: textual-inversion {train,infer,score,convert} [flags]
+_USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify} [flags]
 
   train     teach a frozen Stable Diffusion model a concept from images
   infer     make images of learned concepts
   score     measure how well a concept was learned
   convert   describe embedding files, and write them as other programs read them
+  compare   what differs between runs, and whether it means anything
+  verify    train a run again, and say whether the bytes are the same
 
 Each command has its own --help.
 """

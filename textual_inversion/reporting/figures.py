@@ -14,7 +14,7 @@ from textual_inversion.system import user_files
 from textual_inversion.system.checked_json import UnusableJson, parse_json
 
 FILE_NAME = "figures.jsonl"
-MOST_BYTES = 64 << 20
+MOST_BYTES = 16 << 20  # a million steps, looked at every ten, have 9 MB
 _LONGEST_LINE = 1 << 16  # bytes
 _LONGEST_NAME = 200  # letters
 _MOST_CURVES = 200

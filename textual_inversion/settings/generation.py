@@ -139,6 +139,8 @@ class InferOutput:
     output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR")
     num_cols: int | None = flag(
         None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
+    heat_maps: bool = flag(
+        False, "show where each word of a prompt acts, by cross-attention: a sheet for each image in heat_maps/")
     merge: tuple[str, ...] | None = flag(
         None, "draw nothing; copy what processes drew of one grid from these folders into --output_dir",
         nargs="+", metavar="DIR")
@@ -208,6 +210,16 @@ class Measuring:
         None, "images of each edit prompt; 64 in the paper; unset: equal shares of --num_images",
         type=at_once, metavar="N")
     seed: int = flag(0, "of the first image of each prompt", type=seed_number, metavar="N")
+    mask_dir: str | None = flag(
+        None, "masks of the training images, white is the thing: measures how much of the word's attention lies "
+        "beside it; unset: none, but for the demo's own images", metavar="DIR")
+    curve: str | None = flag(
+        None, "measure mixes from start to learned vectors and the saved steps instead, and write curve.json and "
+        "curve.svg into this folder, with the point that is the best bargain", metavar="DIR")
+    leave_one_out: bool = flag(
+        False, "train the word again without each training image instead, and say which image hurts")
+    pairs: bool = flag(
+        False, "draw each two of several words in one prompt instead, and say which survive together")
 
 
 @group("sampling")

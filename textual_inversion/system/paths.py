@@ -18,6 +18,8 @@ SCRIPTS = {
     "infer": "infer.py",
     "score": "score.py",
     "convert": "convert.py",
+    "compare": "compare.py",
+    "verify": "verify.py",
 }
 # What published records call a base model that came from no hub: this and a hash of it (see `models.identity`), or the
 # demo's. No repository id has a colon.

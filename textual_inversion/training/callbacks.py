@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.identity import public_name
+from textual_inversion.reporting.report import write_report
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_method import TrainingSettings
 from textual_inversion.sharing.public_records import public_settings
@@ -358,7 +359,9 @@ def give_up(config: TrainConfig, run: Run, step: int, skipped_in_a_row: int) -> 
         learned = as_learned(vectors.concepts, vectors.values(), facts)
         context.folder, _ = save_somewhere(context.folder, learned)
         record = (context.folder, config, run.plan, run.model, vectors.concepts, run.record)
-        Saves(context.folder).attempt(write_run_record, *record)
+        saves = Saves(context.folder)
+        if saves.attempt(write_run_record, *record):
+            saves.attempt(write_report, context.folder, run.data.previews)
     # All wait for the first: the launcher ends every process as soon as one of them has failed.
     folder = context.ranks.broadcast(context.folder)
     way = way_out(last_good, run.plan.peak_learning_rate, config.optimizer.max_grad_norm, config.base_model.variant)

@@ -1,5 +1,6 @@
 """What a run writes about itself at its start, and all that it writes and says at its end."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,12 +8,14 @@ from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models import export
 from textual_inversion.models.identity import public_name
+from textual_inversion.reporting import report
+from textual_inversion.reporting.findings import GOOD, Finding
 from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.sharing.model_card import ExportedFile
 from textual_inversion.sharing.public_records import EXPORTS
-from textual_inversion.system.errors import OutputError, SettingsError
+from textual_inversion.system.errors import EmbeddingFileError, OutputError, SettingsError
 from textual_inversion.system.paths import how_to_call, in_shell
 from textual_inversion.system.written_files import PIPELINE, of_kind
 from textual_inversion.training import overview, resume
@@ -92,14 +95,24 @@ def write_results(
         about_images = unlearned_lines(run.record, [image.concept for image in run.data.images], run.data.names)
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
+        found = report_on(run, saves)
         known = where_embeddings_are(run.vectors.tokens, context.folder)
         context.stop.advice = f"after everything was written; {known}"
-        for line in closing_lines(
-            run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary(), about_images
-        ):
+        phases = context.phases.summary()
+        told = {"about_images": about_images, "found": found}
+        for line in closing_lines(run.record, run.vectors.tokens, context.folder, run.plan.steps, phases, **told):
             context.say(line)
     context.ranks.meet(context.stop)  # a signal may still come, while the others have nothing to do
     return saves.failures
+
+
+def report_on(run: Run, saves: Saves) -> list[Finding]:
+    """Write the page that shows the run, and return what its figures mean; [] where it could not be written."""
+    found: list[Finding] = []
+    # Without a run.json in the folder, whose failure to be written is told already, there is nothing to show.
+    with contextlib.suppress(SettingsError, EmbeddingFileError):
+        saves.attempt(lambda: found.extend(report.write_report(run.context.folder, run.data.previews)))
+    return found
 
 
 def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
@@ -204,7 +217,13 @@ def _write_card(config: TrainConfig, run: Run) -> None:
 
 
 def closing_lines(
-    record: Record, tokens: Sequence[str], folder: Path, steps: int, phases: str, about_images: Sequence[str] = ()
+    record: Record,
+    tokens: Sequence[str],
+    folder: Path,
+    steps: int,
+    phases: str,
+    about_images: Sequence[str] = (),
+    found: Sequence[Finding] = (),
 ) -> list[str]:
     """What was made, how long each phase took, and for the demo the score before and after.
 
@@ -213,6 +232,7 @@ def closing_lines(
         folder: where the files are.
         phases: the line that says how long each phase took.
         about_images: what is to be said of the training images, in lines.
+        found: what the figures of the run mean.
     """
     figures, lines = record.figures, []
     losses = list(figures.get("fixed_set_loss", {}).values())
@@ -237,6 +257,9 @@ def closing_lines(
         lines.append(f"for other programs ({', '.join(one.format for one in record.exports)}): {folder / EXPORTS}")
     if "overview" in figures:
         lines.append(f"before and after, side by side: {folder / 'overview.png'}")
+    lines += [f"note: {one.text()}" for one in found if one.level != GOOD]
+    if found:
+        lines.append(f"all of it on one page: {folder / report.PAGE}")
     lines.append(f"{where_embeddings_are(tokens, folder)}; draw with {'it' if len(tokens) == 1 else 'them'}:")
     lines.append(f"    {how_to_call('infer.py')} --embeds {in_shell(folder / FINAL_NAME)}")
     return lines
