@@ -1,4 +1,4 @@
-"""`textual-inversion train|infer|score|convert`: this project's commands, in a checkout or in an installed package.
+"""`textual-inversion train|infer|…`: this project's commands, in a checkout or in an installed package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
 this file. Nothing here imports them by name. Only api may import this package.
@@ -11,15 +11,17 @@ from pathlib import Path
 from types import ModuleType
 
 from textual_inversion.system.errors import SettingsError, run_command
-from textual_inversion.system.paths import ROOT, SCRIPTS
+from textual_inversion.system.paths import ROOT, SCRIPTS, script_file
 from textual_inversion.system.progress import print_line
 
-_USAGE = """usage: textual-inversion {train,infer,score,convert} [flags]
+_USAGE = """usage: textual-inversion {train,infer,score,convert,sweep,teach} [flags]
 
   train     teach a frozen Stable Diffusion model a concept from images
   infer     make images of learned concepts
   score     measure how well a concept was learned
   convert   describe embedding files, and write them as other programs read them
+  sweep     search for the best settings of a training, on one machine or many
+  teach     teach a list of concepts, on one machine or many
 
 Each command has its own --help.
 """
@@ -32,8 +34,7 @@ def load(command: str) -> ModuleType:
     module = sys.modules.get(name)
     if module is not None:
         return module
-    installed = Path(__file__).with_name(script)
-    path = installed if installed.is_file() else ROOT / script
+    path = script_file(command)
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))  # for the demo, which a checkout has
     spec = importlib.util.spec_from_file_location(name, path)
