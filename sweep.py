@@ -40,18 +40,20 @@ def run(argv: list[str] | None, stop: Signals, held: ExitStack) -> None:
     pool.check_address(sweep.cluster.address)
     output = make_output_folder(str(sweep.output))
     held.enter_context(locked(output))
-    stop.advice = f"before any trial began; go on with {how_to_call('sweep.py')} --resume {in_shell(output)}"
-    room = pool.Room(sweep.cluster.cpus_per_run, sweep.cluster.gpus_per_run)
-    tasks = held.enter_context(pool.opened(sweep.cluster.address, room, output))
-    stop.install()  # Ray sets handlers of its own
-    parallel = sweep.cluster.parallel or tasks.size
-    plan = replace(sweep.plan, lag=sweep.plan.lag or parallel)
-    write_record(sweep, plan.lag)
-    atomic.make_folder(output / "trials")
-    search = Search(plan, output, sweep.child, print_line, sweep.trials)
-    print_line(f"{plan.num_trials} trials by {plan.method} in {output}, {parallel} at a time")
-    stop.advice = f"while trials ran; go on with {how_to_call('sweep.py')} --resume {in_shell(output)}"
-    search.run(tasks, parallel)
+    again = f"go on with {how_to_call('sweep.py')} --resume {in_shell(output)}"
+    stop.advice = f"before any trial began; {again}"
+    search = Search(sweep.plan, output, sweep.child, print_line, sweep.trials)
+    if not search.is_done():
+        room = pool.Room(sweep.cluster.cpus_per_run, sweep.cluster.gpus_per_run)
+        with pool.opened(sweep.cluster.address, room, output) as tasks:
+            stop.install()  # Ray sets handlers of its own
+            parallel = sweep.cluster.parallel or tasks.size
+            search.plan = replace(sweep.plan, lag=sweep.plan.lag or parallel)
+            write_record(sweep, search.plan.lag)
+            atomic.make_folder(output / "trials")
+            print_line(f"{sweep.plan.num_trials} trials by {sweep.plan.method} in {output}, {parallel} at a time")
+            stop.advice = f"while trials ran; {again}"
+            search.run(tasks, parallel)
     for line in report.write(search):
         print_line(line, is_aligned=True)
 

@@ -67,16 +67,11 @@ def write(search: Search) -> list[str]:
     if best is None:
         return [*lines, *formulas, f"no trial could be measured; {folder / TABLE} says why"]
     _copy_best(search, best)
-    beaten = (
-        f"no other trial beats these in all metrics: {', '.join(map(str, sorted(front)))}; the best of them in the "
-    )
+    unbeaten = f"no trial beats these in all metrics: {', '.join(map(str, sorted(front)))}"
     return [
         *lines,
         *formulas,
-        *(
-            [f"no other trial beats these in all metrics: {shown}; the best of them in the first one is {best}"]
-            * bool(front)
-        ),
+        *([f"{unbeaten}; the best of them in the first metric is {best}"] if front else []),
         f"plot: {folder / PLOT}; page: {folder / PAGE}",
         f"the best is trial {best}; its embedding: {folder / BEST / file_names.FINAL_NAME}; to train it again:",
         f"    {command}",

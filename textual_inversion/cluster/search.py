@@ -107,6 +107,10 @@ class Search:
         self.trials = [replace(one, failures=0) if one.refused is None else one for one in trials]
         self._busy: dict[int, int] = {}  # trial -> rung that it is on its way to
 
+    def is_done(self) -> bool:
+        """Whether nothing that counts is left to do."""
+        return self.ladder().is_done()
+
     def run(self, pool: Pool, parallel: int | None = None) -> None:
         """Train and measure until nothing that counts is left.
 
@@ -118,7 +122,7 @@ class Search:
         """
         most = parallel or pool.size
         self._child = replace(self._child, is_on_cards=pool.gpus > 0)
-        while not self.ladder().is_done():
+        while not self.is_done():
             while len(self._busy) < most and (work := self._next_work()) is not None:
                 number, rung = work
                 self._busy[number] = rung
