@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # The one place that says where the parsers are.
-from textual_inversion.cli import convert, generation, train  # noqa: E402
+from textual_inversion.cli import convert, generation, sweep, teach, train  # noqa: E402
 from textual_inversion.cli.parser import demo_defaults  # noqa: E402
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -23,6 +23,8 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "score": generation.score_parser,
     "convert": convert.build_parser,
     **{name: partial(convert.build_parser, name) for name in convert.SUBCOMMANDS},
+    "sweep": sweep.build_parser,
+    "teach": teach.build_parser,
 }
 # What a command makes of its command line, refusals included.
 PARSE: dict[str, Callable[[list[str]], object]] = {
@@ -30,8 +32,17 @@ PARSE: dict[str, Callable[[list[str]], object]] = {
     "infer": generation.parse_infer,
     "score": generation.parse_score,
     "convert": convert.parse,
+    "sweep": lambda argv: sweep.parse(argv).config,
+    "teach": lambda argv: teach.parse(argv).config,
 }
-SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py", "convert": "convert.py"}
+SCRIPTS = {
+    "train": "train_textual_inversion.py",
+    "infer": "infer.py",
+    "score": "score.py",
+    "convert": "convert.py",
+    "sweep": "sweep.py",
+    "teach": "teach.py",
+}
 
 NOTHING = "–"
 _HIGHEST = 1 << 70

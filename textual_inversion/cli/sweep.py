@@ -9,7 +9,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from textual_inversion.cli import own_flags, space, train
+from textual_inversion.cli import many_runs, own_flags, space, train
 from textual_inversion.cli.parser import OneLineParser, parser_of
 from textual_inversion.cluster import metrics
 from textual_inversion.cluster.child import Child
@@ -18,23 +18,17 @@ from textual_inversion.cluster.search import TRIALS, SearchPlan, Trial, trials_f
 from textual_inversion.cluster.space import MOST_TRIALS, Space, arguments, grid_size
 from textual_inversion.settings.choices import GRID, TPE
 from textual_inversion.settings.cluster import ClusterSettings
-from textual_inversion.settings.flag import filled
 from textual_inversion.settings.sweep import SweepConfig
 from textual_inversion.settings.train import TrainConfig
-from textual_inversion.system import atomic, user_files
-from textual_inversion.system.checked_json import UnusableJson, checked, parse_json, whole_number
+from textual_inversion.system import atomic
+from textual_inversion.system.checked_json import whole_number
 from textual_inversion.system.errors import SettingsError
-from textual_inversion.system.paths import from_root, in_shell
+from textual_inversion.system.paths import from_root
 
 SCRIPT = "sweep.py"
 RECORD = "sweep.json"
-_FORMAT = 1
 _TRIALS = 12
-# What trials need not make; a flag of the user's own wins over these.
-_LEAN = ("--only_save_embeds", "--overview=false", "--checkpoints_total_limit=2")
 _OF_RUNGS = ("save_steps", "checkpointing_steps", "eval_steps")
-# Flags that may stand beside --resume: they change nothing of what comes out.
-_BESIDE_RESUME = {"resume", "address", "parallel", "max_failures"}
 
 
 class _Entry(TypedDict):
@@ -51,7 +45,7 @@ class _Entry(TypedDict):
 class _Record(TypedDict):
     """What `sweep.json` holds."""
 
-    format: whole_number(_FORMAT, _FORMAT)
+    format: whole_number(many_runs.FORMAT, many_runs.FORMAT)
     own: list[str]
     training: list[str]
     space: str
@@ -110,13 +104,8 @@ def parse(argv: Sequence[str] | None = None) -> SweepArguments:
         SettingsError: a flag is unknown, out of its range, or contradicts another.
     """
     own, training = own_flags.split(sys.argv[1:] if argv is None else argv, build_parser())
-    config, given = _own(own)
-    if config.output.resume is not None and (training or given - _BESIDE_RESUME):
-        other = next(iter(sorted(given - _BESIDE_RESUME)), None) or training[0].partition("=")[0].lstrip("-")
-        raise SettingsError(
-            f"--resume goes on with the settings of {config.output.resume}, so --{other} has no effect; leave it out, "
-            "or begin a new search"
-        )
+    config, given = many_runs.own_settings(own, build_parser(), SweepConfig)
+    many_runs.check_beside_resume(config.output.resume, given, training)
     if config.search.metric and len(set(config.search.metric)) < len(config.search.metric):
         raise SettingsError("--metric names a metric twice; keep one of them")
     if config.stopping.asha and len(config.search.metric) > 1:
@@ -139,23 +128,19 @@ def prepared(words: SweepArguments) -> Sweep:
     config = words.config
     if config.output.resume is not None:
         return _resumed(config)
-    output = Path(config.output.output_dir).absolute()
-    if (output / RECORD).exists():
-        raise SettingsError(
-            f"{output} holds a search already; go on with it by --resume {in_shell(output)}, or choose another "
-            "--output_dir"
-        )
+    output = many_runs.free_output(config.output.output_dir, RECORD)
     settings, path = train.parse(words.training), config.search.space
     if path is None and not settings.demo:
         raise SettingsError("--space is missing: name a YAML file of the flags to search")
     found, text = space.read_space(path or from_root("demo/space.yaml"))
-    record = {"format": _FORMAT, "own": words.own, "training": words.training, "space": text, "folder": os.getcwd()}
+    record = {
+        "format": many_runs.FORMAT,
+        "own": words.own,
+        "training": words.training,
+        "space": text,
+        "folder": os.getcwd(),
+    }
     return _sweep(config, words.training, settings, found, output, record)
-
-
-def _own(words: Sequence[str]) -> tuple[SweepConfig, set[str]]:
-    parser = build_parser()
-    return filled(SweepConfig, vars(parser.parse_args(list(words)))), parser.explicit(list(words))
 
 
 # ------------------------------------------------------------------------------------------------------------- plan
@@ -189,15 +174,12 @@ def _sweep(
         lag=config.cluster.parallel or 0,
         rungs=steps,
         factor=config.stopping.reduction_factor,
-        fixed=(*_LEAN, *training, *intervals),
+        fixed=(*many_runs.LEAN, *training, *intervals),
         tokens=tuple(settings.concept.placeholder_token),
         scoring=(*measured, *clip),
         max_failures=config.cluster.max_failures,
     )
-    cluster = config.cluster
-    processes = cluster.processes_per_run or max(1, cluster.gpus_per_run or 1)
-    child = Child(os.getcwd(), cluster.cpus_per_run, processes)
-    return Sweep(plan, output, child, cluster, [], record)
+    return Sweep(plan, output, many_runs.child_of(config.cluster), config.cluster, [], record)
 
 
 def _num_trials(asked: int | None, method: str, found: Space) -> int:
@@ -261,32 +243,18 @@ def _rungs(config: SweepConfig, settings: TrainConfig, names: Sequence[str]) -> 
 def _resumed(now: SweepConfig) -> Sweep:
     """The search of a folder, with what is known of its trials."""
     output = Path(now.output.resume).absolute()
-    record = _read(output / RECORD, _Record, now.output.resume)
-    if os.path.isdir(record["folder"]):
-        os.chdir(record["folder"])  # of which relative paths are
+    record = many_runs.read_record(output / RECORD, _Record, now.output.resume)
+    many_runs.enter(record["folder"])
     words = parse([*record["own"], *record["training"]])
-    if (words.own, words.training) != (record["own"], record["training"]) or words.config.output.resume is not None:
-        raise SettingsError(f"{output / RECORD} is none that {SCRIPT} wrote; begin a new search")
+    many_runs.check_words(words, record, output / RECORD)
     found = space.parse_space(record["space"], output / RECORD)
     sweep = _sweep(words.config, words.training, train.parse(words.training), found, output, None)
-    at = {"address": now.cluster.address, "parallel": now.cluster.parallel, "max_failures": now.cluster.max_failures}
     plan = replace(sweep.plan, lag=record["lag"], max_failures=now.cluster.max_failures)
     path = output / TRIALS
-    entries = _read(path, list[_Entry], now.output.resume) if path.exists() else []
+    entries = many_runs.read_record(path, list[_Entry], now.output.resume) if path.exists() else []
     _check_entries(entries, plan, path)
-    return replace(sweep, plan=plan, cluster=replace(sweep.cluster, **at), trials=trials_from(entries, plan))
-
-
-def _read(path: Path, schema: Any, folder: str) -> Any:
-    try:
-        return checked(parse_json(user_files.read_bytes(path, user_files.RECORD), allows_odd_names=True), schema)
-    except OSError as error:
-        raise SettingsError(
-            f"--resume {folder} holds no search that could go on ({path.name}: {error.strerror}); name the "
-            "--output_dir of a search"
-        ) from None
-    except UnusableJson as error:
-        raise SettingsError(f"{path} {error}; restore it, or begin a new search") from None
+    cluster = many_runs.with_those_of_now(sweep.cluster, now.cluster)
+    return replace(sweep, plan=plan, cluster=cluster, trials=trials_from(entries, plan))
 
 
 def _check_entries(entries: list[Any], plan: SearchPlan, path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textual_inversion.cluster.records import number
 from textual_inversion.settings.choices import METRICS
 
 # Metrics that `score.py` measures, on images; the others come from the run itself.
@@ -56,19 +57,15 @@ def of_scores(scores: Sequence[Mapping[str, Any]]) -> Figures:
 
 
 def _of_score(score: Mapping[str, Any]) -> Figures:
-    share, ratio = _number(score.get("share_of_the_way")), _number(score.get("text_ratio"))
+    share, ratio = number(score.get("share_of_the_way")), number(score.get("text_ratio"))
     concept = score["concept"] if isinstance(score.get("concept"), dict) else {}
     return {
         "score": None if share is None or ratio is None else share * min(1.0, ratio),
         "share_of_the_way": share,
         "text_ratio": ratio,
-        "image_similarity": _number(concept.get("image_similarity")),
-        "text_similarity": _number(concept.get("text_similarity")),
+        "image_similarity": number(concept.get("image_similarity")),
+        "text_similarity": number(concept.get("text_similarity")),
     }
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def goodness(figures: Mapping[str, float | None], metrics: Sequence[str]) -> tuple[float, ...] | None:

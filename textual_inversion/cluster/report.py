@@ -1,14 +1,13 @@
 """What a search shows of its trials: a table, a CSV file, a plot, a page, and the best embedding with its command."""
 
-import csv
 import html
-import io
 import shlex
 from collections.abc import Sequence
 
 from textual_inversion.cluster import metrics
 from textual_inversion.cluster.search import Search, Trial
 from textual_inversion.cluster.space import Setting
+from textual_inversion.cluster.tables import aligned, as_csv, figure
 from textual_inversion.cluster.trial import embedding_name
 from textual_inversion.embeddings import file_names
 from textual_inversion.formats.embedding_file import read_embeddings, write_pdparams, write_safetensors
@@ -53,8 +52,8 @@ def write(search: Search) -> list[str]:
     folder, best = search.folder, best_trial(search)
     front = set(search.front()) if len(search.plan.metrics) > 1 else set()
     rows = _rows(search, front)
-    atomic.write_text(folder / TABLE, _csv(rows))
-    lines = _aligned(rows[: 1 + _SHOWN])
+    atomic.write_text(folder / TABLE, as_csv(rows))
+    lines = aligned(rows[: 1 + _SHOWN], without="folder")
     if len(rows) > 1 + _SHOWN:
         lines.append(f"… and {len(rows) - 1 - _SHOWN} more in {folder / TABLE}")
     formulas = [f"{name} = {METRICS[name][0]}" for name in search.plan.metrics]
@@ -87,7 +86,7 @@ def _rows(search: Search, front: set[int]) -> list[list[str]]:
         rows[0].append("front")
     for one in in_order(search):
         figures = one.last()
-        values = [_figure(figures.get(name)) for name in shown]
+        values = [figure(figures.get(name)) for name in shown]
         error = one.refused or (one.error if search.is_given_up(one) else None)
         status = search.status(one) + (f": {error}" if error else "")
         row = [str(one.number), *(_setting(one.parameters.get(name)) for name in names), *values, status]
@@ -96,32 +95,8 @@ def _rows(search: Search, front: set[int]) -> list[list[str]]:
     return rows
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
-
-
 def _setting(value: Setting) -> str:
     return "" if value is None else " ".join(value) if isinstance(value, tuple) else value
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[_no_formula(visible(cell)) for cell in row] for row in rows])
-    return text.getvalue()
-
-
-def _no_formula(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    is_number = cell.lstrip("+-").replace(".", "", 1).replace("e-", "").replace("e+", "").isdigit()
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") and not is_number else cell
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines of a table, without the column of folders."""
-    place = rows[0].index("folder")
-    kept = [[visible(cell)[:60] for number, cell in enumerate(row) if number != place] for row in rows]
-    widths = [max(len(row[column]) for row in kept) for column in range(len(kept[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in kept]
 
 
 def _command(search: Search, number: int) -> str:

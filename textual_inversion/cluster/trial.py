@@ -12,9 +12,9 @@ from textual_inversion.cluster import child as children
 from textual_inversion.cluster import metrics
 from textual_inversion.cluster.child import Child, Ended
 from textual_inversion.cluster.metrics import Figures
+from textual_inversion.cluster.records import number, read_json
 from textual_inversion.embeddings import file_names
-from textual_inversion.system import atomic, user_files
-from textual_inversion.system.checked_json import UnusableJson, checked, parse_json
+from textual_inversion.system import atomic
 from textual_inversion.system.errors import CheckpointError, OutputError
 from textual_inversion.training import checkpoints
 
@@ -99,15 +99,8 @@ def _record_name(part: Part) -> str:
 
 def _recorded(folder: Path, part: Part) -> Figures | None:
     """The figures of a part that was done before; None where it was not, or other ones are wanted now."""
-    found = _json(folder / _record_name(part), dict[str, float | None])
+    found = read_json(folder / _record_name(part), dict[str, float | None])
     return None if found is None or (part.tokens and "score" not in found) else found
-
-
-def _json(path: Path, schema: Any) -> Any:
-    try:
-        return checked(parse_json(user_files.read_bytes(path, user_files.RECORD), allows_odd_names=True), schema)
-    except (OSError, UnusableJson):
-        return None
 
 
 # --------------------------------------------------------------------------------------------------------- training
@@ -146,13 +139,13 @@ def _has_ended(folder: Path) -> bool:
 
 
 def _run_record(folder: Path) -> dict[str, Any]:
-    found = _json(folder / "run.json", dict[str, Any]) or {}
+    found = read_json(folder / "run.json", dict[str, Any]) or {}
     return found if isinstance(found.get("figures"), dict) and isinstance(found.get("settings"), dict) else {}
 
 
 def _steps(folder: Path, until: int | None) -> float | None:
     """The optimizer steps up to which a part trained."""
-    return until if until is not None else _number(_run_record(folder).get("settings", {}).get("max_train_steps"))
+    return until if until is not None else number(_run_record(folder).get("settings", {}).get("max_train_steps"))
 
 
 def _loss(folder: Path, until: int | None) -> float | None:
@@ -172,11 +165,7 @@ def _loss(folder: Path, until: int | None) -> float | None:
 
 def _loss_in(figures: dict[str, Any], step: float) -> float | None:
     losses = figures.get("fixed_set_loss")
-    return _number(losses.get(str(int(step)))) if isinstance(losses, dict) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return number(losses.get(str(int(step)))) if isinstance(losses, dict) else None
 
 
 # ---------------------------------------------------------------------------------------------------------- scoring
@@ -186,14 +175,14 @@ def _score(folder: Path, part: Part) -> tuple[list[dict[str, Any]], Ended | None
     """The reports of `score.py` for every concept, and how it ended where it failed."""
     reports = []
     label = "end" if part.until is None else part.until
-    for number, token in enumerate(part.tokens):
-        path = folder / f"score-{label}-{number}.json"
-        report = _json(path, dict[str, Any])
+    for place, token in enumerate(part.tokens):
+        path = folder / f"score-{label}-{place}.json"
+        report = read_json(path, dict[str, Any])
         if report is None:
             arguments = ["--embeds", str(folder / embedding_name(part.until)), "--placeholder_token", token]
             arguments += ["--output", str(path), *part.scoring]
             ended = children.run("score", arguments, part.child, Path(part.log))
-            report = _json(path, dict[str, Any])
+            report = read_json(path, dict[str, Any])
             if ended.status != 0 or report is None:
                 return [], ended if ended.status != 0 else Ended(1, f"{path} was not written; see {part.log}")
         reports.append(report)
