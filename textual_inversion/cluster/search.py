@@ -6,7 +6,7 @@ What is known lies in `trials.json`, which is replaced after each result, so tha
 on from there. Everything that decides its outcome is a function of the plan and of results, never of time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,12 +98,19 @@ class Search:
         child: how trials are started.
         say: prints a line.
         trials: what is known of an earlier part of the search.
+        task: does a part of a trial.
     """
 
     def __init__(
-        self, plan: SearchPlan, folder: Path, child: Child, say: Callable[[str], None], trials: list[Trial] = ()
+        self,
+        plan: SearchPlan,
+        folder: Path,
+        child: Child,
+        say: Callable[[str], None],
+        trials: Sequence[Trial] = (),
+        task: Callable[[Part], Outcome] = trial.do,
     ):
-        self.plan, self.folder, self._child, self._say = plan, folder, child, say
+        self.plan, self.folder, self._child, self._say, self._task = plan, folder, child, say, task
         self.trials = [replace(one, failures=0) if one.refused is None else one for one in trials]
         self._busy: dict[int, int] = {}  # trial -> rung that it is on its way to
 
@@ -126,7 +133,7 @@ class Search:
             while len(self._busy) < most and (work := self._next_work()) is not None:
                 number, rung = work
                 self._busy[number] = rung
-                pool.submit(number, trial.do, self._part(number, rung))
+                pool.submit(number, self._task, self._part(number, rung))
             if not self._busy:
                 break
             number, outcome = pool.next_done()
