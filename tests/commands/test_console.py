@@ -42,7 +42,7 @@ def test_each_command_answers(tmp_path):
     done = call("paint")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: 'paint' is not a command; choose one of train, infer, score, convert\n",
+        "error: 'paint' is not a command; choose one of train, infer, score, convert, sweep, teach\n",
     )
 
 
@@ -65,6 +65,8 @@ def test_a_wheel_holds_the_commands_and_no_demo(wheel):
         (["infer", "--promt", "x"], "did you mean --prompt?"),
         (["infer", "--xyzzy", "x"], "see textual-inversion infer --help"),
         (["convert", "--xyzzy"], "see textual-inversion convert --help"),
+        (["sweep", "--xyzzy"], "see textual-inversion sweep --help"),
+        (["teach"], "name a folder or a CSV file with --concepts"),
         (["convert", "inspect"], "see textual-inversion convert inspect --help"),
     ],
 )

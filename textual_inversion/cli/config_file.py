@@ -79,7 +79,7 @@ def arguments_of(
     Raises:
         SettingsError: the file cannot be read or is not YAML, or a setting is unknown, repeated or refused.
     """
-    text = read_text(path)
+    text = yaml_text(path)
     foreign = foreign_files.of_text(path, text)
     root = None if foreign else root_of(path, text)
     foreign = foreign or foreign_files.of_yaml(path, root)
@@ -133,7 +133,7 @@ def _location(path: str | Path, node: Any) -> str:
     return f"{path}, line {node.start_mark.line + 1}"
 
 
-def read_text(path: str | Path, flag: str = FLAG) -> str:
+def yaml_text(path: str | Path, flag: str = FLAG) -> str:
     """The text of a YAML file that `flag` names; raises SettingsError."""
     try:
         return user_files.read_text(path, user_files.SETTINGS)

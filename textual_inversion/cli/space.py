@@ -41,7 +41,7 @@ def read_space(path: str | Path) -> tuple[Space, str]:
     Raises:
         SettingsError: it cannot be read, or `parse_space` refuses it.
     """
-    text = config_file.read_text(path, FLAG)
+    text = config_file.yaml_text(path, FLAG)
     return parse_space(text, path), text
 
 

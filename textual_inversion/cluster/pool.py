@@ -180,6 +180,7 @@ def _own_cluster() -> Iterator[None]:
                 **_QUIET,
             ),  # fmt: skip
             "no cluster can be started on this machine",
+            "free memory or processes, or name a cluster with --address",
         )
         yield
     finally:
@@ -194,14 +195,17 @@ def _running_cluster(address: str) -> Iterator[None]:
     variables = {"PYTHONPATH": str(ROOT)}
     try:
         _started(
-            lambda: ray.init(address=address, runtime_env={"env_vars": variables}, **_QUIET), f"--address {address}"
+            lambda: ray.init(address=address, runtime_env={"env_vars": variables}, **_QUIET),
+            f"--address {address}",
+            f"start a cluster of Ray {ray.__version__} with ray start --head, give its own token in {_TOKEN}, or leave "
+            "--address out",
         )
         yield
     finally:
         ray.shutdown()
 
 
-def _started(start: Callable[[], Any], what: str) -> None:
+def _started(start: Callable[[], Any], what: str, way_out: str) -> None:
     """Start or meet a cluster; what Ray raises then becomes one line."""
     ray = importlib.import_module("ray")
     try:
@@ -211,9 +215,7 @@ def _started(start: Callable[[], Any], what: str) -> None:
             f"{what}: the cluster refuses the token ({_first_sentence(error)}); put the cluster's own into {_TOKEN}"
         ) from error
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
-        raise SettingsError(
-            f"{what}: {_first_sentence(error)}; start a cluster with ray start --head, or leave --address out"
-        ) from error
+        raise SettingsError(f"{what}: {_first_sentence(error)}; {way_out}") from error
 
 
 def _first_sentence(error: BaseException) -> str:
