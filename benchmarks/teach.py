@@ -4,8 +4,8 @@
     python benchmarks/teach.py --concepts 12
 
 First, runs of 1, 2, 4, … concepts are measured, one at a time on one core, each with as many steps as it has in a list:
-from which number on it is cheaper to learn concepts together. Then the whole list is learned by `teach.py`, as it comes,
-and a part of it with --alone, from which the whole is computed: one by one takes too long to be waited for.
+from which number on it is cheaper to learn concepts together. Then the whole list is learned by `teach.py`, as it
+comes, and a part of it with --alone: all of it one by one would take too long to be waited for.
 """
 
 import json

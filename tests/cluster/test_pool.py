@@ -16,6 +16,7 @@ import pytest
 
 from helpers.fake_cluster import LocalPool, measured, search_of, state_after
 from helpers.paths import ROOT
+from helpers.ray_machines import Machines
 from helpers.search_driver import RUNGS
 from textual_inversion.cluster import pool
 from textual_inversion.system.errors import SettingsError
@@ -80,37 +81,12 @@ def test_a_machine_does_as_many_tasks_as_its_cores_and_cards_allow():
 # --------------------------------------------------------------------------------------------------- with real Ray
 
 
-class Machines:
-    """Two machines with a core each, both on this one, whose cluster wants a token."""
-
-    def __init__(self, environment):
-        self.environment = environment
-        words = [sys.executable, "-m", "helpers.ray_machines"]
-        self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-            cwd=ROOT / "tests",
-        )  # fmt: skip
-        self.address = self._process.stdout.readline().strip()
-
-    def replace(self) -> None:
-        """Kill a machine, and add another."""
-        self._process.stdin.write("replace\n")
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == "replaced\n"
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-
 @pytest.fixture(scope="module")
 def cluster():
     for name in ("ray", "optuna"):
         if find_spec(name) is None:
             pytest.skip(f"needs {name}")
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0",
-           "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}  # fmt: skip
-    machines = Machines(os.environ | own)
+    machines = Machines()
     yield machines
     machines.close()
 

@@ -3,11 +3,50 @@
 Ray reads how it authenticates when it is first imported, so a process of its own has it.
 """
 
+import os
+import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 
+from helpers.paths import ROOT
+
 _MACHINE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+
+
+class Machines:
+    """Two machines with a core each, both on this one, whose cluster wants a token.
+
+    Attributes:
+        environment: of a process that knows the token.
+        address: of the cluster.
+    """
+
+    def __init__(self):
+        own = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        }
+        self.environment = environment = os.environ | own
+        words = [sys.executable, "-m", "helpers.ray_machines"]
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+            cwd=ROOT / "tests",
+        )  # fmt: skip
+        self.address = self._process.stdout.readline().strip()
+
+    def replace(self) -> None:
+        """Kill a machine, and add another."""
+        self._process.stdin.write("replace\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "replaced\n"
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
 
 
 def main() -> None:

@@ -117,6 +117,7 @@ def opened(address: str | None, room: Room, folder: Path | None = None) -> Itera
     check_installed()
     os.environ[_MODE] = "token"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine takes more than Ray's 30
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _own_cluster() if address is None else _running_cluster(address):
         pool = _pool(room)
@@ -214,7 +215,7 @@ def _started(start: Callable[[], Any], what: str, way_out: str) -> None:
         raise SettingsError(
             f"{what}: the cluster refuses the token ({_first_sentence(error)}); put the cluster's own into {_TOKEN}"
         ) from error
-    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises plain ones too, such as of a node that took too long
         raise SettingsError(f"{what}: {_first_sentence(error)}; {way_out}") from error
 
 
