@@ -10,12 +10,14 @@ import sys
 import time
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 from helpers.paths import ROOT
 from helpers.ray_machines import Machines
 from helpers.tiny_models import build_model
 from helpers.training_runs import draw_images, vectors_in
+from textual_inversion.formats.embedding_file import LearnedEmbedding, write_pdparams
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,10 +96,15 @@ def test_concepts_learned_together_and_alone_are_the_bytes_of_the_training_comma
 
 
 def test_a_grid_on_a_cluster_has_the_images_of_one_process(world, request):
+    (world / "learned").mkdir()
+    rows = np.random.default_rng(1).standard_normal((1, 32)).astype(np.float32)
+    write_pdparams(world / "learned/a.pdparams", [LearnedEmbedding("<a>", {"text_encoder": rows})])
+    record = {"base_model": str(world / "base"), "placeholder_token": "<a>"}
+    (world / "learned/run.json").write_text(json.dumps(record))
     machines = Machines()
     request.addfinalizer(machines.close)
-    words = [sys.executable, str(ROOT / "infer.py"), "--embeds", "own/learned_embeds.pdparams", "--prompt", "a <a>",
-             "--seed", "1", "2", "--num_images", "2", "--num_inference_steps", "1"]  # fmt: skip
+    words = [sys.executable, str(ROOT / "infer.py"), "--embeds", "learned/a.pdparams", "--prompt", "a <a>",
+             "--seed", "1", "5", "--num_images", "2", "--num_inference_steps", "1"]  # fmt: skip
     run([*words, "--output_dir", "one"], world)
 
     more = ["--output_dir", "spread", "--address", machines.address]

@@ -32,6 +32,8 @@ _POLL_SECONDS = 0.5  # a signal is heard between two polls
 _OBJECT_STORE = 100 << 20  # bytes: tasks hand over names and figures
 # Times that Ray starts a task anew whose machine or worker was lost, which is no fault of the task.
 _LOST = 100
+# Ray gives a machine half a minute to start; a busy one may need more.
+_STARTS = 3
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -117,7 +119,6 @@ def opened(address: str | None, room: Room, folder: Path | None = None) -> Itera
     check_installed()
     os.environ[_MODE] = "token"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine takes more than Ray's 30
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _own_cluster() if address is None else _running_cluster(address):
         pool = _pool(room)
@@ -182,6 +183,7 @@ def _own_cluster() -> Iterator[None]:
             ),  # fmt: skip
             "no cluster can be started on this machine",
             "free memory or processes, or name a cluster with --address",
+            _STARTS,
         )
         yield
     finally:
@@ -206,11 +208,18 @@ def _running_cluster(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _started(start: Callable[[], Any], what: str, way_out: str) -> None:
+def _started(start: Callable[[], Any], what: str, way_out: str, tries: int = 1) -> None:
     """Start or meet a cluster; what Ray raises then becomes one line."""
     ray = importlib.import_module("ray")
     try:
-        start()
+        for left in reversed(range(tries)):
+            try:
+                start()
+                break
+            except Exception:
+                if not left:
+                    raise
+                ray.shutdown()
     except ray.exceptions.AuthenticationError as error:
         raise SettingsError(
             f"{what}: the cluster refuses the token ({_first_sentence(error)}); put the cluster's own into {_TOKEN}"

@@ -101,7 +101,7 @@ def _setting(value: Setting) -> str:
 
 def _command(search: Search, number: int) -> str:
     """The command line that trains a trial again, to the step at which it was measured."""
-    return f"{how_to_call(_TRAIN)} {shlex.join(search.training_arguments(number))}"
+    return f"{how_to_call(_TRAIN)} {shlex.join(search.repeated_by(number))}"
 
 
 def _copy_best(search: Search, number: int) -> None:

@@ -201,6 +201,11 @@ class Search:
         """The training command's arguments of a trial, without those about its folder."""
         return [*self.plan.fixed, *arguments(self.trials[number].parameters)]
 
+    def repeated_by(self, number: int) -> list[str]:
+        """The training command's arguments that train a trial again, to its last byte: by as many threads."""
+        threads = max(1, self._child.threads // self._child.processes)
+        return [*self.training_arguments(number), f"--num_threads={threads}"]
+
     def _take(self, number: int, rung: int, outcome: Outcome | Lost) -> None:
         """Take in what came out of a part of a trial, and say it."""
         one, label = self.trials[number], self.plan.labels[rung]
