@@ -2,6 +2,7 @@
 
 import importlib
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,6 +35,9 @@ def main(argv: list[str] | None = None) -> None:
         if config.output.merge:
             stop.advice = "while folders were merged; the same command goes on"
             merge(config.output)
+        elif config.cluster.address is not None:
+            stop.advice = "while images were drawn; the same command goes on"
+            spread(config, sys.argv[1:] if argv is None else argv, stop)
         else:
             run(config, stop)
 
@@ -92,6 +96,21 @@ def merge(output: InferOutput) -> None:
     missing = state.total - len(state.images)
     rest = f"; {missing} are still to be drawn" if missing else ""
     print_line(f"{copied} images copied; {len(state.images)} of {state.total} are in {target}{rest}: {sheet}")
+
+
+def spread(config: InferConfig, arguments: Sequence[str], stop: Signals) -> None:
+    """Let processes of a cluster draw, each its share, as those of a launcher do."""
+    from textual_inversion.cluster import pool
+    from textual_inversion.cluster.drawing import draw
+    from textual_inversion.system.output_folder import make_output_folder
+
+    pool.check_installed()
+    pool.check_address(config.cluster.address)
+    output, threads = make_output_folder(config.output.output_dir).absolute(), config.machine.num_threads or 1
+    with pool.opened(config.cluster.address, pool.Room(threads), output) as tasks:
+        stop.install()  # Ray sets handlers of its own
+        for line in draw(tasks, arguments, output, config.cluster.processes, threads):
+            print_line(line)
 
 
 def _say(notes: Sequence[str], share: ProcessShare) -> None:

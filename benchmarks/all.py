@@ -71,6 +71,7 @@ PARTS = {
         ((),),
         (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),
     ),
+    "teach": (((),), (("--concepts", "2", "--alone", "1", "--sizes", "2", "--steps", "2"),)),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
     "attack_commands": ((("--number", "800"),), (("--number", "8"),)),

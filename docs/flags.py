@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # The one place that says where the parsers are.
-from textual_inversion.cli import convert, generation, reporting, train  # noqa: E402
+from textual_inversion.cli import convert, generation, reporting, sweep, teach, train  # noqa: E402
 from textual_inversion.cli.parser import demo_defaults  # noqa: E402
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -25,6 +25,8 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "compare": reporting.compare_parser,
     "verify": reporting.verify_parser,
     **{name: partial(convert.build_parser, name) for name in convert.SUBCOMMANDS},
+    "sweep": sweep.build_parser,
+    "teach": teach.build_parser,
 }
 # What a command makes of its command line, refusals included.
 PARSE: dict[str, Callable[[list[str]], object]] = {
@@ -34,6 +36,8 @@ PARSE: dict[str, Callable[[list[str]], object]] = {
     "convert": convert.parse,
     "compare": reporting.parse_compare,
     "verify": reporting.parse_verify,
+    "sweep": lambda argv: sweep.parse(argv).config,
+    "teach": lambda argv: teach.parse(argv).config,
 }
 SCRIPTS = {
     "train": "train_textual_inversion.py",
@@ -42,6 +46,8 @@ SCRIPTS = {
     "convert": "convert.py",
     "compare": "compare.py",
     "verify": "verify.py",
+    "sweep": "sweep.py",
+    "teach": "teach.py",
 }
 
 NOTHING = "–"

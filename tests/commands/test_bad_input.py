@@ -19,6 +19,8 @@ from safetensors.numpy import load_file, save_file
 
 import infer
 import score
+import sweep
+import teach
 import train_textual_inversion
 from helpers.paths import ROOT
 from helpers.strangers import attacks_by_global, entry, text, zip_of
@@ -37,7 +39,13 @@ from textual_inversion.generation import generate
 from textual_inversion.models.weight_files import WeightFile
 from textual_inversion.system.errors import run_command
 
-COMMANDS = {"train": train_textual_inversion.main, "infer": infer.main, "score": score.main}
+COMMANDS = {
+    "train": train_textual_inversion.main,
+    "infer": infer.main,
+    "score": score.main,
+    "sweep": sweep.main,
+    "teach": teach.main,
+}
 # The last line is made for people: none of Python's own words may stand in it.
 PYTHONS_WORDS = ("NoneType", "object has no", "not supported between", "Errno", "unhashable", "expected str")
 
@@ -62,6 +70,9 @@ class World:
         }
         if command == "train":
             return short_run(self.root, *more)
+        if command in ("sweep", "teach"):
+            own = [] if "--resume" in given else ["--output_dir", str(self.root / "many")]
+            return [*own, *more]
         return [word for flag, value in settings.items() if flag not in given for word in (flag, value)] + list(more)
 
     def write(self, name: str, data: bytes | str) -> str:
@@ -646,6 +657,10 @@ TRAIN_ROWS = [
 ]
 PROMPT = ["--prompt", "a <x>"]
 INFER_ROWS = [
+    ("--processes 0 --address auto", "--processes: must be at least 1"),
+    ("--processes 2", "--processes has no effect without --address"),
+    ("--address auto --hub_token secret", "--hub_token would be seen in the list of processes", "set HF_TOKEN"),
+    ("--address auto --merge {out}", "--merge draws nothing, so --address has no effect"),
     ("--num_images 0", "--num_images: must be at least 1"),
     ("--num_images 100000000", "--num_images: must be at most"),
     ("--num_inference_steps 0", "between 1 and 1000"),
@@ -809,7 +824,40 @@ SCORE_ROWS = [
     (file("--embeds", "a1111.pt", lambda: TORCH_FILES["a1111_pt"]), "says that it was learned on v1-5-pruned; name"),
     ("--rename <a>", "--rename: must be OLD=NEW"),
 ]
+_CLUSTER_ROWS = [
+    ("--cpus_per_run 0", "--cpus_per_run: must be at least 1"),
+    ("--gpus_per_run -1", "--gpus_per_run: must be at least 0"),
+    ("--processes_per_run 0", "--processes_per_run: must be at least 1"),
+    ("--parallel 0", "--parallel: must be at least 1"),
+    ("--max_failures -1", "--max_failures: must be at least 0"),
+    ("--resume {pictures}", "--resume {pictures} holds nothing that could go on", "name the --output_dir"),
+    ("--hub_token secret", "--hub_token cannot be given", "set HF_TOKEN"),
+    ("--learnin_rate 1", "did you mean --learning_rate?"),
+    ("--address nowhere", "--address nowhere"),
+]
+SWEEP_ROWS = [
+    *_CLUSTER_ROWS,
+    ("--method best", "--method: invalid choice"),
+    ("--num_trials 0", "--num_trials: must be at least 1"),
+    ("--metric beauty", "--metric: invalid choice: 'beauty'"),
+    ("--search_seed -1", "--search_seed"),
+    ("--min_steps 0", "--min_steps: must be at least 1"),
+    ("--reduction_factor 1", "--reduction_factor: must be between 2 and 16"),
+    ("--num_images 0", "--num_images: must be at least 1"),
+    ("--space {out}/none.yaml", "none.yaml cannot be read (No such file"),
+    ("--metric score --pretrained_model_name_or_path owner/none --space demo/space.yaml", "name a CLIP model"),
+]
+TEACH_ROWS = [
+    *_CLUSTER_ROWS,
+    ("--together 0", "--together: must be at least 1"),
+    ("--together 2 --alone", "contradict each other"),
+    ("--concepts {out}/none", "none cannot be read (No such file"),
+    ("--concepts {pictures}", "has no folders"),
+    ("--placeholder_token <a>", "is what the list says of each concept"),
+]
 ROWS = [
+    *(("sweep", *row) for row in SWEEP_ROWS),
+    *(("teach", *row) for row in TEACH_ROWS),
     *(("train", *row) for row in TRAIN_ROWS),
     *(("infer", *row) for row in INFER_ROWS),
     *(("score", *row) for row in SCORE_ROWS),
@@ -849,6 +897,7 @@ def test_a_refusal_is_one_line_and_changes_nothing(world, capsys, command, given
 
     last = err.splitlines()[-1]
     assert (status, last[:7]) == (2, "error: "), err
+    fragments = [fragment.replace("{pictures}", str(world.root / "pictures")) for fragment in fragments]
     assert all(fragment in last for fragment in fragments), last
     assert last.isprintable() and not any(word in last for word in PYTHONS_WORDS) and "Traceback" not in err
     assert tree(world.out) == before

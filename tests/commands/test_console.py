@@ -42,7 +42,7 @@ def test_each_command_answers(tmp_path):
     done = call("paint")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: 'paint' is not a command; choose one of train, infer, score, convert, compare, verify\n",
+        "error: 'paint' is not a command; choose one of train, infer, score, convert, compare, verify, sweep, teach\n",
     )
 
 
@@ -76,6 +76,8 @@ def test_a_preset_is_found_in_a_wheel(wheel):
         (["infer", "--promt", "x"], "did you mean --prompt?"),
         (["infer", "--xyzzy", "x"], "see textual-inversion infer --help"),
         (["convert", "--xyzzy"], "see textual-inversion convert --help"),
+        (["sweep", "--xyzzy"], "see textual-inversion sweep --help"),
+        (["teach"], "name a folder or a CSV file with --concepts"),
         (["convert", "inspect"], "see textual-inversion convert inspect --help"),
     ],
 )

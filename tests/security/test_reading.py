@@ -83,7 +83,7 @@ PARSING = {
 }
 PARSES_ITSELF = {
     ("textual_inversion/system/checked_json.py", "parse_json"): "the one place",
-    ("textual_inversion/cli/config_file.py", "_root"): "the one place for YAML",
+    ("textual_inversion/cli/config_file.py", "root_of"): "the one place for YAML",
     ("textual_inversion/cli/foreign_files.py", "_toml"): "the one place for TOML",
     ("textual_inversion/cli/parser.py", "demo_defaults"): "a file of this program",
     ("textual_inversion/training/fingerprint.py", "of_settings"): "what was written in the same line",

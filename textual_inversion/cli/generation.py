@@ -47,7 +47,20 @@ def parse_infer(argv: list[str] | None = None) -> InferConfig:
     config = filled(InferConfig, values)
     _check_grid(config)
     _check_logs(config.output)
+    _check_cluster(config)
     return config
+
+
+def _check_cluster(config: InferConfig) -> None:
+    """Refuse flags of a cluster that have no effect; raises SettingsError."""
+    if config.cluster.processes is not None and config.cluster.address is None:
+        raise SettingsError("--processes has no effect without --address; add it, or leave --processes out")
+    if config.cluster.address is not None and config.output.merge:
+        raise SettingsError("--merge draws nothing, so --address has no effect; leave it out")
+    if config.cluster.address is not None and config.base_model.hub_token is not None:
+        raise SettingsError(
+            "--hub_token would be seen in the list of processes of every machine; log in there, or set HF_TOKEN"
+        )
 
 
 def _check_grid(config: InferConfig) -> None:

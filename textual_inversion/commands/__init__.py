@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 from textual_inversion.system.errors import SettingsError, run_command
-from textual_inversion.system.paths import ROOT, SCRIPTS
+from textual_inversion.system.paths import ROOT, SCRIPTS, script_file
 from textual_inversion.system.progress import print_line
 
-_USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify} [flags]
+_USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify,sweep,teach} [flags]
 
   train     teach a frozen Stable Diffusion model a concept from images
   infer     make images of learned concepts
@@ -22,6 +22,8 @@ _USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify} 
   convert   describe embedding files, and write them as other programs read them
   compare   what differs between runs, and whether it means anything
   verify    train a run again, and say whether the bytes are the same
+  sweep     search for the best settings of a training, on one machine or many
+  teach     teach a list of concepts, on one machine or many
 
 Each command has its own --help.
 """
@@ -34,8 +36,7 @@ def load(command: str) -> ModuleType:
     module = sys.modules.get(name)
     if module is not None:
         return module
-    installed = Path(__file__).with_name(script)
-    path = installed if installed.is_file() else ROOT / script
+    path = script_file(command)
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))  # for the demo, which a checkout has
     spec = importlib.util.spec_from_file_location(name, path)

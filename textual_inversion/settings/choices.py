@@ -62,3 +62,15 @@ SCHEDULERS = {
 # Values of --norm and --pad of `convert.py mix`.
 NORMS = KEEP, MEAN, TABLE = "keep", "mean", "table"
 PADDINGS = ZEROS, REPEAT = "zeros", "repeat"
+
+# Values of --method and --metric of `sweep.py`; each metric with what it is, and whether more of it is better.
+SEARCH_METHODS = GRID, RANDOM, TPE = "grid", "random", "tpe"
+METRICS = {
+    "score": ("share_of_the_way x min(1, text_ratio)", True),
+    "share_of_the_way": ("image similarity, from the initializer's (0) to that of the best possible images (1)", True),
+    "text_ratio": ("text similarity / that of the initializer", True),
+    "image_similarity": ("mean CLIP cosine of images of the concept with the training images", True),
+    "text_similarity": ("mean CLIP cosine of images of edit prompts with their texts", True),
+    "fixed_set_loss": ("mean squared error of the predicted noise on samples that never change", False),
+    "steps": ("optimizer steps", False),
+}

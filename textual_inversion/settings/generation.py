@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from textual_inversion.formats.learned_embedding import composed
-from textual_inversion.settings import shared
+from textual_inversion.settings import cluster, shared
 from textual_inversion.settings.bounds import at_once, lora, number, positive_int, seed_number, share, strength
 from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS, TRACKERS
 from textual_inversion.settings.flag import flag, group
 from textual_inversion.settings.ranges import Range, image_sizes, ranged
-from textual_inversion.settings.shared import CONTENTS_COMPARED, ConfigFile
+from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ConfigFile
 from textual_inversion.system.paths import from_root
 
 DEMO_EMBEDDING = "demo/learned_embeds.pdparams"
@@ -160,6 +160,16 @@ class ColumnScoring:
         "own clip/, if it has one", metavar="MODEL")
 
 
+@group("cluster")
+class InferCluster:
+    """Where images are drawn, if not in this process."""
+
+    address: str | None = cluster.address_flag("this process draws")
+    processes: int | None = flag(
+        None, "processes of the cluster of --address that share the images; unset: as many as it has room for",
+        type=positive_int, metavar="N", **ONE_MACHINE)
+
+
 @dataclass(frozen=True)
 class InferConfig:
     """All settings of `infer.py`."""
@@ -172,6 +182,7 @@ class InferConfig:
     scoring: ColumnScoring = ColumnScoring()
     output: InferOutput = InferOutput()
     machine: MachineSettings = MachineSettings()
+    cluster: InferCluster = InferCluster()
 
 
 # ------------------------------------------------------------------------------------------------------------ score

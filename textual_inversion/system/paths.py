@@ -20,6 +20,8 @@ SCRIPTS = {
     "convert": "convert.py",
     "compare": "compare.py",
     "verify": "verify.py",
+    "sweep": "sweep.py",
+    "teach": "teach.py",
 }
 # What published records call a base model that came from no hub: this and a hash of it (see `models.identity`), or the
 # demo's. No repository id has a colon.
@@ -41,6 +43,12 @@ def is_demo(name_or_path: str) -> bool:
 def from_root(path: str) -> str:
     """The absolute form of a path that is relative to the project's top; for defaults, in any working directory."""
     return str(ROOT / path)
+
+
+def script_file(command: str) -> Path:
+    """The file of a command, one of `SCRIPTS`: at the top of a checkout, or the copy in an installed package."""
+    installed = Path(__file__).resolve().parents[1] / "commands" / SCRIPTS[command]
+    return installed if installed.is_file() else ROOT / SCRIPTS[command]
 
 
 def how_to_call(script: str) -> str:
