@@ -1,7 +1,7 @@
-"""`textual-inversion train|infer|score|convert`: this project's commands, in a checkout or in an installed package.
+"""`textual-inversion train|infer|score|convert|studio`: this project's commands, in a checkout or in an installed package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
-this file. Nothing here imports them by name. Only api may import this package.
+this file. Nothing here imports them by name. Only api and studio may import this package.
 """
 
 import importlib.util
@@ -14,12 +14,13 @@ from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, SCRIPTS
 from textual_inversion.system.progress import print_line
 
-_USAGE = """usage: textual-inversion {train,infer,score,convert} [flags]
+_USAGE = """usage: textual-inversion {train,infer,score,convert,studio} [flags]
 
   train     teach a frozen Stable Diffusion model a concept from images
   infer     make images of learned concepts
   score     measure how well a concept was learned
   convert   describe embedding files, and write them as other programs read them
+  studio    do all this in a browser
 
 Each command has its own --help.
 """
@@ -32,7 +33,7 @@ def load(command: str) -> ModuleType:
     module = sys.modules.get(name)
     if module is not None:
         return module
-    installed = Path(__file__).with_name(script)
+    installed = Path(__file__).with_name(Path(script).name)
     path = installed if installed.is_file() else ROOT / script
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))  # for the demo, which a checkout has

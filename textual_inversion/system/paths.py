@@ -15,6 +15,7 @@ SCRIPTS = {
     "infer": "infer.py",
     "score": "score.py",
     "convert": "convert.py",
+    "studio": "apps/studio.py",
 }
 # What published records call a base model that came from no hub: this and a hash of it (see `models.identity`), or the
 # demo's. No repository id has a colon.

@@ -20,6 +20,7 @@ from PIL import Image
 
 from textual_inversion.system import atomic, home, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
+from textual_inversion.system.figure_log import FigureLog
 from textual_inversion.system.progress import print_line
 from textual_inversion.system.terminal_text import visible
 from textual_inversion.system.written_files import LOG, of_kind
@@ -36,10 +37,11 @@ class Tracker:
     Args:
         writer: a writer of VisualDL or tensorboardX.
         patience: seconds to wait for a writer that accepts nothing.
+        figures: gets all scalars, too.
     """
 
-    def __init__(self, writer: Any = None, patience: float = _PATIENCE):
-        self._writer, self._patience = writer, patience
+    def __init__(self, writer: Any = None, patience: float = _PATIENCE, figures: FigureLog | None = None):
+        self._writer, self._patience, self._figures = writer, patience, figures
         self._waiting: queue.Queue = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._hand_on, args=(writer,), daemon=True)
         if writer is not None:
@@ -48,6 +50,8 @@ class Tracker:
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add one point to the curve `tag`."""
         self._call("add_scalar", _plain(tag), float(value), step)
+        if self._figures is not None:
+            self._figures.add(tag, float(value), step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
         """Add one image to the series `tag`."""
@@ -74,6 +78,8 @@ class Tracker:
 
     def close(self) -> None:
         """Write everything that still waits, and end; may be called twice."""
+        if self._figures is not None:
+            self._figures.close()
         if self._writer is None:
             return
         self._call("close")
@@ -137,7 +143,7 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
         raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join([*openers, 'none'])}")
     try:
         atomic.make_folder(logdir)
-        return Tracker(openers[report_to](logdir, resumed_at))
+        return Tracker(openers[report_to](logdir, resumed_at), figures=FigureLog(logdir, resumed_at))
     except user_files.UnusableFile as error:
         raise OutputError(
             f"{error.filename} cannot be read ({error.strerror}); choose another --logging_dir"
