@@ -17,7 +17,9 @@ _OTHER_NAMES = {"--server.address": "--address", "--server.port": "--port", "--s
 
 def build_parser() -> OneLineParser:
     """The parser of the page's command."""
-    description = "Teach, watch, draw and keep words in a browser. Needs streamlit: pip install -r requirements-studio.txt"
+    description = (
+        "Teach, watch, draw and keep words in a browser. Needs streamlit: pip install -r requirements-studio.txt"
+    )
     return parser_of(StudioConfig, prog=SCRIPT, description=description)
 
 
@@ -39,7 +41,9 @@ def settled(argv: Sequence[str] | None = None, environment: Mapping[str, str] = 
     if config.address.password is None and environment.get(PASSWORD_VARIABLE):
         config = changed(config, password=environment[PASSWORD_VARIABLE])
     if config.address.password is not None and len(config.address.password) < _SHORTEST:
-        raise SettingsError(f"--password is shorter than {_SHORTEST} letters, which a program guesses; take a longer one")
+        raise SettingsError(
+            f"--password is shorter than {_SHORTEST} letters, which a program guesses; take a longer one"
+        )
     return config
 
 

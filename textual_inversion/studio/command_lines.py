@@ -24,7 +24,14 @@ _FLAGS: dict[str, dict[str, Flag]] = {"train": all_flags(TrainConfig), "infer": 
 _CHECKS = {"train": train.parse, "infer": generation.parse_infer, "convert": convert_cli.parse}
 _NAMED = re.compile(r"--(\w+)")
 # What a run that goes on, or one that is forked, must not take from the command before.
-_OF_ONE_START = ("resume_from_checkpoint", "allow_changed_settings", "output_dir", "push_to", "push_to_hub", "hub_model_id")
+_OF_ONE_START = (
+    "resume_from_checkpoint",
+    "allow_changed_settings",
+    "output_dir",
+    "push_to",
+    "push_to_hub",
+    "hub_model_id",
+)
 
 
 def arguments(command: str, values: Mapping[str, Any]) -> list[str]:

@@ -90,7 +90,9 @@ def look_at(
     place, notes = workspace.inside(folder), []
     paths = find_images(place, notes.append)
     if len(paths) > MOST_IMAGES:
-        raise ImageError(f"{place.name} holds {len(paths)} images, and the page shows {MOST_IMAGES}; use the command line")
+        raise ImageError(
+            f"{place.name} holds {len(paths)} images, and the page shows {MOST_IMAGES}; use the command line"
+        )
     refuse_links_out(workspace, paths)
     masks = None
     if mask_dir:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textual_inversion.embeddings import file_names
 from textual_inversion.embeddings.inspection import described, report
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.formats.errors import printable
@@ -132,6 +131,11 @@ def steps_of(run_folder: Path) -> list[tuple[str, Path]]:
     return _in_order(runs.Run(run_folder, runs.UNKNOWN).embeddings)
 
 
-def names_of_concepts(path: Path) -> list[str]:
-    """Names of files for the concepts in a file."""
-    return [file_names.safe_name(one.placeholder_token) for one in read_embeddings(path)]
+def tokens_of(path: Path) -> tuple[str, ...]:
+    """The placeholder tokens in a file; () where it cannot be read."""
+    return _word(path, "").tokens
+
+
+def mix_expression(parts: Sequence[tuple[Path, str, float]]) -> str:
+    """What `convert.py mix` is told: a sum of words of files with their weights."""
+    return " + ".join(f"{{{path}}}:{{{token}}}*{weight:g}" for path, token, weight in parts)
