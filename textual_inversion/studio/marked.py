@@ -12,6 +12,7 @@ from textual_inversion.system.terminal_text import one_line
 
 _TICKS = re.compile("`+")
 _SIGNS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
+_HARMLESS = re.compile(r"[^\W\d_](?:[^\W_]|[ -](?=[^\W_]))*")
 _LONGEST = 400  # letters of one piece
 
 
@@ -24,6 +25,11 @@ def code(value: str, most: int = _LONGEST) -> str:
     fence = "`" * (max(map(len, _TICKS.findall(plain)), default=0) + 1)
     pad = " " if plain.startswith(("`", " ")) or plain.endswith(("`", " ")) else ""
     return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def name(value: str, most: int = 80) -> str:
+    """A name of a folder or file: as it is where it holds only letters, digits, blanks and hyphens, else as code."""
+    return value if len(value) <= most and _HARMLESS.fullmatch(value) else code(value, most)
 
 
 def escaped(value: str) -> str:

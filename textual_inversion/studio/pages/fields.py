@@ -55,7 +55,7 @@ class Form:
 
     def rest(self, without: Iterable[str]) -> None:
         """All other flags of the command, by their groups."""
-        groups = forms.fields(self._command, set(without) | set(self.values))
+        groups = forms.fields(self._command, set(without) | set(self._slots))
         titles = list(groups)
         label = self._context.say("more_settings")
         with st.expander(label, icon=":material/tune:"):

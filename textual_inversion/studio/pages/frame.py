@@ -1,10 +1,12 @@
 """The frame around the pages: who may come in, the language, and the way from one page to another."""
 
+import functools
 import hmac
 import threading
 import time
 
 import streamlit as st
+from PIL import Image, ImageDraw
 
 from textual_inversion.cli.studio import check_access, settled
 from textual_inversion.settings.studio import StudioConfig
@@ -44,7 +46,7 @@ def _parts(folder: str, roots: tuple[str, ...]) -> tuple[Workspace, DrawQueue, P
 
 def show(argv: list[str]) -> None:
     """Show the page that a visitor asks for."""
-    st.set_page_config(page_title="Textual Inversion", page_icon=":material/school:", layout="wide")
+    st.set_page_config(page_title="Textual Inversion", page_icon=_icon(), layout="wide")
     st.html(_STYLE)
     language = _language()
     try:
@@ -66,6 +68,18 @@ def show(argv: list[str]) -> None:
             _page(draw_page, current), title=text(language, name), icon=icon, url_path=name, default=name == "teach"
         )
     st.navigation(list(pages.values()), position="top").run()
+
+
+@functools.cache
+def _icon() -> Image.Image:
+    """The page's sign: a named icon would be fetched from another machine."""
+    image = Image.new("RGBA", (64, 64))
+    pen = ImageDraw.Draw(image)
+    pen.rounded_rectangle((2, 2, 61, 61), 14, fill="#0b6b73")
+    pen.line((20, 18, 10, 32, 20, 46), fill="white", width=6, joint="curve")
+    pen.line((44, 18, 54, 32, 44, 46), fill="white", width=6, joint="curve")
+    pen.ellipse((26, 26, 38, 38), fill="white")
+    return image
 
 
 def _page(draw_page, current: Context):

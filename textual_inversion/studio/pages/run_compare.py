@@ -29,7 +29,7 @@ def show(context: Context, found: Sequence[Run]) -> None:
         if any(shown.values()):
             st.markdown(f"**{context.say(key)}**")
             spec = charts.lines({n: curves.thinned(p) for n, p in shown.items()}, context.plain("steps_axis"))
-            st.vega_lite_chart(spec, width="stretch", alt=context.plain(key), key=f"compare:{key}")
+            st.vega_lite_chart(spec, width="stretch", height=280, alt=context.plain(key), key=f"compare:{key}")
     st.markdown(f"**{context.say('differs')}**")
     rows = [[name, *values] for name, values in comparing.differences(compared).items()]
     if rows:
@@ -40,7 +40,7 @@ def show(context: Context, found: Sequence[Run]) -> None:
         samples = run.samples
         shown = context.pictures.shown(samples[-1][1], 768) if samples else None
         with column:
-            st.caption(marked.code(name))
+            st.caption(marked.name(name))
             if shown is not None:
                 st.image(shown, width="stretch", alt=context.plain("sample_at", step=samples[-1][0]))
 

@@ -13,6 +13,7 @@ from textual_inversion.system import user_files
 
 LIVE = ("curve", "images", "log", "checkpoints")  # drawn anew while a run trains
 _LINES = 200
+_COLOURS = ("#9aa3ab", "#2a9da6", "#d9822b")  # loss, its mean, the fixed set
 _REPORTS = ("report.html",)
 _MOST_REPORT = 64 << 20
 
@@ -30,7 +31,7 @@ def curve(context: Context, run: Run) -> None:
         context.plain("fixed"): curves.thinned(points.get(curves.FIXED, [])),
     }
     step = context.plain("steps_axis")
-    st.vega_lite_chart(charts.lines(shown, step), width="stretch", alt=context.plain("curve"), key="loss_chart")
+    st.vega_lite_chart(charts.lines(shown, step, _COLOURS), width="stretch", height=320, alt=context.plain("curve"), key="loss_chart")
     first, last = (points.get(curves.FIXED) or [(0, 0.0)])[0], run.curves.last(curves.FIXED)
     with st.container(horizontal=True, gap="large"):
         if run.curves.last(curves.LOSS) is not None:
@@ -42,7 +43,7 @@ def curve(context: Context, run: Run) -> None:
             st.metric(context.say("rate"), f"{run.curves.last(curves.RATE):.2g}", width="content")
     rate = {context.plain("rate"): curves.thinned(points.get(curves.RATE, []))}
     with st.expander(context.say("rate")):
-        st.vega_lite_chart(charts.lines(rate, step), width="stretch", alt=context.plain("rate"), key="rate_chart")
+        st.vega_lite_chart(charts.lines(rate, step, _COLOURS[1:]), width="stretch", height=220, alt=context.plain("rate"), key="rate_chart")
 
 
 def images(context: Context, run: Run) -> None:

@@ -44,7 +44,7 @@ def _list(context: Context, folders: list[Path]) -> None:
     for folder in folders:
         run = runs.look_at(context.workspace, folder)
         with st.container(border=True, horizontal=True, vertical_alignment="center", gap="medium"):
-            if st.button(marked.code(run.name, 60), key=f"open:{context.run_id(folder)}", type="tertiary"):
+            if st.button(marked.name(run.name, 60), key=f"open:{context.run_id(folder)}", type="tertiary"):
                 st.query_params["run"] = context.run_id(folder)
                 st.rerun()
             _badge(context, run)
@@ -72,7 +72,7 @@ def _one(context: Context, folder: Path) -> None:
         if st.button(context.say("all_runs"), icon=":material/arrow_back:", type="tertiary", key="all_runs"):
             del st.query_params["run"]
             st.rerun()
-    st.title(marked.code(folder.name, 80), anchor=False)
+    st.title(marked.name(folder.name), anchor=False)
     run = runs.look_at(context.workspace, folder)
     st.fragment(_standing, run_every=_REFRESH if run.is_alive else None)(context, folder, run.state)
     _actions(context, run)
