@@ -13,7 +13,9 @@ from textual_inversion.studio import children
 from textual_inversion.studio.workspace import Workspace
 from textual_inversion.system.errors import OutputError, SettingsError
 
-WAITS = "import signal, sys, time; print('step 3/10  loss 0.1  0:01 elapsed, 0:02 remaining', flush=True)\ntime.sleep(60)"
+WAITS = (
+    "import signal, sys, time; print('step 3/10  loss 0.1  0:01 elapsed, 0:02 remaining', flush=True)\ntime.sleep(60)"
+)
 
 
 @pytest.fixture

@@ -44,7 +44,9 @@ def test_a_resumed_run_replaces_what_comes_from_its_step_on_and_a_new_one_all(tm
 def test_lines_of_others_and_half_a_line_are_passed_over(tmp_path):
     path = tmp_path / FILE_NAME
     good = '{"step": 1, "tag": "a", "value": 2, "time": 3}\n'
-    path.write_text(good + '[]\n{}\n{"step": -1, "tag": "a", "value": 1, "time": 1}\nno json\n{"step": "1"}\n' + good[:20])
+    path.write_text(
+        good + '[]\n{}\n{"step": -1, "tag": "a", "value": 1, "time": 1}\nno json\n{"step": "1"}\n' + good[:20]
+    )
 
     assert [one.step for one in figure_log.read(path)] == [1]
 

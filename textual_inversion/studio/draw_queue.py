@@ -196,10 +196,11 @@ class DrawQueue:
         return self._process
 
     def _listen(self, process: subprocess.Popen) -> None:
-        for raw in process.stderr:
-            ticket = self._drawn
-            if ticket is not None:
-                ticket.lines.append(raw[:2000].decode("utf-8", "replace").rstrip())
+        with process.stderr:
+            for raw in process.stderr:
+                ticket = self._drawn
+                if ticket is not None:
+                    ticket.lines.append(raw[:2000].decode("utf-8", "replace").rstrip())
 
     def _let_go(self) -> None:
         process, self._process = self._process, None
@@ -209,6 +210,9 @@ class DrawQueue:
             process.stdin.close()
         if process.poll() is None:
             process.terminate()
+        threading.Thread(target=process.wait, daemon=True).start()  # nobody else asks how it ended
+        if self._drawn is None:
+            process.stdout.close()
 
 
 def _environment() -> dict[str, str]:

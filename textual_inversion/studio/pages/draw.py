@@ -69,7 +69,7 @@ def _ask(context: Context) -> None:
         form.text("num_inference_steps")
     with two:
         _scheduler(context, form)
-    values = form.values
+    values, offer = form.values, st.container()
     with st.expander(context.say("from_image"), icon=":material/image:"):
         values |= _from_image(context)
     with st.expander(context.say("compare"), icon=":material/compare:"):
@@ -78,7 +78,8 @@ def _ask(context: Context) -> None:
     _several(form)
     values |= {"prompt": prompts, "embeds": chosen, "compare": compared}
     values.setdefault("batch_size", "1")  # an image is then the same to the last bit however many are drawn with it
-    _offer(context, form, {name: value for name, value in values.items() if value not in ([], "")})
+    with offer:
+        _offer(context, form, {name: value for name, value in values.items() if value not in ([], "")})
 
 
 def _which_words(context: Context, by_path: dict[str, WordFile]) -> list[str]:
