@@ -11,9 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import flags  # noqa: E402
 from babel.messages.pofile import read_po  # noqa: E402  (babel comes with sphinx)
 
-import flags  # noqa: E402
 from textual_inversion.studio.flag_help import CHINESE_FILE  # noqa: E402
 
 _CATALOGUES = ROOT / "docs" / "locale" / "zh_CN" / "LC_MESSAGES" / "reference"

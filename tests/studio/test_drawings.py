@@ -12,7 +12,18 @@ def drawn(folder, prompts):
     gallery = Gallery(folder, {"base_model": "demo/model", "embeds": [{"file": "a.pdparams", "words": ["<a>"]}]})
     gallery.begin(PlannedImages([f"key{i}" for i in range(len(prompts))], [7] * len(prompts)))
     for i, prompt in enumerate(prompts):
-        gallery.save(i, Image.new("RGB", (64, 48), (200, 40, 20)), {"prompt": prompt, "seed": 7, "guidance_scale": 3.0})
+        gallery.save(
+            i,
+            Image.new("RGB", (64, 48), (200, 40, 20)),
+            {
+                "prompt": prompt,
+                "seed": 7,
+                "guidance_scale": 3.0,
+                "num_inference_steps": 2,
+                "scheduler": "DDIMScheduler",
+                "base_model": "demo/model",
+            },
+        )
     return gallery
 
 

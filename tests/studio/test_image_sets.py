@@ -1,4 +1,4 @@
-"""Training images that are dropped or chosen: read by the safe reader, named by the page, shown as the model sees them."""
+"""Training images that are dropped or chosen: safely read, named by the page, shown as the model sees them."""
 
 import io
 import os

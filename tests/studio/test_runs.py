@@ -120,8 +120,9 @@ def test_the_folder_of_the_figures_lies_in_the_run(workspace, tmp_path):
 
 def test_images_checkpoints_and_embeddings_are_listed_by_their_steps(workspace):
     folder = record(workspace.part("runs") / "a")
-    for name in ("samples/step-10.png", "samples/step-9.png", "samples/over-time.png", "samples/step-x.png",
-                 "learned_embeds.pdparams", "learned_embeds-steps-9.pdparams", "learned_embeds-steps-10.pdparams"):  # fmt: skip
+    names = [f"samples/{one}.png" for one in ("step-10", "step-9", "over-time", "step-x")]
+    names += [f"learned_embeds{one}.pdparams" for one in ("", "-steps-9", "-steps-10")]
+    for name in names:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     (folder / "samples/step-11.png").symlink_to("/etc/passwd")

@@ -33,10 +33,11 @@ def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_not(workspace, t
     assert tmp_path / "secret" not in set(workspace.folders(tmp_path / "photos"))
 
 
-@pytest.mark.parametrize(
-    "wanted", ["../../x", "..", ".", "", "/etc/passwd", "<script>alert(1)</script>", "a\0b", "a/b\\c", " ", "-rf", ".ssh",
-               "x" * 400, "\u202egnp", "a\nb", "~root", "C:\\x", "$(id)", "`id`"]
-)  # fmt: skip
+NAMES = ["../../x", "..", ".", "", "/etc/passwd", "<script>alert(1)</script>", "a\0b", "a/b\\c", " ", "-rf", ".ssh"]
+NAMES += ["x" * 400, "\u202egnp", "a\nb", "~root", "C:\\x", "$(id)", "`id`"]
+
+
+@pytest.mark.parametrize("wanted", NAMES)
 def test_no_name_leads_out_of_its_folder(workspace, wanted):
     path = workspace.new_folder("runs", wanted)
 

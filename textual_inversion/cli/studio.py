@@ -68,6 +68,6 @@ def check_access(address: str | None, password: str | None) -> None:
     """Refuse a page that others could use without a password; raises SettingsError."""
     if password is None and not is_loopback(address):
         raise SettingsError(
-            f"--address {address or '0.0.0.0'} lets other machines in, and whoever opens the page can start programs and "
-            f"read the chosen folders: give a --password (or {PASSWORD_VARIABLE}), or leave --address out"
+            f"--address {address or '0.0.0.0'} lets other machines in, and whoever opens the page can start "
+            f"programs and read the chosen folders: give a --password (or {PASSWORD_VARIABLE}), or leave --address out"
         )

@@ -1,4 +1,4 @@
-"""`textual-inversion train|infer|score|convert|studio`: this project's commands, in a checkout or in an installed package.
+"""`textual-inversion train|infer|score|convert|studio`: this project's commands, in a checkout or in a package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
 this file. Nothing here imports them by name. Only api and studio may import this package.

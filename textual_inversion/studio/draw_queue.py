@@ -1,8 +1,8 @@
 """Drawing: requests wait in a queue, and one process draws them in order with a model that stays loaded.
 
 Paddle is in that process alone. If it is killed, the request that it was at fails with its last line, and the next one
-starts another process. Each request is a whole command line of `infer.py`, drawn by that command's own code, so no image
-depends on what others draw.
+starts another process. Each request is a whole command line of `infer.py`, drawn by that command's own code, so no
+image depends on what others draw.
 """
 
 import contextlib
@@ -171,6 +171,7 @@ class DrawQueue:
                 self._finish(ticket, answer["status"])
                 return
         process.wait()
+        process.stdout.close()
         self._let_go()
         time.sleep(0.2)  # its last lines may still be on their way
         said = last_word(list(ticket.lines))

@@ -13,8 +13,8 @@ SWITCH, CHOICE, TEXT, SEVERAL = "switch", "choice", "text", "several"
 _CONFIGS = {"train": TrainConfig, "infer": InferConfig}
 # Flags that the page sets itself, or that would lead it elsewhere.
 _NOT_OFFERED = {
-    "config", "output_dir", "logging_dir", "resume_from_checkpoint", "allow_changed_settings", "hub_token", "push_to_hub",
-    "push_to", "hub_model_id", "hub_whole_pipeline", "merge", "yes", "report_to", "trust_record",
+    "config", "output_dir", "logging_dir", "resume_from_checkpoint", "allow_changed_settings", "hub_token",
+    "push_to_hub", "push_to", "hub_model_id", "hub_whole_pipeline", "merge", "yes", "report_to", "trust_record",
 }  # fmt: skip
 # Flags whose values name a file or folder, which must be among those that the page may use.
 PATH_METAVARS = ("DIR", "FILE", "MODEL", "FILE[:SCALE]")

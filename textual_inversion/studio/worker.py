@@ -1,8 +1,8 @@
 """The process that draws: `python -m textual_inversion.studio.worker`.
 
 It reads a line of JSON with the arguments of `infer.py`, runs that command with them, answers with its exit status in a
-line of JSON, and goes on until its input ends. The base model of the last request stays loaded for the next one, if that
-needs the same. What the command prints goes to stderr.
+line of JSON, and goes on until its input ends. The base model of the last request stays loaded for the next one, if
+that needs the same. What the command prints goes to stderr.
 """
 
 import json

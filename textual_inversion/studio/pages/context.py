@@ -55,6 +55,10 @@ class Context:
         """Show a warning that is Markdown already."""
         st.warning(text, icon=":material/warning:")
 
+    def chart(self, spec: dict[str, Any], key: str, height: int = 320) -> None:
+        """Show a chart; `key` is the text that says what it shows."""
+        st.vega_lite_chart(spec, width="stretch", height=height, alt=self.plain(key), key=f"chart:{key}")
+
     def command(self, line: str) -> None:
         """Show a command line, to be copied."""
         with st.expander(self.say("command"), icon=":material/terminal:"):

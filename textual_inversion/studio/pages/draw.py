@@ -187,8 +187,9 @@ def _keep_start(context: Context) -> None:
 
 def _columns(context: Context, by_path: dict[str, WordFile]) -> list[str]:
     st.caption(context.say("compare_lead"))
+    empty = context.plain("compare_files")
     return st.multiselect(
-        context.say("compare_files"), list(by_path), key=kept("draw:compare"), placeholder=context.plain("compare_files"),
+        context.say("compare_files"), list(by_path), key=kept("draw:compare"), placeholder=empty,
         format_func=lambda path: one_line(f"{by_path[path].label} · {' '.join(by_path[path].tokens)}")[:90],
     )  # fmt: skip
 

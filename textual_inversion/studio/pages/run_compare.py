@@ -29,7 +29,7 @@ def show(context: Context, found: Sequence[Run]) -> None:
         if any(shown.values()):
             st.markdown(f"**{context.say(key)}**")
             spec = charts.lines({n: curves.thinned(p) for n, p in shown.items()}, context.plain("steps_axis"))
-            st.vega_lite_chart(spec, width="stretch", height=280, alt=context.plain(key), key=f"compare:{key}")
+            context.chart(spec, key)
     st.markdown(f"**{context.say('differs')}**")
     rows = [[name, *values] for name, values in comparing.differences(compared).items()]
     if rows:

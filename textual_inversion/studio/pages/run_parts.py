@@ -31,19 +31,24 @@ def curve(context: Context, run: Run) -> None:
         context.plain("fixed"): curves.thinned(points.get(curves.FIXED, [])),
     }
     step = context.plain("steps_axis")
-    st.vega_lite_chart(charts.lines(shown, step, _COLOURS), width="stretch", height=320, alt=context.plain("curve"), key="loss_chart")
-    first, last = (points.get(curves.FIXED) or [(0, 0.0)])[0], run.curves.last(curves.FIXED)
+    context.chart(charts.lines(shown, step, _COLOURS), "curve")
+    _last_figures(context, run)
+    rate = {context.plain("rate"): curves.thinned(points.get(curves.RATE, []))}
+    with st.expander(context.say("rate")):
+        context.chart(charts.lines(rate, step, _COLOURS[1:]), "rate", 220)
+
+
+def _last_figures(context: Context, run: Run) -> None:
+    fixed = run.curves.points.get(curves.FIXED)
     with st.container(horizontal=True, gap="large"):
         if run.curves.last(curves.LOSS) is not None:
             st.metric(context.say("loss"), f"{run.curves.last(curves.LOSS):.4f}", width="content")
-        if last is not None:
-            change = f"{100 * (last / first[1] - 1):+.1f} %" if first[1] else None
+        if fixed:
+            first, last = fixed[0][1], fixed[-1][1]
+            change = f"{100 * (last / first - 1):+.1f} %" if first else None
             st.metric(context.say("fixed"), f"{last:.4f}", change, delta_color="inverse", width="content")
         if run.curves.last(curves.RATE) is not None:
             st.metric(context.say("rate"), f"{run.curves.last(curves.RATE):.2g}", width="content")
-    rate = {context.plain("rate"): curves.thinned(points.get(curves.RATE, []))}
-    with st.expander(context.say("rate")):
-        st.vega_lite_chart(charts.lines(rate, step, _COLOURS[1:]), width="stretch", height=220, alt=context.plain("rate"), key="rate_chart")
 
 
 def images(context: Context, run: Run) -> None:

@@ -1,5 +1,6 @@
-"""The library of learned words: inspect, convert, rename, mix, share. Each is a call of `convert.py`, which is shown."""
+"""The library of learned words: inspect, convert, rename, mix, share; each by `convert.py`, whose call is shown."""
 
+import functools
 from collections.abc import Sequence
 
 import streamlit as st
@@ -78,8 +79,9 @@ def _inspect(context: Context, one: WordFile) -> None:
 
 
 def _download(context: Context, one: WordFile) -> None:
-    st.download_button(context.say("download"), lambda: user_files.read_bytes(one.path, user_files.WEIGHTS),
-                       file_name=one.path.name, key="get_word", icon=":material/download:", on_click="ignore")  # fmt: skip
+    read = functools.partial(user_files.read_bytes, one.path, user_files.WEIGHTS)
+    st.download_button(context.say("download"), read, file_name=one.path.name, key="get_word",
+                       icon=":material/download:", on_click="ignore")  # fmt: skip
 
 
 def _convert(context: Context, one: WordFile) -> None:
