@@ -29,7 +29,7 @@ from textual_inversion.models import tokenizers, weight_files
 from textual_inversion.models.single_file import convert
 from textual_inversion.settings import config_yaml
 from textual_inversion.sharing import model_card
-from textual_inversion.system import journal, tracking, user_files
+from textual_inversion.system import figure_log, journal, tracking, user_files
 from textual_inversion.system.errors import TextualInversionError
 from textual_inversion.system.terminal_text import one_line
 from textual_inversion.training import checkpoints
@@ -53,6 +53,7 @@ OPENS_ITSELF = {
     ("textual_inversion/data/image_formats.py", "open_image"): "a file from user_files",
     ("textual_inversion/generation/image_grid.py", "opened_png"): "a file from user_files",
     ("textual_inversion/data/previews.py", "_shown"): "bytes in memory",
+    ("textual_inversion/studio/children.py", "start"): "the log that it has just made, for writing",
 }
 # Modules that write files, and read none but their own: `atomic`, locks, logs.
 WRITES_ONLY = {
@@ -64,6 +65,7 @@ WRITES_ONLY = {
     "textual_inversion/models/single_file/convert.py",
     "textual_inversion/models/single_file/vae.py",
     "textual_inversion/system/tracking.py",
+    "textual_inversion/system/figure_log.py",
     "textual_inversion/sharing/redact.py",
 }
 PARSING = {
@@ -301,7 +303,19 @@ def test_a_log_that_is_no_file_is_not_continued(tmp_path, thing):
 
     with bounded(), tracking.open_tracker("visualdl", tmp_path, resumed_at=3) as tracker:
         tracker.scalar("loss", 0.5, 3)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("vdlrecords*"))) == 2
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_figures_of_a_run_that_are_no_file_are_not_continued(tmp_path, thing, capsys):
+    thing(tmp_path / figure_log.FILE_NAME)
+
+    with bounded():
+        assert figure_log.read(tmp_path / figure_log.FILE_NAME) == []
+        log = figure_log.FigureLog(tmp_path, resumed_at=3)
+        log.add("loss", 0.5, 3)
+        log.close()
+    assert (tmp_path / figure_log.FILE_NAME).is_file() != ("can no longer be written" in capsys.readouterr().err)
 
 
 def test_a_folder_of_images_may_hold_anything(tmp_path):

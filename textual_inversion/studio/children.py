@@ -87,7 +87,7 @@ def start(workspace: Workspace, folder: Path, argv: Sequence[str]) -> Job:
         raise SettingsError(f"a process is at work on {folder.name} already; wait until it ends, or stop it")
     place = atomic.make_folder(workspace.job_folder(folder))
     atomic.write_text(place / _LOG, "")
-    log = os.open(place / _LOG, os.O_WRONLY | os.O_APPEND)
+    log = os.open(place / _LOG, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
     try:
         child = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True

@@ -13,6 +13,7 @@ from PIL import Image
 
 from textual_inversion.data.caption_files import find_captions
 from textual_inversion.data.image_folder import find_images
+from textual_inversion.data.image_formats import open_image
 from textual_inversion.data.images import content_digest, load_image, load_mask
 from textual_inversion.data.masks import find_masks
 from textual_inversion.data.previews import jpeg
@@ -192,8 +193,7 @@ def _keep_one(folder: Path, name: str, content: bytes) -> None:
     atomic.write_bytes(path, content)
     try:
         load_image(path)
-        with Image.open(BytesIO(content)) as image:
-            ending = _ENDINGS.get(image.format or "", ".png")
+        ending = _ENDINGS.get(open_image(BytesIO(content), path).format or "", ".png")
     except TextualInversionError:
         atomic.remove_file(path)
         raise

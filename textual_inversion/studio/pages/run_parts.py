@@ -8,6 +8,7 @@ from textual_inversion.settings.choices import AI_STUDIO, HUGGING_FACE
 from textual_inversion.sharing.model_card import FILE_NAME as CARD
 from textual_inversion.studio import charts, children, command_lines, comparing, curves, marked
 from textual_inversion.studio.pages.context import Context, lines
+from textual_inversion.studio.pages.go_on import go_on
 from textual_inversion.studio.runs import Run
 from textual_inversion.system import user_files
 
@@ -155,8 +156,6 @@ def share(context: Context, run: Run) -> None:
     more = {"push_to": hub, "hub_model_id": name.strip()}
     context.command(command_lines.shown("train", command_lines.going_on(run, **more)))
     if is_sent:
-        from textual_inversion.studio.pages.runs_page import go_on
-
         go_on(context, run, **more)
 
 

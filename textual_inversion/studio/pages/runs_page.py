@@ -5,9 +5,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from textual_inversion.studio import children, command_lines, marked, runs
+from textual_inversion.studio import children, marked, runs
 from textual_inversion.studio.pages import fork, run_compare, run_parts
 from textual_inversion.studio.pages.context import Context
+from textual_inversion.studio.pages.go_on import go_on
 from textual_inversion.studio.runs import Run
 from textual_inversion.system.errors import TextualInversionError
 from textual_inversion.system.progress import duration
@@ -135,14 +136,6 @@ def _actions(context: Context, run: Run) -> None:
 
 def _is_own(context: Context, run: Run) -> bool:
     return run.job is not None or run.configuration is not None
-
-
-def go_on(context: Context, run: Run, **more) -> None:
-    """Resume a run in a process of its own."""
-    words = command_lines.going_on(run, **more)
-    command_lines.check("train", words)
-    children.start(context.workspace, run.folder, command_lines.process("train", words))
-    st.rerun()
 
 
 def _delete(context: Context, run: Run) -> None:
