@@ -62,6 +62,7 @@ PARTS = {
         (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),
     ),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
+    "studio": (((),), (("--rounds", "1", "--steps", "20", "--denoising_steps", "2"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
     "attack_commands": ((("--number", "800"),), (("--number", "8"),)),
     "interop": (((),), ((),)),
