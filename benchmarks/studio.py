@@ -100,7 +100,7 @@ def images(browser, page, denoising_steps: int | None) -> tuple[float, float]:
 
     runs.say("studio: images")
     visitor, drawings = Visitor(browser, page).open("draw"), page.workspace / "drawings"
-    visitor.fill("Images per prompt", "1")
+    visitor.fill("Images", "1")
     if denoising_steps is not None:
         visitor.fill("Denoising steps", str(denoising_steps))
     seconds = []

@@ -7,6 +7,7 @@ Needs streamlit, playwright and Chromium; whoever changes the looks of the page 
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ _SECONDS = 900
 
 def main() -> None:
     """Write the pictures."""
+    os.chdir(ROOT)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workspace", type=Path)
     parser.add_argument("--all", type=Path)
@@ -72,7 +74,8 @@ def _taught(browser, page: Page) -> str:
 def _pages(browser, page: Page, run: str) -> None:
     visitor = Visitor(browser, page, width=1100).open()
     visitor.click("Choose a folder", "radio")
-    visitor.fill("Folder of training images", str(ROOT / "cat_toy_images"))
+    visitor.fill("Folder of training images", "cat_toy_images")
+    visitor.tab.locator("h1").click()  # away from the help of the next field
     _save(visitor, DOCS / "studio_teach.png", 1000)
     visitor.open(f"runs?run={run}")
     visitor.tab.wait_for_timeout(2000)

@@ -102,6 +102,7 @@ class Visitor:
             "() => !document.querySelector('[data-testid=stSkeleton]')"
             " && !document.querySelector('[data-testid=stStatusWidget]')"
         )
+        self.tab.wait_for_load_state("networkidle")  # parts of the page that are fetched when they are first shown
         self.tab.wait_for_timeout(300)
 
     def click(self, name: str, role: str = "button") -> None:

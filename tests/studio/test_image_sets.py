@@ -93,6 +93,17 @@ def test_a_crop_loses_the_edges_and_a_mask_darkens_what_it_leaves_out(workspace,
     assert masked[:80].mean() > 250 and masked[110:].mean() < 150
 
 
+def test_an_image_is_decoded_once_until_its_file_changes(workspace, tmp_path, monkeypatch):
+    path, decoded = tmp_path / "photos/a.png", []
+    path.write_bytes(png())
+    load = image_sets.load_image
+    monkeypatch.setattr(image_sets, "load_image", lambda *given: (decoded.append(1), load(*given))[1])
+    first = image_sets.look_at(workspace, path.parent, side=64)
+    assert image_sets.look_at(workspace, path.parent, side=64) == first and len(decoded) == 1
+    path.write_bytes(png(80, 80, (1, 2, 3)))
+    assert image_sets.look_at(workspace, path.parent, side=64).images[0].size == (80, 80)
+
+
 def test_a_link_out_of_the_folder_is_refused(workspace, tmp_path):
     (tmp_path / "secret.png").write_bytes(png())
     (tmp_path / "photos/a.png").symlink_to(tmp_path / "secret.png")

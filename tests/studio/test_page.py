@@ -206,7 +206,7 @@ def test_two_visitors_draw_at_once_with_two_words_and_neither_touches_the_other(
     before = set((page.workspace / "drawings").iterdir())
     for visitor, seed in ((first, "11"), (second, "12")):
         visitor.fill("Denoising steps", "8")
-        visitor.fill("Images per prompt", "1")
+        visitor.fill("Images", "1")
         visitor.fill("Seed", seed)
     first.click("Draw")
     second.tab.get_by_role("button", name="Draw", exact=True).click()

@@ -4,8 +4,9 @@ Every image is read by the one safe reader. What is dropped gets names of the pa
 are shown, and never used.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from PIL import Image
 from textual_inversion.data.caption_files import find_captions
 from textual_inversion.data.image_folder import find_images
 from textual_inversion.data.image_formats import open_image
-from textual_inversion.data.images import content_digest, load_image, load_mask
+from textual_inversion.data.images import content_digest, fit, load_image, load_mask
 from textual_inversion.data.masks import find_masks
 from textual_inversion.data.previews import jpeg
-from textual_inversion.data.resizing import Resizer, bucket_shapes, nearest_shape
+from textual_inversion.data.resizing import bucket_shapes, nearest_shape
 from textual_inversion.formats.errors import printable
 from textual_inversion.studio.workspace import OutsideError, Workspace
 from textual_inversion.system import atomic, user_files
@@ -29,6 +30,10 @@ _LONGEST_CAPTION = 4000
 _SHADE = 90  # how bright the part is shown that a mask leaves out, of 255
 _SMALL = 0.75  # share of the model's size below which an image would be enlarged much
 _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+
+
+# (path, mask, settings, versions of the files) -> what was seen, and what was said of it: small JPEGs.
+_remembered: dict[tuple, tuple["SeenImage", list[str]]] = {}
 
 
 @dataclass(frozen=True)
@@ -121,25 +126,38 @@ def refuse_links_out(workspace: Workspace, paths: Iterable[Path]) -> None:
 def _seen(
     path: Path, caption: str, mask: Path | None, side: int, mode: str, interpolation: str, note: Callable[[str], None]
 ) -> SeenImage:
+    """An image as `_look` sees it, from memory where file, mask and settings are as they were."""
+    versions = tuple((one.stat().st_size, one.stat().st_mtime_ns) for one in (path, mask) if one is not None)
+    key = (path, mask, side, mode, interpolation, versions)
+    if key not in _remembered:
+        notes: list[str] = []
+        seen = _look(path, mask, side, mode, interpolation, notes.append)
+        while len(_remembered) >= 2 * MOST_IMAGES:
+            _remembered.pop(next(iter(_remembered)), None)
+        _remembered[key] = (seen, notes)
+    seen, notes = _remembered[key]
+    for line in notes:
+        note(line)
+    return replace(seen, caption=caption)
+
+
+def _look(
+    path: Path, mask: Path | None, side: int, mode: str, interpolation: str, note: Callable[[str], None]
+) -> SeenImage:
     image = load_image(path, note)
     digest = content_digest(image)
     shapes = bucket_shapes(side, side, 8) if mode == "bucket" else [(side, side)]
     shape = nearest_shape(image.size, shapes)
-    resizer = Resizer("center_crop" if mode != "squash" else mode, *shape, interpolation)
-    shown = _as_the_model_sees(image, shape, resizer)
+    fitted = functools.partial(
+        fit, height=shape[0], width=shape[1], center_crop=mode != "squash", interpolation=interpolation
+    )
+    shown = fitted(image)
     if mask is not None:
-        shown = _shaded(shown, _as_the_model_sees(load_mask(mask).convert("RGB"), shape, resizer))
+        shown = _shaded(shown, fitted(load_mask(mask).convert("RGB")))
     if max(shape) < 192:  # small images are shown pixel by pixel
         factor = -(-192 // max(shape))
         shown = shown.resize((shape[1] * factor, shape[0] * factor), Image.Resampling.NEAREST)
-    return SeenImage(path, image.size, shape, caption, digest, jpeg(shown, 384, 90))
-
-
-def _as_the_model_sees(image: Image.Image, shape: tuple[int, int], resizer: Resizer) -> Image.Image:
-    from textual_inversion.data.images import fit
-
-    is_cropped = resizer.mode == "center_crop"
-    return fit(image, *shape, center_crop=is_cropped, interpolation=resizer.interpolation)
+    return SeenImage(path, image.size, shape, "", digest, jpeg(shown, 384, 90))
 
 
 def _shaded(image: Image.Image, mask: Image.Image) -> Image.Image:

@@ -106,7 +106,7 @@ def _standing(context: Context, folder: Path, state: str) -> None:
     if run.steps:
         share = min(1.0, run.step / run.steps)
         st.progress(share, text=context.say("step_of", step=run.step, steps=run.steps) + _left(context, run))
-    if run.said:
+    if run.said and run.state != runs.FINISHED:
         if run.state == runs.FAILED:
             context.problem("said", run.said)
         else:
