@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -282,6 +283,36 @@ def test_a_page_for_others_asks_for_its_password(browser, visit, tmp_path, tell)
         visitor.click("Enter")
         visitor.sees("Start the demo")
     tell("a page for others asked for its password")
+
+
+def test_streamlits_own_command_listens_to_this_machine_only_and_open_to_others_it_does_nothing(
+    browser, visit, tmp_path, tell
+):
+    for words, address, sees in (
+        ((), "0100007F", "Start the demo"),
+        (("--server.address", "0.0.0.0"), "00000000", "has no password"),
+    ):
+        page = Page(tmp_path / "ws")
+        own = [
+            "--server.port",
+            str(page.port),
+            "--server.headless",
+            "true",
+            *words,
+            "--",
+            "--workspace",
+            str(tmp_path / "ws"),
+        ]
+        page.command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "apps/studio.py"), *own]
+        with page:
+            listening = [
+                line.split()[1] for line in open("/proc/net/tcp").read().splitlines()[1:] if line.split()[3] == "0A"
+            ]
+            assert [one for one in listening if one.endswith(f":{page.port:04X}")] == [f"{address}:{page.port:04X}"]
+            visitor = visit(at=page)
+            visitor.sees(sees)
+            assert visitor.tab.get_by_role("button", name="Start the demo").count() == (not words)
+    tell("streamlit run listens to this machine only, and without a password does nothing for others")
 
 
 def test_a_strangers_page_opens_no_connection_and_uploads_nothing(page):

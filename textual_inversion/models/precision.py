@@ -57,20 +57,18 @@ def check_device(mixed_precision: str, device: str) -> None:
 
 
 def lower(model: Any, mixed_precision: str) -> None:
-    """Cast a model's frozen modules. Call it whenever vectors were attached; what was cast before stays as it is.
+    """Cast a model's frozen modules. Call it after vectors are attached; a model that was lowered stays as it is.
+
+    Vectors that are attached later are cast as those before (see `concept_embedding.attach`).
 
     Args:
         model: a `base_model.BaseModel`.
-        mixed_precision: one of `choices.PRECISIONS`; of a model that was lowered, the same one.
+        mixed_precision: one of `choices.PRECISIONS`.
     """
-    if mixed_precision == "no":
+    if mixed_precision == "no" or model.is_lowered:
         return
     layers = {"unet": model.unet} | {encoder.name: encoder.layer for encoder in model.text_encoders}
     types = plan(mixed_precision, layers)
-    if model.is_lowered:
-        for encoder in model.text_encoders:
-            _keep_embeddings(encoder.layer, types[encoder.name])
-        return
     for name, layer in layers.items():
         cast(layer, types[name])
         cast_inputs(layer, types[name])
@@ -88,21 +86,15 @@ def cast(layer: nn.Layer, dtype: str) -> None:
 
     The output of a `ConceptEmbedding` is cast instead. This cast returns the gradient in float32.
     """
-    kept = _keep_embeddings(layer, dtype)
-    for part in layer.sublayers(include_self=True):
-        if id(part) not in kept:
-            # Like nn.Layer.float16, which leaves integers as they are, but which does nothing on a CPU.
-            part._to_impl(dtype=dtype, floating_only=True, include_sublayers=False)
-
-
-def _keep_embeddings(layer: nn.Layer, dtype: str) -> set[int]:
-    """Cast the output of the layers of embedding vectors; returns the ids of their parts, which stay as they are."""
-    kept: set[int] = set()
+    kept = set()
     for part in layer.sublayers(include_self=True):
         if isinstance(part, ConceptEmbedding):
             kept |= {id(one) for one in part.sublayers(include_self=True)}
             part.register_forward_post_hook(lambda _layer, _inputs, output: _as(output, dtype))
-    return kept
+    for part in layer.sublayers(include_self=True):
+        if id(part) not in kept:
+            # Like nn.Layer.float16, which leaves integers as they are, but which does nothing on a CPU.
+            part._to_impl(dtype=dtype, floating_only=True, include_sublayers=False)
 
 
 def cast_inputs(layer: nn.Layer, dtype: str) -> None:

@@ -34,7 +34,7 @@ def lines(
             "y": {"field": "value", "type": "quantitative", "title": None, "scale": scale, "axis": {"tickCount": 5}},
             "color": {
                 "field": "curve", "type": "nominal", "title": None, "scale": {"domain": names, "range": range_},
-                "legend": {"orient": "top", "labelLimit": 260, "columns": 3} if len(names) > 1 else None,
+                "legend": {"orient": "top", "labelLimit": 260, "columns": 2} if len(names) > 1 else None,
             },
             "tooltip": [
                 {"field": "curve", "type": "nominal", "title": " "},

@@ -13,7 +13,7 @@ from textual_inversion.system import user_files
 
 _FIRST, _MORE = 6, 12  # requests that are shown
 _MOST_IMAGES = 48  # of one request
-_WIDTH = 168
+_WIDTH = 150
 _AGAIN = ("prompt", "negative_prompt", "seed", "guidance_scale", "num_inference_steps")
 
 
