@@ -1,6 +1,8 @@
 """Who may reach the page, and with which options its server runs."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 import tomllib
@@ -31,6 +33,22 @@ def test_the_password_comes_from_the_command_line_or_better_from_the_environment
     assert config.address.password == "from outside" and config.address.address == "0.0.0.0"
     with pytest.raises(SettingsError, match="--password is shorter than 8 letters"):
         parse(["--password", "abc"], {})
+
+
+@pytest.mark.parametrize(
+    "words", [["--port", "0"], ["--port", "70000"], ["--port", "x"], ["--roots", ""], ["--adress", "x"]]
+)
+def test_what_cannot_be_is_refused_in_one_line_that_names_the_flag(words):
+    with pytest.raises(SettingsError) as refused:
+        parse(words, {})
+    assert words[0] in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_page_is_built_without_paddle():
+    pytest.importorskip("streamlit")
+    code = "import sys, textual_inversion.studio.pages.frame; print({'paddle', 'torch', 'pandas'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_streamlits_own_names_are_taken_too():

@@ -106,4 +106,6 @@ def test_what_an_installation_needs_is_what_the_requirements_say():
     on_cards = requirements((ROOT / "requirements-gpu.txt").read_text())
 
     assert project["dependencies"] + project["optional-dependencies"]["test"] == needed
+    page = requirements((ROOT / "requirements-studio.txt").read_text())
+    assert project["optional-dependencies"]["studio"] == page
     assert [re.sub("^paddlepaddle-gpu", "paddlepaddle", line) for line in on_cards] == needed

@@ -31,7 +31,7 @@ OPTIONS: dict[str, Any] = {
     "theme.light.secondaryBackgroundColor": "#f0eee9",
     "theme.light.textColor": "#26262a",
     "theme.light.borderColor": "#dad8d2",
-    "theme.dark.primaryColor": "#4fb3bb",
+    "theme.dark.primaryColor": "#1f808a",
     "theme.dark.backgroundColor": "#18191b",
     "theme.dark.secondaryBackgroundColor": "#232528",
     "theme.dark.textColor": "#e8e6e1",
