@@ -56,6 +56,7 @@ def test_any_other_name_is_code(value):
 def test_values_in_a_text_of_the_page_are_code_and_numbers_are_not():
     assert marked.say("en", "refused", line="[x](y)") == "Not taken: `[x](y)`"
     assert marked.say("zh", "step_of", step=3, steps=9) == "第 3 / 9 步"
+    assert marked.say("en", "left", time=marked.Safe("0:12")) == "0:12 left"
     assert marked.plain("en", "refused", line="a\nb") == "Not taken: a b"
 
 

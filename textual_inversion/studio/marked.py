@@ -16,6 +16,10 @@ _HARMLESS = re.compile(r"[^\W\d_](?:[^\W_]|[ -](?=[^\W_]))*")
 _LONGEST = 400  # letters of one piece
 
 
+class Safe(str):
+    """A text of this program, such as a time, that holds no Markdown."""
+
+
 def code(value: str, most: int = _LONGEST) -> str:
     """A text as code in Markdown, on one line and of at most `most` letters."""
     plain = one_line(value)
@@ -38,8 +42,9 @@ def escaped(value: str) -> str:
 
 
 def say(language: str, key: str, **values: Any) -> str:
-    """A text of the page with values in its places, in Markdown; a text among them is shown as it stands."""
-    shown = {name: code(value) if isinstance(value, str) else value for name, value in values.items()}
+    """A text of the page with values in its places, in Markdown; a text among them, but for `Safe`, becomes code."""
+    is_code = {name: isinstance(value, str) and not isinstance(value, Safe) for name, value in values.items()}
+    shown = {name: code(value) if is_code[name] else value for name, value in values.items()}
     return text(language, key).format(**shown)
 
 

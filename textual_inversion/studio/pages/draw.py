@@ -261,7 +261,7 @@ def _one_under_way(context: Context, ticket: Ticket) -> None:
         st.progress(0.0, text=context.say("loading"))
     else:
         done, total, left = told
-        rest = f" · {context.say('left', time=0).replace('0', left)}" if left else ""
+        rest = f" · {context.say('left', time=marked.Safe(left))}" if left else ""
         st.progress(min(1.0, done / total), text=context.say("drawing") + rest)
     there = drawings.read(ticket.folder).images
     with st.container(horizontal=True):

@@ -62,7 +62,7 @@ def _badge(context: Context, run: Run) -> None:
 def _left(context: Context, run: Run) -> str:
     """The time left, as the end of a line; "" where nobody knows or nothing is left."""
     left = run.curves.remaining(run.steps, time.time()) if run.state == runs.RUNNING else None
-    return "" if left is None else " · " + context.say("left", time=0).replace("0", duration(left))
+    return "" if left is None else " · " + context.say("left", time=marked.Safe(duration(left)))
 
 
 # ------------------------------------------------------------------------------------------------------------ one run

@@ -122,7 +122,7 @@ def _look(context: Context, form: Form, folder: str | None, mask_dir: str | None
     except TextualInversionError as error:
         context.problem("", str(error))
         return None
-    st.caption(context.say("as_seen", n=len(found.images), size=f"{side} × {side}"))
+    st.caption(context.say("as_seen", n=len(found.images), size=marked.Safe(f"{side} × {side}")))
     is_own = context.workspace.part("images") in found.folder.parents
     for start in range(0, len(found.images), _COLUMNS):
         columns = st.columns(_COLUMNS)
