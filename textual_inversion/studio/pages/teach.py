@@ -152,7 +152,7 @@ def _show_image(context: Context, one: SeenImage, *, is_own: bool) -> None:
 
     key = f"caption:{one.path}"
     st.text_input(
-        context.say("caption", name=one.path.name), value=one.caption, key=key, label_visibility="collapsed",
+        context.say("caption", name=marked.Safe(one.path.name)), one.caption, key=key, label_visibility="collapsed",
         placeholder=context.plain("caption_none"), help=None, on_change=changed, args=(key,), max_chars=4000,
     )  # fmt: skip
 
