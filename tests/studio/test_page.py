@@ -44,6 +44,9 @@ def page(tmp_path_factory):
     top = tmp_path_factory.mktemp("studio")
     with Page(top / "ws", ROOT / "cat_toy_images", ROOT / "demo") as page:
         yield page
+    workspace = Workspace.at(page.workspace)
+    for folder in workspace.part("runs").iterdir():  # they would go on without the page
+        children.stop(workspace, folder)
 
 
 @pytest.fixture
@@ -154,7 +157,7 @@ def test_images_are_dropped_captioned_and_taught_with_the_shown_command(visit, p
     visitor.sees("Not taken: garbage.png")
     visitor.sees("The same image more than once")
     assert visitor.tab.locator(MARKUP).count() == 0
-    visitor.fill("Caption of 0001.png", HOSTILE)
+    visitor.fill("Caption of 0001.png", "a <my-toy> [x](http://evil.example) <script>alert(1)</script>")
     visitor.fill("New word", "<my-toy>")
     visitor.fill("Steps", "-3")
     visitor.sees("--max_train_steps: must be at least 1")
