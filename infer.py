@@ -25,10 +25,20 @@ __all__ = ["build_parser", "main"]
 
 _MOST_SHOWN = 24  # prompts, where the user names none
 _ALONE = ProcessShare()
+# Gives a base model: (what tells it from others, what loads it) -> the model.
+Keep = Callable[[Any, Callable[[], Any]], Any]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command; `argv` without the program's name."""
+def _loaded_anew(_key: Any, load: Callable[[], Any]) -> Any:
+    return load()
+
+
+def main(argv: list[str] | None = None, keep: Keep = _loaded_anew) -> None:
+    """Run the command; `argv` without the program's name.
+
+    Args:
+        keep: may give the base model of an earlier call of the same process, where the key is the same.
+    """
     config = parse_infer(argv)
     with Signals() as stop:
         stop.advice = "before the first image was made"
@@ -39,10 +49,10 @@ def main(argv: list[str] | None = None) -> None:
             stop.advice = "while images were drawn; the same command goes on"
             spread(config, sys.argv[1:] if argv is None else argv, stop)
         else:
-            run(config, stop)
+            run(config, stop, keep)
 
 
-def run(config: InferConfig, stop: Signals) -> None:
+def run(config: InferConfig, stop: Signals, keep: Keep = _loaded_anew) -> None:
     """Make the images that the settings ask for."""
     from textual_inversion.embeddings.columns import read_columns
     from textual_inversion.embeddings.learned_on import base_model_notes, base_model_of, doubted_records
@@ -71,10 +81,16 @@ def run(config: InferConfig, stop: Signals) -> None:
     from textual_inversion.models.precision import check_device, lower
 
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
-    source = source_of(config.base_model, config.base_model.hub_token)
+    parts, source = parts_of(config.base_model), source_of(config.base_model, config.base_model.hub_token)
     _say(base_model_notes(files, base_model, named), share)  # before a download, or what fails because of the model
-    model = load_base_model(base_model, **parts_of(config.base_model), **source, **records)
-    merge_loras(model, loras)
+
+    def load():
+        model = load_base_model(base_model, **parts, **source, **records)
+        merge_loras(model, loras)
+        return model
+
+    machine = (config.machine.mixed_precision, config.machine.device, config.machine.allow_tf32)
+    model = keep((base_model, parts, source, records, [(one.sha256, one.scale) for one in loras], machine), load)
     for attached in plan.columns.values() or [common]:  # a column that does not fit is refused before any is drawn
         attach_files(model, attached)
     scorer = column_scorer(config.scoring.clip_model, columns, model, lambda note: _say([note], share))

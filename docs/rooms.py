@@ -12,6 +12,7 @@ PACKAGE = "textual_inversion"
 # From the top floor down.
 FLOORS = (
     "api",
+    "studio",
     "commands",
     "scripts",
     "cli",

@@ -37,6 +37,12 @@ PRINTS_ITSELF = {
     ("textual_inversion/system/progress.py", "print_line"): "the one place for all else",
     ("textual_inversion/system/journal.py", "Journal.add"): "into a file",
     ("textual_inversion/system/links.py", "write_lock"): "into a file",
+    ("textual_inversion/studio/pages/context.py", "Context.problem"): "on the page, through marked",
+    ("textual_inversion/studio/pages/context.py", "Context.notice"): "on the page, through marked",
+    ("textual_inversion/studio/pages/context.py", "Context.careful"): "on the page, through marked",
+    ("textual_inversion/studio/pages/fields.py", "Form.refuse"): "on the page, through marked",
+    ("textual_inversion/studio/pages/frame.py", "show"): "on the page, the page's own words",
+    ("textual_inversion/studio/pages/frame.py", "_may_enter"): "on the page, the page's own words",
     ("textual_inversion/distributed/peers.py", "_write_error"): "at the very end of a process, through one_line",
 }
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical"}

@@ -58,6 +58,7 @@ OPENS_ITSELF = {
     ("textual_inversion/data/masks.py", "MaskFile.load"): "bytes in memory",
     ("textual_inversion/system/tracker_process.py", "main"): "the null device",
     ("textual_inversion/system/tracker_process.py", "_pixels"): "bytes in memory, of this program",
+    ("textual_inversion/studio/children.py", "start"): "the log that it has just made, for writing",
 }
 # Modules that write files, and read none but their own: `atomic`, locks, logs.
 WRITES_ONLY = {
@@ -307,7 +308,15 @@ def test_a_log_that_is_no_file_is_not_continued(tmp_path, thing):
 
     with bounded(), tracking.open_tracker("visualdl", tmp_path, resumed_at=3) as tracker:
         tracker.scalar("loss", 0.5, 3)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("vdlrecords*"))) == 2
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_figures_of_a_run_that_are_no_file_are_passed_over(tmp_path, thing):
+    thing(tmp_path / "figures.jsonl")
+
+    with bounded():
+        assert read_curves(tmp_path) == {}
 
 
 def test_a_folder_of_images_may_hold_anything(tmp_path):

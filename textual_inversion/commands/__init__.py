@@ -1,7 +1,7 @@
 """`textual-inversion COMMAND`: this project's commands, in a checkout or in an installed package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
-this file. Nothing here imports them by name. Only api may import this package.
+this file. Nothing here imports them by name. Only api and studio may import this package.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from textual_inversion.system.errors import SettingsError, run_command
 from textual_inversion.system.paths import ROOT, SCRIPTS, script_file
 from textual_inversion.system.progress import print_line
 
-_USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify,sweep,teach} [flags]
+_USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify,sweep,teach,studio} [flags]
 
   train     teach a frozen Stable Diffusion model a concept from images
   infer     make images of learned concepts
@@ -24,6 +24,7 @@ _USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify,s
   verify    train a run again, and say whether the bytes are the same
   sweep     search for the best settings of a training, on one machine or many
   teach     teach a list of concepts, on one machine or many
+  studio    do all this in a browser
 
 Each command has its own --help.
 """

@@ -22,6 +22,7 @@ SCRIPTS = {
     "verify": "verify.py",
     "sweep": "sweep.py",
     "teach": "teach.py",
+    "studio": "apps/studio.py",
 }
 # What published records call a base model that came from no hub: this and a hash of it (see `models.identity`), or the
 # demo's. No repository id has a colon.
@@ -47,7 +48,7 @@ def from_root(path: str) -> str:
 
 def script_file(command: str) -> Path:
     """The file of a command, one of `SCRIPTS`: at the top of a checkout, or the copy in an installed package."""
-    installed = Path(__file__).resolve().parents[1] / "commands" / SCRIPTS[command]
+    installed = Path(__file__).resolve().parents[1] / "commands" / Path(SCRIPTS[command]).name
     return installed if installed.is_file() else ROOT / SCRIPTS[command]
 
 

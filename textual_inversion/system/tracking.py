@@ -51,8 +51,6 @@ class Tracker:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add one point to the curve `tag`."""
-        if self._figures is not None:
-            self._figures.add(step, tag, float(value))
         self._call("add_scalar", _plain(tag), float(value), step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
@@ -70,8 +68,6 @@ class Tracker:
 
     def flush(self) -> None:
         """Return once everything that waits is written, so that it outlives the process."""
-        if self._figures is not None:
-            self._figures.flush()
         if self._writer is None:
             return
         written = threading.Event()
@@ -82,8 +78,6 @@ class Tracker:
 
     def close(self) -> None:
         """Write everything that still waits, and end; may be called twice."""
-        if self._figures is not None:
-            self._figures.flush()
         if self._writer is None:
             return
         self._call("close")
