@@ -19,7 +19,7 @@ def test_the_section_holds_the_figures_and_whether_they_are_good_enough():
 
 
 def test_the_seconds_of_a_step_are_those_that_the_run_recorded(tmp_path):
-    record = {"settings": {"max_train_steps": 18}, "figures": {}}
+    record = {"placeholder_token": "<a>", "settings": {"max_train_steps": 18}, "figures": {}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(BenchmarkError, match="has not ended"):
         studio.seconds_of_a_step(tmp_path)
