@@ -41,7 +41,7 @@ def test_what_decides_the_result_is_taken_and_what_only_watches_is_left_out(fold
     values = values_of(config)
     assert (values["seed"], values["learning_rate"], values["placeholder_token"]) == (7, 0.25, ("<a>",))
     assert values["save_steps"] == 10**9 and values["only_save_embeds"] and not values["overview"]
-    assert values["report_to"] == "none" and values["push_to"] == "none" and values["antithetic_noise"]
+    assert values["report_to"] == ("none",) and values["push_to"] == "none" and values["antithetic_noise"]
 
 
 @pytest.mark.parametrize(

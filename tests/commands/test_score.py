@@ -134,7 +134,8 @@ def test_images_are_framed_as_training_framed_them(tmp_path, base, monkeypatch, 
     (tmp_path / "wide").mkdir()
     wide.save(tmp_path / "wide" / "1.png")
     seen = []
-    monkeypatch.setattr(scoring, "score", lambda *_, training_images, **__: seen.extend(training_images))
+    monkeypatch.setattr(scoring, "score", lambda *_, training_images, **__: seen.extend(training_images) or {})
+    monkeypatch.setattr(scoring, "table", lambda result: [])
     monkeypatch.setattr(score, "_report", lambda *_: None)
     settings = {"train_data_dir": str(tmp_path / "wide"), **recorded}
 

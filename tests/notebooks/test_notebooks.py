@@ -101,5 +101,5 @@ def test_a_notebook_runs_from_top_to_bottom_and_shows_what_is_committed(name, tm
     different = [float(np.abs(a - b).mean()) for a, b in zip(drawn, committed, strict=True) if a.shape == b.shape]
     assert len(different) == len(drawn) and max(different) < 8
     assert {path.name for path in (tmp_path / "outputs").iterdir()} >= {
-        "notebook-cat", "notebook-beach.png", "notebook-cat.pt", "notebook-cat.bin",
+        "notebook-cat", "notebook-beach.png", "notebook-cat.pt", "notebook-cat-invoke.safetensors",
     }  # fmt: skip

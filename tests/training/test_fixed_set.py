@@ -6,9 +6,15 @@ import pytest
 from PIL import Image
 
 from helpers.training_runs import draw_images, masks_of, rows_after, set_up, short_run
-from textual_inversion.training.fixed_set import make_fixed_set
+from textual_inversion.training.fixed_set import FixedSet, measured_on
 
 AUGMENTED = ("--rotation", "20", "--brightness_jitter", "0.3", "--hue_jitter", "0.1", "--augmented_variants", "3")
+
+
+def fixed_set_loss(run, size):
+    data, samples = measured_on(run)
+    batches, span = samples.evaluation_batches(size), (0, samples.num_train_timesteps)
+    return float(FixedSet(run.model, data, batches, 2, span).losses().mean())
 
 
 def held_out_images(folder):
@@ -27,13 +33,13 @@ def test_the_loss_is_that_of_a_run_whose_training_images_they_are(tmp_path, monk
     alone = set_up(monkeypatch, short_run(tmp_path, "--only_save_embeds", "--train_data_dir", str(held_out),
                                           "--eval_samples", "4", "--output_dir", str(tmp_path / "alone")))  # fmt: skip
 
-    found = make_fixed_set(with_both, 4, chunk=2).loss()
+    found = fixed_set_loss(with_both, 4)
 
-    assert found == pytest.approx(make_fixed_set(alone, 4, chunk=2).loss(), rel=1e-6)
+    assert found == pytest.approx(fixed_set_loss(alone, 4), rel=1e-6)
     own = with_both.samples.evaluation_batches(4)
     assert all("held out" not in prompt for batch in own for prompt in batch.prompts)
     with_both.held_out = None
-    assert make_fixed_set(with_both, 4, chunk=2).loss() != pytest.approx(found, rel=1e-5)
+    assert fixed_set_loss(with_both, 4) != pytest.approx(found, rel=1e-5)
 
 
 def test_held_out_images_decide_nothing_of_what_is_learned_and_duplicates_are_said(tmp_path, capsys):
@@ -69,7 +75,7 @@ def test_changed_images_are_drawn_for_training_alone_and_a_resumed_run_has_the_s
     plain = set_up(monkeypatch, short_run(tmp_path, "--only_save_embeds", "--output_dir", str(tmp_path / "plain")))
     run = set_up(monkeypatch, argv)
 
-    assert make_fixed_set(run, 2, chunk=2).loss() == pytest.approx(make_fixed_set(plain, 2, chunk=2).loss(), rel=1e-6)
+    assert fixed_set_loss(run, 2) == pytest.approx(fixed_set_loss(plain, 2), rel=1e-6)
     batch = next(batch for step in range(9) if (batch := run.samples.batch(step, range(2))).variants.any())
     changed = run.data.latents.sample(batch)
     batch.variants[:] = 0

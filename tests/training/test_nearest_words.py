@@ -100,7 +100,6 @@ def test_without_a_clip_model_it_is_refused_with_both_ways_out(tmp_path, capsys)
 
 
 def test_a_clip_model_that_nothing_looks_with_is_refused():
-    with pytest.raises(
-        SettingsError, match="--clip_model has no effect without --keep_best or --initializer_token auto"
-    ):
+    said = "--clip_model has no effect without --keep_best, --check_images or --initializer_token auto"
+    with pytest.raises(SettingsError, match=said):
         parsed(["--clip_model", "there", "--initializer_token", "toy"])

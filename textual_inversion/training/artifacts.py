@@ -172,6 +172,8 @@ def _finite(value: Any) -> Any:
     """Figures as JSON can hold them: NaN and infinity become null."""
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

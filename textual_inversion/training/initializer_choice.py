@@ -61,6 +61,7 @@ class WordLoss:
 
     def __init__(self, concept: Concept, index: int, model: BaseModel, read: ReadImages, settings: LossSettings):
         self._model, self._chunk = model, settings.chunk
+        self._timestep_range = settings.timestep_range or (0, len(model.noise_scheduler.alphas_cumprod))
         self._pattern = whole_words([concept.placeholder_token])
         options = {"keep_vae": True, "say": lambda line: None, "shows_progress": False}
         self._data = encode_images(_some_of(read, index), model, settings.images, settings.size, **options)
@@ -80,7 +81,8 @@ class WordLoss:
         batches = [
             replace(batch, prompts=[self._with(word, text) for text in batch.prompts]) for batch in self._batches
         ]
-        return FixedSet(self._model, self._data, batches, self._chunk).loss()
+        fixed_set = FixedSet(self._model, self._data, batches, self._chunk, self._timestep_range)
+        return float(fixed_set.losses().mean())
 
     def _with(self, word: str, prompt: str) -> str:
         return self._pattern.sub(lambda found: word, prompt)
