@@ -7,11 +7,14 @@ A notebook then names the hash of the demo model that its outputs are of, as eve
 """
 
 import argparse
+import base64
+import io
 import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -21,6 +24,7 @@ FOLDER = Path(__file__).resolve().parent
 NAMES = ("textual_inversion.ipynb", "textual_inversion_zh.ipynb")
 WEIGHTS = "demo_model"  # key of a notebook's metadata
 MOST_SECONDS = 1800  # of one cell
+QUALITY = 80  # of JPEGs
 
 
 def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
@@ -42,7 +46,7 @@ def settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({})
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_noise(output)]
+            cell.outputs = [_small(output) for output in cell.outputs if not _is_noise(output)]
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -58,6 +62,18 @@ def _is_noise(output: nbformat.NotebookNode) -> bool:
     if output.output_type == "stream":
         return output.name == "stderr"
     return any("widget" in kind for kind in output.get("data", {}))
+
+
+def _small(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An output whose images are JPEGs: a sheet of drawings takes a sixth of its PNG."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        encoded = io.BytesIO()
+        image = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
+        image.save(encoded, "JPEG", quality=QUALITY)
+        data["image/jpeg"] = base64.b64encode(encoded.getvalue()).decode("ascii")
+        output.metadata = nbformat.from_dict({})
+    return output
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -46,7 +46,8 @@ def without_words(source):
 def images(notebook):
     """Every image that is shown, as arrays."""
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    encoded = [output["data"]["image/png"] for output in shown if "image/png" in output.get("data", {})]
+    data = [output.get("data", {}) for output in shown]
+    encoded = [one.get("image/jpeg") or one["image/png"] for one in data if {"image/jpeg", "image/png"} & one.keys()]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB"), float) for one in encoded]
 
 
