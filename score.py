@@ -356,7 +356,7 @@ def _leak(config: ScoreConfig, model, looked_at, resizer, images, protocol) -> M
     concept, folder = config.concept, config.measuring.mask_dir
     paths, sizes = looked_at
     if folder is not None:
-        files = masks_for(list(zip(paths, sizes, strict=True)), folder, alpha=False, note=print_note)
+        files = masks_for(list(zip(paths, sizes, strict=True)), folder, note=print_note)
         by_path = dict(zip(paths, files, strict=True))
         drawn, masks = images, resizer.resize_all(paths, sizes, lambda path: by_path[path].load())
     else:
