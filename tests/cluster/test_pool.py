@@ -115,6 +115,7 @@ def test_a_search_whose_command_and_machines_are_killed_finds_the_same_and_does_
     folder, draw, starts, kills = tmp_path / "killed", random.Random(1), 0, []
     folder.mkdir()
     (folder / "driver.log").touch()
+    (folder / "hold").touch()  # the search does not end before all kills have happened
     while len(kills) < KILLS and not (folder / "best").exists():
         process, starts = driver(folder, cluster, "tpe"), starts + 1
         until(lambda: has_begun(folder, starts) or process.poll() is not None)  # noqa: B023
@@ -126,6 +127,7 @@ def test_a_search_whose_command_and_machines_are_killed_finds_the_same_and_does_
                 process.wait()
                 break
             cluster.replace()
+    (folder / "hold").unlink()
     if process.poll() is not None and not (folder / "best").exists():
         process = driver(folder, cluster, "tpe")
     process.wait(timeout=120)

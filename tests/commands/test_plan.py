@@ -76,7 +76,8 @@ def test_memory_and_disk_are_those_of_the_run(tmp_path):
     peak = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024
 
     assert status == 0, errors
-    memory = float(re.search(r"peak memory about ([\d.]+) MB", planned)[1]) * 1e6
+    told = re.search(r"peak memory about ([\d.]+) (\w+)", planned)
+    memory = float(told[1]) * {"MB": 1e6, "GB": 1e9}[told[2]]
     assert memory == pytest.approx(peak, rel=0.1)
     kept = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.stat().st_nlink == 1
                and path.is_file() and "files.json" not in path.name)  # fmt: skip

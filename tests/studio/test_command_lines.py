@@ -140,3 +140,10 @@ def test_what_flags_mean_is_there_in_chinese_as_the_pages_have_it():
     assert help_of("zh", "train", "max_train_steps") == "优化器步数"
     assert help_of("en", "train", "max_train_steps") == "optimizer steps"
     assert help_of("en", "groups", "images") == "images"
+
+
+def test_every_choice_of_a_form_has_its_text_in_both_languages():
+    from textual_inversion.settings.choices import PROPERTIES
+    from textual_inversion.studio.texts import TEXTS
+
+    assert [name for name in PROPERTIES if len(set(TEXTS.get(f"property_{name}", ()))) != 2] == []

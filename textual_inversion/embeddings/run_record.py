@@ -135,7 +135,7 @@ def _is_property(value: Any) -> bool:
 
 _RECORD = {
     "base_model": is_place,
-    "vae_sha256": is_text,
+    "vae_sha256": lambda value: isinstance(value, str) and is_text(value),
     "placeholder_token": _is_name_or_names,
     "initializer_token": _is_name_or_names,
     "learnable_property": _is_property,
