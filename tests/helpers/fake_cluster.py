@@ -62,14 +62,10 @@ def measured(part) -> Outcome:
     return Outcome(DONE, {"fixed_set_loss": loss_after(part.arguments, steps), "steps": steps})
 
 
-WHOLE = 100  # steps of a trial that is promoted to the end
-
-
 def trained_slowly(part) -> Outcome:
     """A part of a trial with steps that take time, a checkpoint every ten, and a note of each step that was done.
 
-    It dies once in a while, as its folder and the step decide. The last step of a whole trial is not done as long as
-    there is a file `hold` in the folder of the search.
+    It dies once in a while, as its folder and the step decide.
     """
     folder, last = Path(part.folder), part.until or 99
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,8 +77,6 @@ def trained_slowly(part) -> Outcome:
         state, first = json.loads(checkpoint.read_text())
     for step in range(first, last):
         time.sleep(0.06)
-        while step + 1 == WHOLE and (folder.parents[1] / "hold").exists():
-            time.sleep(0.05)
         state, _ = state_after(state, step, step + 1)
         if (step + 1) % 10 == 0 or step + 1 == last:
             with (folder / "steps.log").open("a") as log:

@@ -305,6 +305,8 @@ def test_streamlits_own_command_listens_to_this_machine_only_and_open_to_others_
             "--",
             "--workspace",
             str(tmp_path / "ws"),
+            "--roots",  # not what runs may lie about in the checkout
+            str(tmp_path / "ws"),
         ]
         page.command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "apps/studio.py"), *own]
         with page:
