@@ -237,7 +237,9 @@ def train(argv, out: Path, *, resume: bool = False, kill_at: int | None = None, 
     """
     import train_textual_inversion
     from textual_inversion.system import atomic
+    from textual_inversion.training import figures_file
 
+    figures_file._UPDATE_SHARE = 0  # written at every figure: the steps of the saves must not depend on the clock
     steps: list[str] = []
 
     def step(name: str) -> None:

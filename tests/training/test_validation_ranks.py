@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def started(tmp_path, argv, processes=2):
 
 
 def shares_drawn(text: str) -> list[int]:
-    return [int(line.rpartition(" ")[2]) for line in text.splitlines() if " draws " in line]
+    return [int(count) for count in re.findall(r"^\d+ draws (\d+)$", text, re.MULTILINE)]
 
 
 def pixels(path):
