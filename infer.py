@@ -2,6 +2,7 @@
 
 import importlib
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,24 +25,37 @@ __all__ = ["build_parser", "main"]
 
 _MOST_SHOWN = 24  # prompts, where the user names none
 _ALONE = ProcessShare()
+# Gives a base model: (what tells it from others, what loads it) -> the model.
+Keep = Callable[[Any, Callable[[], Any]], Any]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command; `argv` without the program's name."""
+def _loaded_anew(_key: Any, load: Callable[[], Any]) -> Any:
+    return load()
+
+
+def main(argv: list[str] | None = None, keep: Keep = _loaded_anew) -> None:
+    """Run the command; `argv` without the program's name.
+
+    Args:
+        keep: may give the base model of an earlier call of the same process, where the key is the same.
+    """
     config = parse_infer(argv)
     with Signals() as stop:
         stop.advice = "before the first image was made"
         if config.output.merge:
             stop.advice = "while folders were merged; the same command goes on"
             merge(config.output)
+        elif config.cluster.address is not None:
+            stop.advice = "while images were drawn; the same command goes on"
+            spread(config, sys.argv[1:] if argv is None else argv, stop)
         else:
-            run(config, stop)
+            run(config, stop, keep)
 
 
-def run(config: InferConfig, stop: Signals) -> None:
+def run(config: InferConfig, stop: Signals, keep: Keep = _loaded_anew) -> None:
     """Make the images that the settings ask for."""
     from textual_inversion.embeddings.columns import read_columns
-    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
+    from textual_inversion.embeddings.learned_on import base_model_notes, base_model_of, doubted_records
     from textual_inversion.formats.lora_file import read_lora
 
     share = share_of_process()
@@ -67,10 +81,16 @@ def run(config: InferConfig, stop: Signals) -> None:
     from textual_inversion.models.precision import check_device, lower
 
     check_device(config.machine.mixed_precision, select_device(config.machine.device))
-    source = source_of(config.base_model, config.base_model.hub_token)
+    parts, source = parts_of(config.base_model), source_of(config.base_model, config.base_model.hub_token)
     _say(base_model_notes(files, base_model, named), share)  # before a download, or what fails because of the model
-    model = load_base_model(base_model, **parts_of(config.base_model), **source, **records)
-    merge_loras(model, loras)
+
+    def load():
+        model = load_base_model(base_model, **parts, **source, **records)
+        merge_loras(model, loras)
+        return model
+
+    machine = (config.machine.mixed_precision, config.machine.device, config.machine.allow_tf32)
+    model = keep((base_model, parts, source, records, [(one.sha256, one.scale) for one in loras], machine), load)
     for attached in plan.columns.values() or [common]:  # a column that does not fit is refused before any is drawn
         attach_files(model, attached)
     scorer = column_scorer(config.scoring.clip_model, columns, model, lambda note: _say([note], share))
@@ -92,6 +112,21 @@ def merge(output: InferOutput) -> None:
     missing = state.total - len(state.images)
     rest = f"; {missing} are still to be drawn" if missing else ""
     print_line(f"{copied} images copied; {len(state.images)} of {state.total} are in {target}{rest}: {sheet}")
+
+
+def spread(config: InferConfig, arguments: Sequence[str], stop: Signals) -> None:
+    """Let processes of a cluster draw, each its share, as those of a launcher do."""
+    from textual_inversion.cluster import pool
+    from textual_inversion.cluster.drawing import draw
+    from textual_inversion.system.output_folder import make_output_folder
+
+    pool.check_installed()
+    pool.check_address(config.cluster.address)
+    output, threads = make_output_folder(config.output.output_dir).absolute(), config.machine.num_threads or 1
+    with pool.opened(config.cluster.address, pool.Room(threads), output) as tasks:
+        stop.install()  # Ray sets handlers of its own
+        for line in draw(tasks, arguments, output, config.cluster.processes, threads):
+            print_line(line)
 
 
 def _say(notes: Sequence[str], share: ProcessShare) -> None:
@@ -183,6 +218,7 @@ def _make_images(
     from textual_inversion.generation.draw_plan import plan_batches
     from textual_inversion.generation.from_image import start_notes
     from textual_inversion.generation.generate import blank_count_notes
+    from textual_inversion.generation.heat_sheets import HeatSheets
     from textual_inversion.generation.run_plan import run_plan
 
     pipeline = model.pipeline(with_safety_checker=config.images.safety_checker)
@@ -195,16 +231,21 @@ def _make_images(
         seed = "" if planned.drawn_seed is None else f", with their seed {planned.drawn_seed}"
         _say([f"{len(done)} of {len(plan.requests)} images are there already; the others are drawn{seed}"], share)
     batches = share.of(plan_batches(plan, config.sampling.batch_size))
-    missing = [batch for batch in batches if not done.issuperset(batch)]
+    heat = HeatSheets(gallery.folder, gallery.name_of, model) if config.output.heat_maps else None
+    shown = done if heat is None else {position for position in done if heat.is_there(position)}
+    missing = [batch for batch in batches if not shown.issuperset(batch)]
     common = {"lora": [lora.facts for lora in loras]} if loras else {}
     try:
         how = dict(pipeline=pipeline, common=common, score=scorer and scorer.score, shows_progress=share.is_main)
+        how["heat"] = heat
         saved, blank = run_plan(model, plan, missing, gallery, done, stop, **how)
     finally:
         with stop.noted():
             state, sheet = _finish(gallery, plan, config.output, share)
     for note in blank_count_notes(blank, saved):
         print_note(note)
+    if heat is not None and share.is_main:
+        print_line(f"where each word acts: {heat.folder}")
     _report(state, sheet, saved, time.monotonic() - begun, planned, share)
 
 

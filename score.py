@@ -1,6 +1,12 @@
-"""Measure how well a concept was learned: CLIP similarities with a baseline and a ceiling (arXiv 2208.01618)."""
+"""Measure how well a concept was learned: CLIP similarities with a baseline and a ceiling (arXiv 2208.01618).
+
+Three flags measure something else with the same means: --curve, which step or mix is the best bargain; --leave_one_out,
+which training image hurts; --pairs, which words survive together in one prompt.
+"""
 
 import importlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,7 @@ from textual_inversion.settings.generation import Measuring, ScoreConfig, Scored
 from textual_inversion.settings.shared import parts_of, source_of
 from textual_inversion.system.environment import prepare_environment, select_device
 from textual_inversion.system.errors import SettingsError, run_command
-from textual_inversion.system.paths import has_demo, is_demo, portable
+from textual_inversion.system.paths import has_demo, how_to_call, in_shell, is_demo, portable
 from textual_inversion.system.progress import print_line, print_note
 from textual_inversion.system.signals import Signals
 
@@ -28,24 +34,33 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(config: ScoreConfig, stop: Signals) -> None:
     """Measure what the settings ask for, and print and write the figures."""
-    from textual_inversion.data.images import load_image
-    from textual_inversion.embeddings.files import base_model_notes, base_model_of, doubted_records
+    from textual_inversion.embeddings.learned_on import base_model_of, doubted_records
 
     output = config.output.output
     if output and not Path(output).resolve().parent.is_dir():
         raise SettingsError(f"--output {output}: there is no such folder; make it first")
+    if config.measuring.pairs:
+        run_pairs(config, stop)
+        return
     file = _read(config.concept)
     named = config.base_model.pretrained_model_name_or_path
     base_model, records = base_model_of([file], named), doubted_records([file], config.base_model)
     config = changed(config, **_recorded(config.concept, file))
     config = with_defaults(with_recorded_source(config, [file.run]), is_demo=is_demo(base_model))
-    paths, sizes = _looked_at(config.concept.train_data_dir)
+    paths, sizes = _looked_at(_folder_of(config.concept.train_data_dir, config.base_model))
+    begun = _begun(config, file, paths)  # may refuse, before a model is loaded
+    model, scorer, device = _loaded(config, [file], base_model, records, named, stop)
+    _measured(config, file, model, scorer, (paths, sizes), begun, device, stop)
+
+
+def _loaded(config: ScoreConfig, files, base_model: str, records, named: str | None, stop: Signals):
+    """The base model with the concepts of the files, the CLIP model, and the device."""
+    from textual_inversion.embeddings.learned_on import base_model_notes
 
     with stop.held_back():
         prepare_environment(config.machine.num_threads, allow_tf32=config.machine.allow_tf32)
         importlib.import_module("ppdiffusers")
     from textual_inversion.evaluation.clip import ClipScorer, find_clip
-    from textual_inversion.evaluation.training_images import as_trained
     from textual_inversion.models.attach import attach_files, vae_notes
     from textual_inversion.models.base_model import load_base_model
     from textual_inversion.models.hub import resolve
@@ -54,20 +69,68 @@ def run(config: ScoreConfig, stop: Signals) -> None:
     device = select_device(config.machine.device)
     check_device(config.machine.mixed_precision, device)
     source, clip_model = source_of(config.base_model, config.base_model.hub_token), config.measuring.clip_model
-    for note in base_model_notes([file], base_model, named):
+    for note in base_model_notes(files, base_model, named):
         print_note(note)
     folder = resolve(base_model, **source, recorded_in=records["recorded_in"])
     scorer = ClipScorer(find_clip(folder, clip_model), name=clip_model)
     model = load_base_model(base_model, **parts_of(config.base_model), **source, **records)
-    attach_files(model, [file])
-    for note in file.notes + vae_notes([file], model) + scorer.notes + model.drawing_notes(config.sampling.scheduler):
+    attach_files(model, files)
+    about = [note for file in files for note in file.notes] + vae_notes(files, model)
+    for note in about + scorer.notes + model.drawing_notes(config.sampling.scheduler):
         print_note(note)
     lower(model, config.machine.mixed_precision)
+    return model, scorer, device
+
+
+def _measured(config: ScoreConfig, file, model, scorer, looked_at, begun, device: str, stop: Signals) -> None:
+    """Measure one concept, in the way that was chosen, and report it."""
+    from textual_inversion.data.images import load_image
+    from textual_inversion.evaluation.scoring import table
+    from textual_inversion.evaluation.training_images import as_trained
+
+    paths, sizes = looked_at
+    protocol = _protocol(config.concept, config.measuring, config.sampling)
     resizer = as_trained(file.run, model.resolution, model.side_factor)
-    result = _measure(config.concept, _protocol(config.concept, config.measuring, config.sampling), file, model,
-                      scorer, resizer.resize_all(paths, sizes, load_image))  # fmt: skip
+    images = resizer.resize_all(paths, sizes, load_image)
     config = changed(config, device=device, clip_skip=model.clip_skip, max_token_length=model.max_token_length)
-    _report(config, file, model, scorer, result, stop)
+    if config.measuring.curve:
+        _report(config, file, model, scorer, *_curve(config, file, model, scorer, images, protocol), stop)
+    elif config.measuring.leave_one_out:
+        found = _without_each(config, begun, model, scorer, images, paths, protocol)
+        _report(config, file, model, scorer, *found, stop)
+    else:
+        result = _measure(config.concept, protocol, file, model, scorer, images)
+        leak = _leak(config, model, (paths, sizes), resizer, images, protocol)
+        found = result if leak is None else result | {"background_leak": leak}
+        rows = table(result) + ([] if leak is None else [_leak_line(leak)])
+        _report(config, file, model, scorer, found, rows, stop)
+
+
+def _begun(config: ScoreConfig, file, paths: Sequence[Path]):
+    """What a measurement needs beside the model; None where it needs nothing."""
+    if config.measuring.leave_one_out:
+        from textual_inversion.cli.repeat import read_repetition
+
+        if len(paths) < 3:
+            raise SettingsError(f"--leave_one_out: {len(paths)} training images are too few; it takes three or more")
+        if len(file.recorded_tokens) > 1:
+            raise SettingsError("--leave_one_out: the run learned several words; score one that learned a single one")
+        return read_repetition(file.path.parent, trusts=config.base_model.trust_record)
+    if config.measuring.curve:
+        from textual_inversion.system.output_folder import make_output_folder
+
+        make_output_folder(config.measuring.curve)
+    return None
+
+
+def _folder_of(images: str, base_model) -> str:
+    """The folder of the training images, which may be a data set of a hub."""
+    from textual_inversion.data.hub_images import image_folder
+    from textual_inversion.hub import data_sets
+
+    if not data_sets.is_name(images):
+        return images
+    return str(image_folder(images, cache_dir=base_model.cache_dir, token=base_model.hub_token)[0])
 
 
 def _looked_at(folder: str) -> tuple[list[Path], list[tuple[int, int]]]:
@@ -158,6 +221,174 @@ def _measure(concept: ScoredConcept, protocol, file, model, scorer, images) -> d
         )
 
 
+# -------------------------------------------------------------------------------------- curve, images, pairs, leak
+
+
+def _curve(config: ScoreConfig, file, model, scorer, images, protocol) -> tuple[dict[str, Any], list[str]]:
+    """The curve of likeness against editability, written into its folder, as a dictionary and as rows."""
+    from textual_inversion.data.templates import generic_word
+    from textual_inversion.embeddings.files import read_concept_files
+    from textual_inversion.embeddings.sources import step_files, step_of
+    from textual_inversion.evaluation.curve import as_json, table
+    from textual_inversion.evaluation.curve_measuring import measure_curve
+    from textual_inversion.reporting.curve_plot import curve_plot
+    from textual_inversion.system import atomic
+    from textual_inversion.system.errors import ConceptError
+    from textual_inversion.training.start_vectors import start_vectors
+
+    concept, word = config.concept, config.concept.placeholder_token
+    learned = next(one for one in file.concepts if one.placeholder_token == word)
+    try:
+        start, note = start_vectors(file, learned, model.text_encoders, model.name)
+    except ConceptError as error:
+        start, note = None, f"no mix is measured: {error}"
+    if note is not None:
+        print_note(note)
+    steps = {step_of(path): read_concept_files([path], concept.rename)[0] for path in step_files(file.path.parent)}
+    curve = measure_curve(
+        model, scorer, file, word, start, {n: own for n, own in steps.items() if word in own.placeholder_tokens},
+        initializer=concept.initializer_token or generic_word(concept.learnable_property, concept.language),
+        training_images=images, fresh_images=_fresh_drawings(concept.train_data_dir, model.resolution),
+        protocol=protocol,
+    )  # fmt: skip
+    folder, result = Path(config.measuring.curve), as_json(curve)
+    atomic.write_json(folder / "curve.json", result)
+    atomic.write_text(folder / "curve.svg", curve_plot(curve))
+    return result, [*table(curve), _how_to_take(curve.recommended(), file, word, model.name), f"{folder / 'curve.svg'}"]
+
+
+def _how_to_take(point, file, word: str, base_model: str) -> str:
+    """How a user gets the vectors of the recommended point."""
+    from textual_inversion.embeddings.sources import step_files, step_of
+
+    if point.kind == "step":
+        path = next(path for path in step_files(file.path.parent) if step_of(path) == point.at)
+        return f"best bargain: {point.label}: {in_shell(path)}"
+    if point.at == 1:
+        return f"best bargain: the word as it was learned: {in_shell(file.path)}"
+    name = f"--name {in_shell(word)} --output mixed.safetensors"
+    call = f"{how_to_call('convert.py mix')} {in_shell(file.path)} --from_start {point.at:g} {name}"
+    return f"best bargain: {point.label}: {call} --pretrained_model_name_or_path {in_shell(base_model)}"
+
+
+def _without_each(config: ScoreConfig, repetition, model, scorer, images, paths: Sequence[Path], protocol):
+    """The word learned without each image, as a dictionary and as rows."""
+    from textual_inversion.cli.repeat import train_again
+    from textual_inversion.embeddings.file_names import FINAL_NAME
+    from textual_inversion.embeddings.files import read_concept_files
+    from textual_inversion.evaluation.leave_one_out import as_json, gains, table
+    from textual_inversion.models.attach import attach_files
+
+    word, rename = config.concept.placeholder_token, config.concept.rename
+    draw = _drawer(model, scorer, word, protocol)
+    whole, without = draw(), []
+    for number, path in enumerate(paths):
+        print_note(f"training without {path.name}, {number + 1} of {len(paths)}")
+        with tempfile.TemporaryDirectory(prefix="textual-inversion-") as scratch:
+            others = _copy_of_all_but(path, Path(scratch) / "images")
+            train_again(repetition, Path(scratch) / "run", train_data_dir=[str(others)])
+            attach_files(model, [read_concept_files([Path(scratch) / "run" / FINAL_NAME], rename)[0]])
+            without.append(draw())
+    found = gains([path.name for path in paths], whole, without, scorer.image_features(images))
+    return as_json(found), table(found)
+
+
+def _drawer(model, scorer, word: str, protocol) -> Callable[[], Any]:
+    """What draws the plain prompt of a word with the vectors that the model has, and gives the CLIP features."""
+    from textual_inversion.data.templates import plain_template
+    from textual_inversion.evaluation.pairs_measuring import requests_of
+    from textual_inversion.generation.generate import generate
+
+    prompt = plain_template(protocol.learnable_property, protocol.language).replace("{}", word)
+    requests = requests_of(prompt, protocol)
+    return lambda: scorer.image_features(generate(model, requests, batch_size=protocol.batch_size))
+
+
+def _copy_of_all_but(left_out: Path, folder: Path) -> Path:
+    """A folder with the files beside an image, captions too, but neither the image nor what has its name."""
+    from textual_inversion.system import atomic, user_files
+
+    atomic.make_folder(folder)
+    for path in sorted(left_out.parent.iterdir()):
+        if path.is_file() and path.stem != left_out.stem:
+            atomic.write_bytes(folder / path.name, user_files.read_bytes(path, user_files.IMAGE))
+    return folder
+
+
+def run_pairs(config: ScoreConfig, stop: Signals) -> None:
+    """Say which of several words survive together in one prompt."""
+    from textual_inversion.data.images import load_image
+    from textual_inversion.embeddings.files import read_concept_files
+    from textual_inversion.embeddings.learned_on import base_model_of, doubted_records
+    from textual_inversion.evaluation.pairs import as_json, table
+    from textual_inversion.evaluation.pairs_measuring import measure_pairs
+    from textual_inversion.evaluation.training_images import as_trained
+
+    files = read_concept_files(config.concept.embeds, config.concept.rename)
+    holders = {token: file for file in files for token in file.placeholder_tokens}
+    if len(holders) < 2:
+        raise SettingsError("--pairs takes two words or more; give --embeds several files, or one with several words")
+    named = config.base_model.pretrained_model_name_or_path
+    base_model, records = base_model_of(files, named), doubted_records(files, config.base_model)
+    config = with_defaults(with_recorded_source(config, [one.run for one in files]), is_demo=is_demo(base_model))
+    own = {"learnable_property": config.concept.learnable_property or "object",
+           "language": config.concept.language or files[0].language}  # fmt: skip
+    config = changed(config, **own)
+    looked_at = {token: _looked_at(_recorded_images(file, token)) for token, file in holders.items()}
+    model, scorer, device = _loaded(config, files, base_model, records, named, stop)
+    training = {
+        token: scorer.image_features(
+            as_trained(file.run, model.resolution, model.side_factor).resize_all(*looked_at[token], load_image)
+        )
+        for token, file in holders.items()
+    }
+    found = measure_pairs(model, scorer, training, _protocol(config.concept, config.measuring, config.sampling))
+    config = changed(config, device=device, clip_skip=model.clip_skip, max_token_length=model.max_token_length)
+    _report(config, files[0], model, scorer, {"pairs": as_json(found)}, table(found), stop)
+
+
+def _leak(config: ScoreConfig, model, looked_at, resizer, images, protocol) -> Mapping[str, float] | None:
+    """The background leak, where it is known where the thing is; None elsewhere."""
+    from textual_inversion.data.masks import masks_for
+    from textual_inversion.data.templates import generic_word
+    from textual_inversion.evaluation.leak import background_leak
+
+    concept, folder = config.concept, config.measuring.mask_dir
+    paths, sizes = looked_at
+    if folder is not None:
+        files = masks_for(list(zip(paths, sizes, strict=True)), folder, alpha=False, note=print_note)
+        by_path = dict(zip(paths, files, strict=True))
+        drawn, masks = images, resizer.resize_all(paths, sizes, lambda path: by_path[path].load())
+    else:
+        both = _masked_drawings(concept.train_data_dir, model.resolution)
+        drawn, masks = [image for image, _ in both], [mask for _, mask in both]
+    if not len(drawn):
+        return None
+    words = [concept.initializer_token or generic_word(protocol.learnable_property, protocol.language)]
+    how = {"learnable_property": protocol.learnable_property, "language": protocol.language}
+    return background_leak(model, [*words, concept.placeholder_token], drawn, masks, **how)
+
+
+def _masked_drawings(train_data_dir: str, size: int) -> list:
+    """Images of the concept with masks of the thing, which only the demo's own folders have."""
+    if not has_demo():
+        return []
+    from demo.shipped import masked_drawings
+
+    return masked_drawings(train_data_dir, size)
+
+
+def _leak_line(leak: Mapping[str, float]) -> str:
+    error = f" ± {leak['standard_error']:.3f}" if "standard_error" in leak else ""
+    return (
+        f"background leak: {leak['concept']:.3f}{error} of the word's attention lies beside the thing, of the "
+        f"baseline's {leak['baseline']:.3f}; without any aim it would be {leak['outside']:.3f}"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
 def _portable(value: Any) -> Any:
     """A setting as the report holds it: paths, one or several, as another machine can read them."""
     if isinstance(value, tuple):
@@ -165,15 +396,15 @@ def _portable(value: Any) -> Any:
     return portable(value) if isinstance(value, str) else value
 
 
-def _report(config: ScoreConfig, file, model, scorer, result: dict[str, Any], stop: Signals) -> None:
+def _report(
+    config: ScoreConfig, file, model, scorer, result: dict[str, Any], rows: Sequence[str], stop: Signals
+) -> None:
     """Write the JSON file, then print the table: whoever reads it may leave without loss of a figure."""
-    from textual_inversion.evaluation.scoring import table
-
     output = config.output.output
     if output:
         _write(config, file, model, scorer, result)
         stop.advice = f"after everything was measured; the figures are in {output}"
-    for row in table(result):
+    for row in rows:
         print_line(row, is_aligned=True)
     if output:
         print_line(output)

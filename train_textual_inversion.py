@@ -12,6 +12,7 @@ Imports of the library stand inside the functions, so that `--help` answers at o
 is imported.
 """
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,23 +29,38 @@ from textual_inversion.system.timing import Phases
 
 if TYPE_CHECKING:
     from textual_inversion.data.dataset import ReadImages
-    from textual_inversion.training.state import Run, RunContext
+    from textual_inversion.training.state import Record, Run, RunContext
 
 __all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command; `argv` without the program's name."""
-    run(parse(argv)).context.ranks.leave()
+def main(argv: list[str] | None = None) -> int | None:
+    """Run the command; `argv` without the program's name. Returns its exit status; None is 0."""
+    config = parse(argv)
+    if config.saving.max_restarts:
+        return keep_running(config, sys.argv[1:] if argv is None else argv)
+    run(config).context.ranks.leave()
+    return None
 
 
 def run(config: TrainConfig) -> "Run":
     """Train as the settings say, and write the results."""
     with Signals() as stop, Peers() as peers, ExitStack() as held:
         config, made = set_up(config, stop, peers, held)
-        train(config, made)
-        finish(config, made)
+        if config.saving.plan:
+            foresee(config, made)
+        else:
+            train(config, made)
+            finish(config, made)
     return made
+
+
+def keep_running(config: TrainConfig, argv: list[str]) -> int:
+    """Run the command as a child, and start it again when it dies; returns the exit status."""
+    from textual_inversion.training.supervisor import Supervisor, command_of
+
+    output = Path(config.saving.output_dir)
+    return Supervisor(command_of(__file__, argv, output), output, config.saving.max_restarts).run()
 
 
 # ------------------------------------------------------------------------------------------------------- set-up
@@ -63,43 +79,45 @@ def set_up(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack) ->
     with phases("starting"):
         context = start(config, stop, peers, held, phases)
 
-        from textual_inversion.data.dataset import encode_images, read_images
         from textual_inversion.training import assembly, fingerprint, finish, resume
         from textual_inversion.training.state import Run
         from textual_inversion.training.step_plan import plan_steps
 
         record = resume.find(config.saving, context)
-        resume.keep_list(record, context, held)
+        if not config.saving.plan:
+            resume.keep_list(record, context, held)
     with phases("images"):
-        told = {"say": context.say, "shows_progress": context.ranks.is_main}
-        prompts, repeats = config.prompts, config.concept.repeats
-        read = read_images(config.concepts, config.images, prompts, config.base_model.language, repeats, **told)
+        config = assembly.with_images(config, context)
+        read, held_out = assembly.read_all(config, context)
     config, plan = plan_steps(config, read.epoch_samples, context.ranks.world_size)
     config = assembly.with_seed(config, record, context)
     allow = {"allow_changes": config.saving.allow_changed_settings}
-    resume.compare(record, fingerprint.of_settings(config, plan) | fingerprint.of_data(read), context, **allow)
+    resume.compare(
+        record, fingerprint.of_settings(config, plan) | fingerprint.of_data(read, held_out), context, **allow
+    )
     resume.check_length(record, plan.steps)
     with phases("base model"):
-        config, model, vectors, learned = taught_model(config, context, read)
+        config, model, vectors, learned = taught_model(config, context, read, record)
         size = (config.images.height, config.images.width)
         own = fingerprint.of_model(model, learned, size, read.distinct_prompts)
         resume.compare(record, own, context, **allow)
         record.fingerprint["--seed"] = config.training.seed
     with phases("images"):
-        keep_vae = assembly.keeps_vae(config)
-        data = encode_images(read, model, config.images, size, keep_vae=keep_vae, **told)
+        assembly.check_images(config, context, record, model, read)
+        data, validation = assembly.encode_all(config, context, model, read, held_out)
         samples = assembly.plan_samples(config, model, vectors, data, plan.global_batch)
-    run = Run(context, record, model, vectors, data, samples, plan)
-    finish.begin(config, run)
+    run = Run(context, record, model, vectors, data, samples, plan, validation)
+    if not config.saving.plan:
+        finish.begin(config, run)
     return config, run
 
 
-def taught_model(config: TrainConfig, context: "RunContext", read: "ReadImages") -> tuple:
+def taught_model(config: TrainConfig, context: "RunContext", read: "ReadImages", record: "Record") -> tuple:
     """(settings, base model, new vectors, learned embeddings that they begin with): the model with its concepts."""
     from textual_inversion.training import assembly
 
     config, model = assembly.load_model(config, context)
-    config, vectors, learned = assembly.teach(config, context, model, read)
+    config, vectors, learned = assembly.teach(config, context, model, read, record)
     assembly.spare(config, context, model)
     numbers = sum(int(parameter.size) for parameter in vectors.parameters)
     context.say(f"{numbers} trainable parameters, seed {config.training.seed}")
@@ -127,13 +145,13 @@ def start(config: TrainConfig, stop: Signals, peers: Peers, held: ExitStack, pha
         joined = ranks.start(peers, consistency.of_program(consistency.settings_to_agree_on(config)))
     device = select_device(machine.device)
     precision.check_device(machine.mixed_precision, device)
-    if joined.is_main:
+    if joined.is_main and not saving.plan:
         held.enter_context(locked(make_output_folder(saving.output_dir)))
-    else:
+    elif not joined.is_main:
         stop.advice = None  # the main process prints it
     context = RunContext(joined, Path(saving.output_dir), stop, phases)
     context.say(f"device {device}, {environment}, {joined.world_size} process(es)")
-    if config.hub.uploads_to is not None and joined.is_main:
+    if config.hub.uploads_to is not None and joined.is_main and not saving.plan:
         upload.check_login(config.hub.hub_token, config.hub.uploads_to)
     if config.file.config and "output_dir" not in config.given:
         context.say(f"settings of {config.file.config}; this run is written to {context.folder}")
@@ -153,13 +171,15 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
     from textual_inversion.models.unet_forward import make_predictor
     from textual_inversion.system.device import to_device
     from textual_inversion.training import loss as objective
+    from textual_inversion.training.contrast import make_contrast
     from textual_inversion.training.regularizers import make_regularizer
 
     model, data, settings = run.model, run.data, config.objective
     alphas_cumprod, kind = model.noise_scheduler.alphas_cumprod, model.prediction_type  # (T,)
     weighting = (settings.snr_gamma, settings.debiased_estimation_loss)
-    loss_kind = (settings.loss_type, settings.huber_c)
+    huber = (settings.huber_schedule, settings.huber_c, settings.huber_scale)
     regularizer = make_regularizer(config.regularizers, model, run.vectors)
+    contrast = make_contrast(model, data, run.vectors.tokens, config.regularizers.contrast_weight)
     predict = make_predictor(model, compiled=config.machine.compile)
 
     def denoising_loss(batch):
@@ -179,34 +199,44 @@ def make_denoising_loss(config: TrainConfig, run: "Run") -> Callable:
 
         target = objective.training_target(kind, latents, noise, alphas_cumprod, timesteps)  # (B, C, H, W)
         weights = objective.sample_weights(alphas_cumprod, timesteps, kind, *weighting)  # (B,), or None
-        loss = objective.diffusion_loss(prediction, target, *loss_kind, weights=weights, mask=data.mask(batch))
+        huber_c = objective.huber_thresholds(alphas_cumprod, timesteps, *huber)  # (B, 1, 1, 1), or one for all
+        kind_of_loss = (settings.loss_type, huber_c)
+        if contrast is not None:  # good images, which a word for what is not wanted leads to from the other side
+            target, weights = contrast.mirrored(target, noisy_latents, batch), contrast.weights(batch, weights)
+        loss = objective.diffusion_loss(prediction, target, *kind_of_loss, weights=weights, mask=data.mask(batch))
         return loss + regularizer.penalty(batch.prompts, batch.readings, prompts.hidden_states)
 
     return denoising_loss
 
 
-def train(config: TrainConfig, run: "Run") -> None:
-    """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen."""
+def train(config: TrainConfig, run: "Run", make_callbacks: Callable | None = None) -> None:
+    """Textual Inversion: minimise the denoising loss over the new vectors, with everything else frozen.
+
+    Args:
+        make_callbacks: what stands around the steps, in the place of `callbacks.make_callbacks`.
+    """
     import paddle
 
+    from textual_inversion.training import callbacks as usual
     from textual_inversion.training.averaging import VectorAverage
-    from textual_inversion.training.callbacks import make_callbacks
     from textual_inversion.training.gradient_sum import GradientSum
     from textual_inversion.training.loss_scale import LossScale
+    from textual_inversion.training.moving_average import MovingAverage
     from textual_inversion.training.optimizer import make_optimizer, make_schedule
     from textual_inversion.training.resume import TrainingState
     from textual_inversion.training.step_guard import StepGuard
 
     context, parameters, samples, steps = run.context, run.vectors.parameters, run.samples, run.plan.steps
     ranks, accumulation = context.ranks, config.training.gradient_accumulation_steps
-    schedule = make_schedule(config.training, steps, run.plan.peak_learning_rate)
+    schedule = make_schedule(config.training, steps, run.plan.peak_learning_rate, run.plan.rates)
     optimizer = make_optimizer(config.optimizer, schedule, parameters)
     denoising_loss = make_denoising_loss(config, run)
     loss_scale = LossScale(enabled=config.machine.mixed_precision == "fp16")
     guard = StepGuard(optimizer, parameters, config.training.max_skipped_steps, loss_scale)
     average = VectorAverage(parameters, config.optimizer.average_last_steps, steps)
+    ema = MovingAverage(parameters, config.optimizer.ema_decay if config.optimizer.use_ema else None)
     gradients = GradientSum(parameters, ranks, accumulation)
-    kept = {"loss_scale": loss_scale, "average": average, "gradients": gradients}
+    kept = {"loss_scale": loss_scale, "average": average, "ema": ema, "gradients": gradients}
     state = TrainingState(run.vectors, optimizer, kept)
     first_step = state.restore(run.record.resumed, schedule)
     if run.record.resumed is not None:
@@ -214,8 +244,11 @@ def train(config: TrainConfig, run: "Run") -> None:
     with context.phases("training"):  # where sums are to be made exact, a look at how large gradients are
         first = samples.micro_batches(0, 0, ranks.world_size, accumulation)
         gradients.begin(lambda: loss_scale.scaled(denoising_loss(next(iter(first)))).backward())
-    with context.phases("training"), make_callbacks(config, run, state, guard) as callbacks:
+    around = make_callbacks or usual.make_callbacks
+    with context.phases("training"), around(config, run, state, guard, ema) as callbacks:
         for step in range(first_step, steps):
+            if callbacks.has_settled:
+                break
             loss_sum = paddle.zeros([])
             # This rank's share of the step's global batch, in micro-batches.
             for batch in samples.micro_batches(step, ranks.rank, ranks.world_size, accumulation):
@@ -229,8 +262,26 @@ def train(config: TrainConfig, run: "Run") -> None:
             gradients.exchange(context.stop)
             guard.step(run.vectors.parameters_of(samples.concepts_in(step)))  # or skips it
             average.after_step(step + 1)
+            ema.after_step(step + 1)
             callbacks.after_step(step + 1, loss_sum, optimizer.get_lr())
             schedule.step()
+        ema.put()
+        callbacks.take_best()
+
+
+# ---------------------------------------------------------------------------------------------------------- plan
+
+
+def foresee(config: TrainConfig, run: "Run") -> None:
+    """Take a few steps and draw a few images, on all ranks, and say what the run will take; nothing is written."""
+    from textual_inversion.training.assembly import make_painter
+    from textual_inversion.training.foresight import forecast_lines
+    from textual_inversion.training.rehearsal import Rehearsal
+
+    rehearsal = Rehearsal(config, run, make_painter(config, run), scores=config.demo)
+    train(config, run, rehearsal.watch)
+    for line in forecast_lines(rehearsal.forecast(), run.plan.steps):
+        run.context.say(line)
 
 
 # ------------------------------------------------------------------------------------------------------- results

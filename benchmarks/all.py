@@ -57,11 +57,23 @@ PARTS = {
         (("--seeds", "1", "--steps", "4", "--every", "2", "--concept", "cat", "--num_images", "2")
          + ("--num_inference_steps", "2"),),
     ),
+    "negative_words": (
+        ((),),
+        (("--fault", "blurred", "--steps", "2", "--images", "2", "--num_images", "2", "--num_inference_steps", "2"),),
+    ),
+    "foresight": (((),), (("--rounds", "1", "--steps", "2", "--case", "without overview, 300 steps"),)),
+    "settled": (
+        ((),),
+        (("--seeds", "1", "--steps", "6", "--every", "1", "--patience", "2", "--concept", "cat", "--num_images", "2")
+         + ("--num_inference_steps", "2"),),
+    ),
     "grid": (
         ((),),
         (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),
     ),
+    "teach": (((),), (("--concepts", "2", "--alone", "1", "--sizes", "2", "--steps", "2"),)),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
+    "studio": (((),), (("--rounds", "1", "--steps", "20", "--denoising_steps", "2"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
     "attack_commands": ((("--number", "800"),), (("--number", "8"),)),
     "interop": (((),), ((),)),

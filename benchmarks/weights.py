@@ -4,9 +4,11 @@
     python benchmarks/weights.py --hash     prints the hash of demo/model
 
 Every section that a benchmark or `demo/report.py` writes names this hash beside processor and packages. Recorded output
-has it in a file of its own. Sections about models of other sizes depend on no weights of the demo's.
+has it in a file of its own, notebooks in their metadata. Sections about models of other sizes depend on no weights of
+the demo's.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from textual_inversion.cli.parser import OneLineParser  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
 DOCUMENTS = ("benchmarks/RESULTS.md", "demo/FIGURES.md")
-TRANSCRIPTS = "docs/transcripts"
+TRANSCRIPTS, NOTEBOOKS = "docs/transcripts", "notebooks"
 HASH_FILE = "demo-model.txt"  # beside the transcripts
 _UNKNOWN = "unknown"
 # Parts that measure no model, or one of random weights.
@@ -72,6 +74,9 @@ def measured(root: Path) -> Iterator[Measured]:
     for document in DOCUMENTS:
         for part, body in _PART.findall((root / document).read_text(encoding="utf-8")):
             yield from _sections(document, part, body)
+    for notebook in sorted((root / NOTEBOOKS).glob("*.ipynb")):
+        named = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("demo_model", _UNKNOWN)
+        yield Measured(f"{NOTEBOOKS}/{notebook.name}", named)
     recorded = root / TRANSCRIPTS / HASH_FILE
     yield Measured(TRANSCRIPTS, recorded.read_text(encoding="utf-8").strip() if recorded.is_file() else _UNKNOWN)
 

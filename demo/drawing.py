@@ -274,3 +274,19 @@ def draw(
         _draw_toy(pen, beside, None)
     image = apply_style(canvas, style).resize((size, size), Image.Resampling.LANCZOS)
     return image.point([min(255, round(v * brightness)) for v in range(256)] * 3)
+
+
+def thing_mask(toy: Toy, scene: str, size: int = 64, seed: int = 0) -> Image.Image:
+    """Where the toy is in the image that `draw` makes of the same arguments, without its shadow.
+
+    Returns:
+        Mode "L": white is the toy.
+    """
+    width = size * (LARGE_SUPERSAMPLING if size >= LARGE_SIZE else SMALL_SUPERSAMPLING)
+    canvas = _scene(scene, width).copy()
+    pen = _jittered_pen(canvas, toy, random.Random(seed))
+    _shadow(canvas, pen)
+    before = np.asarray(canvas).copy()
+    _draw_toy(pen, toy, None)
+    changed = (np.asarray(canvas) != before).any(axis=-1)
+    return Image.fromarray(255 * changed.astype(np.uint8)).resize((size, size), Image.Resampling.BOX)

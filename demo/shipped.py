@@ -16,10 +16,21 @@ def fresh_drawings(train_data_dir: str, size: int, count: int = 48) -> list:
     Returns:
         RGB PIL images.
     """
-    folder = Path(train_data_dir).resolve()
-    for path, name in CONCEPTS.items():
-        if folder == (ROOT / path).resolve():
-            from demo.toyworld import fresh_drawings as draw
+    from demo.toyworld import fresh_drawings as draw
 
-            return draw(name, count, size)
-    return []
+    name = _name_of(train_data_dir)
+    return draw(name, count, size) if name else []
+
+
+def masked_drawings(train_data_dir: str, size: int, count: int = 12) -> list:
+    """(RGB image, mask of the toy in it) of other images of the concept that a folder shows; none for other folders."""
+    from demo.toyworld import masked_drawings as draw
+
+    name = _name_of(train_data_dir)
+    return draw(name, count, size) if name else []
+
+
+def _name_of(train_data_dir: str) -> str | None:
+    """The held-out concept that a folder shows."""
+    folder = Path(train_data_dir).resolve()
+    return next((name for path, name in CONCEPTS.items() if folder == (ROOT / path).resolve()), None)

@@ -112,6 +112,18 @@ def fresh_drawings(name: str, count: int, size: int = 64, seed: int = 0) -> list
     return images
 
 
+def masked_drawings(name: str, count: int, size: int = 64) -> list[tuple[Image.Image, Image.Image]]:
+    """The first drawings of `fresh_drawings`, each with a mask of the toy; [] for a style, which is everywhere."""
+    if name not in HELD_OUT_TOYS:
+        return []
+    rng, toy = random.Random(_FRESH_SEED), HELD_OUT_TOYS[name]
+    drawn = []
+    for index in range(count):
+        scene, jitter = SCENES[index % len(SCENES)], rng.getrandbits(32)
+        drawn.append((drawing.draw(toy, scene, PHOTO, size, seed=jitter), drawing.thing_mask(toy, scene, size, jitter)))
+    return drawn
+
+
 def held_out_caption(name: str, scene: str) -> str:
     """Describe a held-out toy by its attributes: the best a prompt can say without its word."""
     toy = HELD_OUT_TOYS[name]

@@ -60,6 +60,7 @@ def _complete(app, docname: str, source: list[str]) -> None:
     """Put flags and their other names into the pages; hand on Markdown files of other folders as files, no pages."""
     text = re.sub(r"<!-- flags: (\w+) -->", lambda match: flags.markdown(match[1]), source[0])
     text = text.replace("<!-- defaults of the demo -->", flags.demo_markdown())
+    text = text.replace("<!-- their flags -->", other_names.figure(app.config.language))
     text = text.replace("<!-- other names -->", other_names.markdown())
     source[0] = re.sub(r"\]\(((?:\.\./)+(?:benchmarks|demo)/\w+\.md)\)", r"](path:\1)", text)
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # The one place that says where the parsers are.
-from textual_inversion.cli import convert, generation, train  # noqa: E402
+from textual_inversion.cli import convert, generation, reporting, studio, sweep, teach, train  # noqa: E402
 from textual_inversion.cli.parser import demo_defaults  # noqa: E402
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -22,7 +22,12 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "infer": generation.infer_parser,
     "score": generation.score_parser,
     "convert": convert.build_parser,
+    "compare": reporting.compare_parser,
+    "verify": reporting.verify_parser,
+    "studio": studio.build_parser,
     **{name: partial(convert.build_parser, name) for name in convert.SUBCOMMANDS},
+    "sweep": sweep.build_parser,
+    "teach": teach.build_parser,
 }
 # What a command makes of its command line, refusals included.
 PARSE: dict[str, Callable[[list[str]], object]] = {
@@ -30,8 +35,23 @@ PARSE: dict[str, Callable[[list[str]], object]] = {
     "infer": generation.parse_infer,
     "score": generation.parse_score,
     "convert": convert.parse,
+    "compare": reporting.parse_compare,
+    "verify": reporting.parse_verify,
+    "sweep": lambda argv: sweep.parse(argv).config,
+    "teach": lambda argv: teach.parse(argv).config,
+    "studio": partial(studio.parse, environment={studio.PASSWORD_VARIABLE: "a password of an example"}),
 }
-SCRIPTS = {"train": "train_textual_inversion.py", "infer": "infer.py", "score": "score.py", "convert": "convert.py"}
+SCRIPTS = {
+    "train": "train_textual_inversion.py",
+    "infer": "infer.py",
+    "score": "score.py",
+    "convert": "convert.py",
+    "compare": "compare.py",
+    "verify": "verify.py",
+    "sweep": "sweep.py",
+    "teach": "teach.py",
+    "studio": "apps/studio.py",
+}
 
 NOTHING = "–"
 _HIGHEST = 1 << 70

@@ -12,10 +12,13 @@ PACKAGE = "textual_inversion"
 # From the top floor down.
 FLOORS = (
     "api",
+    "studio",
     "commands",
     "scripts",
     "cli",
+    "cluster",
     "training",
+    "reporting",
     "sharing",
     "distributed",
     "evaluation",
@@ -28,7 +31,10 @@ FLOORS = (
     "formats",
     "system",
 )
-SCRIPTS = ("train_textual_inversion.py", "infer.py", "score.py", "convert.py")
+SCRIPTS = (
+    "train_textual_inversion.py", "infer.py", "score.py", "convert.py", "compare.py", "verify.py", "sweep.py",
+    "teach.py",
+)  # fmt: skip
 # Almost every folder uses these; their arrows would hide all others.
 GROUND = ("settings", "system")
 
@@ -85,7 +91,7 @@ def _marker(name: str, colour: str) -> str:
 
 
 def _floor(name: str, top: int) -> str:
-    label = "train · infer · score · convert" if name == "scripts" else f"{name}/"
+    label = "train · infer · score · convert · sweep · teach" if name == "scripts" else f"{name}/"
     fill = "#e8e8e8" if name in GROUND else "#dce9f5"
     middle, base = _LEFT + _WIDTH // 2, top + _HEIGHT // 2 + 5
     return (

@@ -13,6 +13,7 @@ from benchmarks import (
     all as everything,
 )
 from benchmarks import (
+    foresight,
     full_size_model,
     full_size_tokenizer,
     generation,
@@ -25,6 +26,7 @@ from benchmarks import (
     process_memory,
     runs,
     scaling,
+    settled,
     start_up,
     step_time,
     steps_to_quality,
@@ -709,3 +711,66 @@ def test_a_part_that_fails_leaves_the_earlier_figures(tmp_path, monkeypatch):
     assert "## kept" in output.read_text(encoding="utf-8")
     with pytest.raises(SettingsError, match="speed is no benchmark"):
         everything.main(["speed"])
+
+
+# -------------------------------------------------------------------------------------------------- negative words
+
+
+def test_spoiled_drawings_are_of_other_toys_than_those_that_are_compared_and_each_fault_shows():
+    from benchmarks import negative_words
+
+    learned, compared = (negative_words.drawings(first, 3) for first in (1000, 5000))
+
+    assert len({image.tobytes() for image, _ in learned + compared}) == 6
+    for spoil in negative_words.FAULTS.values():
+        spoiled = spoil(learned[0][0])
+        assert spoiled.size == (64, 64) and spoiled.mode == "RGB" and spoiled.tobytes() != learned[0][0].tobytes()
+        assert spoil(learned[0][0]).tobytes() == spoiled.tobytes()  # the same in every run
+
+
+def test_the_measures_of_faults_tell_clean_drawings_from_spoiled_ones():
+    from benchmarks.negative_words import FAULTS, MEASURES, Row, _cells, drawings
+
+    ((image, _),) = drawings(1000, 1)
+    spoiled = {fault: MEASURES[fault](spoil(image)) / MEASURES[fault](image) for fault, spoil in FAULTS.items()}
+
+    assert spoiled["blurred"] < 0.8 and spoiled["noisy"] > 1.5 and spoiled["colourless"] == 0.0
+    assert _cells(Row("learned", 9.25, 0.6, 0.3, 0.24)) == ["9.25", "0.6000", "0.3000", "0.3000", "0.2400"]
+    assert _cells(Row("drawings", 9.25))[1:] == [tables.MISSING] * 4
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_word_is_trained_as_the_guide_says(tmp_path, monkeypatch, pair):
+    from benchmarks import negative_words, runs
+    from textual_inversion.cli.train import parse
+
+    commands = []
+    monkeypatch.setattr(runs, "run", lambda command, **how: commands.append([str(word) for word in command]))
+    args = negative_words.build_parser().parse_args(["--images", "2", "--steps", "5"])
+
+    negative_words.learn("blurred", pair, tmp_path, args)
+
+    config = parse(commands[0][2:])
+    assert config.concept.learnable_property == ("negative",) and config.training.max_train_steps == 5
+    assert (config.concept.contrast_data_dir is not None) == pair and len(list(tmp_path.glob("*/bad/*.png"))) == 2
+    assert all(text.read_text().endswith(", {}") for text in tmp_path.glob("*/*/*.txt"))
+
+
+# ------------------------------------------------------------------------------------------ plans and settled runs
+
+
+def test_what_a_plan_tells_is_read_in_one_unit():
+    said = "plan: in all about 61.5 s (1:02): …\nplan: peak memory about 1.5 GB\nplan: on disk about 640 kB: …"
+
+    assert [foresight.megabytes(said, pattern) for pattern in (foresight.MEMORY, foresight.DISK)] == [1500.0, 0.64]
+
+
+def test_a_score_is_lost_only_beyond_its_error():
+    args = Namespace(steps=200, concept=["cat"])
+    ends = {("cat", seed): steps for seed, steps in ((1, 80), (2, 100), (3, 120))}
+    little = {("cat", seed): (1.0, 1.0 + change) for seed, change in ((1, 0.02), (2, -0.02), (3, -0.01))}
+    much = {job: (before, after - 0.1) for job, (before, after) in little.items()}
+
+    assert [target.is_met for target in settled.targets(args, ends, little)] == [True, True]
+    assert [target.is_met for target in settled.targets(args, ends, much)] == [True, False]
+    assert "| cat | 100 | 50% |" in settled.results_table(args, ends, little)

@@ -495,3 +495,69 @@ def test_the_run_says_what_it_took(given):
     parser.parse_args(["--seed", "1"])
     assert parser.notes == []
     assert flat(parse(["--config", "a.yaml"])).whole.notes
+
+
+OPTIMIZING_IN_KOHYA = """
+[training]
+pretrained_model_name_or_path = "base"
+token_string = "mychar"
+learning_rate = 1.0
+optimizer_type = "{optimizer}"
+optimizer_args = [{arguments}]
+loss_type = "huber"
+huber_c = 0.2
+huber_scale = 2
+noise_offset = 0.1
+multires_noise_iterations = 6
+multires_noise_discount = 0.4
+"""
+
+
+def test_kohyas_optimizing_is_understood_by_value_and_what_excludes_itself_is_named(given):
+    arguments = '"decouple=True", "weight_decay=0.01", "d_coef=2", "betas=0.9,0.99"'
+    text = OPTIMIZING_IN_KOHYA.format(optimizer="Prodigy", arguments=arguments)
+    config = given("run.toml", text)
+
+    expected = {
+        "optimizer": "prodigy", "adam_weight_decay": 0.01, "d_coef": 2.0, "adam_beta2": 0.99, "learning_rate": 1.0,
+        "loss_type": "huber", "huber_c": 0.2, "huber_schedule": "snr", "huber_scale": 1.0, "noise_offset": 0.0,
+        "multires_noise_iterations": 6, "multires_noise_discount": 0.4,
+    }  # fmt: skip
+    assert values(config, *expected) == expected
+    assert "huber_scale" in named(config) and "noise_offset" in named(config)
+
+    told = given("run.toml", text + 'huber_schedule = "exponential"')
+    assert (told.objective.huber_schedule, told.objective.huber_scale) == ("exponential", 2.0)
+    assert "huber" not in named(told) and "loss_type" not in named(told)
+
+    lion = given("run.toml", OPTIMIZING_IN_KOHYA.format(optimizer="Lion", arguments='"d_coef=2"'))
+    assert lion.optimizer.optimizer == "lion" and lion.optimizer.d_coef == 1.0
+
+
+@pytest.mark.parametrize("optimizer", ["PRODIGY", "ADAFACTOR", "LION", "DADAPT_ADAM", "ADAMW"])
+def test_onetrainers_optimizers_are_understood_with_whatever_stands_beside_them(given, optimizer):
+    own = {
+        "optimizer": optimizer,
+        "d0": 1e-06,
+        "d_coef": 2.0,
+        "scale_parameter": True,
+        "relative_step": False,
+        "warmup_init": False,
+        "use_bias_correction": True,
+        "weight_decay": 0.01,
+        "eps": 1e-30,
+        "decouple": True,
+    }
+    preset = {"training_method": "EMBEDDING", "base_model_name": "base", "embedding_learning_rate": 0.5,
+              "optimizer": own, "ema": "GPU", "ema_decay": 0.99, "ema_update_step_interval": 1}  # fmt: skip
+
+    config = given("preset.json", json.dumps(preset))
+
+    name = optimizer.lower()
+    found = config.optimizer
+    assert (found.optimizer, found.adam_weight_decay, config.training.learning_rate) == (name, 0.01, 0.5)
+    assert (found.use_ema, found.ema_decay) == (True, 0.99)
+    assert found.d0 == 1e-06 and found.d_coef == (2.0 if name == "prodigy" else 1.0)
+    assert found.adafactor_scale_parameter == (name == "adafactor")
+    assert found.adam_epsilon == (1e-08 if name == "adafactor" else 1e-30)
+    assert "use_bias_correction" in named(config).partition("unknown:")[0]

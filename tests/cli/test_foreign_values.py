@@ -33,8 +33,19 @@ def counterpart_of(system: str, key: str, *texts: str, **beside: str):
         ("kohya", "resolution", "640,640", {"resolution": ("640",)}),
         ("kohya", "optimizer_type", "AdamW", {"optimizer": ("adamw",)}),
         ("kohya", "optimizer_type", "AdamW8bit", None),
-        ("kohya", "optimizer_type", "Prodigy", None),
-        ("kohya", "use_lion_optimizer", "true", None),
+        ("kohya", "optimizer_type", "Prodigy", {"optimizer": ("prodigy",)}),
+        ("kohya", "optimizer_type", "DAdaptAdam", {"optimizer": ("dadapt_adam",)}),
+        ("kohya", "optimizer_type", "DAdaptLion", None),
+        ("kohya", "optimizer_type", "Lion", {"optimizer": ("lion",)}),
+        ("kohya", "optimizer_type", "AdaFactor", None),  # its rate is its own there, unless an argument says otherwise
+        ("kohya", "use_lion_optimizer", "true", {"optimizer": ("lion",)}),
+        ("kohya", "use_lion_optimizer", "false", NOTHING),
+        ("kohya", "multires_noise_iterations", "6", {"multires_noise_iterations": ("6",)}),
+        ("kohya", "multires_noise_iterations", "0", NOTHING),
+        ("kohya", "multires_noise_discount", "0.5", {"multires_noise_discount": ("0.5",)}),
+        ("kohya", "huber_schedule", "exponential", {"huber_schedule": ("exponential",)}),
+        ("kohya", "huber_c", "0.2", {"huber_c": ("0.2",)}),
+        ("kohya", "huber_scale", "2", {"huber_scale": ("2",)}),
         ("kohya", "lr_scheduler", "cosine", {"lr_scheduler": ("cosine",)}),
         ("kohya", "lr_scheduler", "adafactor", None),
         ("kohya", "lr_scheduler_type", "x.Y", None),
@@ -42,7 +53,8 @@ def counterpart_of(system: str, key: str, *texts: str, **beside: str):
         ("kohya", "lr_warmup_steps", "0.05", None),
         ("kohya", "max_grad_norm", "0", {"max_grad_norm": ("-1",)}),
         ("kohya", "max_grad_norm", "0.5", {"max_grad_norm": ("0.5",)}),
-        ("kohya", "loss_type", "smooth_l1", {"loss_type": ("smooth_l1",)}),
+        ("kohya", "loss_type", "l2", {"loss_type": ("l2",)}),
+        ("kohya", "loss_type", "smooth_l1", {"loss_type": ("smooth_l1",), "huber_schedule": ("snr",)}),
         ("kohya", "loss_type", "l1", None),
         ("kohya", "resize_interpolation", "lanczos", {"interpolation": ("lanczos",)}),
         ("kohya", "resize_interpolation", "area", None),
@@ -68,7 +80,20 @@ def counterpart_of(system: str, key: str, *texts: str, **beside: str):
         ("OneTrainer", "learning_rate_scheduler", "REX", None),
         ("OneTrainer", "learning_rate_scheduler", "CONSTANT", {"lr_scheduler": ("constant",)}),
         ("OneTrainer", "optimizer.optimizer", "SGD", {"optimizer": ("sgd",)}),
-        ("OneTrainer", "optimizer.optimizer", "PRODIGY", None),
+        ("OneTrainer", "optimizer.optimizer", "PRODIGY", {"optimizer": ("prodigy",)}),
+        ("OneTrainer", "optimizer.optimizer", "DADAPT_ADAM", {"optimizer": ("dadapt_adam",)}),
+        ("OneTrainer", "optimizer.optimizer", "ADAFACTOR", {"optimizer": ("adafactor",)}),
+        ("OneTrainer", "optimizer.optimizer", "CAME", None),
+        ("OneTrainer", "optimizer.d_coef", "2.0", {"d_coef": ("2.0",)}),
+        ("OneTrainer", "optimizer.d0", "1e-06", {"d0": ("1e-06",)}),
+        ("OneTrainer", "optimizer.scale_parameter", "true", {"adafactor_scale_parameter": ("true",)}),
+        ("OneTrainer", "optimizer.relative_step", "true", None),
+        ("OneTrainer", "optimizer.eps", "1e-07", {"adam_epsilon": ("1e-07",)}),
+        ("OneTrainer", "ema", "OFF", NOTHING),
+        ("OneTrainer", "ema", "GPU", None),  # every five steps, unless another key says otherwise
+        ("OneTrainer", "ema_decay", "0.99", {"ema_decay": ("0.99",)}),
+        ("OneTrainer", "ema_update_step_interval", "1", NOTHING),
+        ("OneTrainer", "ema_update_step_interval", "5", None),
         ("OneTrainer", "concepts.balancing", "3", {"repeats": ("3",)}),
         ("OneTrainer", "concepts.balancing", "0.5", None),
         ("OneTrainer", "train_device", "cuda:1", {"device": ("gpu:1",)}),
@@ -81,8 +106,16 @@ def counterpart_of(system: str, key: str, *texts: str, **beside: str):
         ("OneTrainer", "loss_weight_fn", "DEBIASED_ESTIMATION", {"debiased_estimation_loss": ("true",)}),
         ("OneTrainer", "loss_weight_fn", "P2", None),
         ("OneTrainer", "masked_training", "true", None),
+        ("OneTrainer", "concepts.image.random_rotate_max_angle", "10", NOTHING),  # its switch is off
+        ("OneTrainer", "concepts.image.enable_random_rotate", "true", NOTHING),  # what it switches on says how far
+        ("OneTrainer", "concepts.image_variations", "1", NOTHING),
+        ("OneTrainer", "concepts.image_variations", "6", {"augmented_variants": ("6",)}),
+        ("kohya", "color_aug", "true", None),
+        ("kohya", "face_crop_aug_range", "2.0,4.0", None),
+        ("invoke-training", "data_loader.dataset.dataset_name", "me/cats", {"train_data_dir": ("hub:me/cats",)}),
         ("invoke-training", "data_loader.center_crop", "False", {"resize_mode": ("random_crop",)}),
-        ("invoke-training", "optimizer.optimizer_type", "Prodigy", None),
+        ("invoke-training", "optimizer.optimizer_type", "Prodigy", {"optimizer": ("prodigy",)}),
+        ("invoke-training", "optimizer.use_bias_correction", "True", None),
         ("invoke-training", "optimizer.use_8bit", "True", None),
         ("invoke-training", "optimizer.use_8bit", "False", NOTHING),
         ("invoke-training", "weight_dtype", "bfloat16", {"mixed_precision": ("bf16",)}),
@@ -108,6 +141,45 @@ def test_a_value_may_depend_on_another_key():
     assert counterpart_of("OneTrainer", "huber_strength", "1", mse_strength="0") == {"loss_type": ("huber",)}
     assert counterpart_of("OneTrainer", "huber_strength", "1", mse_strength="1") is None
     assert counterpart_of("OneTrainer", "huber_strength", "0") == NOTHING
+    assert counterpart_of("OneTrainer", "ema", "CPU", ema_update_step_interval="1") == {"use_ema": ("true",)}
+    adafactor = {"optimizer.optimizer": "ADAFACTOR"}
+    assert counterpart_of("OneTrainer", "optimizer.eps", "1e-30", **adafactor) == NOTHING
+    assert counterpart_of("OneTrainer", "optimizer.eps", "1e-8", **adafactor) is None
+    constant = counterpart_of("kohya", "loss_type", "huber", huber_schedule="constant")
+    assert constant == {"loss_type": ("huber",)}  # the other key says the rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("relative_step=False", "warmup_init=False"), {"adafactor_scale_parameter": ("true",)}),
+        (("relative_step=False", "scale_parameter=False"), {}),
+        (("scale_parameter=False",), None),
+    ],
+)
+def test_kohyas_adafactor_is_ours_where_the_rate_is_the_settings(arguments, expected):
+    row = named("kohya", "train", "optimizer_type")
+
+    found = counterpart(Value(row, ("AdaFactor",), {"training.optimizer_args": arguments}, "training.optimizer_type"))
+
+    assert found == (None if expected is None else {"optimizer": ("adafactor",)} | expected)
+
+
+def test_changes_of_colour_and_angle_count_where_they_are_switched_on():
+    for name, kind, flag in (
+        ("random_rotate_max_angle", "rotate", "rotation"), ("random_hue_max_strength", "hue", "hue_jitter"),
+        ("random_brightness_max_strength", "brightness", "brightness_jitter"),
+        ("random_contrast_max_strength", "contrast", "contrast_jitter"),
+        ("random_saturation_max_strength", "saturation", "saturation_jitter"),
+    ):  # fmt: skip
+        beside = {f"concepts.image.enable_random_{kind}": "True"}
+        assert counterpart_of("OneTrainer", f"concepts.image.{name}", "0.2", **beside) == {flag: ("0.2",)}
+
+
+def test_a_data_set_has_its_revision():
+    beside = {"data_loader.dataset.revision": "v2"}
+    found = counterpart_of("invoke-training", "data_loader.dataset.dataset_name", "me/cats", **beside)
+    assert found == {"train_data_dir": ("hub:me/cats@v2",)}
 
 
 def test_arguments_of_an_optimizer_are_flags_of_their_own_or_none_at_all():
@@ -116,6 +188,14 @@ def test_arguments_of_an_optimizer_are_flags_of_their_own_or_none_at_all():
     }  # fmt: skip
     assert counterpart_of("kohya", "optimizer_args", "weight_decay=0.1", "amsgrad=True") is None
     assert counterpart_of("kohya", "optimizer_args", "betas=0.9") is None
+    prodigy = ("decouple=True", "d_coef=2", "d0=1e-5", "use_bias_correction=False", "safeguard_warmup=False")
+    assert counterpart_of("kohya", "optimizer_args", *prodigy) == {"d_coef": ("2",), "d0": ("1e-5",)}
+    assert counterpart_of("kohya", "optimizer_args", "use_bias_correction=True") is None
+    adafactor = ("relative_step=False", "scale_parameter=False", "warmup_init=False")
+    assert counterpart_of("kohya", "optimizer_args", *adafactor) == {"adafactor_scale_parameter": ("false",)}
+    coupled = {"optimizer_type": "DAdaptAdam"}
+    assert counterpart_of("kohya", "optimizer_args", "weight_decay=0.1", **coupled) is None
+    assert counterpart_of("kohya", "optimizer_args", "weight_decay=0.1", "decouple=True", **coupled) is not None
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from safetensors.numpy import load_file, save_file
 
 import infer
 import score
+import sweep
+import teach
 import train_textual_inversion
 from helpers.paths import ROOT
 from helpers.strangers import attacks_by_global, entry, text, zip_of
@@ -37,7 +39,13 @@ from textual_inversion.generation import generate
 from textual_inversion.models.weight_files import WeightFile
 from textual_inversion.system.errors import run_command
 
-COMMANDS = {"train": train_textual_inversion.main, "infer": infer.main, "score": score.main}
+COMMANDS = {
+    "train": train_textual_inversion.main,
+    "infer": infer.main,
+    "score": score.main,
+    "sweep": sweep.main,
+    "teach": teach.main,
+}
 # The last line is made for people: none of Python's own words may stand in it.
 PYTHONS_WORDS = ("NoneType", "object has no", "not supported between", "Errno", "unhashable", "expected str")
 
@@ -62,6 +70,9 @@ class World:
         }
         if command == "train":
             return short_run(self.root, *more)
+        if command in ("sweep", "teach"):
+            own = [] if "--resume" in given else ["--output_dir", str(self.root / "many")]
+            return [*own, *more]
         return [word for flag, value in settings.items() if flag not in given for word in (flag, value)] + list(more)
 
     def write(self, name: str, data: bytes | str) -> str:
@@ -399,12 +410,21 @@ TRAIN_ROWS = [
     ("--dataloader_num_workers 100000", "--dataloader_num_workers"),
     ("--device tpu", "must be cpu, gpu or gpu:N"),
     ("--device gpu:0", "use --device cpu"),
+    ("--max_restarts -1", "--max_restarts: must be at least 0"),
+    ("--preset quick", "--preset: invalid choice: 'quick' (choose from 'sd15-8gb'"),
+    ("--preset style logo", "both set --initializer_token, style says style and logo says logo"),
     ("--report_to paper", "--report_to"),
     ("--adam_beta1 1", "--adam_beta1"),
     ("--adam_epsilon 0", "--adam_epsilon"),
     ("--max_grad_norm 0", "-1 for no clipping"),
     ("--max_grad_norm inf", "-1 for no clipping"),
     ("--max_skipped_steps 0", "--max_skipped_steps"),
+    ("--patience 0 --stop_when_settled", "--patience"),
+    ("--patience 3", "--patience has no effect without --stop_when_settled"),
+    ("--stop_when_settled --eval_steps 0", "--eval_steps 0 measures none", "leave one out"),
+    ("--stop_when_settled --average_last_steps 2", "the mean of the last ones", "leave one of the two out"),
+    ("--stop_when_settled --patience 1000 --eval_samples 60000", "--eval_samples 60000", "choose fewer"),
+    ("--check_images always", "--check_images: invalid choice"),
     ("--mixed_precision fp8", "--mixed_precision: invalid choice"),
     ("--mixed_precision fp16 --device cpu", "which has no kernels for half precision", "leave one of the two out"),
     ("--timestep_sampling even", "--timestep_sampling: invalid choice"),
@@ -421,9 +441,49 @@ TRAIN_ROWS = [
     ("--snr_gamma 5 --debiased_estimation_loss", "give one of them"),
     ("--loss_type l3", "--loss_type"),
     ("--optimizer magic", "--optimizer"),
+    ("--learning_rate 1e-3:1,0", "--learning_rate: 1e-3:1,0: must be greater than 0.0, not 0; write RATE:STEP"),
+    ("--learning_rate 1e-3:1", "--learning_rate 0.001:1 ends at step 1 of 2", "write the last rate without a step"),
+    ("--learning_rate 1e-3:1,1e-4 --lr_scheduler cosine", "cannot be combined with --lr_scheduler cosine"),
+    ("--d0 0", "--d0"),
+    ("--d_coef -1", "--d_coef"),
+    ("--adafactor_scale_parameter maybe", "--adafactor_scale_parameter"),
+    ("--use_ema --ema_decay 1", "--ema_decay"),
+    ("--use_ema --average_last_steps 1", "two means of the vectors"),
+    ("--huber_schedule linear", "--huber_schedule: invalid choice"),
+    ("--loss_type huber --huber_scale 0", "--huber_scale"),
+    ("--multires_noise_iterations 65", "--multires_noise_iterations: must be between 0 and 64"),
+    ("--multires_noise_iterations 6 --multires_noise_discount 2", "--multires_noise_discount"),
+    ("--multires_noise_iterations 6 --noise_offset 0.1", "both shift large areas of the noise; give one of them"),
     ("--resize_mode bend", "--resize_mode"),
     ("--interpolation magic", "--interpolation: invalid choice"),
-    ("--unmasked_weight 0.5", "without --mask_dir or --alpha_mask; add it"),
+    ("--unmasked_weight 0.5", "without --mask_dir or --mask_from; add it"),
+    ("--brightness_jitter 1.5", "--brightness_jitter: must be between"),
+    ("--contrast_jitter -0.1", "--contrast_jitter: must be between"),
+    ("--saturation_jitter much", "--saturation_jitter: 'much' is not a number"),
+    ("--hue_jitter 0.6", "--hue_jitter: must be between 0.0 and 0.5"),
+    ("--rotation 181", "--rotation: must be between 0.0 and 180.0"),
+    ("--rotation nan", "--rotation: must be between"),
+    ("--augmented_variants 1 --rotation 5", "--augmented_variants: must be at least 2"),
+    ("--augmented_variants 1001 --rotation 5", "--augmented_variants: must be at most 1000"),
+    ("--augmented_variants 4", "--augmented_variants has no effect without --rotation", "add it"),
+    ("--tile_rows 0 --resize_mode tiles", "--tile_rows: must be at least 1"),
+    ("--tile_rows 17 --resize_mode tiles", "--tile_rows: must be at most 16"),
+    ("--tile_rows 3", "--tile_rows has no effect without --resize_mode tiles"),
+    ("--mask_from edges", "--mask_from: invalid choice: 'edges'"),
+    (["--mask_from", "alpha", "--mask_dir", "{pictures}"], "two sources of masks", "give one of them"),
+    ("--mask_from plain_background --alpha_mask", "--alpha_mask means --mask_from alpha and contradicts"),
+    ("--mask_from alpha", "--mask_from alpha has no effect: no training image is transparent anywhere"),
+    ("--mask_from plain_background", "0.png: its background is not plain", "give its mask in --mask_dir"),
+    ("--mask_model x.onnx", "--mask_model has no effect without --mask_from background"),
+    ("--validation_data_dir /nowhere", "image folder /nowhere does not exist; give the folder"),
+    ("--validation_data_dir a b", "--validation_data_dir has 2 values and --placeholder_token 1", "give one per"),
+    ("--validation_mask_dir a", "--validation_mask_dir has no effect without --validation_data_dir"),
+    (["--validation_data_dir", "{pictures}", "--eval_steps", "0"], "has no effect with --eval_steps 0"),
+    (["--validation_data_dir", "{pictures}", "--mask_dir", "{pictures}"], "belong together", "add the other"),
+    ("--train_data_dir hub:cats", "hub:cats is not the name of a data set; write hub:OWNER/NAME"),
+    ("--train_data_dir hub:../x", "hub:../x is not the name of a data set"),
+    ("--train_data_dir hub:nobody/cats", "hub:nobody/cats cannot be had", "or give a folder of images"),
+    ("--train_data_dir nobody/cats", "a data set of Hugging Face is written hub:nobody/cats"),
     ("--huber_c 0.1", "without --loss_type huber or smooth_l1; add it"),
     ("--noise_offset 2", "--noise_offset"),
     ("--input_perturbation -1", "--input_perturbation"),
@@ -431,6 +491,9 @@ TRAIN_ROWS = [
     ("--adam_weight_decay -1", "--adam_weight_decay"),
     ("--sgd_momentum 0.5", "without --optimizer sgd; add it"),
     ("--norm_reg_weight -1", "--norm_reg_weight"),
+    ("--contrast_data_dir x --learnable_property negative --contrast_weight 0", "--contrast_weight"),
+    ("--contrast_weight 2", "--contrast_weight has no effect without --contrast_data_dir; add it"),
+    ("--contrast_data_dir x", "--learnable_property says object; give --learnable_property negative"),
     ("--initial_reg_weight nan", "--initial_reg_weight"),
     ("--hidden_reg_weight 0.1", "--hidden_reg_weight pulls towards --initializer_token; give one"),
     ("--eval_steps -1", "--eval_steps: must be at least 0"),
@@ -474,6 +537,11 @@ TRAIN_ROWS = [
     (["--output_dir", "{pictures}/0.png/below"], "0.png is not a folder; choose another"),
     (["--output_dir", "{base}/unet"], "is never changed; choose another"),
     (["--output_dir", "{pictures}"], "--train_data_dir are the same folder"),
+    (
+        ["--contrast_data_dir", "{pictures}", "--learnable_property", "negative"],
+        "the same folder",
+        "the second the good ones",
+    ),
     (["--logging_dir", "run.json", "--report_to", "visualdl"], "run.json is not a folder; choose another"),
     (["--output_dir", "a\udcffb"], "--output_dir a?b has bytes that are not UTF-8; rename the file"),
     (["--train_data_dir=a\udcffb"], "--train_data_dir=a?b has bytes that are not UTF-8; rename the file"),
@@ -532,11 +600,12 @@ TRAIN_ROWS = [
         "everywhere",
     ),
     (looped, "has no images"),
+    ("--contrast_data_dir /nowhere --learnable_property negative", "folder of good images /nowhere does not exist"),
     ("--mask_dir /nowhere", "mask folder /nowhere does not exist"),
     (masks("less", None), "has no mask for", "add 0.png, white is learned"),
     (masks("black", filled(mode="L", color="black")), "is black everywhere"),
     (masks("shape", filled((10, 90), "L", "white")), "give the mask the shape of its image"),
-    ("--alpha_mask", "--alpha_mask has no effect: no training image is transparent anywhere"),
+    ("--alpha_mask", "--mask_from alpha has no effect: no training image is transparent anywhere"),
     # base models
     ("--pretrained_model_name_or_path /nowhere", "there is no folder /nowhere; give the folder of a model"),
     (["--pretrained_model_name_or_path", "{pictures}"], "holds no model_index.json", "give the folder of a whole"),
@@ -588,6 +657,10 @@ TRAIN_ROWS = [
 ]
 PROMPT = ["--prompt", "a <x>"]
 INFER_ROWS = [
+    ("--processes 0 --address auto", "--processes: must be at least 1"),
+    ("--processes 2", "--processes has no effect without --address"),
+    ("--address auto --hub_token secret", "--hub_token would be seen in the list of processes", "set HF_TOKEN"),
+    ("--address auto --merge {out}", "--merge draws nothing, so --address has no effect"),
     ("--num_images 0", "--num_images: must be at least 1"),
     ("--num_images 100000000", "--num_images: must be at most"),
     ("--num_inference_steps 0", "between 1 and 1000"),
@@ -751,7 +824,40 @@ SCORE_ROWS = [
     (file("--embeds", "a1111.pt", lambda: TORCH_FILES["a1111_pt"]), "says that it was learned on v1-5-pruned; name"),
     ("--rename <a>", "--rename: must be OLD=NEW"),
 ]
+_CLUSTER_ROWS = [
+    ("--cpus_per_run 0", "--cpus_per_run: must be at least 1"),
+    ("--gpus_per_run -1", "--gpus_per_run: must be at least 0"),
+    ("--processes_per_run 0", "--processes_per_run: must be at least 1"),
+    ("--parallel 0", "--parallel: must be at least 1"),
+    ("--max_failures -1", "--max_failures: must be at least 0"),
+    ("--resume {pictures}", "--resume {pictures} holds nothing that could go on", "name the --output_dir"),
+    ("--hub_token secret", "--hub_token cannot be given", "set HF_TOKEN"),
+    ("--learnin_rate 1", "did you mean --learning_rate?"),
+    ("--address nowhere", "--address nowhere"),
+]
+SWEEP_ROWS = [
+    *_CLUSTER_ROWS,
+    ("--method best", "--method: invalid choice"),
+    ("--num_trials 0", "--num_trials: must be at least 1"),
+    ("--metric beauty", "--metric: invalid choice: 'beauty'"),
+    ("--search_seed -1", "--search_seed"),
+    ("--min_steps 0", "--min_steps: must be at least 1"),
+    ("--reduction_factor 1", "--reduction_factor: must be between 2 and 16"),
+    ("--num_images 0", "--num_images: must be at least 1"),
+    ("--space {out}/none.yaml", "none.yaml cannot be read (No such file"),
+    ("--metric score --pretrained_model_name_or_path owner/none --space demo/space.yaml", "name a CLIP model"),
+]
+TEACH_ROWS = [
+    *_CLUSTER_ROWS,
+    ("--together 0", "--together: must be at least 1"),
+    ("--together 2 --alone", "contradict each other"),
+    ("--concepts {out}/none", "none cannot be read (No such file"),
+    ("--concepts {pictures}", "has no folders"),
+    ("--placeholder_token <a>", "is what the list says of each concept"),
+]
 ROWS = [
+    *(("sweep", *row) for row in SWEEP_ROWS),
+    *(("teach", *row) for row in TEACH_ROWS),
     *(("train", *row) for row in TRAIN_ROWS),
     *(("infer", *row) for row in INFER_ROWS),
     *(("score", *row) for row in SCORE_ROWS),
@@ -791,6 +897,7 @@ def test_a_refusal_is_one_line_and_changes_nothing(world, capsys, command, given
 
     last = err.splitlines()[-1]
     assert (status, last[:7]) == (2, "error: "), err
+    fragments = [fragment.replace("{pictures}", str(world.root / "pictures")) for fragment in fragments]
     assert all(fragment in last for fragment in fragments), last
     assert last.isprintable() and not any(word in last for word in PYTHONS_WORDS) and "Traceback" not in err
     assert tree(world.out) == before
@@ -945,7 +1052,8 @@ def test_a_caption_that_would_lose_the_word_is_refused_with_its_beginning(world,
 
     status, _, err = run("train", world.argv("train", "--train_data_dir", str(captions)), capsys)
 
-    assert status == 2 and "which cuts off <cat-toy>; shorten it, or put <cat-toy> first" in err.splitlines()[-1]
+    said = "which cuts off <cat-toy>; shorten it, put <cat-toy> first, or raise --max_token_length"
+    assert status == 2 and said in err.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,8 @@ def test_each_command_answers(tmp_path):
     done = call("paint")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: 'paint' is not a command; choose one of train, infer, score, convert\n",
+        "error: 'paint' is not a command; choose one of train, infer, score, convert, compare, verify, sweep, teach, "
+        "studio\n",
     )
 
 
@@ -51,7 +53,18 @@ def test_a_wheel_holds_the_commands_and_no_demo(wheel):
     names = {path.relative_to(wheel).parts[0] for path in wheel.iterdir()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"textual_inversion"}
     for script in commands.SCRIPTS.values():
-        assert (wheel / "textual_inversion/commands" / script).read_bytes() == (ROOT / script).read_bytes()
+        assert (wheel / "textual_inversion/commands" / Path(script).name).read_bytes() == (ROOT / script).read_bytes()
+    presets = {path.name: path.read_bytes() for path in (ROOT / "presets").iterdir()}
+    assert {path.name: path.read_bytes() for path in (wheel / "textual_inversion/presets").iterdir()} == presets
+
+
+@pytest.mark.slow
+def test_a_preset_is_found_in_a_wheel(wheel):
+    code = (
+        "from textual_inversion.cli.train import build_parser; print(build_parser().parse_args(['--preset', 'fast']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=wheel, capture_output=True, text=True)
+    assert "max_train_steps=200" in done.stdout, done.stderr
 
 
 @pytest.mark.slow
@@ -65,6 +78,8 @@ def test_a_wheel_holds_the_commands_and_no_demo(wheel):
         (["infer", "--promt", "x"], "did you mean --prompt?"),
         (["infer", "--xyzzy", "x"], "see textual-inversion infer --help"),
         (["convert", "--xyzzy"], "see textual-inversion convert --help"),
+        (["sweep", "--xyzzy"], "see textual-inversion sweep --help"),
+        (["teach"], "name a folder or a CSV file with --concepts"),
         (["convert", "inspect"], "see textual-inversion convert inspect --help"),
     ],
 )
@@ -105,4 +120,6 @@ def test_what_an_installation_needs_is_what_the_requirements_say():
     on_cards = requirements((ROOT / "requirements-gpu.txt").read_text())
 
     assert project["dependencies"] + project["optional-dependencies"]["test"] == needed
+    page = requirements((ROOT / "requirements-studio.txt").read_text())
+    assert project["optional-dependencies"]["studio"] == page
     assert [re.sub("^paddlepaddle-gpu", "paddlepaddle", line) for line in on_cards] == needed

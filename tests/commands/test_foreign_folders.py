@@ -80,9 +80,9 @@ def test_repeats_of_folders_weigh_and_make_the_epoch(tmp_path, monkeypatch):
 
 
 def test_images_are_read_one_at_a_time_and_again_on_the_way_to_their_latents(tmp_path, monkeypatch):
-    from textual_inversion.data import dataset
+    from textual_inversion.data import image_files
 
-    held, most, load = [], [], dataset.load_image
+    held, most, load = [], [], image_files.load_image
 
     class Counted(Image.Image):
         def __del__(self):
@@ -95,7 +95,7 @@ def test_images_are_read_one_at_a_time_and_again_on_the_way_to_their_latents(tmp
         most.append(len(held))
         return image
 
-    monkeypatch.setattr(dataset, "load_image", counting)
+    monkeypatch.setattr(image_files, "load_image", counting)
     draw_images(tmp_path / "many", count=12)
     argv = short_run(tmp_path, *BARE, "--train_data_dir", str(tmp_path / "many"))
 

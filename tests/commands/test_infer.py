@@ -251,6 +251,41 @@ def test_notes_on_prompts_with_weights_are_on_their_words(tmp_path, base, capsys
     assert "'a [dog]' holds no placeholder token" in said and said.count("note:") == 3
 
 
+UNWANTED = "is a word for what is not wanted, and no --negative_prompt names it"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--prompt", "a dog", "a cat"], [UNWANTED]),
+        (["--prompt", "a dog", "--negative_prompt", "<cat-toy>, dark"], []),
+        (["--prompt", "a <cat-toy>"], ["a prompt names it, which leads towards them; it belongs in --negative_prompt"]),
+        (["--prompt", "a <cat-toy>", "--negative_prompt", "<cat-toy>"], ["it belongs in --negative_prompt"]),
+        (["--prompt", "a (dog:1.2)", "--negative_prompt", "(<cat-toy>:1.2)", "--prompt_weights"], []),
+    ],
+)
+def test_a_word_for_what_is_not_wanted_belongs_in_the_negative_prompt(tmp_path, base, capsys, flags, told):
+    file = embeds(tmp_path / "run", base)
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps(record | {"learnable_property": "negative"}))
+
+    infer.main(["--embeds", file, *flags, *QUICK, "--output_dir", str(tmp_path / "out")])
+
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert len(notes) == len(told) and all(text in note for text, note in zip(told, notes, strict=True)), notes
+
+
+def test_a_word_for_what_is_not_wanted_changes_nothing_unless_it_is_named(tmp_path, base):
+    file, other = embeds(tmp_path / "run", base), embeds(tmp_path / "other", base, vectors=2)
+    flags = ["--prompt", "a dog", *QUICK]
+    for name, own in (("one", file), ("two", other)):
+        infer.main(["--embeds", own, *flags, "--output_dir", str(tmp_path / name)])
+    infer.main(["--embeds", file, *flags, "--negative_prompt", "<cat-toy>", "--output_dir", str(tmp_path / "three")])
+
+    one, two, three = (np.asarray(Image.open(tmp_path / name / "0000-seed7.png")) for name in ("one", "two", "three"))
+    assert np.array_equal(one, two) and not np.array_equal(one, three)
+
+
 @pytest.mark.parametrize("prompt", ["a dog", "a (dog:1.3)"])
 def test_a_word_in_the_negative_prompt_counts_as_a_word_with_weights_too(tmp_path, base, capsys, prompt):
     file = embeds(tmp_path / "run", base)

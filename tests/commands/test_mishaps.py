@@ -223,7 +223,7 @@ def test_the_report_says_where_the_rows_have_got_to(tmp_path, capsys):
 
 
 def test_the_record_of_figures_that_are_no_numbers_is_json(tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks.FixedSet, "loss", lambda self: float("nan"))
+    monkeypatch.setattr(callbacks.FixedSet, "losses", lambda self: np.array([np.nan]))
     train_textual_inversion.main(short_run(tmp_path, "--only_save_embeds"))
 
     text = (tmp_path / "out" / "run.json").read_text()

@@ -6,6 +6,7 @@ import pytest
 
 import train_textual_inversion
 from helpers.training_runs import draw_images, masks_of, rows_after, rows_in, set_up, short_run
+from textual_inversion.settings.choices import OPTIMIZERS
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training import callbacks, optimizer
 
@@ -24,6 +25,14 @@ BARE = ("--only_save_embeds", "--eval_steps", "1")
         ["--min_timestep", "100", "--max_timestep", "900"],
         ["--optimizer", "adam"],
         ["--optimizer", "sgd", "--sgd_momentum", "0.5"],
+        ["--optimizer", "lion"],
+        ["--optimizer", "adafactor"],
+        ["--optimizer", "adafactor", "--adafactor_scale_parameter"],
+        ["--optimizer", "prodigy", "--d0", "0.001"],
+        ["--optimizer", "dadapt_adam", "--d0", "0.001"],
+        ["--loss_type", "huber", "--huber_schedule", "snr"],
+        ["--multires_noise_iterations", "6"],
+        ["--learning_rate", "0.01:1, 0.001"],
     ],
     ids=lambda flags: " ".join(flags),
 )
@@ -109,7 +118,7 @@ def test_a_schedule_that_ends_in_pure_noise_trains_v_and_refuses_epsilon(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_words_rows_rest_while_only_the_other_is_shown(tmp_path, monkeypatch, name):
     words = ["--placeholder_token", "<one>", "<two>", "--initializer_token", "toy", "--train_data_dir"]
     draw_images(tmp_path / "others", count=1)

@@ -35,11 +35,13 @@ def test_a_run_writes_what_the_documents_say(tmp_path, capsys):
         *(f"checkpoint-{step}/{name}" for step in (1, 2) for name in checkpoint),
         "README.md",
         "config.yaml",
+        "figures.jsonl",
         "files.json",
         *(f"learned_embeds-steps-{step}.{ending}" for step in (1, 2) for ending in ("pdparams", "safetensors")),
         "learned_embeds.pdparams",
         "learned_embeds.safetensors",
         "overview.png",
+        "report.html",
         "run.json",
         "samples/over-time.png",
         "samples/step-0.png",
@@ -247,8 +249,18 @@ def test_nothing_but_the_rows_is_trained_and_the_vae_sees_each_image_once(tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_path):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--optimizer", "prodigy", "--d0", "0.003", "--learning_rate", "1:3, 0.5", "--use_ema",
+         "--multires_noise_iterations", "6", "--loss_type", "huber", "--huber_schedule", "snr"],
+    ],
+    ids=["plain", "everything of the sample's own number"],
+)  # fmt: skip
+def test_two_processes_learn_what_one_learns_with_twice_the_accumulation(tmp_path, flags):
     common = [
+        *flags,
         "--max_train_steps",
         "4",
         "--save_steps",

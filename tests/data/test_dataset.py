@@ -12,6 +12,7 @@ from textual_inversion.data import latents
 from textual_inversion.data.images import to_array
 from textual_inversion.data.resizing import cut
 from textual_inversion.formats.embedding_file import read_embeddings
+from textual_inversion.settings.choices import RESIZE_MODES
 from textual_inversion.system.errors import ImageError
 
 BARE = ("--only_save_embeds", "--eval_steps", "1")
@@ -31,7 +32,7 @@ def mixed_images(folder, mode="RGB"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["squash", "center_crop", "random_crop", "bucket"])
+@pytest.mark.parametrize("mode", RESIZE_MODES)
 @pytest.mark.parametrize("masked", [False, True])
 def test_every_way_of_framing_trains(tmp_path, capsys, mode, masked):
     image_folder = mixed_images(tmp_path / "mixed")
@@ -59,6 +60,41 @@ def test_other_families_are_framed_and_masked_alike(tmp_path, family, mode):
 
     (learned,) = read_embeddings(tmp_path / "out" / "learned_embeds.pdparams")
     assert all(np.isfinite(rows).all() for rows in learned.vectors.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["random_crop", "focal_crop", "bucket", "tiles"])
+def test_variants_are_framed_and_masked_like_their_images(tmp_path, monkeypatch, mode):
+    image_folder = mixed_images(tmp_path / "mixed")
+    masks = masks_of(image_folder, tmp_path / "masks")
+    asked = ["--resize_mode", mode, "--rotation", "30", "--augmented_variants", "5", "--mask_dir", str(masks)]
+    run = set_up(monkeypatch, short_run(tmp_path, "--only_save_embeds", "--train_data_dir", str(image_folder), *asked,
+                                        "--unmasked_weight", "0.01", "--eval_steps", "0"))  # fmt: skip
+    seen = []
+    monkeypatch.setattr(run.model.vae, "encode", None, raising=False)  # nothing is encoded any more
+
+    for step in range(12):
+        batch = run.samples.batch(step, range(2))
+        seen += batch.variants.tolist()
+        assert run.data.latents.sample(batch).shape[0] == run.data.mask(batch).shape[0] == 2
+    assert set(seen) == set(range(5))
+    assert run.data.latents.num_images == len(run.data.images) == len(run.data.previews)
+
+
+def test_large_images_become_several_of_the_models_shape(tmp_path, monkeypatch, capsys):
+    image_folder = mixed_images(tmp_path / "mixed")
+
+    asked = ["--resize_mode", "tiles", "--tile_rows", "1"]
+    run = set_up(monkeypatch, short_run(tmp_path, *BARE, "--train_data_dir", str(image_folder), *asked))
+
+    # 60x20 and 20x60 are three squares long, with overlaps four; 32x32 and 33x31 are one each
+    assert "4 image(s) are cut into 10 parts, each learned as an image of its own" in capsys.readouterr().out
+    assert len(run.data.images) == len(run.data.previews) == 10 and run.plan.epoch_samples == 400
+    whole = np.asarray(Image.open(image_folder / "0.png"))
+    first, last = (np.asarray(run.data.previews[index]) for index in (0, 3))
+    for part, box in ((first, (0, 0, 20, 20)), (last, (40, 0, 60, 20))):
+        expected = Image.fromarray(whole).crop(box).resize((16, 16), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(part, np.asarray(expected))
 
 
 @pytest.mark.slow

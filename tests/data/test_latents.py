@@ -39,7 +39,10 @@ def shapes_of(pixels):
 
 
 def batch_of(images, flips, posterior_noise):
-    return SimpleNamespace(images=np.array(images), flips=np.array(flips), posterior_noise=posterior_noise)
+    variants = np.zeros(len(images), np.int64)
+    return SimpleNamespace(
+        images=np.array(images), flips=np.array(flips), posterior_noise=posterior_noise, drawn_variants=variants
+    )
 
 
 @pytest.mark.parametrize(("mirrored", "times"), [(False, 3), (True, 6)])
@@ -175,3 +178,17 @@ def test_only_what_is_not_on_disk_is_encoded(pixels):
     for cache, image in zip(caches, (1, 1, 1), strict=True):
         drawn = cache.sample(batch_of([image], [False], noise)).numpy()
         np.testing.assert_array_equal(drawn[0], 0.5 * (pixels[1][:2, ::2, ::2] + np.float32(0.5)))
+
+
+def test_variants_are_kept_beside_each_other_and_each_sample_gets_its_own(pixels):
+    views = [array + number / 100 for array in pixels for number in range(3)]  # three variants of each image
+    cache = encode_posteriors(CountingVae(), iter(views), shapes_of(pixels), mirrored=True, variants=3)
+    noise = np.zeros((3, 2, 4, 4), np.float32)
+    batch = batch_of([2, 0, 1], [False, True, False], noise)
+    batch.drawn_variants = np.array([0, 2, 1])
+
+    latents = cache.sample(batch).numpy()
+
+    shown = [views[6], views[2][:, :, ::-1], views[4]]
+    np.testing.assert_allclose(latents, 0.5 * np.stack([view[:2, ::2, ::2] for view in shown]), atol=1e-6)
+    assert cache.memory == 3 * 3 * 2 * 2 * (2 * 4 * 4) * 4  # images, variants, mirrored, mean and std, of 4 bytes

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from textual_inversion.data import masks
+from textual_inversion.data.augmentation import Augmentation, Change
+from textual_inversion.data.cropping import focus_of
 from textual_inversion.data.masks import Masks, check_alpha, find_masks, masks_for
-from textual_inversion.data.resizing import Resizer
+from textual_inversion.data.resizing import Frame, Resizer
 from textual_inversion.system.errors import ImageError
 
 
@@ -26,12 +28,12 @@ def silent(_):
 def read(paths, sizes, note=silent):
     """The masks in files that all lie in one folder, for images of these sizes and of the masks' names."""
     images = [(path.with_suffix(".jpeg"), size) for path, size in zip(paths, sizes, strict=True)]
-    return masks_for(images, str(paths[0].parent), alpha=False, note=note)
+    return masks_for(images, str(paths[0].parent), note=note)
 
 
 def alpha(paths, sizes, note=silent):
     """The images' own transparency."""
-    return masks_for(list(zip(paths, sizes, strict=True)), None, alpha=True, note=note)
+    return masks_for(list(zip(paths, sizes, strict=True)), None, source="alpha", note=note)
 
 
 # ------------------------------------------------------------------------------------------------- found and checked
@@ -134,7 +136,7 @@ def test_images_of_which_none_is_transparent_are_refused(tmp_path):
     one, other = alpha([half_transparent(tmp_path / "1.png"), *write(tmp_path, "2.jpg")], [(40, 20)] * 2)
 
     check_alpha([one, other])
-    with pytest.raises(ImageError, match="--alpha_mask has no effect"):
+    with pytest.raises(ImageError, match="--mask_from alpha has no effect"):
         check_alpha([other, other])
 
 
@@ -143,9 +145,9 @@ def test_masks_come_from_where_they_are_asked_for(tmp_path):
     write(tmp_path / "masks", "1.png", color=128)
     images, folder = [(paths[0], (40, 20))], str(tmp_path / "masks")
 
-    assert masks_for(images, None, alpha=False, note=silent) == []
-    assert masks_for(images, None, alpha=True, note=silent)[0].load().getpixel((35, 5)) == 0
-    assert masks_for(images, folder, alpha=False, note=silent)[0].load().getpixel((35, 5)) == 128
+    assert masks_for(images, None, note=silent) == []
+    assert masks_for(images, None, source="alpha", note=silent)[0].load().getpixel((35, 5)) == 0
+    assert masks_for(images, folder, note=silent)[0].load().getpixel((35, 5)) == 128
 
 
 # ----------------------------------------------------------------------------------------- through framing to latents
@@ -153,7 +155,10 @@ def test_masks_come_from_where_they_are_asked_for(tmp_path):
 
 def batch(images, flips, crops=None, bucket=0):
     crops = np.full((len(images), 2), 0.5) if crops is None else np.array(crops)
-    return SimpleNamespace(images=np.array(images), flips=np.array(flips), crops=crops, bucket=bucket)
+    zeros = np.zeros(len(images), np.int64)
+    return SimpleNamespace(
+        images=np.array(images), flips=np.array(flips), crops=crops, bucket=bucket, drawn_variants=zeros
+    )
 
 
 def left_white(width, height, white):
@@ -195,7 +200,7 @@ def test_a_mask_of_another_shape_is_refused_before_it_is_decoded(tmp_path, monke
     monkeypatch.setattr(masks, "load_mask", lambda path: pytest.fail("it was decoded"))
 
     with pytest.raises(ImageError, match="is 30x30 pixels, but its image 40x20"):
-        masks_for([(image[0], (40, 20))], folder=folder, alpha=False, note=silent)
+        masks_for([(image[0], (40, 20))], folder=folder, note=silent)
 
 
 def test_weights_have_their_buckets_shape():
@@ -206,3 +211,75 @@ def test_weights_have_their_buckets_shape():
 
     np.testing.assert_array_equal(wide[0, 0], [[1, 1, 1, 0, 0, 0]] * 2)
     np.testing.assert_array_equal(square[0, 0], [[0, 0, 1, 1]] * 4)
+
+
+def test_masks_turn_with_their_images_and_lose_nothing_at_the_corners():
+    white = Image.new("RGB", (64, 48), "white")
+    image = Image.new("RGB", (64, 48), "white")
+    image.paste((0, 0, 0), (0, 0, 20, 48))
+    mask = Image.fromarray(np.asarray(image)[:, :, 0])
+    for mode in ("squash", "center_crop", "focal_crop", "bucket", "tiles"):
+        resizer = Resizer(mode, 32, 32, "bilinear")
+        frame = resizer.frames(image.size, (32, 32), focus_of(image))[0]
+        for angle in (3.0, -20.0, 45.0, 90.0, 170.0):
+            change = Change(angle=angle)
+            assert np.asarray(resizer.cut(white, frame, change)).min() == 255, (mode, angle)
+            turned, masked = (np.asarray(resizer.cut(one, frame, change)).astype(int) for one in (image, mask))
+            assert np.abs(turned[:, :, 0] - masked).max() <= 1, (mode, angle)
+
+
+def test_the_angle_is_counter_clockwise():
+    left = Image.new("L", (32, 32), 0)
+    left.paste(255, (0, 0, 16, 32))
+    resizer = Resizer("squash", 32, 32)
+
+    turned = np.asarray(resizer.cut(left, Frame((32, 32)), Change(angle=90.0)))
+
+    assert turned[20:].min() == 255 and turned[:12].max() == 0  # what was at the left is at the bottom
+
+
+def test_every_variant_has_the_weights_of_its_own_angle():
+    resizer, augmentation = Resizer("squash", 16, 16, "bilinear"), Augmentation(1, 4, rotation=90.0)
+    mask = left_white(16, 16, 8)
+    masks = Masks([mask], resizer, [(16, 16)], [0], factor=4, augmentation=augmentation)
+    shown = batch([0] * 4, [False] * 4)
+    shown.drawn_variants = np.arange(4)
+
+    weights = masks.weights(shown)
+
+    for variant, change in enumerate(augmentation.changes(0)):
+        cut = np.asarray(resizer.cut(mask, Frame((16, 16)), change), dtype=np.float32)
+        expected = cut.reshape(4, 4, 4, 4).mean(axis=(1, 3)) / 255
+        np.testing.assert_allclose(weights[variant, 0], expected, atol=1e-6)
+    assert np.abs(weights[1] - weights[0]).max() > 0.1
+    np.testing.assert_array_equal(masks.whole(0), weights[0, 0])
+
+
+def test_of_an_image_in_parts_only_those_with_something_to_learn_are_kept():
+    resizer = Resizer("tiles", 16, 16, "bilinear", tile_rows=1)
+    mask = left_white(64, 16, 16)
+    frames = resizer.frames((64, 16), (16, 16))
+    masks = Masks([mask], resizer, [(16, 16)], [0], factor=4, frames=[frames])
+
+    assert len(frames) == 5 and masks.learned == [True, True, False, False, False]
+    masks.keep_learned()
+    assert masks.weights(batch([0, 1], [False, False])).shape == (2, 1, 4, 4)
+    with pytest.raises(ImageError, match="black in all that is left"):
+        Masks([left_white(64, 16, 0)], resizer, [(16, 16)], [0], factor=4, frames=[frames])
+    assert Masks([mask], resizer, [(16, 16)], [0], 4, 0.5, frames=[frames]).learned == [True] * 5
+
+
+def test_a_plain_background_is_a_source_of_masks_and_a_lively_one_is_named(tmp_path):
+    image = Image.new("RGB", (1300, 900), "white")
+    image.paste("navy", (400, 300, 900, 700))
+    image.save(tmp_path / "plain.png")
+    (found,) = masks_for([(tmp_path / "plain.png", (1300, 900))], None, source="plain_background", note=silent)
+
+    mask = np.asarray(found.load())
+    assert mask.shape == (900, 1300) and mask[500, 650] == 255 and mask[100, 100] == 0
+    assert (mask > 127).mean() == pytest.approx(500 * 400 / (1300 * 900), rel=0.02)
+
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    with pytest.raises(ImageError, match=r"noise.png: its background is not plain: .*; give its mask in --mask_dir"):
+        masks_for([(tmp_path / "noise.png", (64, 64))], None, source="plain_background", note=silent)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from textual_inversion.data import image_order, random_streams, sampler, timesteps
+from textual_inversion.data.noise import MultiresolutionNoise
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.sampler import SampleStream, TrainingImage
 
@@ -412,3 +413,64 @@ def test_the_image_of_a_sample_is_found_without_a_look_at_all_others(monkeypatch
         samples.concepts_in(step)
 
     assert sum(sums) == 2 + 500 + 500
+
+
+@pytest.mark.parametrize("each", [1, 4, 6])
+def test_every_image_is_compared_at_the_same_noisy_timesteps_with_the_same_noise(each):
+    s = three_of_all_kinds(flip_p=1.0)
+
+    batches = s.image_batches(each)
+
+    shown = [int(image) for batch in batches for image in batch.images]
+    assert sorted(shown) == sorted(list(range(len(s.images))) * each)
+    for batch in batches:
+        assert not batch.flips.any() and batch.bucket == s.images[batch.images[0]].bucket
+        rows = batch.timesteps.reshape(-1, each)
+        assert (rows == rows[0]).all() and (np.diff(rows[0]) > 0).all() and rows.min() >= 500
+        noises = batch.noise.reshape(-1, each, *batch.noise.shape[1:])
+        assert (noises == noises[0]).all() and len({noise.tobytes() for noise in noises[0]}) == each
+        assert batch.prompts == [s.images[image].prompts[0] for image in batch.images]
+    assert not np.array_equal(batches[0].noise[0], s.evaluation_batches(8)[0].noise[0])
+
+
+def test_variants_are_a_function_of_the_sample_alone_evenly_drawn_and_change_nothing_else():
+    varied, plain = stream(variants=4), stream()
+
+    whole = varied.batch(3, range(8))
+    parts = [varied.batch(3, [index]).variants[0] for index in range(8)]
+    drawn = np.concatenate([varied.batch(step, range(8)).variants for step in range(200)])
+
+    assert whole.variants.tolist() == parts
+    assert np.abs(np.bincount(drawn, minlength=4) / len(drawn) - 0.25).max() < 0.03
+    assert plain.batch(3, range(8)).variants is None and plain.batch(3, range(8)).drawn_variants.tolist() == [0] * 8
+    for name in ("images", "flips", "noise", "posterior_noise", "timesteps", "crops"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(plain.batch(3, range(8)), name))
+
+
+def test_the_fixed_set_shows_the_images_themselves():
+    assert all(batch.variants is None for batch in stream(variants=4).evaluation_batches(8))
+
+
+# ---------------------------------------------------------------------------------------- noise of several resolutions
+COARSER = MultiresolutionNoise(6, 0.8)
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_coarser_noises_are_the_samples_own_and_change_nothing_else(antithetic):
+    plain, coarser = (
+        stream(antithetic=antithetic, multiresolution=kind).batch(3, range(8)) for kind in (None, COARSER)
+    )
+    for name in ARRAYS:
+        assert np.array_equal(getattr(plain, name), getattr(coarser, name)) == (name != "noise"), name
+    first = coarser.noise[0]
+    wanted = COARSER.added_to(plain.noise[0], generator(7, Purpose.MULTIRESOLUTION, step=3, index=0))
+    np.testing.assert_array_equal(first, wanted)
+    np.testing.assert_array_equal(stream(antithetic=antithetic, multiresolution=COARSER).batch(3, [5]).noise[0],
+                                  coarser.noise[5])  # fmt: skip
+    assert np.array_equal(coarser.noise[1], -first) == antithetic
+
+
+def test_the_fixed_set_has_plain_noise():
+    plain, coarser = (stream(multiresolution=kind).evaluation_batches(6) for kind in (None, COARSER))
+    for one, other in zip(plain, coarser, strict=True):
+        np.testing.assert_array_equal(one.noise, other.noise)

@@ -96,8 +96,8 @@ def test_what_belongs_to_one_machine_may_differ_and_secrets_stay_there(flags):
 
 # What may differ: names and paths, whose contents are compared; what belongs to one machine; the upload.
 MAY_DIFFER = set(
-    """config output_dir logging_dir train_data_dir mask_dir template_file initializer_embeds cache_dir clip_model
-    cache_latents_dir
+    """config preset output_dir logging_dir train_data_dir mask_dir template_file initializer_embeds cache_dir
+    clip_model cache_latents_dir mask_model validation_data_dir validation_mask_dir contrast_data_dir
     pretrained_model_name_or_path vae tokenizer_name revision variant validation_prompt validation_prompts_file
     device num_threads dataloader_num_workers gradient_checkpointing enable_xformers_memory_efficient_attention
     low_memory compile

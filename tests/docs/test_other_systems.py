@@ -55,29 +55,29 @@ def test_the_column_of_each_program_has_its_names_and_defaults(shown):
     assert cells["scale_lr"]["Determined"] == "`scale_lr` (`on`)"
 
 
-def counted(system: str) -> tuple[int, int, int, int]:
-    """Flags of a program's training scripts: all, known here, answered with another flag, refused with a reason."""
-    own = (ROOT / "tests" / "helpers" / "foreign_flags" / f"{system}.txt").read_text(encoding="utf-8").split()
-    here = {action.dest for actions in flags.groups("train").values() for action in actions}
-    found = [named(system, "train", name) for name in own if name not in here]
-    assert None not in found
-    answered = sum(row.flag is not None for row in found)
-    return len(own), len(own) - len(found), answered, len(found) - answered
+@pytest.mark.parametrize("name", other_names.SCRIPTS)
+def test_every_flag_of_other_programs_scripts_is_counted_once_and_has_an_answer(name):
+    one = other_names.answers(name)
+    own = (ROOT / "tests" / "helpers" / "foreign_flags" / f"{name}.txt").read_text(encoding="utf-8").split()
+
+    assert sorted([*one.known, *one.hinted, *one.refused]) == sorted(own) and one.unknown == ()
+    system, command, *_ = other_names.SCRIPTS[name]
+    here = {action.dest for actions in flags.groups(command).values() for action in actions}
+    assert set(one.known) == here.intersection(own)
+    assert all(named(system, command, flag).flag in here for flag in one.hinted)
+    assert all(named(system, command, flag).note for flag in one.refused)
 
 
-def test_the_figures_of_the_page_are_those_of_the_scripts_own_flags():
-    text = read(PAGE)
-    for system, scripts in (
-        ("diffusers", "the {} flags of diffusers' two training scripts"),
-        ("kohya", "the {} of kohya's"),
-    ):
-        total, known, answered, refused = counted(system)
-        said = re.search(
-            scripts.format(r"(\d+)") + r", (\d+) have the same name(?: here)?, (\d+) ha(?:s|ve) another, and (\d+) are "
-            "refused with the reason", text)  # fmt: skip
-        assert said, system
-        assert [int(number) for number in said.groups()] == [total, known, answered, refused]
-        assert known + answered + refused == total
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+def test_the_sentence_of_the_page_and_the_command_count_the_same(language, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["other_names.py", "--figure"])
+    other_names.main()
+    printed = [re.findall(r"\b\d+\b", line.partition(":")[2]) for line in capsys.readouterr().out.splitlines()]
+    sentence = other_names.figure(language)
+
+    assert re.findall(r"\b\d+\b", re.sub("[\u4e00-\u9fff]", " ", sentence)) == sum(printed, [])
+    assert len(printed) == len(other_names.SCRIPTS) == 3
+    assert read(PAGE).count("<!-- their flags -->") == 1 and "their flags" in read("docs/conf.py")
 
 
 def test_the_answer_that_the_page_shows_is_the_one_that_is_given():

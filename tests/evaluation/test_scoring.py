@@ -129,6 +129,37 @@ def test_the_table_shows_every_row():
     assert len({len(line) for line in lines}) == 1
 
 
+def test_means_have_their_standard_errors_and_each_image_its_cosine():
+    images, texts = (0.4, 0.5, 0.6), (0.3, 0.3)
+    result = scoring.report(Similarity(0.2, 0.4, {}), Similarity(0.5, 0.3, {}, images, texts), 0.6, word="<w>",
+                            initializer="toy")  # fmt: skip
+
+    concept = result["concept"]
+    assert concept["image_standard_error"] == pytest.approx(0.1 / 3**0.5) and concept["text_standard_error"] == 0
+    assert (concept["images"], concept["texts"]) == ([0.4, 0.5, 0.6], [0.3, 0.3])
+    assert "0.500 ± 0.058" in scoring.table(result)[2] and result["baseline"]["image_standard_error"] is None
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_word_that_repeats_its_pictures_is_said_to(repeats):
+    copies = {"repeats": repeats, "share": 0.5}
+    result = scoring.report(Similarity(0.2, 0.4, {}), Similarity(0.5, 0.3, {}), 0.6, word="<w>", initializer="toy",
+                            copies=copies)  # fmt: skip
+    assert scoring.table(result)[-1].startswith("this word repeats its pictures: 50%") == repeats
+
+
+def test_images_that_are_the_training_images_are_copies(model, scorer):
+    protocol, training = Protocol(num_images=7), noise_images(4)
+    features = scorer.image_features(training)
+    (copied, anew) = scoring.compare(scorer, [*[training[i % 4] for i in range(14)], *noise_images(14, seed=5)],
+                                     features, protocol)  # fmt: skip
+    look = [scoring.copies_among(one.features, (features, scoring.pixel_features(training))) for one in (copied, anew)]
+    assert look[0]["share"] == 1 and look[0]["nearest"][:4] == [0, 1, 2, 3] and look[1]["share"] == 0
+    assert copied.of_images == pytest.approx(
+        [float(f @ features.mean(axis=0)) for f in copied.features[0][:7]], abs=1e-4
+    )
+
+
 def test_a_table_without_a_ceiling():
     result = scoring.report(Similarity(0.2, -0.1, {}), Similarity(0.5, 0.3, {}), None, word="<w>", initializer="toy")
 

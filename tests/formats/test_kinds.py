@@ -61,7 +61,7 @@ def tensors(*names: str) -> bytes:
         (image("JPEG"), "a JPEG image"),
         (image("WEBP"), "a WebP image"),
         (image("GIF"), "a GIF image"),
-        (gzip.compress(b"a"), "compressed with gzip"),
+        (gzip.compress(b"a", mtime=0), "compressed with gzip"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer"),
         (b"\0\0\0\x18ftypavif", "an AVIF or HEIC image"),
         (b"GGUF\3\0\0\0", "GGUF"),

@@ -28,6 +28,14 @@ def test_objects_are_shown_in_the_styles():
     assert prompts[-2:] == ["a <a> in the style of <s>", "a <b> in the style of <s>"]
 
 
+def test_what_is_not_wanted_is_shown_where_there_is_nothing_else():
+    assert showcase({"<a>": "object", "<bad>": "negative", "<s>": "style"}, PLAIN) == showcase(
+        {"<a>": "object", "<s>": "style"}, PLAIN
+    )
+    alone = showcase({"<bad>": "negative"}, PLAIN)
+    assert alone[0] == "a picture, <bad>" and all("<bad>" in prompt for prompt in alone) and len(alone) == 6
+
+
 def test_text_without_the_word_is_that_of_the_paper():
     assert without_placeholder("a photo of {} on the moon") == "a photo of on the moon"
     assert without_placeholder("a cat in the style of {}") == "a cat in the style of"

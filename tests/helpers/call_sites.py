@@ -6,11 +6,11 @@ from pathlib import Path
 
 from helpers.paths import ROOT
 
-COMMANDS = ("train_textual_inversion.py", "infer.py", "score.py")
+COMMANDS = ("train_textual_inversion.py", "infer.py", "score.py", "sweep.py", "teach.py")
 
 
 def program_files() -> list[Path]:
-    """The library and the three commands."""
+    """The library and the commands."""
     return [*sorted((ROOT / "textual_inversion").rglob("*.py")), *(ROOT / name for name in COMMANDS)]
 
 

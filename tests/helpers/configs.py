@@ -23,7 +23,7 @@ def planned(argv: list[str], num_images: int = 4, world_size: int = 1) -> Simple
     """The same once the number of images and of processes is known; `plan` is the step plan."""
     asked = parse(argv)
     config, plan = plan_steps(asked, num_images * asked.concept.repeats, world_size)
-    return SimpleNamespace(**vars(flat(config)), plan=plan)
+    return SimpleNamespace(**(vars(flat(config)) | {"plan": plan}))  # --plan itself is in `whole`
 
 
 def config_of(**values) -> TrainConfig:

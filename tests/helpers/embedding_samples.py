@@ -1,10 +1,12 @@
 """Learned embeddings to write, and what tests do with the files."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings
+from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
 
 
 def concept(token: str = "<cat>", vectors: int = 2, width: int = 4, seed: int = 0, **metadata: str) -> LearnedEmbedding:
@@ -34,3 +36,17 @@ def assert_same(one: LearnedEmbedding, other: LearnedEmbedding) -> None:
     for name in one.vectors:
         assert one.vectors[name].dtype == np.float32
         np.testing.assert_array_equal(one.vectors[name], other.vectors[name])
+
+
+def learned(token: str = "<cat-toy>", vectors: int = 1, width: int = 32, seed: int = 1, **metadata: str):
+    """An embedding as wide as the demo's."""
+    return concept(token, vectors, width, seed, **metadata)
+
+
+def stored_with_record(path: Path, *concepts: LearnedEmbedding, record: dict[str, Any] | None = None) -> Path:
+    """A file of embeddings, and beside it the run.json of the run that is said to have written it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_pdparams(path, concepts)
+    if record is not None:
+        (path.parent / "run.json").write_text(json.dumps(record))
+    return path

@@ -55,8 +55,11 @@ def stopped_in(argv: list[str], step: int, number: int = signal.SIGTERM) -> Stop
     return caught.value
 
 
+_OF_THIS_RUN = ("run.json", "report.html", "files.json")  # they name its folder
+
+
 def results(out: Path) -> dict[str, bytes]:
-    """The files that a run leaves besides its record, its checkpoints and its log."""
-    files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("run.json", "files.json")]
+    """The files that a run leaves besides its record, the page that shows it, its checkpoints and its log."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.name not in _OF_THIS_RUN]
     kept = [path for path in files if path.relative_to(out).parts[0].split("-")[0] not in ("checkpoint", "logs")]
     return {str(path.relative_to(out)): path.read_bytes() for path in kept}

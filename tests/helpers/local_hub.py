@@ -20,7 +20,8 @@ class LocalHub(LocalServer):
 
     Attributes:
         endpoint: its address.
-        repositories: "me/cat" -> path -> bytes.
+        repositories: "me/cat", or "datasets/me/cats" -> path -> bytes.
+        said_sizes: path -> size that is said of it in place of its own.
         large: endings of the files that are to go through large file storage.
         refused: part of a path -> status with which requests to it are refused.
         requests: what was asked, "POST /api/repos/create" and the like.
@@ -32,7 +33,7 @@ class LocalHub(LocalServer):
     def __init__(self):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.large, self.refused, self.requests = (".png", ".safetensors"), {}, []
-        self.tokens, self.redirects, self.collections = [], False, {}
+        self.tokens, self.redirects, self.collections, self.said_sizes = [], False, {}, {}
         self._objects: dict[str, bytes] = {}
 
     def stop(self) -> None:
@@ -61,6 +62,8 @@ class LocalHub(LocalServer):
             return self._collection(request, path.removeprefix("/api/collections/"))
         if path.startswith("/api/models/") and request.command == "GET":
             return self._model_info(request, path)
+        if path.startswith("/api/datasets/") and request.command == "GET":
+            return self._data_set_info(request, path)
         if path == "/api/validate-yaml":
             return _send(request, {"errors": [], "warnings": []})
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -138,6 +141,14 @@ class LocalHub(LocalServer):
         if repository not in self.repositories:
             return _send(request, {"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
         _send(request, self._facts(repository))
+
+    def _data_set_info(self, request, path: str) -> None:
+        name = "/".join(path.split("/")[2:5])
+        if name not in self.repositories:
+            return _send(request, {"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        files = [{"rfilename": path, "size": self.said_sizes.get(path, len(content))}
+                 for path, content in sorted(self.repositories[name].items())]  # fmt: skip
+        _send(request, {"id": name.removeprefix("datasets/"), "sha": COMMIT, "siblings": files, "tags": []})
 
     def _file(self, request, path: str) -> None:
         repository, _, rest = path.lstrip("/").partition("/resolve/")

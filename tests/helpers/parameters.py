@@ -7,6 +7,8 @@ from helpers.configs import config_of
 from textual_inversion.training.optimizer import make_optimizer, make_schedule
 
 STEPS, PEAK_LEARNING_RATE = 10, 0.1
+# Optimizer -> tensors that it remembers of each parameter: moments, powers of beta, velocity and so on.
+KEPT_TENSORS = {"adamw": 4, "adam": 4, "sgd": 1, "lion": 1, "adafactor": 3, "prodigy": 6, "dadapt_adam": 5}
 
 
 def optimizer_of(parameters: list, *, peak_learning_rate: float = PEAK_LEARNING_RATE, **flags) -> tuple:

@@ -95,6 +95,19 @@ def test_what_is_learned_and_kept_stays_in_float32_and_all_else_is_cast(bases, f
     assert {one.dtype for one in model.vae.parameters()} == {paddle.float32}
 
 
+def test_a_model_that_stays_loaded_is_lowered_once_and_takes_other_vectors(bases):
+    model, first = lowered(bases("sd1"), "fp16")
+    hooks = {name: len(embedding._forward_post_hooks) for name, embedding in first.items()}
+    rows = {one.name: np.ones((2, one.embedding_width), np.float32) for one in model.text_encoders}
+    embeddings = attach_concepts(model, {"<other>": 2}, rows)
+    precision.lower(model, "fp16")
+
+    for name, embedding in embeddings.items():
+        assert len(embedding._forward_post_hooks) == hooks[name]
+        assert embedding(paddle.to_tensor([0, embedding.first_id])).dtype == paddle.float16
+    assert len(model.unet._forward_pre_hooks) == 1
+
+
 def loss_and_gradients(model, embeddings):
     g = np.random.default_rng(1)
     latents, target = (paddle.to_tensor(g.standard_normal((2, 4, 8, 8)).astype("float32")) for _ in range(2))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from helpers.image_peaks import peaks
-from textual_inversion.data import dataset, images
+from textual_inversion.data import image_files, images
 from textual_inversion.data.image_memory import MAX_PIXELS
 from textual_inversion.system.errors import ImageError
 
@@ -138,7 +138,7 @@ def test_images_are_read_side_by_side_only_as_far_as_the_memory_goes(tmp_path, m
     sizes, running, beside = [64, 80, 80, 64, 64, 80], set(), []
     for number, side in enumerate(sizes):
         Image.new("RGB", (side, side), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    monkeypatch.setattr(dataset, "MOST_BYTES", images.memory_of(tmp_path / "1.png") + 1)
+    monkeypatch.setattr(image_files, "MOST_BYTES", images.memory_of(tmp_path / "1.png") + 1)
 
     def look(path):
         running.add(path.name)
@@ -147,7 +147,7 @@ def test_images_are_read_side_by_side_only_as_far_as_the_memory_goes(tmp_path, m
         running.discard(path.name)
         return image.getpixel((0, 0))[0]
 
-    found = dataset.ahead(look, sorted(tmp_path.iterdir()), 4, memory=images.memory_of)
+    found = image_files.ahead(look, sorted(tmp_path.iterdir()), 4, memory=images.memory_of)
 
     assert list(found) == list(range(6))
     assert all(count == 1 for side, count in beside if side == 80)

@@ -22,7 +22,7 @@ from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.generation import gallery, prompt_file
 from textual_inversion.hub import hugging_face
 from textual_inversion.models import weight_files
-from textual_inversion.sharing import model_card
+from textual_inversion.sharing import markdown
 from textual_inversion.system import progress, streams
 from textual_inversion.system.errors import TextualInversionError, run_command
 from textual_inversion.system.terminal_text import HIDDEN, one_line, printed, visible
@@ -37,6 +37,12 @@ PRINTS_ITSELF = {
     ("textual_inversion/system/progress.py", "print_line"): "the one place for all else",
     ("textual_inversion/system/journal.py", "Journal.add"): "into a file",
     ("textual_inversion/system/links.py", "write_lock"): "into a file",
+    ("textual_inversion/studio/pages/context.py", "Context.problem"): "on the page, through marked",
+    ("textual_inversion/studio/pages/context.py", "Context.notice"): "on the page, through marked",
+    ("textual_inversion/studio/pages/context.py", "Context.careful"): "on the page, through marked",
+    ("textual_inversion/studio/pages/fields.py", "Form.refuse"): "on the page, through marked",
+    ("textual_inversion/studio/pages/frame.py", "show"): "on the page, the page's own words",
+    ("textual_inversion/studio/pages/frame.py", "_may_enter"): "on the page, the page's own words",
     ("textual_inversion/distributed/peers.py", "_write_error"): "at the very end of a process, through one_line",
 }
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -273,11 +279,11 @@ MARKUP = ["`", "``", "a`b", "a`](http://x)`", "<img src=x>", "|", "a|b", "![x](h
 
 @pytest.mark.parametrize("text", MARKUP)
 def test_no_name_becomes_markup_on_a_model_card(text):
-    code = model_card._code(text)
+    code = markdown.code(text)
     fence = code[: len(code) - len(code.lstrip("`"))]
 
     assert code.endswith(fence) and fence not in code[len(fence) : -len(fence)].strip("` ").replace(fence + "`", "")
-    assert "\n" not in code and "|" not in model_card._cell(text).replace("\\|", "")
+    assert "\n" not in code and "|" not in markdown.cell(text).replace("\\|", "")
 
 
 def test_a_prompt_cannot_pass_for_the_settings_of_its_image():

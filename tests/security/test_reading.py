@@ -27,6 +27,7 @@ from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.generation import gallery, image_grid, prompt_file
 from textual_inversion.models import tokenizers, weight_files
 from textual_inversion.models.single_file import convert
+from textual_inversion.reporting.figures import read_curves
 from textual_inversion.settings import config_yaml
 from textual_inversion.sharing import model_card
 from textual_inversion.system import journal, tracking, user_files
@@ -44,6 +45,7 @@ OPENS_ITSELF = {
     ("textual_inversion/distributed/consistency.py", "of_source"): "the source of this program",
     ("textual_inversion/data/latent_files.py", "_processor"): "the system's own, of a few kilobytes",
     ("textual_inversion/system/environment.py", "_read"): "the system's own, of a few kilobytes",
+    ("textual_inversion/system/timing.py", "process_seconds"): "the system's own, of a few hundred bytes",
     ("textual_inversion/system/streams.py", "prepare"): "a descriptor that is open already",
     ("textual_inversion/system/streams.py", "_open_nothing"): "the null device",
     ("textual_inversion/formats/reader.py", "map_whole"): "a descriptor from user_files",
@@ -53,6 +55,10 @@ OPENS_ITSELF = {
     ("textual_inversion/data/image_formats.py", "open_image"): "a file from user_files",
     ("textual_inversion/generation/image_grid.py", "opened_png"): "a file from user_files",
     ("textual_inversion/data/previews.py", "_shown"): "bytes in memory",
+    ("textual_inversion/data/masks.py", "MaskFile.load"): "bytes in memory",
+    ("textual_inversion/system/tracker_process.py", "main"): "the null device",
+    ("textual_inversion/system/tracker_process.py", "_pixels"): "bytes in memory, of this program",
+    ("textual_inversion/studio/children.py", "start"): "the log that it has just made, for writing",
 }
 # Modules that write files, and read none but their own: `atomic`, locks, logs.
 WRITES_ONLY = {
@@ -63,7 +69,7 @@ WRITES_ONLY = {
     "textual_inversion/system/written_files.py",
     "textual_inversion/models/single_file/convert.py",
     "textual_inversion/models/single_file/vae.py",
-    "textual_inversion/system/tracking.py",
+    "textual_inversion/system/log_files.py",
     "textual_inversion/sharing/redact.py",
 }
 PARSING = {
@@ -78,7 +84,7 @@ PARSING = {
 }
 PARSES_ITSELF = {
     ("textual_inversion/system/checked_json.py", "parse_json"): "the one place",
-    ("textual_inversion/cli/config_file.py", "_root"): "the one place for YAML",
+    ("textual_inversion/cli/config_file.py", "root_of"): "the one place for YAML",
     ("textual_inversion/cli/foreign_files.py", "_toml"): "the one place for TOML",
     ("textual_inversion/cli/parser.py", "demo_defaults"): "a file of this program",
     ("textual_inversion/training/fingerprint.py", "of_settings"): "what was written in the same line",
@@ -271,6 +277,7 @@ def test_what_is_no_file_of_its_size_is_named_at_once(tmp_path, name, thing):
 PASSED_OVER = {
     "manifest-1.jsonl": (journal.read, []),
     "over-time.png": (lambda path: image_grid.frames_of(path, 9), []),
+    "figures.jsonl": (lambda path: read_curves(path.parent), {}),
     "README.md": (lambda path: model_card.write(path.parent, None), False),
     "config.yaml": (config_yaml._is_ours, False),
     "image": (image_formats.is_image, False),
@@ -301,7 +308,15 @@ def test_a_log_that_is_no_file_is_not_continued(tmp_path, thing):
 
     with bounded(), tracking.open_tracker("visualdl", tmp_path, resumed_at=3) as tracker:
         tracker.scalar("loss", 0.5, 3)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("vdlrecords*"))) == 2
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_figures_of_a_run_that_are_no_file_are_passed_over(tmp_path, thing):
+    thing(tmp_path / "figures.jsonl")
+
+    with bounded():
+        assert read_curves(tmp_path) == {}
 
 
 def test_a_folder_of_images_may_hold_anything(tmp_path):

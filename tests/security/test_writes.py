@@ -14,14 +14,18 @@ ALLOWED = {
     "system/output_folder.py": {"mkdir", "unlink"},  # the folder that the user names; the file that it has just made
     "data/latent_files.py": {"mkdir"},  # the folder that the user names
     "system/journal.py": {"open", "unlink"},  # of a file that it has made new
+    "cluster/pool.py": {"mkdtemp", "rmtree"},  # a new folder of this process alone, for Ray's sockets and logs
     "system/home.py": {"mkdir", "mkdtemp"},  # folders of libraries in the user's own home, or a new one
     "system/written_files.py": {"open", "unlink", "link", "touch"},  # temporary files that `atomic` has made
     "models/weight_files.py": {"open"},  # a temporary file that `atomic` has made
     "models/single_file/convert.py": {"open", "mkdir"},  # inside a folder that `atomic` is filling
     "models/single_file/vae.py": {"open"},  # the same
     "models/tokenizers.py": {"TemporaryDirectory"},  # a new folder of this process alone
+    "score.py": {"TemporaryDirectory"},  # likewise
+    "verify.py": {"TemporaryDirectory"},  # likewise
     "training/artifacts.py": {"mkdtemp"},  # likewise
-    "system/tracking.py": {
+    "studio/children.py": {"open"},  # the file that `atomic` has just made, without following a link
+    "system/log_files.py": {
         "open",
         "LogWriter",
         "SummaryWriter",
@@ -39,7 +43,8 @@ PLAIN = {"open", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile
 # Methods of these names that write no file: of lists, dictionaries, tensors, copies in memory.
 HARMLESS = {"copy", "remove", "truncate", "move", "link"}
 FILES = [*sorted((ROOT / "textual_inversion").rglob("*.py")), *(ROOT / name for name in
-         ("train_textual_inversion.py", "infer.py", "score.py", "convert.py"))]  # fmt: skip
+         ("train_textual_inversion.py", "infer.py", "score.py", "convert.py", "compare.py", "verify.py", "sweep.py",
+          "teach.py"))]  # fmt: skip
 NULL = "os.devnull"
 
 

@@ -15,7 +15,7 @@ UPLOAD = {"push_to_hub", "push_to", "hub_whole_pipeline", "hub_token", "hub_mode
 NAMES_AND_PATHS = {
     "config", "output_dir", "logging_dir", "train_data_dir", "mask_dir", "initializer_embeds", "cache_dir",
     "cache_latents_dir", "template_file", "clip_model", "pretrained_model_name_or_path", "tokenizer_name", "revision",
-    "variant", "vae",
+    "variant", "vae", "mask_model", "validation_data_dir", "validation_mask_dir", "contrast_data_dir",
 }  # fmt: skip
 MACHINE = {
     "device", "num_threads", "dataloader_num_workers", "gradient_checkpointing",
@@ -24,6 +24,7 @@ MACHINE = {
 # The prompts and the masks themselves are compared.
 HOW_PROMPTS_AND_MASKS_COME = {
     "no_captions", "append_file_name_to_text", "file_name_split_char", "alpha_mask", "caption_prefix", "caption_suffix",
+    "mask_from",
     "num_blank_prompts", "num_a_prompts",
 }  # fmt: skip
 # The global batch is compared, the peak learning rate, the images' height and width, the resize mode, and the steps; a
@@ -34,12 +35,15 @@ SAID_BY_OTHERS = {
 }  # fmt: skip
 # It changes the last bits of latents, as the machine does, and is the same for all processes.
 ROUNDING = {"vae_batch_size"}
+# What it sets is compared flag by flag.
+PRESET = {"preset"}
 VALIDATION_PROMPTS = {"validation_prompt", "validation_prompts_file"}
 ONLY_WATCHED = {
     "eval_steps", "prompt_weights", "scheduler", "validation_epochs", "validation_steps", "num_validation_images",
     "guidance_scale", "num_inference_steps", "overview", "overview_concepts", "overview_images",
     "keep_best", "report_to", "save_steps", "only_save_embeds", "export",
-    "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "allow_changed_settings",
+    "checkpointing_steps", "checkpoints_total_limit", "max_restarts", "resume_from_checkpoint",
+    "allow_changed_settings", "check_images", "plan",
 }  # fmt: skip
 
 
@@ -49,27 +53,37 @@ def flags_where(is_so):
 
 def test_these_flags_do_not_decide_the_result_of_a_run_and_all_others_do():
     free = NAMES_AND_PATHS | MACHINE | HOW_PROMPTS_AND_MASKS_COME | SAID_BY_OTHERS | VALIDATION_PROMPTS | ONLY_WATCHED
-    free |= ROUNDING
+    free |= ROUNDING | PRESET
 
     assert flags_where(lambda flag: not flag.decides_result) == free | UPLOAD
 
 
 def test_these_flags_may_differ_between_the_processes_of_a_run_and_no_others():
     # The validation prompts are compared as they were read.
-    may_differ = NAMES_AND_PATHS | MACHINE | VALIDATION_PROMPTS | UPLOAD
+    may_differ = PRESET | NAMES_AND_PATHS | MACHINE | VALIDATION_PROMPTS | UPLOAD
 
     assert flags_where(lambda flag: not flag.same_everywhere) == may_differ
 
 
 def test_these_flags_are_not_repeated_from_a_runs_configuration():
     # The steps stand in for the epochs.
-    new = {"config", "output_dir", "resume_from_checkpoint", "allow_changed_settings", "num_train_epochs"}
+    new = {
+        "config",
+        "preset",
+        "max_restarts",
+        "output_dir",
+        "resume_from_checkpoint",
+        "allow_changed_settings",
+        "num_train_epochs",
+        "plan",
+    }
 
     assert flags_where(lambda flag: not flag.repeatable) == new | UPLOAD
 
 
 def test_these_flags_take_a_value_for_each_concept():
     per_concept = {"train_data_dir", "initializer_token", "learnable_property", "num_vectors", "template_file"}
+    per_concept |= {"contrast_data_dir"}
 
     assert flags_where(lambda flag: flag.per_concept) == per_concept
     assert all(FLAGS[name].nargs == "+" for name in per_concept)
@@ -81,7 +95,7 @@ def test_the_access_token_is_the_only_secret():
 
 def test_infer_and_score_take_these_values_from_the_record_beside_an_embedding():
     where_from = {"tokenizer_name", "revision", "variant", "cache_dir", "train_data_dir", "language"}
-    framing = {"height", "width", "resize_mode", "center_crop", "interpolation"}
+    framing = {"height", "width", "resize_mode", "center_crop", "interpolation", "tile_rows"}
     reading = {"vae", "clip_skip", "max_token_length"}
 
     assert flags_where(lambda flag: flag.is_reused) == where_from | framing | reading
@@ -89,6 +103,7 @@ def test_infer_and_score_take_these_values_from_the_record_beside_an_embedding()
 
 def test_these_paths_are_recorded_so_that_they_hold_in_another_clone():
     portable = {"pretrained_model_name_or_path", "tokenizer_name", "vae", "cache_dir", "train_data_dir", "mask_dir"}
+    portable |= {"validation_data_dir", "validation_mask_dir", "contrast_data_dir"}
 
     assert flags_where(lambda flag: flag.recorded_portably) == portable
     assert all(FLAGS[name].is_path for name in portable)

@@ -40,6 +40,30 @@ def head(text):
     return yaml.safe_load(text.split("---\n")[1])
 
 
+def test_a_word_for_what_is_not_wanted_stands_in_the_negative_prompt():
+    own = facts()
+    own = replace(own, concepts=(Concept("<Bad>", 2, "bad", "negative"),))
+
+    text = model_card.card(own)
+
+    assert "| `<Bad>` | negative | 2 | `bad` | negative prompt `<Bad>` |" in text
+    assert 'pipe("a photo of a cat", negative_prompt="<Bad>")' in text  # ppdiffusers
+    assert 'pipe("a photo of a cat", negative_prompt="<bad>")' in text  # diffusers, which reads small letters
+    assert "`<Bad>` was learned from images of what is not wanted: write it in the **negative** prompt." in text
+    assert "instance_prompt" not in head(text)
+
+
+def test_words_of_both_kinds_stand_where_they_belong():
+    own = facts()
+    own = replace(own, concepts=(Concept("<bad>", 1, "bad", "negative"), Concept("<cat-toy>", 1, "toy")))
+
+    text = model_card.card(own)
+
+    assert text.count('pipe("a photo of a <cat-toy>", negative_prompt="<bad>")') == 2
+    assert head(text)["instance_prompt"] == "<cat-toy>"
+    assert "negative_prompt" not in model_card.card(facts())
+
+
 @pytest.mark.parametrize(
     ("base", "license_name", "named"),
     [

@@ -108,20 +108,20 @@ def logged(folder, steps, resumed_at=None, *, close=True, shift=0.0):
 def test_a_resumed_log_goes_on_in_the_same_file_without_a_doubled_or_a_missing_step(tmp_path, cut_off):
     """Steps 4 and 5 were logged after the checkpoint, the last of them perhaps in part."""
     logged(tmp_path, [1, 2, 3, 4, 5])
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("vdlrecords*")
     file.write_bytes(file.read_bytes()[: len(file.read_bytes()) - cut_off])
 
     logged(tmp_path, [4, 5, 6], resumed_at=4, shift=0.5)
 
     assert points(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.5), (5, 5.5), (6, 6.5)]
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert [path.name for path in tmp_path.glob("vdlrecords*")] == [file.name]
     images = read_visualdl(tmp_path).get_data("image", "sample")
     assert [record.id for record in images] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_record_of_which_only_the_length_was_written_goes(tmp_path):
     logged(tmp_path, [1, 2, 3])
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("vdlrecords*")
     with file.open("ab") as stream:
         stream.write((100).to_bytes(8, "little"))
 
@@ -155,8 +155,8 @@ def test_none_writes_nothing(tmp_path):
 
 
 def test_an_unknown_reporter_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="wandb.*visualdl, tensorboard, none"):
-        open_tracker("wandb", tmp_path)
+    with pytest.raises(SettingsError, match="paper.*visualdl, tensorboard, wandb, mlflow, swanlab, none"):
+        open_tracker("paper", tmp_path)
 
 
 @pytest.mark.parametrize(

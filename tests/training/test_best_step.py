@@ -100,7 +100,7 @@ def test_the_score_is_the_mean_over_the_concepts():
     vectors = ConceptVectors([Concept(token) for token in ("<a>", "<b>", "<c>")], {}, {})
     data = SimpleNamespace(
         previews=[red, red, red, blue],
-        images=[SimpleNamespace(concept=index) for index in (0, 0, 0, 1)],
+        images=[SimpleNamespace(concept=index, is_contrast=False) for index in (0, 0, 0, 1)],
     )
     model = SimpleNamespace(text_encoders=[SimpleNamespace(encode_ids=Encoder())])
     likeness = best_step._Likeness(model, vectors, data, Scorer())
@@ -108,3 +108,13 @@ def test_the_score_is_the_mean_over_the_concepts():
     assert likeness(["a <a>", "a <a>", "a <b>", "a dog"], [red, red, blue, blue]) == pytest.approx(1.0)
     assert likeness(["a <a>", "a <a>", "a <b>"], [blue, red, red]) == pytest.approx((0.5 + 0.0) / 2)
     assert likeness(["a <a> and <b>"], [red]) == pytest.approx((1.0 + 0.0) / 2)
+
+
+def test_images_that_a_word_is_trained_away_from_are_nothing_to_look_like():
+    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    vectors = ConceptVectors([Concept("<a>")], {}, {})
+    images = [SimpleNamespace(concept=0, is_contrast=is_contrast) for is_contrast in (False, True)]
+    model = SimpleNamespace(text_encoders=[SimpleNamespace(encode_ids=Encoder())])
+    likeness = best_step._Likeness(model, vectors, SimpleNamespace(previews=[red, blue], images=images), Scorer())
+
+    assert likeness(["a <a>"], [red]) == pytest.approx(1.0)

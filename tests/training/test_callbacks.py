@@ -15,11 +15,12 @@ from textual_inversion.training.state import ConceptVectors, Record, RunContext
 def test_callbacks_that_fail_to_begin_close_their_log_and_their_bar():
     closed = []
     made = callbacks.Callbacks(
-        RunContext(Ranks(), None), Record(), None, None,
+        RunContext(Ranks(), None), Record(), None, None, None,
         tracker=SimpleNamespace(close=lambda: closed.append("log")),
         progress=SimpleNamespace(close=lambda: closed.append("bar")),
-        fixed_set=SimpleNamespace(loss=lambda: (_ for _ in ()).throw(MemoryError)),
+        losses=SimpleNamespace(look=lambda step: (_ for _ in ()).throw(MemoryError)),
         saves=None, checkpointer=None, movement=None, save_vectors=None, give_up=None, validation=None, best=None,
+        image_losses=None, ends_when_settled=False,
     )  # fmt: skip
 
     with pytest.raises(MemoryError), made:

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from textual_inversion.settings.choices import HUBER_SCHEDULES
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.training.loss import (
     LOSS_TYPES,
@@ -11,6 +12,7 @@ from textual_inversion.training.loss import (
     debiased_weights,
     diffusion_loss,
     elementwise_loss,
+    huber_thresholds,
     min_snr_weights,
     offset_noise,
     perturbed_noise,
@@ -155,6 +157,35 @@ def test_elementwise_losses():
     # Near zero Huber's is the square, far from it a straight line.
     assert expected["huber"].flat[3] == pytest.approx(1e-4, rel=0.01)
     assert expected["huber"].flat[0] == pytest.approx(2 * c * (3 - c), rel=0.01)
+
+
+def test_huber_thresholds(values):
+    """Each schedule by its formula, and the sample's own threshold in its loss."""
+    latents, noise, alphas, t = values
+    snr, c, s = alphas[t].astype("float64") / (1 - alphas[t].astype("float64")), 0.3, 2.5
+    expected = {
+        "constant": np.full(3, c * s),
+        "exponential": s * np.exp(np.log(c) * t / 50),
+        "snr": (1 - c) / (1 + 1 / np.sqrt(snr)) ** 2 + c,
+    }
+    errors = (latents - noise).astype("float64")
+
+    assert tuple(expected) == HUBER_SCHEDULES
+    for schedule, own in expected.items():
+        found = huber_thresholds(*tensors(alphas, t), schedule, c, s)
+        loss = elementwise_loss(*tensors(latents, noise), "huber", found)
+        own = own[:, None, None, None]
+        np.testing.assert_allclose(np.broadcast_to(found, own.shape), own, rtol=1e-5, err_msg=schedule)
+        np.testing.assert_allclose(loss, 2 * own * (np.sqrt(errors**2 + own**2) - own), rtol=1e-4, err_msg=schedule)
+    assert expected["exponential"][0] == s  # clean latents
+    with pytest.raises(ValueError, match="'linear' is none of constant, exponential, snr"):
+        huber_thresholds(*tensors(alphas, t), "linear", c)
+
+
+def test_the_snr_schedule_is_finite_where_there_is_no_signal():
+    found = huber_thresholds(*tensors(np.array([0.9, 0.0], "float32"), np.array([0, 1])), "snr", 0.1)
+
+    assert found[1].item() == pytest.approx(0.1)
 
 
 def test_an_unknown_loss_is_refused():

@@ -16,6 +16,7 @@ from helpers.interrupted_runs import STOPPED_RANK, results, stopped_in
 from helpers.paths import ROOT
 from helpers.tiny_models import build_model
 from helpers.training_runs import draw_images, launch, short_run, vectors_in
+from textual_inversion.settings.choices import OPTIMIZERS
 from textual_inversion.system.errors import CheckpointError, SettingsError
 from textual_inversion.training import checkpoints, resume
 
@@ -59,7 +60,20 @@ SETTINGS = {
                         "--initial_reg_weight", "0.1"],
     "adamw, restarts": ["--lr_scheduler", "cosine_with_restarts", "--lr_num_cycles", "2", "--progressive_vectors", "3",
                         "--num_vectors", "3", "--input_perturbation", "0.1", "--noise_offset", "0.1"],
+    "lion, several rates": ["--optimizer", "lion", "--learning_rate", "0.01:1, 0.002:3, 0.03", "--use_ema"],
+    "adafactor, coarser noise": ["--optimizer", "adafactor", "--multires_noise_iterations", "6", "--num_vectors", "2",
+                                 "--adafactor_scale_parameter", "--loss_type", "huber", "--huber_schedule", "snr"],
+    "prodigy, moving mean": ["--optimizer", "prodigy", "--d0", "0.001", "--use_ema", "--ema_decay", "0.5",
+                             "--lr_scheduler", "cosine", "--learning_rate", "1", "--gradient_accumulation_steps", "2"],
+    "dadapt_adam": ["--optimizer", "dadapt_adam", "--d0", "0.001", "--learning_rate", "1", "--num_vectors", "2",
+                    "--adam_weight_decay", "0.1"],
 }  # fmt: skip
+
+
+def test_every_optimizer_is_tried():
+    named = {flags[flags.index("--optimizer") + 1] for flags in SETTINGS.values() if "--optimizer" in flags}
+
+    assert named | {"adamw"} == set(OPTIMIZERS)
 
 
 @pytest.mark.slow

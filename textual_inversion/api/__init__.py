@@ -19,6 +19,7 @@ from textual_inversion import PUBLIC, commands
 from textual_inversion.cli.train import build_parser, settled
 from textual_inversion.formats.embedding_file import LearnedEmbedding
 from textual_inversion.formats.embedding_file import read_embeddings as _read_embeddings
+from textual_inversion.reporting.figures import read_curves
 from textual_inversion.settings import other_names
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.train import TrainConfig
@@ -44,6 +45,63 @@ def read_embeddings(path: str | Path) -> list[LearnedEmbedding]:
         EmbeddingFileError: the file cannot be read, or is no embedding.
     """
     return _read_embeddings(path)
+
+
+def inspect_embeddings(name_or_path: str | Path) -> dict[str, Any]:
+    """What any file is, and what the concepts in it are: as `convert.py inspect --json` says it.
+
+    Args:
+        name_or_path: a file of any kind, the folder of a run, or a repository id.
+
+    Returns:
+        `kind`, `bytes`, `problem` (why it cannot be used; None) and, of an embedding file, `container`, `layout` and
+        `concepts` with their words, vectors, widths, norms and metadata. All values are those of JSON.
+
+    Raises:
+        EmbeddingFileError: nothing is there, or it may not be read.
+    """
+    from textual_inversion.embeddings.inspection import as_json, described
+
+    return as_json(described(str(name_or_path)))
+
+
+def convert_embeddings(
+    *files: str | Path,
+    to: str,
+    output: str | Path,
+    words: Sequence[str] | None = None,
+    half: bool = False,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write the concepts of embedding files as another program reads them.
+
+    Args:
+        files: embedding files, folders of runs, or repository ids.
+        to: one of the formats of `convert.py --to`, such as "webui-pt".
+        output: a file with the ending of that format, else a folder.
+        words: placeholder tokens of the concepts; None: all.
+        half: in float16.
+        overwrite: replace what is there.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        EmbeddingFileError: a file cannot be read, or the format cannot hold a concept.
+        SettingsError: no such format, or a file is there already.
+        OutputError: a file cannot be written.
+    """
+    from textual_inversion.embeddings.conversion import conversion, write
+    from textual_inversion.embeddings.files import read_concept_files
+    from textual_inversion.formats.targets import TARGETS, Writing
+
+    if to not in TARGETS:
+        raise SettingsError(f"{to!r} is no format; choose one of {', '.join(TARGETS)}")
+    read = read_concept_files(files)
+    new, _ = conversion(read, to, str(output), words=words, writing=Writing(is_half=half))
+    inputs = [path for file in read for path in (file.path, file.partner) if path is not None]
+    write(new, inputs, overwrite=overwrite)
+    return [one.path for one in new]
 
 
 def load_base_model(
@@ -167,6 +225,38 @@ def generate(
     return draw(model, requests, **options)
 
 
+def contact_sheet(
+    images: Sequence["Image.Image"], *, columns: int | None = None, labels: Sequence[str] | None = None
+) -> "Image.Image":
+    """All images in one, in rows.
+
+    Args:
+        columns: images in a row; None: at most four.
+        labels: a text for each image, written under it.
+
+    Raises:
+        SettingsError: no images, or not one label for each.
+    """
+    from textual_inversion.generation.image_grid import contact_sheet as sheet
+
+    if not images or (labels is not None and len(labels) != len(images)):
+        raise SettingsError(f"a contact sheet needs images, and a label for each or none; here {len(images)} images")
+    return sheet(images, columns=columns or min(4, len(images)), labels=labels)
+
+
+def curves(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """What a run has measured so far, step by step; also while it trains, from another process or thread.
+
+    Args:
+        folder: the run's `output_dir`.
+
+    Returns:
+        Name of each curve, such as "train/loss" -> (optimizer step, value) in the order of the steps; {} where there
+        is no run yet.
+    """
+    return read_curves(Path(folder))
+
+
 def train_config(**flags: Any) -> TrainConfig:
     """The settings of a training run, from flags of `train_textual_inversion.py` by name.
 
@@ -187,7 +277,7 @@ def train_config(**flags: Any) -> TrainConfig:
         values = value if isinstance(value, (list, tuple)) else [value]
         arguments += [f"--{name}", *map(str, values)] if len(values) > 1 else [f"--{name}={v}" for v in values]
     parser = build_parser()
-    return settled(vars(parser.parse_args(arguments)), parser.explicit(arguments))
+    return settled(vars(parser.parse_args(arguments)), parser.explicit(arguments), parser.notes)
 
 
 @dataclass(frozen=True)
@@ -204,6 +294,11 @@ class TrainedRun:
     embeddings: list[LearnedEmbedding]
     figures: dict[str, Any]
 
+    @property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Figures by step: name -> (optimizer step, value)."""
+        return read_curves(self.folder)
+
 
 def train(config: TrainConfig | None = None, **flags: Any) -> TrainedRun:
     """Teach a base model concepts, in this process. Does what the command does, and writes the same files.
@@ -216,7 +311,10 @@ def train(config: TrainConfig | None = None, **flags: Any) -> TrainedRun:
     """
     if config is not None and flags:
         raise SettingsError("give a configuration or flags, not both")
-    run = commands.load("train").run(config or train_config(**flags))
+    config = config or train_config(**flags)
+    if config.saving.max_restarts:
+        raise SettingsError("max_restarts is for the command, whose process it starts again; leave it out here")
+    run = commands.load("train").run(config)
     from textual_inversion.embeddings.file_names import FINAL_NAME
 
     folder = run.context.folder

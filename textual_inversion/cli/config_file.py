@@ -79,9 +79,9 @@ def arguments_of(
     Raises:
         SettingsError: the file cannot be read or is not YAML, or a setting is unknown, repeated or refused.
     """
-    text = _text(path)
+    text = yaml_text(path)
     foreign = foreign_files.of_text(path, text)
-    root = None if foreign else _root(path, text)
+    root = None if foreign else root_of(path, text)
     foreign = foreign or foreign_files.of_yaml(path, root)
     if foreign:
         arguments, line = foreign_config.understood(path, foreign, parser, partial(_of_another, parser))
@@ -133,33 +133,38 @@ def _location(path: str | Path, node: Any) -> str:
     return f"{path}, line {node.start_mark.line + 1}"
 
 
-def _text(path: str | Path) -> str:
+def yaml_text(path: str | Path, flag: str = FLAG) -> str:
+    """The text of a YAML file that `flag` names; raises SettingsError."""
     try:
         return user_files.read_text(path, user_files.SETTINGS)
     except OSError as error:
-        raise SettingsError(f"{FLAG} {path} cannot be read ({error.strerror}); give a YAML file of flags") from None
+        raise SettingsError(f"{flag} {path} cannot be read ({error.strerror}); give a YAML file of flags") from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{FLAG} {path} is not UTF-8 text; give a YAML file of flags") from None
+        raise SettingsError(f"{flag} {path} is not UTF-8 text; give a YAML file of flags") from None
 
 
-def _root(path: str | Path, text: str) -> Any:
-    """The root node of the file, or None for an empty file. Its scalars keep their text as written: `1e-4`, `no`."""
+def root_of(path: str | Path, text: str, flag: str = FLAG) -> Any:
+    """The root node of a YAML file, or None for an empty one. Its scalars keep their text as written: `1e-4`, `no`.
+
+    Raises:
+        SettingsError: it is not YAML, or not a table of settings.
+    """
     import yaml
 
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        location = f"{path}, line {mark.line + 1}" if mark else f"{FLAG} {path}"
+        location = f"{path}, line {mark.line + 1}" if mark else f"{flag} {path}"
         reason = str(getattr(error, "problem", None) or error).partition("\n")[0]
         fix = next((fix for words, fix in _FIXES if words in reason), "")
         raise SettingsError(f"{location}: this is not YAML ({reason}){fix and f'; {fix}'}") from None
     except RecursionError:
-        raise SettingsError(f"{FLAG} {path} is nested too deeply; a configuration has two levels at most") from None
+        raise SettingsError(f"{flag} {path} is nested too deeply; a configuration has two levels at most") from None
     except (ValueError, OverflowError):  # the parser makes a character of any number after a backslash
-        raise SettingsError(f"{FLAG} {path} is not YAML (an escape is no character); {_ESCAPED}") from None
+        raise SettingsError(f"{flag} {path} is not YAML (an escape is no character); {_ESCAPED}") from None
     if root is not None and not isinstance(root, yaml.MappingNode):
-        raise SettingsError(f"{FLAG} {path} has no settings; write lines such as learning_rate: 0.001")
+        raise SettingsError(f"{flag} {path} has no settings; write lines such as learning_rate: 0.001")
     return root
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from textual_inversion.cli.foreign_files import ForeignFile, Setting
 from textual_inversion.cli.foreign_values import Value, counterpart
+from textual_inversion.settings.choices import FLAGS_OF_OPTIMIZERS
 from textual_inversion.settings.other_names import OtherName, named
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import SCRIPTS
@@ -31,7 +32,12 @@ _OFF = ({"false"}, {"0"})  # of what is not here: nothing is lost
 # A flag that would be refused without one of the others.
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "huber_c": ("loss_type",),
-    "unmasked_weight": ("mask_dir", "alpha_mask"),
+    "huber_schedule": ("loss_type",),
+    "huber_scale": ("loss_type",),
+    "multires_noise_discount": ("multires_noise_iterations",),
+    "ema_decay": ("use_ema",),
+    "unmasked_weight": ("mask_dir", "alpha_mask", "mask_from"),
+    "augmented_variants": ("rotation", "brightness_jitter", "contrast_jitter", "saturation_jitter", "hue_jitter"),
     "validation_steps": ("validation_prompt", "validation_prompts_file"),
     "validation_epochs": ("validation_prompt", "validation_prompts_file"),
     "hub_model_id": ("push_to_hub",),
@@ -190,9 +196,15 @@ def _settle(taken: _Taken, system: str) -> None:
         if flag in values and not any(other in values for other in others):
             taken.drop(flag)
     if values.get("loss_type") == ("l2",):
-        taken.drop("huber_c")
-    if values.get("optimizer", ("adamw",)) != ("sgd",):
-        taken.drop("sgd_momentum")
+        for flag in ("huber_c", "huber_schedule", "huber_scale"):
+            taken.drop(flag)
+    if values.get("huber_schedule") == ("snr",):
+        taken.drop("huber_scale")
+    if "multires_noise_iterations" in values:
+        taken.drop("noise_offset")
+    for flag, optimizers in FLAGS_OF_OPTIMIZERS.items():
+        if values.get("optimizer", ("adamw",))[0] not in optimizers:
+            taken.drop(flag)
     if values.get("resize_mode") == ("random_crop",):
         taken.drop("vae_batch_size")
 

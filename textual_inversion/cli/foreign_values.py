@@ -4,9 +4,10 @@ Most keys are copied (`settings.other_names` says which flag is theirs). Those w
 in `_VALUES`. Nothing is guessed: what has no exact counterpart is not taken over, and said.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from textual_inversion.hub.data_sets import PREFIX
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.choices import INTERPOLATIONS, LOSS_TYPES, OPTIMIZERS, PROPERTIES, SCHEDULERS, SCHEDULES
 from textual_inversion.settings.other_names import OtherName
@@ -59,7 +60,7 @@ def counterpart(value: Value) -> Flags | None:
 
 # Keys whose note is about something else than their values.
 _AS_IT_IS = {
-    ("kohya", "max_train_steps"), ("kohya", "train_data_dir"), ("kohya", "token_string"), ("kohya", "huber_c"),
+    ("kohya", "max_train_steps"), ("kohya", "train_data_dir"), ("kohya", "token_string"),
     ("kohya", "max_train_epochs"), ("kohya", "sample_prompts"), ("OneTrainer", "concepts.balancing"),
     ("OneTrainer", "epochs"), ("OneTrainer", "cache_dir"), ("invoke-training", "base_output_dir"),
     ("invoke-training", "initial_phrase"), ("invoke-training", "max_train_epochs"),
@@ -136,22 +137,98 @@ def _resolution(value: Value) -> Flags:
     return {"width": (sides[0],), "height": (sides[1],)}
 
 
+def _optimizer(value: Value) -> Flags | None:
+    """The name of an optimizer, in any letters, with or without dashes.
+
+    kohya's Adafactor has a rate of its own unless its arguments say otherwise, and is relative to the vectors.
+    """
+    names = {name.replace("_", ""): name for name in OPTIMIZERS}
+    name = names.get(value.text.lower().replace("-", "").replace("_", ""))
+    if name == "adafactor" and value.row.system == "kohya":
+        given = _arguments(_beside(value, "optimizer_args", ()))
+        is_relative = {} if "scale_parameter" in given else {"adafactor_scale_parameter": ("true",)}
+        return {"optimizer": (name,)} | is_relative if given.get("relative_step") == "false" else None
+    return {"optimizer": (name,)} if name else None
+
+
+def _beside(value: Value, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The values of another key, whatever section it stands in."""
+    return next((own for key, own in value.beside.items() if key.rpartition(".")[2] == name), default)
+
+
+def _arguments(texts: Iterable[str]) -> dict[str, str]:
+    """kohya's `["weight_decay=0.01", "betas=0.9,0.999"]`: name -> value, in small letters."""
+    return {name.strip(): given.strip().lower() for name, _, given in (text.partition("=") for text in texts)}
+
+
 def _optimizer_arguments(value: Value) -> Flags | None:
-    """kohya's `["weight_decay=0.01", "betas=0.9,0.999"]`."""
+    """A flag for each of kohya's arguments; None if one of them has no counterpart."""
     found: Flags = {}
-    for text in value.texts:
-        name, _, given = text.partition("=")
+    arguments = _arguments(value.texts)
+    for name, given in arguments.items():
         parts = given.strip("() ").split(",")
         if name == "betas" and len(parts) == 2:
             found |= {"adam_beta1": (parts[0].strip(),), "adam_beta2": (parts[1].strip(),)}
         elif name in _ARGUMENTS and len(parts) == 1:
-            found[_ARGUMENTS[name]] = (given.strip(),)
-        else:
+            found[_ARGUMENTS[name]] = (given,)
+        elif _AS_HERE.get(name) != given:
             return None
-    return found
+    is_coupled = _beside(value, "optimizer_type", ("",))[0].lower() == "dadaptadam" and "decouple" not in arguments
+    return None if is_coupled and float(arguments.get("weight_decay", 0)) else found
 
 
-_ARGUMENTS = {"weight_decay": "adam_weight_decay", "eps": "adam_epsilon", "momentum": "sgd_momentum"}
+_ARGUMENTS = {"weight_decay": "adam_weight_decay", "eps": "adam_epsilon", "momentum": "sgd_momentum", "d0": "d0",
+              "d_coef": "d_coef", "scale_parameter": "adafactor_scale_parameter"}  # fmt: skip
+# Arguments and the value that is the only one here.
+_AS_HERE = {"decouple": "true", "use_bias_correction": "false", "safeguard_warmup": "false", "relative_step": "false",
+            "warmup_init": "false"}  # fmt: skip
+
+
+def _unless_adafactor(value: Value) -> Flags | None:
+    """OneTrainer's epsilon; Adafactor's is that of its paper and no setting here."""
+    if value.beside.get("optimizer.optimizer", ("",))[0].upper() == "ADAFACTOR":
+        return {} if float(value.text) == _EPSILON_OF_ADAFACTOR else None
+    return {value.flag: value.texts}
+
+
+_EPSILON_OF_ADAFACTOR = 1e-30
+
+
+def _ema(value: Value) -> Flags | None:
+    """OneTrainer's device of the mean, or OFF; with its interval of some steps it is another mean."""
+    if value.text.upper() == "OFF":
+        return {}
+    interval = value.beside.get("ema_update_step_interval", ("5",))[0]
+    return {"use_ema": ("true",)} if value.text.upper() in ("GPU", "CPU") and float(interval) == 1 else None
+
+
+def _coarser_noises(value: Value) -> Flags:
+    """kohya adds none where the number is 0."""
+    return {value.flag: value.texts} if float(value.text) else {}
+
+
+def _loss_type(value: Value) -> Flags | None:
+    """kohya's Huber losses have a schedule unless they are told another one."""
+    name = value.text.lower()
+    is_told = name == "l2" or _beside(value, "huber_schedule", ())
+    usual = {} if is_told else {"huber_schedule": ("snr",)}
+    return {"loss_type": (name,)} | usual if name in LOSS_TYPES else None
+
+
+def _if_on(switch: str) -> Callable[[Value], Flags]:
+    """A number that counts only where a switch beside it is on."""
+    return lambda value: {value.flag: value.texts} if truth(value.beside.get(switch, ("false",))[0].lower()) else {}
+
+
+def _variants(value: Value) -> Flags:
+    """OneTrainer's number of cached variations; one is no variation."""
+    return {"augmented_variants": value.texts} if int(value.text) > 1 else {}
+
+
+def _data_set(value: Value) -> Flags:
+    """invoke-training's data set of the hub, with its revision if it has one."""
+    revision = value.beside.get("data_loader.dataset.revision", ("",))[0]
+    return {"train_data_dir": (f"{PREFIX}{value.text}" + (f"@{revision}" if revision else ""),)}
 
 
 def _every(flags: Mapping[str, str]) -> Callable[[Value], Flags | None]:
@@ -210,7 +287,30 @@ _VALUES: dict[tuple[str, str], Callable[[Value], Flags | None]] = {
     ("kohya", "random_crop"): _when_on(resize_mode="random_crop"),
     ("kohya", "torch_compile"): _when_on(compile="true"),
     ("kohya", "optimizer_args"): _optimizer_arguments,
+    ("kohya", "use_lion_optimizer"): _when_on(optimizer="lion"),
+    ("kohya", "loss_type"): _loss_type,
+    ("kohya", "multires_noise_iterations"): _coarser_noises,
+    ("OneTrainer", "optimizer.eps"): _unless_adafactor,
+    ("OneTrainer", "ema"): _ema,
+    ("OneTrainer", "ema_update_step_interval"): lambda value: {} if float(value.text) == 1 else None,
     ("OneTrainer", "aspect_ratio_bucketing"): _when_on(resize_mode="bucket"),
+    **{
+        ("OneTrainer", f"concepts.image.random_{name}"): _if_on(f"concepts.image.enable_random_{switch}")
+        for name, switch in (
+            ("rotate_max_angle", "rotate"),
+            ("brightness_max_strength", "brightness"),
+            ("contrast_max_strength", "contrast"),
+            ("saturation_max_strength", "saturation"),
+            ("hue_max_strength", "hue"),
+        )
+    },
+    **{
+        ("OneTrainer", f"concepts.image.enable_random_{name}"): lambda value: {}
+        for name in ("rotate", "brightness", "contrast", "saturation", "hue")
+    },
+    ("OneTrainer", "concepts.image.enable_crop_jitter"): lambda value: {},
+    ("OneTrainer", "concepts.image_variations"): _variants,
+    ("invoke-training", "data_loader.dataset.dataset_name"): _data_set,
     ("OneTrainer", "save_every"): _every({"STEP": "save_steps"}),
     ("OneTrainer", "backup_after"): _every({"STEP": "checkpointing_steps"}),
     ("OneTrainer", "sample_after"): _every({"STEP": "validation_steps", "EPOCH": "validation_epochs"}),
@@ -238,9 +338,9 @@ _VALUES: dict[tuple[str, str], Callable[[Value], Flags | None]] = {
 }
 # Keys whose flag is the nearest one here, but takes no such value.
 _NEAREST_ONLY = {("kohya", name) for name in (
-    "use_8bit_adam", "use_lion_optimizer", "full_fp16", "full_bf16", "lr_scheduler_type", "lr_scheduler_args",
+    "use_8bit_adam", "full_fp16", "full_bf16", "lr_scheduler_type", "lr_scheduler_args",
     "lr_decay_steps", "lr_scheduler_timescale", "lr_scheduler_min_lr_ratio", "optimizer_schedulefree_wrapper",
-    "schedulefree_wrapper_args",
+    "schedulefree_wrapper_args", "color_aug", "face_crop_aug_range",
 )}  # fmt: skip
 # Of flags whose values are written in another way in more than one program.
 _BY_FLAG: dict[str, Callable[[Value], Flags | None]] = {
@@ -250,7 +350,7 @@ _BY_FLAG: dict[str, Callable[[Value], Flags | None]] = {
     "mixed_precision": _precision,
     "max_grad_norm": _clipping,
     "resolution": _resolution,
-    "optimizer": _one_of(OPTIMIZERS),
+    "optimizer": _optimizer,
     "interpolation": _one_of(INTERPOLATIONS),
     "learnable_property": _one_of(PROPERTIES),
     "loss_type": _one_of(LOSS_TYPES),

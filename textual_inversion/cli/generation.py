@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from textual_inversion.cli.output_checks import check_parents, check_reporter
+from textual_inversion.cli.output_checks import check_parents
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.generation.grid import product_plan, random_plan, refuse_too_many
@@ -18,6 +18,7 @@ from textual_inversion.settings.generation import ImagesToMake, InferConfig, Inf
 from textual_inversion.settings.train import REUSED
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo, located
+from textual_inversion.system.reporters import wanted
 
 Config = TypeVar("Config", InferConfig, ScoreConfig)
 
@@ -46,7 +47,20 @@ def parse_infer(argv: list[str] | None = None) -> InferConfig:
     config = filled(InferConfig, values)
     _check_grid(config)
     _check_logs(config.output)
+    _check_cluster(config)
     return config
+
+
+def _check_cluster(config: InferConfig) -> None:
+    """Refuse flags of a cluster that have no effect; raises SettingsError."""
+    if config.cluster.processes is not None and config.cluster.address is None:
+        raise SettingsError("--processes has no effect without --address; add it, or leave --processes out")
+    if config.cluster.address is not None and config.output.merge:
+        raise SettingsError("--merge draws nothing, so --address has no effect; leave it out")
+    if config.cluster.address is not None and config.base_model.hub_token is not None:
+        raise SettingsError(
+            "--hub_token would be seen in the list of processes of every machine; log in there, or set HF_TOKEN"
+        )
 
 
 def _check_grid(config: InferConfig) -> None:
@@ -60,15 +74,26 @@ def _check_grid(config: InferConfig) -> None:
 
 def _check_logs(output: InferOutput) -> None:
     """Refuse logs that could not be written in the end; raises SettingsError."""
-    if output.report_to != "none":
-        check_reporter(output.report_to)
+    if wanted(output.report_to):
         logs = Path(output.output_dir, output.logging_dir).resolve()
         check_parents(logs, f"--logging_dir {output.logging_dir}")
 
 
 def parse_score(argv: list[str] | None = None) -> ScoreConfig:
     """The settings of `score.py`; raises SettingsError."""
-    return filled(ScoreConfig, _values(score_parser(), argv))
+    config = filled(ScoreConfig, _values(score_parser(), argv))
+    measuring = config.measuring
+    chosen = [name for name in ("curve", "leave_one_out", "pairs") if getattr(measuring, name)]
+    if len(chosen) > 1:
+        raise SettingsError(f"--{chosen[0]} and --{chosen[1]} measure different things; give one of them")
+    if chosen and measuring.mask_dir is not None:
+        raise SettingsError(f"--mask_dir has no effect with --{chosen[0]}; leave it out")
+    if measuring.pairs and (config.concept.placeholder_token or config.concept.train_data_dir):
+        raise SettingsError("--pairs takes the words and images of all --embeds; leave out --placeholder_token and "
+                            "--train_data_dir")  # fmt: skip
+    if (measuring.pairs or measuring.leave_one_out) and measuring.num_images < 2:
+        raise SettingsError(f"--num_images {measuring.num_images}: one image has no standard error; draw two or more")
+    return config
 
 
 def prompt_lines(images: ImagesToMake, shown: Callable[[], Sequence[str]]) -> list[PromptLine]:

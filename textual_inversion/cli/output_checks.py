@@ -1,16 +1,9 @@
 """Checks of where a command writes, before any slow work."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 from textual_inversion.system.errors import SettingsError
-
-
-def check_reporter(report_to: str) -> None:
-    """Refuse --report_to tensorboard without its package."""
-    if report_to == "tensorboard" and find_spec("tensorboardX") is None:
-        raise SettingsError("--report_to tensorboard needs a package; install it with pip install tensorboardX")
 
 
 def check_parents(folder: Path, flag: str) -> None:

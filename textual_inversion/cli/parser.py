@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from textual_inversion.cli import config_file
+from textual_inversion.cli import config_file, presets
 from textual_inversion.settings import other_names
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.flag import Flag, flags_of, groups_of
@@ -23,7 +23,8 @@ from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path, 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser that raises SettingsError, and suggests the right name for a mistyped flag.
 
-    If it has a flag --config, the settings of that file are read as if they came before the other arguments.
+    If it has a flag --config, the settings of that file are read as if they came before the other arguments;
+    those of a flag --preset before both.
     A switch (`store_true`) can be switched off again: `--overview false`.
 
     Attributes:
@@ -44,6 +45,8 @@ class OneLineParser(argparse.ArgumentParser):
         if config_file.FLAG in self._option_string_actions:
             self.notes.clear()
             arguments = config_file.with_files(arguments, self, self.notes.append)
+        if presets.FLAG in self._option_string_actions:
+            arguments = presets.with_presets(arguments, self, self.notes.append)
         self._check_characters(arguments)
         parsed = super().parse_args(arguments, namespace)
         for action in self._actions:

@@ -11,9 +11,10 @@ from textual_inversion.cli import config_file
 from textual_inversion.cli.parser import OneLineParser, demo_defaults, parser_of
 from textual_inversion.cli.train_checks import check_effects, check_together
 from textual_inversion.generation.prompt_file import validation_prompts
-from textual_inversion.settings.choices import GENERIC_WORDS
+from textual_inversion.settings.choices import ALPHA, ESTIMATING_OPTIMIZERS, GENERIC_WORDS
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags, changed, filled, values_of
+from textual_inversion.settings.rates import stages
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import has_demo, is_demo
@@ -100,8 +101,11 @@ def _with_concepts(config: TrainConfig) -> TrainConfig:
     own = config.concept
     counts = [None if count == "auto" else count for count in own.num_vectors]
     initializers = own.initializer_token or [None] * len(tokens)
+    contrasts = own.contrast_data_dir or [""] * len(tokens)
     columns = zip(tokens, counts, initializers, own.learnable_property, own.train_data_dir, strict=True)
-    return replace(config, concepts=tuple(Concept(*column) for column in columns))
+    concepts = [Concept(*column) for column in columns]
+    paired = zip(concepts, contrasts, strict=True)
+    return replace(config, concepts=tuple(replace(concept, contrast_folder=folder) for concept, folder in paired))
 
 
 def _one_each(name: str, values: tuple, count: int) -> tuple:
@@ -119,10 +123,28 @@ def _with_implied(config: TrainConfig) -> TrainConfig:
     """Fill in the settings that another setting implies."""
     if config.images.center_crop:
         config = changed(config, resize_mode="center_crop")
-    if config.optimizer.optimizer != "adamw" and "adam_weight_decay" not in config.given:
-        # As an L2 term, AdamW's usual decay would outweigh the small gradient.
-        config = changed(config, adam_weight_decay=0.0)
-    return config
+    if config.images.alpha_mask:
+        config = changed(config, mask_from=ALPHA)
+    if config.saving.plan:  # which writes nothing
+        config = changed(config, cache_latents_dir=None)
+    return _with_own_defaults(config)
+
+
+def _with_own_defaults(config: TrainConfig) -> TrainConfig:
+    """Fill in the defaults of the optimizer, and of several learning rates, in place of the general and the demo's."""
+    optimizer, values = config.optimizer.optimizer, {}
+    if optimizer != "adamw":
+        # As an L2 term, AdamW's usual decay would outweigh the small gradient; the others' papers have none.
+        values["adam_weight_decay"] = 0.0
+    if optimizer == "lion":
+        values["adam_beta2"] = 0.99
+    if optimizer in ESTIMATING_OPTIMIZERS:
+        values["learning_rate"] = 1.0
+    if len(stages(config.training.learning_rate)) > 1:
+        values["lr_scheduler"] = "constant"
+    values = {name: value for name, value in values.items() if name not in config.given}
+    others = {name: value for name, value in config.demo_defaults.items() if name not in values}
+    return replace(changed(config, **values), demo_defaults=others)
 
 
 def _with_low_memory(config: TrainConfig) -> TrainConfig:

@@ -5,16 +5,31 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
-from textual_inversion.cli.output_checks import check_parents, check_reporter
+from textual_inversion.cli.output_checks import check_parents
 from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.settings.bounds import LONGEST_CHUNK
-from textual_inversion.settings.choices import AI_STUDIO, AUTO, HUGGING_FACE, LATEST
+from textual_inversion.settings.choices import (
+    AI_STUDIO,
+    ALPHA,
+    AUTO,
+    BACKGROUND,
+    FLAGS_OF_OPTIMIZERS,
+    HUGGING_FACE,
+    LATEST,
+    NEGATIVE,
+    NO_CHECKS,
+)
+from textual_inversion.settings.rates import stages
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_data import ConceptSettings, ImageSettings
-from textual_inversion.settings.train_method import ObjectiveSettings
+from textual_inversion.settings.train_method import ObjectiveSettings, OptimizerSettings, TrainingSettings
 from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import DEMO_MODEL, is_possible_path
+from textual_inversion.system.process_share import share_of_process
+from textual_inversion.system.reporters import wanted
+
+_MOST_LOSSES = 300_000  # of the fixed set, that a checkpoint holds as text
 
 
 def check_effects(config: TrainConfig) -> None:
@@ -28,12 +43,14 @@ def check_effects(config: TrainConfig) -> None:
     _check_latents(config.images, config.given)
     _check_objective(config.objective, config.given)
     _check_clipping(config.optimizer.max_grad_norm)
+    _check_contrast(config.concept, config.given)
     _check_effect("rename", config.given, config.concept.initializer_embeds is not None, "--initializer_embeds")
     varies_tags = config.prompts.shuffle_caption or config.prompts.caption_tag_dropout_rate
     _check_effect("keep_tokens", config.given, varies_tags, "--shuffle_caption or --caption_tag_dropout_rate")
-    is_sgd = config.optimizer.optimizer == "sgd"
-    _check_effect("sgd_momentum", config.given, is_sgd, "--optimizer sgd")
+    _check_optimizer(config.optimizer, config.given)
+    _check_rates(config.training, config.given)
     _check_machine(config.machine)
+    _check_effect("patience", config.given, config.training.stop_when_settled, "--stop_when_settled")
 
 
 def check_together(config: TrainConfig) -> None:
@@ -43,10 +60,11 @@ def check_together(config: TrainConfig) -> None:
         SettingsError: names the flags, and the way out.
     """
     validation, saving, hub = config.validation, config.saving, config.hub
-    logging_dir = None if validation.report_to == "none" else validation.logging_dir
+    logging_dir = validation.logging_dir if wanted(validation.report_to) else None
     _check_output_folder(saving.output_dir, config.base_model.pretrained_model_name_or_path, logging_dir)
-    _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir)
-    check_reporter(validation.report_to)
+    _check_held_out(validation, config.images, config.concept)
+    _check_output_is_no_data(saving.output_dir, config.concept.train_data_dir, "--train_data_dir")
+    _check_output_is_no_data(saving.output_dir, config.concept.contrast_data_dir or (), "--contrast_data_dir")
     _check_hub(hub, saving, config.given)
     if config.regularizers.hidden_reg_weight and config.concept.initializer_token is None:
         raise SettingsError("--hidden_reg_weight pulls towards --initializer_token; give one, or leave the weight out")
@@ -61,8 +79,11 @@ def check_together(config: TrainConfig) -> None:
             raise SettingsError(f"--{flag} has no effect without --validation_prompt; add a prompt")
     for flag in ("overview_concepts", "overview_images"):
         _check_effect(flag, config.given, validation.overview, "--overview")
+    _check_settling(config.training, validation, config.optimizer)
     _check_keep_best(validation, has_prompts=bool(config.validation_prompts))
-    _check_clip_model(validation, config.concept, has_prompts=bool(config.validation_prompts))
+    looks = config.images.check_images != NO_CHECKS
+    _check_clip_model(validation, config.concept, looks=looks, has_prompts=bool(config.validation_prompts))
+    _check_restarts(saving.max_restarts)
     _check_resume(saving, config.file.config, config.given)
 
 
@@ -88,24 +109,50 @@ def _check_crop(images: ImageSettings, given: Container[str]) -> None:
         )
 
 
-def _check_latents(images: ImageSettings, given: Container[str]) -> None:
-    for name in ("vae_batch_size", "cache_latents_dir"):
-        if name in given and images.resize_mode == "random_crop":
+def _check_contrast(concept: ConceptSettings, given: Container[str]) -> None:
+    """Good images are for words of what is not wanted, and are other images than the bad ones."""
+    _check_effect("contrast_weight", given, concept.contrast_data_dir, "--contrast_data_dir")
+    if concept.contrast_data_dir is None:
+        return
+    if others := sorted({kind for kind in concept.learnable_property if kind != NEGATIVE}):
+        raise SettingsError(
+            f"--contrast_data_dir is for words of what is not wanted, and --learnable_property says "
+            f"{', '.join(others)}; give --learnable_property {NEGATIVE}, or leave --contrast_data_dir out"
+        )
+    for bad, good in zip(concept.train_data_dir, concept.contrast_data_dir, strict=True):
+        if Path(bad).resolve() == Path(good).resolve():
             raise SettingsError(
-                f"--{name} has no effect with --resize_mode random_crop, whose crops are encoded at every step; leave "
-                "one of the two out"
+                f"--train_data_dir and --contrast_data_dir are the same folder, {bad}; the first holds the bad images, "
+                "the second the good ones"
             )
 
 
+def _check_latents(images: ImageSettings, given: Container[str]) -> None:
+    for name in ("vae_batch_size", "cache_latents_dir"):
+        if name in given and images.encodes_live:
+            raise SettingsError(
+                f"--{name} has no effect with --resize_mode random_crop, whose crops are encoded at every step; leave "
+                "one of the two out, or add --augmented_variants"
+            )
+    varies = images.is_augmented or images.resize_mode == "random_crop"
+    _check_effect("augmented_variants", given, varies,
+                  "--rotation, --brightness_jitter or the like, or --resize_mode random_crop")  # fmt: skip
+    _check_effect("tile_rows", given, images.resize_mode == "tiles", "--resize_mode tiles")
+
+
 def _check_masks(images: ImageSettings, concept: ConceptSettings, given: Container[str]) -> None:
-    if images.mask_dir and images.alpha_mask:
-        raise SettingsError("--mask_dir and --alpha_mask are two sources of masks; give one of them")
+    own = f"--mask_from {images.mask_from}" if images.mask_from else "--alpha_mask" if images.alpha_mask else ""
+    if images.mask_dir and own:
+        raise SettingsError(f"--mask_dir and {own} are two sources of masks; give one of them")
+    if images.alpha_mask and images.mask_from not in (None, ALPHA):
+        raise SettingsError(f"--alpha_mask means --mask_from {ALPHA} and contradicts {own}; give one of them")
+    _check_effect("mask_model", given, images.mask_from == BACKGROUND, f"--mask_from {BACKGROUND}")
     if images.mask_dir and len(images.mask_dir) != len(concept.placeholder_token):
         raise SettingsError(
             f"--mask_dir has {len(images.mask_dir)} values and --placeholder_token {len(concept.placeholder_token)}; "
             "give one per concept in the same order"
         )
-    _check_effect("unmasked_weight", given, images.mask_dir or images.alpha_mask, "--mask_dir or --alpha_mask")
+    _check_effect("unmasked_weight", given, images.mask_dir or own, "--mask_dir or --mask_from")
 
 
 def _check_objective(objective: ObjectiveSettings, given: Container[str]) -> None:
@@ -115,7 +162,32 @@ def _check_objective(objective: ObjectiveSettings, given: Container[str]) -> Non
         raise SettingsError(
             f"--max_timestep {objective.max_timestep} must be above --min_timestep {objective.min_timestep}"
         )
-    _check_effect("huber_c", given, objective.loss_type != "l2", "--loss_type huber or smooth_l1")
+    for flag in ("huber_c", "huber_schedule", "huber_scale"):
+        _check_effect(flag, given, objective.loss_type != "l2", "--loss_type huber or smooth_l1")
+    is_scaled = objective.huber_schedule != "snr"
+    _check_effect("huber_scale", given, is_scaled, "--huber_schedule constant or exponential")
+    _check_effect("multires_noise_discount", given, objective.multires_noise_iterations, "--multires_noise_iterations")
+    if objective.multires_noise_iterations and objective.noise_offset:
+        raise SettingsError(
+            "--multires_noise_iterations and --noise_offset both shift large areas of the noise; give one of them"
+        )
+
+
+def _check_optimizer(settings: OptimizerSettings, given: Container[str]) -> None:
+    for flag, optimizers in FLAGS_OF_OPTIMIZERS.items():
+        has_effect = settings.optimizer in optimizers
+        _check_effect(flag, given, has_effect, f"--optimizer {' or '.join(optimizers)}")
+    _check_effect("ema_decay", given, settings.use_ema, "--use_ema")
+    if settings.use_ema and settings.average_last_steps:
+        raise SettingsError("--use_ema and --average_last_steps are two means of the vectors; give one of them")
+
+
+def _check_rates(training: TrainingSettings, given: Container[str]) -> None:
+    if len(stages(training.learning_rate)) > 1 and "lr_scheduler" in given and training.lr_scheduler != "constant":
+        raise SettingsError(
+            f"--learning_rate {training.learning_rate} is a schedule of its own and cannot be combined with "
+            f"--lr_scheduler {training.lr_scheduler}; give one rate, or leave --lr_scheduler out"
+        )
 
 
 def _check_clipping(max_grad_norm: float) -> None:
@@ -163,6 +235,14 @@ def _check_repository_id(name: str) -> None:
         )
 
 
+def _check_restarts(max_restarts: int) -> None:
+    if max_restarts and share_of_process().world_size > 1:
+        raise SettingsError(
+            "--max_restarts is for a run of one process; let the launcher restart several: --master etcd://HOST:PORT "
+            "--elastic_level 1 --max_restart N before the script, and --resume_from_checkpoint latest behind it"
+        )
+
+
 def _check_resume(saving: SavingSettings, config_file: str | None, given: Container[str]) -> None:
     if saving.allow_changed_settings and not saving.resume_from_checkpoint:
         raise SettingsError("--allow_changed_settings has no effect without --resume_from_checkpoint; add it, or leave "
@@ -174,18 +254,39 @@ def _check_resume(saving: SavingSettings, config_file: str | None, given: Contai
         )
 
 
+def _check_settling(training: TrainingSettings, validation: ValidationSettings, optimizer: OptimizerSettings) -> None:
+    if not training.stop_when_settled:
+        return
+    if not validation.eval_steps:
+        raise SettingsError(
+            "--stop_when_settled looks at the loss on the fixed set, and --eval_steps 0 measures none; leave one out"
+        )
+    if (2 * training.patience + 1) * validation.eval_samples > _MOST_LOSSES:
+        raise SettingsError(
+            f"--stop_when_settled keeps the losses of --eval_samples {validation.eval_samples} for twice --patience "
+            f"{training.patience} evaluations, which is too much for a checkpoint; choose fewer of either"
+        )
+    if optimizer.average_last_steps:
+        raise SettingsError(
+            "--stop_when_settled gives the vectors of the best step, and --average_last_steps the mean of the last "
+            "ones; leave one of the two out"
+        )
+
+
 def _check_keep_best(validation: ValidationSettings, *, has_prompts: bool) -> None:
     if validation.keep_best and not validation.eval_steps and not has_prompts:
         raise SettingsError("--keep_best has no criterion; add --validation_prompt, or leave out --eval_steps 0")
 
 
-def _check_clip_model(validation: ValidationSettings, concept: ConceptSettings, *, has_prompts: bool) -> None:
+def _check_clip_model(
+    validation: ValidationSettings, concept: ConceptSettings, *, looks: bool, has_prompts: bool
+) -> None:
     if not validation.clip_model:
         return
-    if not (validation.keep_best or AUTO in (concept.initializer_token or ())):
+    if not (validation.keep_best or looks or AUTO in (concept.initializer_token or ())):
         raise SettingsError(
-            "--clip_model has no effect without --keep_best or --initializer_token auto; add one of them, or leave "
-            "--clip_model out"
+            "--clip_model has no effect without --keep_best, --check_images or --initializer_token auto; add one of "
+            "them, or leave --clip_model out"
         )
     if validation.keep_best and not has_prompts:
         raise SettingsError("--clip_model judges validation images; add --validation_prompt")
@@ -216,6 +317,33 @@ def _check_other_vae(vae: str | None, output_dir: str) -> None:
             )
 
 
-def _check_output_is_no_data(output_dir: str, train_data_dir: tuple[str, ...]) -> None:
-    if Path(output_dir).resolve() in [Path(folder).resolve() for folder in train_data_dir]:
-        raise SettingsError("--output_dir and --train_data_dir are the same folder; choose another for the results")
+def _check_output_is_no_data(output_dir: str, folders: tuple[str, ...], flag: str) -> None:
+    if Path(output_dir).resolve() in [Path(folder).resolve() for folder in folders]:
+        raise SettingsError(f"--output_dir and {flag} are the same folder; choose another for the results")
+
+
+def _check_held_out(validation: ValidationSettings, images: ImageSettings, concept: ConceptSettings) -> None:
+    """Refuse folders of held-out images that do not belong to the concepts, or are without effect."""
+    folders, masks = validation.validation_data_dir, validation.validation_mask_dir
+    if masks and not folders:
+        raise SettingsError(
+            "--validation_mask_dir has no effect without --validation_data_dir; add it, or leave "
+            "--validation_mask_dir out"
+        )
+    if not folders:
+        return
+    for name, given in (("validation_data_dir", folders), ("validation_mask_dir", masks)):
+        if given and len(given) != len(concept.placeholder_token):
+            raise SettingsError(
+                f"--{name} has {len(given)} values and --placeholder_token {len(concept.placeholder_token)}; give one "
+                "per concept in the same order"
+            )
+    if not validation.eval_steps:
+        raise SettingsError(
+            "--validation_data_dir has no effect with --eval_steps 0, which never measures the loss; leave one of the "
+            "two out"
+        )
+    if bool(images.mask_dir) != bool(masks):
+        raise SettingsError(
+            "--mask_dir and --validation_mask_dir belong together where --validation_data_dir is given; add the other"
+        )

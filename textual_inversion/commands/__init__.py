@@ -1,7 +1,7 @@
-"""`textual-inversion train|infer|score|convert`: this project's commands, in a checkout or in an installed package.
+"""`textual-inversion COMMAND`: this project's commands, in a checkout or in an installed package.
 
 The commands are the scripts at the top of the checkout, which import the library. A wheel holds copies of them beside
-this file. Nothing here imports them by name. Only api may import this package.
+this file. Nothing here imports them by name. Only api and studio may import this package.
 """
 
 import importlib.util
@@ -11,15 +11,20 @@ from pathlib import Path
 from types import ModuleType
 
 from textual_inversion.system.errors import SettingsError, run_command
-from textual_inversion.system.paths import ROOT, SCRIPTS
+from textual_inversion.system.paths import ROOT, SCRIPTS, script_file
 from textual_inversion.system.progress import print_line
 
-_USAGE = """usage: textual-inversion {train,infer,score,convert} [flags]
+_USAGE = """usage: textual-inversion {train,infer,score,convert,compare,verify,sweep,teach,studio} [flags]
 
   train     teach a frozen Stable Diffusion model a concept from images
   infer     make images of learned concepts
   score     measure how well a concept was learned
   convert   describe embedding files, and write them as other programs read them
+  compare   what differs between runs, and whether it means anything
+  verify    train a run again, and say whether the bytes are the same
+  sweep     search for the best settings of a training, on one machine or many
+  teach     teach a list of concepts, on one machine or many
+  studio    do all this in a browser
 
 Each command has its own --help.
 """
@@ -32,8 +37,7 @@ def load(command: str) -> ModuleType:
     module = sys.modules.get(name)
     if module is not None:
         return module
-    installed = Path(__file__).with_name(script)
-    path = installed if installed.is_file() else ROOT / script
+    path = script_file(command)
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))  # for the demo, which a checkout has
     spec = importlib.util.spec_from_file_location(name, path)

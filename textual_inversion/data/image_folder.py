@@ -25,6 +25,7 @@ from textual_inversion.data.image_formats import (
     missing_plugin,
 )
 from textual_inversion.formats.errors import printable
+from textual_inversion.hub.hugging_face import is_repository_id
 from textual_inversion.system.errors import ImageError
 
 CAPTION_EXTENSIONS = (".txt", ".caption")
@@ -195,7 +196,10 @@ def _holds_images(folder: Path) -> bool:
 def _why_no_folder(folder: Path) -> str:
     if folder.exists():
         return "is a file, not a folder"
-    return "is a broken link" if folder.is_symlink() else "does not exist"
+    if folder.is_symlink():
+        return "is a broken link"
+    is_id = is_repository_id(str(folder))
+    return f"does not exist (a data set of Hugging Face is written hub:{folder})" if is_id else "does not exist"
 
 
 def _why_no_images(folder: Path, names: list[str]) -> str:

@@ -216,17 +216,25 @@ def _reason(error: Exception) -> str:
 
 
 def fit(
-    image: Image.Image, height: int, width: int, *, center_crop: bool = False, interpolation: str = "bilinear"
+    image: Image.Image,
+    height: int,
+    width: int,
+    *,
+    center_crop: bool = False,
+    box: tuple[int, int, int, int] | None = None,
+    interpolation: str = "bilinear",
 ) -> Image.Image:
     """Resize an image, or its mask, to `height` x `width` pixels.
 
     Without `center_crop` the image is squashed to the target's shape. With it, the largest centred rectangle of that
-    shape is cut out first. Every source pixel counts, also when a large image becomes small, except with "nearest".
+    shape is cut out first, or with `box` that part: left, top, right, bottom in pixels. Every source pixel counts, also
+    when a large image becomes small, except with "nearest".
 
     Raises:
         SettingsError: the interpolation is not in `choices.INTERPOLATIONS`.
     """
-    box = _centred(image.width, image.height, width / height) if center_crop else None
+    if center_crop:
+        box = centred(image.width, image.height, width / height)
     if box is not None and image.width * image.height <= _CROPPED_PIXELS:
         image, box = image.crop(box), None
     return image.resize((width, height), _resampling(interpolation), box)
@@ -249,7 +257,7 @@ def _resampling(interpolation: str) -> Image.Resampling:
     return _FILTERS[interpolation]
 
 
-def _centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
+def centred(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
     """The largest centred box with this aspect ratio (width / height), in pixels: left, top, right, bottom."""
     box_width = max(1, min(width, round(height * aspect)))
     box_height = max(1, min(height, round(width / aspect)))

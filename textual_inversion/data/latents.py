@@ -2,11 +2,13 @@
 
 The VAE is frozen, so the posterior of an image never changes during a run. Its mean and std are cached, and each step
 draws from them (arXiv 2112.10752, section 3.1). At 256 pixels, encoding an image again would cost over 40 % of a step.
-A random crop is a different image every time, so its latents cannot be cached: `LiveLatents` encodes at every step.
+An image whose colours, angle or crop change is cached in K variants; see `augmentation`. A random crop without them is
+a different image every time, so its latents cannot be cached: `LiveLatents` encodes at every step.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import paddle
@@ -20,20 +22,25 @@ from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.system.device import to_device
 
+T = TypeVar("T", int, np.ndarray)
+
 
 class LatentCache:
-    """Posteriors of n images, and of their mirror images where images are flipped, in the memory of the host.
+    """Posteriors of n images in K variants, and of their mirror images where images are flipped, in the host's memory.
+
+    They are numbered: first variant 0 of every image, then variant 1 of every image and so on, then the mirror images.
 
     Args:
         shapes: of each image in pixels (height, width); images of one shape have latents of one shape.
         mirrored: whether the mirror images have posteriors too.
         scaling_factor: of the VAE; it gives the latents about unit variance.
+        variants: of each image (K).
     """
 
-    def __init__(self, shapes: Sequence[Shape], *, mirrored: bool, scaling_factor: float):
-        self.num_images = len(shapes)
+    def __init__(self, shapes: Sequence[Shape], *, mirrored: bool, scaling_factor: float, variants: int = 1):
+        self.num_images, self._variants = len(shapes), variants
         self._scaling_factor, self._has_mirrored = scaling_factor, mirrored
-        self._shapes = list(shapes) * (1 + mirrored)  # the mirror images come after all others
+        self._shapes = list(shapes) * (variants * (1 + mirrored))
         self._stacked: dict[Shape, tuple[np.ndarray, np.ndarray]] = {}  # (means, stds), each [n of this shape, C, H, W]
         counts = Counter()
         self._index = np.zeros(len(self._shapes), dtype=np.int64)  # position of an image among those of its shape
@@ -43,12 +50,21 @@ class LatentCache:
         self._counts = counts
 
     def put(self, position: int, mean: np.ndarray, std: np.ndarray) -> None:
-        """Keep a posterior, float32 [C, H, W], of an image or, at position + n, of its mirror image."""
+        """Keep a posterior, float32 [C, H, W]; see `position`."""
         shape = self._shapes[position]
         if shape not in self._stacked:  # one allocation: stacking them later would need twice the memory
             self._stacked[shape] = tuple(np.empty((self._counts[shape], *mean.shape), np.float32) for _ in range(2))
         for kept, new in zip(self._stacked[shape], (mean, std), strict=True):
             kept[self._index[position]] = new
+
+    def position(self, image: T, variant: T, flipped: T) -> T:
+        """The number of a posterior; of arrays, those of all."""
+        return image + self.num_images * (variant + self._variants * flipped)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of all posteriors."""
+        return sum(array.nbytes for arrays in self._stacked.values() for array in arrays)
 
     def shape_of(self, image: int) -> tuple[int, int, int]:
         """(C, H, W) of an image's latents."""
@@ -66,7 +82,7 @@ class LatentCache:
         if batch.flips.any() and not self._has_mirrored:
             raise ValueError("mirror images were not encoded")
         means, stds = self._stacked[self._shapes[batch.images[0]]]
-        index = self._index[batch.images + self.num_images * batch.flips]
+        index = self._index[self.position(batch.images, batch.drawn_variants, batch.flips)]
         mean, std = to_device(means[index]), to_device(stds[index])
         return (mean + std * to_device(batch.posterior_noise)) * self._scaling_factor
 
@@ -108,6 +124,7 @@ def encode_posteriors(
     mirrored: bool,
     batch_size: int = 1,
     files: LatentFiles | None = None,
+    variants: int = 1,
 ) -> LatentCache:
     """Encode images with a frozen VAE.
 
@@ -116,24 +133,27 @@ def encode_posteriors(
 
     Args:
         vae: an AutoencoderKL.
-        pixels: float32 [3, height, width] in [-1, 1], read one at a time.
-        shapes: (height, width) of each of them.
+        pixels: float32 [3, height, width] in [-1, 1], read one at a time: all variants of the first image, and so on.
+        shapes: (height, width) of each image.
         mirrored: encode the mirror images too. Mirroring the latents would not do: the VAE is not symmetric.
         batch_size: images that go through the VAE together; no more than there are of a shape.
         files: where posteriors are kept on disk, if they are.
+        variants: of each image (K).
     """
-    cache = LatentCache(shapes, mirrored=mirrored, scaling_factor=vae.config.scaling_factor)
-    counts = Counter(shapes)
-    sizes = {shape: min(batch_size, count * (1 + mirrored)) for shape, count in counts.items()}
+    cache = LatentCache(shapes, mirrored=mirrored, scaling_factor=vae.config.scaling_factor, variants=variants)
+    counts, copies = Counter(shapes), variants * (1 + mirrored)
+    sizes = {shape: min(batch_size, count * copies) for shape, count in counts.items()}
     encoders = {shape: _BatchEncoder(vae, cache, size, files) for shape, size in sizes.items()}
-    for number, (array, shape) in enumerate(zip(pixels, shapes, strict=True)):
-        encoders[shape].add(number, array)
+    each = [(image, variant) for image in range(len(shapes)) for variant in range(variants)]
+    for (image, variant), array in zip(each, pixels, strict=True):
+        encoder = encoders[shapes[image]]
+        encoder.add(cache.position(image, variant, 0), array)
         if mirrored:
-            encoders[shape].add(number + len(shapes), np.ascontiguousarray(array[:, :, ::-1]))
+            encoder.add(cache.position(image, variant, 1), np.ascontiguousarray(array[:, :, ::-1]))
     for encoder in encoders.values():
         encoder.finish()
     if files is not None:
-        files.tell(len(shapes) * (1 + mirrored))
+        files.tell(len(shapes) * copies)
     return cache
 
 

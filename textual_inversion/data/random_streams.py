@@ -26,6 +26,9 @@ class Purpose(IntEnum):
     TIMESTEP_STRATUM = 8
     GRID_SAMPLE = 9  # in this order: one number for each axis, then the alternatives of prompt and negative prompt
     CAPTION = 10  # in this order: template share, caption dropout, template, alternatives, order of tags, tag dropout
+    VARIANT = 11  # which variant of its image a sample shows
+    AUGMENTATION = 12  # in this order: brightness, contrast, saturation, hue, angle, crop (down, right)
+    MULTIRESOLUTION = 13  # for each coarser noise: how much coarser, then the noise
 
 
 def generator(seed: int, purpose: Purpose, *, step: int = 0, index: int = 0) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Which image, flip, crop, prompt, timestep and noise each training sample gets.
+"""Which image, flip, crop, variant, prompt, timestep and noise each training sample gets.
 
 A sample is a pure function of (seed, optimizer step, index in the global batch, size of the global batch). It is
 assembled here: `image_order` chooses its image, `timesteps` its timestep, `noise` its noise, `prompt_variation` its
@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from textual_inversion.data.image_order import ImageOrder
-from textual_inversion.data.noise import AntitheticPairs, sample_noise, standard_normal
+from textual_inversion.data.noise import AntitheticPairs, MultiresolutionNoise, sample_noise, standard_normal
 from textual_inversion.data.prompt_variation import PromptVariation
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.timesteps import TimestepRange
@@ -35,11 +35,12 @@ class Batch:
             all its vectors. None: every token has all its vectors.
         trained: per sample, the placeholder token whose vectors get a gradient; None: all tokens of its prompt.
         posterior_noise: float32 [B, C, H, W], standard normal, for sampling the VAE's posterior.
-        noise: float32 [B, C, H, W], standard normal, the noise to predict.
+        noise: float32 [B, C, H, W], the noise to predict: standard normal, or with coarser noises in it.
         perturbation: float32 [B, C, H, W], standard normal, for perturbing the U-Net's input.
         offset_noise: float32 [B, C, 1, 1], standard normal, one value for each channel.
         timesteps: int64 [B], within the stream's range.
         bucket: of the images.
+        variants: int64 [B], which variant of its image each sample shows; None: all show variant 0, the image itself.
     """
 
     images: np.ndarray
@@ -54,6 +55,12 @@ class Batch:
     offset_noise: np.ndarray
     timesteps: np.ndarray
     bucket: int = 0
+    variants: np.ndarray | None = None
+
+    @property
+    def drawn_variants(self) -> np.ndarray:
+        """int64 [B], the variant that each sample shows."""
+        return np.zeros(len(self.images), np.int64) if self.variants is None else self.variants
 
     @property
     def readings(self) -> list[Reading]:
@@ -76,12 +83,14 @@ class SampleStream:
         num_train_timesteps: length of the noise schedule.
         timestep_range: the half-open range that timesteps are drawn from; None: the whole schedule.
         flip_p: probability of a mirrored image, 0 to 1.
+        variants: of each image; all are drawn equally often.
         vary: given a generator and the optimizer step, returns which vectors a sample's prompt gets; see
             `vector_augmentation.VectorPlan`.
         variation: makes a sample's prompt of the one that was drawn for it; None: takes that.
         stratified: the timesteps of a global batch lie in equal parts of the range, one in each; see `timesteps`.
         antithetic: samples form pairs of opposite noise and the same timestep; see `noise.AntitheticPairs`. With
             `stratified`, each pair gets one part of the range.
+        multiresolution: adds coarser noises to the noise; None: it is standard normal. The fixed set's always is.
     """
 
     seed: int
@@ -92,10 +101,12 @@ class SampleStream:
     num_train_timesteps: int = 1000
     timestep_range: tuple[int, int] | None = None
     flip_p: float = 0.5
+    variants: int = 1
     vary: Callable[[np.random.Generator, int], VectorChoice] | None = None
     variation: PromptVariation | None = None
     stratified: bool = False
     antithetic: bool = False
+    multiresolution: MultiresolutionNoise | None = None
 
     def image_of(self, step: int, index: int) -> int:
         """The image of sample `index` of a step."""
@@ -114,11 +125,14 @@ class SampleStream:
         batch = self._draw([self.image_of(step, index) for index in indices], self._generators(step, indices))
         for position, index in enumerate(indices):
             at = {"step": step, "index": index}
+            batch.noise[position] = self._with_coarser(batch.noise[position], step, index)
             if self.antithetic and self._pairs.first_of(index) is not None:
                 self._oppose(batch, position, step, self._pairs.first_of(index))
             if self.stratified:
                 batch.timesteps[position] = self._stratified_timestep(step, index)
             batch.crops[position] = generator(self.seed, Purpose.CROP, **at).random(2)
+            if batch.variants is not None:
+                batch.variants[position] = generator(self.seed, Purpose.VARIANT, **at).integers(self.variants)
             perturbing = generator(self.seed, Purpose.PERTURBATION, **at)
             batch.perturbation[position] = standard_normal(perturbing, batch.noise.shape[1:])
             if self.variation:
@@ -140,12 +154,15 @@ class SampleStream:
     def evaluation_batches(self, size: int) -> list[Batch]:
         """A fixed set of `size` samples, one batch for each bucket that they fall into.
 
-        Concepts and their images take turns, unflipped, cropped in the middle, each with its plain prompt and all
-        vectors in order; timesteps are spread over the range. The training loss mostly depends on which timesteps were
-        drawn. The loss on the same samples at every evaluation shows whether the vectors learn.
+        Concepts and their images take turns, unflipped, cropped in the middle, with their own colours, each with its
+        plain prompt and all vectors in order; timesteps are spread over the range. The training loss mostly depends on
+        which timesteps were drawn. The loss on the same samples at every evaluation shows whether the vectors learn.
+        Images that a word is trained away from are not among them.
         """
         timesteps = self._timesteps.spread(size)
-        images = [self._order.image_in_turn(number) for number in range(size)]
+        learned = [number for number, image in enumerate(self.images) if not image.is_contrast]
+        turns = replace(self._order, concepts=tuple(self.images[number].concept for number in learned))
+        images = [learned[turns.image_in_turn(number)] for number in range(size)]
         buckets = np.array([self.images[image].bucket for image in images])
         return [
             self._evaluation_batch(np.flatnonzero(buckets == bucket), images, timesteps)
@@ -157,11 +174,31 @@ class SampleStream:
             [images[number] for number in numbers],
             [generator(self.seed, Purpose.EVALUATION, index=int(number)) for number in numbers],
         )
+        return self._plainly(drawn, timesteps[numbers])
+
+    def _plainly(self, drawn: Batch, timesteps: np.ndarray) -> Batch:
+        """A batch with nothing varied but its noise: unflipped, cropped in the middle, plain prompts, all vectors."""
         drawn.flips[:], drawn.crops[:], drawn.offset_noise[:] = False, 0.5, 0.0
-        drawn.timesteps[:] = timesteps[numbers]
+        drawn.timesteps[:] = timesteps
         shown = [self.images[image] for image in drawn.images]
         drawn.prompts[:] = [self.variation.plain(one) if self.variation else one.prompts[0] for one in shown]
-        return replace(drawn, vectors=None)
+        return replace(drawn, vectors=None, variants=None)
+
+    def image_batches(self, each: int) -> list[Batch]:
+        """Every image that is learned `each` times, unflipped and with its plain prompt; one batch for each bucket.
+
+        All images get the same timesteps and, within a bucket, the same noise, so that their losses can be compared:
+        how much of a loss falls depends on the timestep most of all. The timesteps are spread over the noisier half of
+        the range, where it is decided what an image shows. Samples are in the order of the images.
+        """
+        timesteps = np.sort(self._timesteps.spread(2 * each))[each:]
+        batches = []
+        learned = [(index, image) for index, image in enumerate(self.images) if not image.is_contrast]
+        for bucket in sorted({image.bucket for _, image in learned}):
+            images = [index for index, image in learned if image.bucket == bucket for _ in range(each)]
+            generators = [generator(self.seed, Purpose.EVALUATION, step=1, index=i % each) for i in range(len(images))]
+            batches.append(self._plainly(self._draw(images, generators), np.resize(timesteps, len(images))))
+        return batches
 
     def _generators(self, step: int, indices: Sequence[int]) -> list[np.random.Generator]:
         return [generator(self.seed, Purpose.SAMPLE, step=step, index=index) for index in indices]
@@ -191,12 +228,22 @@ class SampleStream:
             offset_noise=offset_noise,
             timesteps=np.array(timesteps, dtype=np.int64),
             bucket=bucket,
+            variants=np.zeros(len(images), dtype=np.int64) if self.variants > 1 else None,
+        )
+
+    def _with_coarser(self, noise: np.ndarray, step: int, index: int) -> np.ndarray:
+        """The noise of a sample of a step, with the coarser ones in it where there are some."""
+        if self.multiresolution is None:
+            return noise
+        return self.multiresolution.added_to(
+            noise, generator(self.seed, Purpose.MULTIRESOLUTION, step=step, index=index)
         )
 
     def _oppose(self, batch: Batch, position: int, step: int, first: int) -> None:
         """Give a sample of a batch the opposite noise and the timestep of sample `first`, the first of its pair."""
         other = self._draw([self.image_of(step, first)], self._generators(step, [first]))
-        batch.noise[position], batch.offset_noise[position] = -other.noise[0], -other.offset_noise[0]
+        batch.noise[position] = -self._with_coarser(other.noise[0], step, first)
+        batch.offset_noise[position] = -other.offset_noise[0]
         batch.timesteps[position] = other.timesteps[0]
 
     def _stratified_timestep(self, step: int, index: int) -> int:

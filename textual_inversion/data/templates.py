@@ -11,7 +11,7 @@ from textual_inversion.settings.choices import GENERIC_WORDS
 from textual_inversion.system import user_files
 from textual_inversion.system.errors import SettingsError
 
-_GENERIC_WORDS_ZH = {"object": "玩具", "style": "艺术", "face": "人"}
+_GENERIC_WORDS_ZH = {"object": "玩具", "style": "艺术", "face": "人", "negative": "差"}
 
 _OBJECT_EN = tuple(
     f"{article} {adjective}{medium} of {owner} {{}}"
@@ -93,6 +93,16 @@ _FACE_EN = tuple(
     )
 )
 
+# A word for what is not wanted stands alone in negative prompts, or among others, and may be about anything.
+_NEGATIVE_EN = (
+    "{}",
+    *(
+        template.format(medium)
+        for medium in ("photo", "picture", "painting", "drawing", "rendering")
+        for template in ("a {{}} {0}", "a {0}, {{}}", "a {0} in the style of {{}}")
+    ),
+)
+
 _OBJECT_ZH = (
     "一张{}的照片",
     "一张好看的{}的照片",
@@ -140,22 +150,41 @@ _FACE_ZH = (
     "一张{}的生活照",
 )
 
+_NEGATIVE_ZH = (
+    "{}照片",
+    "一张{}照片",
+    "一张照片，{}",
+    "{}图片",
+    "一幅{}图片",
+    "一幅图片，{}",
+    "一幅{}的画",
+    "一幅画，{}",
+    "一幅{}素描",
+    "一幅素描，{}",
+    "一幅{}渲染图",
+    "一幅渲染图，{}",
+)
+
 _TEMPLATES = {
     ("object", "en"): _OBJECT_EN,
     ("style", "en"): _STYLE_EN,
     ("face", "en"): _FACE_EN,
+    ("negative", "en"): _NEGATIVE_EN,
     ("object", "zh"): _OBJECT_ZH,
     ("style", "zh"): _STYLE_ZH,
     ("face", "zh"): _FACE_ZH,
+    ("negative", "zh"): _NEGATIVE_ZH,
 }
 
 _PLAIN = {
     ("object", "en"): "a photo of a {}",
     ("style", "en"): "a picture in the style of {}",
     ("face", "en"): "a photo of {}",
+    ("negative", "en"): "a picture, {}",
     ("object", "zh"): "一张{}的照片",
     ("style", "zh"): "一幅{}风格的图片",
     ("face", "zh"): "一张{}的照片",
+    ("negative", "zh"): "一幅图片，{}",
 }
 
 

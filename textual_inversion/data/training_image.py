@@ -14,6 +14,7 @@ class TrainingImage:
         repeats: times the image is seen in an epoch; among the images of a concept their ratio counts.
         templates: prompts from templates, which some samples get in place of the image's captions.
         has_captions: the prompts are captions, and not from templates.
+        is_contrast: the vectors are trained away from it.
     """
 
     concept: int
@@ -22,3 +23,4 @@ class TrainingImage:
     repeats: int = 1
     templates: tuple[str, ...] = ()
     has_captions: bool = False
+    is_contrast: bool = False

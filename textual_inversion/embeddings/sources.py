@@ -82,6 +82,11 @@ def step_files(folder: Path) -> list[Path]:
     return list({step: path for step, path in sorted(found, key=lambda one: (one[0], str(one[1])))}.values())
 
 
+def step_of(path: Path) -> int:
+    """The number of the step whose embeddings a file holds, one of `step_files`."""
+    return int(_OF_STEPS.fullmatch(path.name)[1])
+
+
 def _only_other(repository: str, available: Iterable[str]) -> str:
     """The embedding of a repository that holds none of NAMES: the newest of a run on its way, else the only one.
 

@@ -79,7 +79,7 @@ class ColumnScorer:
         resizer = as_trained(file.run, model.resolution, model.side_factor)
         try:
             folder = recorded_images(file, token)
-            key = (folder, resizer.mode, resizer.height, resizer.width, resizer.interpolation)
+            key = (folder, resizer)
             if key not in known:
                 known[key] = self._scorer.image_features(_images(folder, resizer))
         except (SettingsError, ImageError) as error:

@@ -15,12 +15,15 @@ possible (ceiling): fresh images of the same thing where there are any, else the
 The paper makes 64 images of each prompt. Here the edit prompts share `num_images`, unless `images_per_edit_prompt` sets
 the number for each.
 
+A mean has a standard error, over the images that were drawn: it says how far other seeds would move it, not how far
+other training images would.
+
 Notation: n, m numbers of images or texts, P width of CLIP's common space. Features are float [n, P] of unit norm, as
 `clip.ClipScorer` gives them, so a cosine is a dot product in [-1, 1].
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,8 @@ from PIL import Image
 
 from textual_inversion.data.templates import generic_word, plain_template
 from textual_inversion.evaluation.clip import ClipScorer
+from textual_inversion.evaluation.copies import copies_among, pixel_features, sentence
+from textual_inversion.evaluation.standard_errors import standard_error
 from textual_inversion.generation.eval_prompts import EDITS, edits, without_placeholder
 from textual_inversion.generation.generate import ImageRequest, generate, total_steps
 from textual_inversion.models.base_model import BaseModel
@@ -100,11 +105,17 @@ class Similarity:
         image: of plain images with the training images.
         text: of edited images with the prompts' texts.
         text_by_edit: the same for each edit prompt template.
+        of_images: of each plain image with the training images.
+        of_texts: of each edited image with its prompt's text, in the order of `Protocol.requests`.
+        features: CLIP features of all its images, float32 [n, P], and their pixels as `copies.pixel_features`.
     """
 
     image: float
     text: float
     text_by_edit: dict[str, float]
+    of_images: tuple[float, ...] = ()
+    of_texts: tuple[float, ...] = ()
+    features: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
 
 
 def score(
@@ -135,7 +146,9 @@ def score(
     initializer = initializer or generic_word(protocol.learnable_property, protocol.language)
     training = scorer.image_features(training_images)
     baseline, concept = measure(model, scorer, [initializer, word], training, protocol, progress)
-    return report(baseline, concept, ceiling(scorer, training, fresh_images), word=word, initializer=initializer)
+    copies = copies_among(concept.features, (training, pixel_features(training_images)))
+    best = ceiling(scorer, training, fresh_images)
+    return report(baseline, concept, best, word=word, initializer=initializer, copies=copies)
 
 
 def measure(
@@ -170,19 +183,24 @@ def compare(scorer: ClipScorer, images: Images, training: np.ndarray, protocol: 
         One `Similarity` per word, in order.
     """
     features, texts = scorer.image_features(images), scorer.text_features(protocol.texts)
-    words = np.split(features, len(images) // len(protocol.requests("")))
-    return [_similarity(own, training, texts, protocol) for own in words]
+    count = len(images) // len(protocol.requests(""))
+    words = zip(np.split(features, count), np.split(pixel_features(images), count), strict=True)
+    return [replace(_similarity(own, training, texts, protocol), features=(own, pixels)) for own, pixels in words]
 
 
 def _similarity(features: np.ndarray, training: np.ndarray, texts: np.ndarray, protocol: Protocol) -> Similarity:
     """The cosines of one word's image features [n, P], in the order of `Protocol.requests`."""
     plain, edited = features[: protocol.num_images], features[protocol.num_images :]
+    edited = np.split(edited, len(texts))
     by_edit = {
         template: mean_cosine(images, text[None])
-        for template, images, text in zip(protocol.edits, np.split(edited, len(texts)), texts, strict=True)
+        for template, images, text in zip(protocol.edits, edited, texts, strict=True)
     }
+    of_images = plain @ np.mean(training, axis=0)
+    of_texts = np.concatenate([images @ text for images, text in zip(edited, texts, strict=True)])
     text = float(np.mean(list(by_edit.values())))
-    return Similarity(mean_cosine(plain, training), text, by_edit)
+    each = [tuple(round(float(value), 5) for value in values) for values in (of_images, of_texts)]
+    return Similarity(mean_cosine(plain, training), text, by_edit, *each)
 
 
 def ceiling(scorer: ClipScorer, training: np.ndarray, fresh_images: Images = ()) -> float | None:
@@ -198,15 +216,25 @@ def ceiling(scorer: ClipScorer, training: np.ndarray, fresh_images: Images = ())
 
 
 def report(
-    baseline: Similarity, concept: Similarity, ceiling: float | None, *, word: str, initializer: str
+    baseline: Similarity,
+    concept: Similarity,
+    ceiling: float | None,
+    *,
+    word: str,
+    initializer: str,
+    copies: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A score as a dictionary for JSON.
 
+    Args:
+        copies: from `copies.copies_among`.
+
     Returns:
-        `baseline` and `concept`, each with `word`, `image_similarity`, `text_similarity` and `text_by_edit`;
+        `baseline` and `concept`, each with `word`, `image_similarity`, `text_similarity`, `text_by_edit`, the standard
+        errors of both similarities, and the cosines of each image, `images` and `texts`;
         `ceiling` with `image_similarity`; `share_of_the_way`, the concept's image similarity on the way from baseline
-        (0) to ceiling (1); `text_ratio`, the concept's text similarity as a share of the baseline's. The last two are
-        None where they are not defined.
+        (0) to ceiling (1); `text_ratio`, the concept's text similarity as a share of the baseline's; `copies`, given.
+        The last three are None where they are not defined.
     """
     share = None if ceiling is None else share_of_the_way(baseline.image, concept.image, ceiling)
     return {
@@ -215,6 +243,7 @@ def report(
         "ceiling": {"image_similarity": ceiling},
         "share_of_the_way": share,
         "text_ratio": ratio(concept.text, baseline.text),
+        "copies": copies,
     }
 
 
@@ -224,6 +253,10 @@ def _row(word: str, similarity: Similarity) -> dict:
         "image_similarity": similarity.image,
         "text_similarity": similarity.text,
         "text_by_edit": similarity.text_by_edit,
+        "image_standard_error": standard_error(similarity.of_images),
+        "text_standard_error": standard_error(similarity.of_texts),
+        "images": list(similarity.of_images),
+        "texts": list(similarity.of_texts),
     }
 
 
@@ -238,13 +271,18 @@ def table(result: dict[str, Any]) -> list[str]:
         ("concept's share", _percent(result["share_of_the_way"], "of the way"), _percent(result["text_ratio"], "kept")),
     ]
     width = max(len(row[0]) for row in rows)
-    return [f"{name:<{width}}  {image:>16}  {text:>15}" for name, image, text in rows]
+    lines = [f"{name:<{width}}  {image:>16}  {text:>15}" for name, image, text in rows]
+    return lines + [line for line in [sentence(result.get("copies"))] if line]
 
 
 def _cosines(row: dict) -> tuple[str, str]:
-    values = (row.get("image_similarity"), row.get("text_similarity"))
-    image, text = ("-" if value is None else f"{value:.3f}" for value in values)
+    image, text = (_with_error(row, kind) for kind in ("image", "text"))
     return image, text
+
+
+def _with_error(row: dict, kind: str) -> str:
+    value, error = row.get(f"{kind}_similarity"), row.get(f"{kind}_standard_error")
+    return "-" if value is None else f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
 
 def _percent(value: float | None, what: str) -> str:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.data.hub_images import cached_folder
 from textual_inversion.data.resizing import Resizer
 from textual_inversion.embeddings.files import ConceptFile
+from textual_inversion.hub import data_sets
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import ROOT, from_root, located
 
@@ -21,6 +23,11 @@ def recorded_images(file: ConceptFile, token: str) -> Path:
     settings = file.run.get("settings") or {}
     recorded = file.of_concept(settings.get("train_data_dir"), token)
     shipped = file.path.resolve() == Path(from_root(_DEMO_FILE)).resolve()
+    if recorded and data_sets.is_name(recorded):
+        place = cached_folder(recorded)
+        if place is None:
+            raise SettingsError(f"{file.path} was learned from {recorded}, which is not on this machine")
+        return place
     place = located(recorded) if recorded else ROOT / _DEMO_IMAGES if shipped else None
     if place is not None and place.is_dir():
         return place
@@ -40,4 +47,5 @@ def as_trained(record: Mapping[str, Any], resolution: int, side_factor: int) -> 
     settings = record.get("settings") or {}
     height, width = (settings.get(side) or resolution for side in ("height", "width"))
     mode = settings.get("resize_mode") or ("center_crop" if settings.get("center_crop") else "squash")
-    return Resizer(mode, height, width, settings.get("interpolation", "bilinear"), side_factor)
+    interpolation, rows = settings.get("interpolation", "bilinear"), settings.get("tile_rows", 2)
+    return Resizer(mode, height, width, interpolation, side_factor, rows)

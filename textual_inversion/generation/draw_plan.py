@@ -1,9 +1,10 @@
 """The images of a plan, or of one process's share of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from textual_inversion.generation.generate import batches as cut
@@ -14,7 +15,13 @@ from textual_inversion.models.base_model import BaseModel
 
 
 def draw(
-    model: BaseModel, plan: Plan, batches: Sequence[Sequence[int]], *, pipeline: Any, progress: Any = None
+    model: BaseModel,
+    plan: Plan,
+    batches: Sequence[Sequence[int]],
+    *,
+    pipeline: Any,
+    progress: Any = None,
+    attention: Callable[[int, np.ndarray], None] | None = None,
 ) -> Iterator[tuple[int, Image.Image]]:
     """Draw the images of some of a plan's batches.
 
@@ -25,6 +32,7 @@ def draw(
             bytes depend on which images are computed with it.
         pipeline: of the model, with the scheduler of requests that name none.
         progress: its `update` is told how many denoising steps of these batches are done.
+        attention: as of `generate.generate_batches`.
 
     Yields:
         (position in the plan, RGB image), as `generate.generate_batches`, the images of a column one after the other.
@@ -37,7 +45,8 @@ def draw(
         if label in plan.columns:
             attach_files(model, plan.columns[label])
         shifted = None if progress is None else _Shifted(progress, done)
-        yield from generate_batches(model, plan.requests, own, pipeline=pipeline, progress=shifted)
+        how = dict(pipeline=pipeline, progress=shifted, attention=attention)
+        yield from generate_batches(model, plan.requests, own, **how)
         done += sum(total_steps([plan.requests[position] for position in batch]) for batch in own)
 
 

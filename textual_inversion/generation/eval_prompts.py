@@ -1,11 +1,15 @@
 """Prompt templates that edit a concept: an object or a face in new scenes and media, a style on new subjects.
 
+Those of a word for what is not wanted show it on several subjects: this is what a negative prompt leads away from.
+
 `infer.py` shows a concept with them, and `score.py` measures with them how well the concept can still be edited (arXiv
 2208.01618, section 5: background changes, style changes, compositions). Each template has exactly one `{}`. The Chinese
 templates are translations of the English ones, in the same order.
 """
 
 from collections.abc import Mapping, Sequence
+
+from textual_inversion.settings.choices import NEGATIVE
 
 EDITS = {
     "object": (
@@ -34,6 +38,15 @@ EDITS = {
         "a photo of {} smiling",
         "a sketch of {}",
         "a painting of {}",
+    ),
+    NEGATIVE: (
+        "a photo of a cat, {}",
+        "a photo of a dog, {}",
+        "a photo of a robot on the beach, {}",
+        "a photo of a rabbit in the snow, {}",
+        "a photo of a duck at night, {}",
+        "a sketch of a bear, {}",
+        "a painting of a cat, {}",
     ),
 }
 
@@ -65,10 +78,19 @@ EDITS_ZH = {
         "一幅{}的素描",
         "一幅{}的油画",
     ),
+    NEGATIVE: (
+        "一张猫的照片，{}",
+        "一张狗的照片，{}",
+        "一张沙滩上的机器人的照片，{}",
+        "一张雪地里的兔子的照片，{}",
+        "一张夜晚的鸭子的照片，{}",
+        "一幅熊的素描，{}",
+        "一幅猫的油画，{}",
+    ),
 }
 
 # Indices of a few templates, enough for a contact sheet that fits on a screen.
-_SHOWN = {"object": (0, 1, 3, 5, 6), "style": (0, 2, 3, 4, 5), "face": (0, 1, 3, 5, 6)}
+_SHOWN = {"object": (0, 1, 3, 5, 6), "style": (0, 2, 3, 4, 5), "face": (0, 1, 3, 5, 6), NEGATIVE: (0, 1, 2, 3, 5)}
 
 
 def edits(kind: str, language: str = "en") -> tuple[str, ...]:
@@ -95,13 +117,14 @@ def showcase(
         most: so many of them at most, chosen so that every concept has its turn; None: all.
 
     Returns:
-        Each concept by itself and in a few edits; where there are styles, each object and face in each style too.
+        Each concept by itself and in a few edits; where there are styles, each object and face in each style too. Words
+        for what is not wanted are shown only where there is no other.
     """
-    groups = []
-    for token, kind in kinds.items():
+    groups, wanted = [], {token: kind for token, kind in kinds.items() if kind != NEGATIVE}
+    for token, kind in (wanted or kinds).items():
         shown = [edits(kind, language)[i] for i in _SHOWN[kind]]
         groups.append([template.format(token) for template in (plain[kind], *shown)])
-    return _first_of_each([*groups, _in_styles(kinds, language)], most)
+    return _first_of_each([*groups, _in_styles(wanted, language)], most)
 
 
 def _in_styles(kinds: Mapping[str, str], language: str) -> list[str]:

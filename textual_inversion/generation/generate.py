@@ -9,9 +9,11 @@ Generation changes neither the base model nor a pipeline, so several threads may
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import paddle
 from PIL import Image
 
@@ -26,6 +28,7 @@ from textual_inversion.generation.from_image import (
 from textual_inversion.generation.noise import draw, drawing_from, noise_generator
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.generation.text_embeddings import Text, TextEmbeddings
+from textual_inversion.models.attention_maps import recorded
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.config_checks import IN_USE, explained
 from textual_inversion.system.progress import Progress
@@ -76,6 +79,7 @@ def generate_batches(
     width: int | None = None,
     progress: Progress | None = None,
     pipeline: Any = None,
+    attention: Callable[[int, np.ndarray], None] | None = None,
 ) -> Iterator[tuple[int, Image.Image]]:
     """Generate the images of some batches, such as one process's share, in the order of the batches.
 
@@ -86,6 +90,8 @@ def generate_batches(
         progress: its total is the `total_steps` of the images of these batches.
         pipeline: a result of `model.pipeline(...)` to use in place of a new one; its own scheduler is then the one in
             use. The pipeline stays as it is.
+        attention: called with the position of each image and its attention maps, float32 [M, H, W], before the image is
+            yielded; see `models.attention_maps`. The images stay the same.
 
     Yields:
         (position in `requests`, RGB image). Where a safety checker blacked an image out,
@@ -108,7 +114,12 @@ def generate_batches(
         batch = [requests[position] for position in positions]
         own, size = pipes[batch[0].scheduler], sizes[turn]
         arguments = _prompt_arguments(model, [texts[position] for position in positions], embeddings.of(turn))
-        images = _make_batch(model, own, batch, arguments, size, starts, _reporter(progress, done, batch))
+        latents = (size[0] // model.vae_scale_factor, size[1] // model.vae_scale_factor)
+        with recorded(own.unet, len(batch), latents) if attention else nullcontext() as seen:
+            images = _make_batch(model, own, batch, arguments, size, starts, _reporter(progress, done, batch))
+        if attention:
+            for position, maps in zip(positions, seen.maps(), strict=True):
+                attention(position, maps)
         done += total_steps(batch)
         yield from zip(positions, images, strict=True)
 

@@ -79,6 +79,8 @@ def overview(
 ) -> Image.Image:
     """The overview of a run: training images | prompts, images before training | images after it.
 
+    Its `info["frames"]` holds the positions of the images, as that of a `strip`: row 0 is before, row 1 is after.
+
     Args:
         training_images: as many are shown as fit beside the rows.
         before, after: generated images, those of the first prompt first; the same number for each prompt.
@@ -102,7 +104,24 @@ def overview(
     if training is not None:
         line = Image.new("RGB", (1, max(table.height, training.height)), HAIRLINE)
         table = _beside([training, line, table], 3 * gap)
-    return _page(table, box, title)
+    page = _page(table, box, title)
+    if not title:
+        left = 2 * gap + (0 if training is None else training.width + 1 + 6 * gap)
+        pairs = zip((before, after), columns[1:], (columns[0].width, columns[1].width), strict=True)
+        places = {}
+        for row, (images, column, width) in enumerate(pairs):
+            left += width + 2 * gap
+            places[row] = _corners(len(images), len(images) // len(prompts), (left, 2 * gap), column.height, box)
+        page.info["frames"] = json.dumps({"size": box, "places": places})
+    return page
+
+
+def _corners(count: int, columns: int, corner: tuple[int, int], height: int, box: tuple[int, int]) -> list:
+    """Where the images of a headed grid are, whose upper left corner and height are given."""
+    pitch = box[0] + 2 + gap_of(box), box[1] + 2 + gap_of(box)
+    rows = -(-count // columns)
+    top = corner[1] + height - rows * pitch[1] + gap_of(box)  # the heading is above
+    return [(corner[0] + i % columns * pitch[0] + 1, top + i // columns * pitch[1] + 1) for i in range(count)]
 
 
 def _training_block(images: Images, rows: int, box: tuple[int, int]) -> Image.Image | None:
@@ -178,6 +197,16 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
         ]
     except (AttributeError, KeyError, TypeError, *UNREADABLE):
         return []
+
+
+def text_in(path: str | os.PathLike[str], name: str, most: int = 1 << 16) -> str | None:
+    """A text that a PNG file holds under a name; None where it holds none, or one of more than `most` letters."""
+    try:
+        with opened_png(path) as image:
+            text = image.text.get(name)
+    except (AttributeError, *UNREADABLE):
+        return None
+    return text if isinstance(text, str) and len(text) <= most else None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The images of a run in a log for VisualDL or TensorBoard, each under a tag that says its prompt and its settings."""
+"""The images of a run in logs for VisualDL and other trackers, each tagged with its prompt and its settings."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from PIL import Image
 
 from textual_inversion.generation.image_grid import UNREADABLE, opened_png
 from textual_inversion.generation.labels import value_text
+from textual_inversion.system.reporters import wanted
 from textual_inversion.system.tracking import open_tracker
 
 # In every tag; other settings are named where they differ between the images of the run.
@@ -17,7 +18,7 @@ _NEVER = ("prompt", "file", "key", "bytes", "score", "safety_checker")
 
 
 def log_images(
-    folder: Path, entries: Sequence[Mapping[str, Any]], report_to: str, logdir: str | os.PathLike[str]
+    folder: Path, entries: Sequence[Mapping[str, Any]], report_to: Sequence[str], logdir: str | os.PathLike[str]
 ) -> None:
     """Log the images of a run from their files, in their order; one that is missing or damaged is left out.
 
@@ -26,14 +27,14 @@ def log_images(
     Args:
         folder: where the images are.
         entries: the images as in the manifest.
-        report_to: "visualdl", "tensorboard", or "none", which does nothing.
+        report_to: some of `choices.TRACKERS`; "none" does nothing.
         logdir: made if it is missing; earlier logs in it stay.
 
     Raises:
-        SettingsError: the package of the reporter is not installed.
+        SettingsError: the package of a reporter is not installed, or it cannot begin.
         OutputError: the folder cannot be made.
     """
-    if report_to == "none" or not entries:
+    if not wanted(report_to) or not entries:
         return
     varying = _varying(entries)
     with open_tracker(report_to, logdir) as tracker:

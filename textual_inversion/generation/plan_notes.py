@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
+from textual_inversion.data.prompt_variation import holds_placeholder
 from textual_inversion.embeddings.files import ConceptFile
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.generation.plan import Plan
 from textual_inversion.models.attach import vae_notes
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_notes import reading_notes
-from textual_inversion.settings.choices import SCHEDULERS
+from textual_inversion.settings.choices import NEGATIVE, SCHEDULERS
 
 MOST_NOTED = 20  # lines about prompts
 _MOST_READ = 1000  # prompts
+_BOTH = ("prompt", "negative_prompt")
 
 
 def plan_notes(model: BaseModel, files: Sequence[ConceptFile], plan: Plan) -> list[str]:
@@ -19,20 +21,50 @@ def plan_notes(model: BaseModel, files: Sequence[ConceptFile], plan: Plan) -> li
     tokens = list(dict.fromkeys(token for file in files for token in file.placeholder_tokens))
     of_files = [note for file in files for note in file.notes]
     of_files += vae_notes(files, model)
-    return [*of_files, *drawing_notes(model, plan), *prompt_notes(model, tokens, plan)]
+    unwanted = [token for token in tokens if any(_is_unwanted(file, token) for file in files)]
+    about_prompts = [*unwanted_notes(unwanted, plan), *prompt_notes(model, tokens, plan, unwanted)]
+    return [*of_files, *drawing_notes(model, plan), *about_prompts]
 
 
-def prompt_notes(model: BaseModel, tokens: Sequence[str], plan: Plan) -> list[str]:
+def _is_unwanted(file: ConceptFile, token: str) -> bool:
+    return token in file.placeholder_tokens and file.learnable_property(token) == NEGATIVE
+
+
+def unwanted_notes(unwanted: Sequence[str], plan: Plan) -> list[str]:
+    """Lines about words for what is not wanted: they stand in a prompt, or in no negative prompt.
+
+    Args:
+        unwanted: their placeholder tokens.
+    """
+    found = []
+    for token in unwanted:
+        is_in = {name: any(holds_placeholder(composed(text), token) for text in plan.texts(name)) for name in _BOTH}
+        if is_in["prompt"]:
+            found.append(
+                f"{token} was learned from images of what is not wanted, and a prompt names it, which leads towards "
+                "them; it belongs in --negative_prompt"
+            )
+        elif not is_in["negative_prompt"]:
+            found.append(
+                f"{token} is a word for what is not wanted, and no --negative_prompt names it, so that nothing of it "
+                f'is applied; add --negative_prompt "{token}"'
+            )
+    return found
+
+
+def prompt_notes(model: BaseModel, tokens: Sequence[str], plan: Plan, unwanted: Sequence[str] = ()) -> list[str]:
     """Lines about prompts: unknown placeholder tokens, or none at all, and text that is not read.
 
     Args:
         tokens: the placeholder tokens of the embedding files.
+        unwanted: those of words for what is not wanted, which prompts need not hold.
     """
-    prompts, negative_prompts = (plan.texts(name)[:_MOST_READ] for name in ("prompt", "negative_prompt"))
+    prompts, negative_prompts = (plan.texts(name)[:_MOST_READ] for name in _BOTH)
     with_weights = any(request.prompt_weights for request in plan.requests)
     encode_ids = model.text_encoders[0].encode_ids
     listed, found, drawn = ", ".join(tokens), [], set(prompts)
     texts = list(dict.fromkeys([*prompts, *negative_prompts]))
+    needs_word = set(tokens) - set(unwanted)
     avoided = any(map(encode_ids.holds_learned_word, negative_prompts))
     for prompt in texts:
         words = composed(encode_ids.without_marks(prompt) if with_weights else prompt).split()
@@ -41,7 +73,7 @@ def prompt_notes(model: BaseModel, tokens: Sequence[str], plan: Plan) -> list[st
             found.append(f"no file holds {', '.join(unknown)}, which {prompt!r} names; the files hold {listed}")
         elif bare:
             found.append(f"{prompt!r} lacks the brackets of {', '.join(bare)}")
-        elif prompt in drawn and not avoided and not encode_ids.holds_learned_word(prompt):
+        elif prompt in drawn and not avoided and needs_word and not encode_ids.holds_learned_word(prompt):
             found.append(f"{prompt!r} holds no placeholder token; the files hold {listed}")
     encoders = [encoder.encode_ids for encoder in model.text_encoders]
     found += reading_notes(encoders, texts, prompt_weights=with_weights)

@@ -10,6 +10,7 @@ from PIL import Image
 from textual_inversion.generation.draw_plan import draw
 from textual_inversion.generation.gallery import Gallery
 from textual_inversion.generation.generate import is_blank, total_steps
+from textual_inversion.generation.heat_sheets import HeatSheets
 from textual_inversion.generation.plan import Plan, value_of
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
@@ -70,6 +71,7 @@ def run_plan(
     common: Mapping[str, Any] = MappingProxyType({}),
     score: Callable[[Image.Image, str, str], dict[str, float]] | None = None,
     shows_progress: bool = True,
+    heat: HeatSheets | None = None,
 ) -> tuple[int, int]:
     """Draw this process's batches, and save those of their images that are not there yet.
 
@@ -81,6 +83,7 @@ def run_plan(
         stop: its `advice` says what is there.
         common: facts that all of the images have.
         score: (image, prompt, label of the column) -> its similarities, to be recorded with it.
+        heat: takes the attention maps of each image, and writes a sheet of them beside the images.
 
     Returns:
         How many images were saved, and how many of them hold one colour only.
@@ -94,10 +97,13 @@ def run_plan(
     shown = Progress(total_steps(plan.requests), description="denoising step", start=start, enabled=shows_progress)
     with shown:
         progress = WholeProgress(shown, plan.requests, own, gallery.drawn) if shows_progress else None
-        for position, image in draw(model, plan, batches, pipeline=pipeline, progress=progress):
+        how = dict(pipeline=pipeline, progress=progress, attention=heat and heat.take)
+        for position, image in draw(model, plan, batches, **how):
+            request = plan.requests[position]
+            if heat is not None:
+                heat.write(position, image, request)
             if position in done:
                 continue
-            request = plan.requests[position]
             facts = image_facts(request, image, scheduler, model.name) | model_facts(model) | common
             if score is not None:
                 facts["score"] = score(image, request.prompt, request.embeds)

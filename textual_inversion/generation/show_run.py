@@ -11,7 +11,13 @@ from textual_inversion.generation.xy_sheets import write_sheets
 
 
 def show_run(
-    folder: Path, state: RunState, axes: Sequence[Axis], *, num_cols: int | None, report_to: str, logging_dir: str
+    folder: Path,
+    state: RunState,
+    axes: Sequence[Axis],
+    *,
+    num_cols: int | None,
+    report_to: Sequence[str],
+    logging_dir: str,
 ) -> Path:
     """Write sheets, page and log of the complete images of a run, and return the first sheet.
 
@@ -20,7 +26,7 @@ def show_run(
         state: has images.
         axes: what has several values, the slowest first.
         num_cols: columns of the sheet; None: a plot by the run's axes.
-        report_to: one of `choices.TRACKERS`.
+        report_to: some of `choices.TRACKERS`.
         logging_dir: inside `folder`.
 
     Raises:

@@ -70,6 +70,19 @@ def save_pipeline(model: BaseModel, embeddings: Sequence[LearnedEmbedding], outp
     _write_json(output / "model_index.json", _index(model, scheduler["_class_name"], has_checker))
 
 
+def written_bytes(model: BaseModel) -> int:
+    """About how many bytes `save_pipeline` writes: text encoders, and the parts that cannot be links."""
+    layers = [encoder.layer for encoder in model.text_encoders]
+    for part, layer in (("unet", model.unet), (model.family.vae, model.vae)):
+        source = model.vae_folder if part == model.family.vae else model.folder / part
+        if not _is_linkable(layer, read_state(source, DIFFUSION_FILES, variant=model.variant), {"F32", "F16"}):
+            layers.append(layer)
+    tables = [table_of(encoder.layer) for encoder in model.text_encoders]
+    tensors = [tensor for layer in layers for tensor in layer.state_dict().values()] + tables
+    tokenizers = sum(40 * len(encoder.tokenizer) for encoder in model.text_encoders)  # a word, its merge, an id
+    return tokenizers + sum(4 * int(np.prod(tensor.shape)) for tensor in tensors)  # saved in full precision
+
+
 def _new_tokens(model: BaseModel, embeddings: Sequence[LearnedEmbedding]) -> list[str]:
     """The tokens of all vectors, in order."""
     tokens = [name for one in embeddings for name in token_names(one.placeholder_token, one.num_vectors)]

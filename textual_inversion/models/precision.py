@@ -57,13 +57,15 @@ def check_device(mixed_precision: str, device: str) -> None:
 
 
 def lower(model: Any, mixed_precision: str) -> None:
-    """Cast a model's frozen modules. Call it once, after vectors are attached.
+    """Cast a model's frozen modules. Call it after vectors are attached; a model that was lowered stays as it is.
+
+    Vectors that are attached later are cast as those before (see `concept_embedding.attach`).
 
     Args:
         model: a `base_model.BaseModel`.
         mixed_precision: one of `choices.PRECISIONS`.
     """
-    if mixed_precision == "no":
+    if mixed_precision == "no" or model.is_lowered:
         return
     layers = {"unet": model.unet} | {encoder.name: encoder.layer for encoder in model.text_encoders}
     types = plan(mixed_precision, layers)

@@ -194,6 +194,46 @@ class PromptEncoder:
             begin = end
         return " ".join("".join(words).split())
 
+    def places(self, prompt: str, *, reads_marks: bool = False) -> list[tuple[str, list[int]]]:
+        """The words that the model reads of a prompt, with the positions of their tokens in its hidden states.
+
+        A placeholder is one word, however many vectors it has, and so is a word of the text that is several tokens.
+
+        Args:
+            reads_marks: marks such as `(word:1.3)` are weights, and the prompt may be of any length.
+        """
+        units, chunked = list(self._units(prompt)), reads_marks or self.num_chunks > 1
+        if reads_marks:
+            pieces = weighted_pieces(self._bounded(prompt), self._unmarked_words)
+            units = [unit for text, _ in pieces for unit in self._units(text)]
+        found, chunk, used = [], 0, 0
+        for word, ids in units:
+            if chunked and used + len(ids) > self.room:
+                chunk, used = chunk + 1, 0
+            begin = chunk * self.max_length + 1 + used  # behind the start token
+            used += len(ids)
+            fits = len(ids) if chunked else max(0, len(ids) - max(0, used - self.room))
+            if fits and (reads_marks or chunk < self.num_chunks):
+                found.append((word, list(range(begin, begin + fits))))
+        return self._joined(found)
+
+    def _joined(self, units: Sequence[tuple[str, list[int]]]) -> list[tuple[str, list[int]]]:
+        """Tokens of one word of the text put together: CLIP marks a word's end, XLM-RoBERTa its beginning."""
+        marks_ends = any(word.endswith("</w>") for word, _ in units)
+        marks_begins = any(word.startswith("▁") for word, _ in units)
+        joined: list[tuple[str, list[int]]] = []
+        goes_on = False
+        for word, positions in units:
+            own = self._is_word(word)
+            continues = not own and (word.startswith("##") or goes_on or marks_begins and not word.startswith("▁"))
+            text = word if own else _readable(word).strip()
+            if continues and joined and not self._is_word(joined[-1][0]):
+                joined[-1] = joined[-1][0] + text, joined[-1][1] + positions
+            else:
+                joined.append((text, positions))
+            goes_on = marks_ends and not own and not word.endswith("</w>")
+        return [one for one in joined if one[0]]
+
     def _left_free(self, begin: int, size: int) -> int:
         """How many tokens of a chunk stay free before a word of `size` vectors, which no two chunks share."""
         free = self.room - begin % self.room

@@ -16,6 +16,7 @@ class Concept:
         learnable_property: what is learned from the images, one of `choices.PROPERTIES`.
         image_folder: where its training images are.
         one_vector_per_token: each vector starts from one token of the initializer.
+        contrast_folder: where the images are that its vectors are trained away from; "": there are none.
     """
 
     placeholder_token: str
@@ -24,6 +25,7 @@ class Concept:
     learnable_property: str = "object"
     image_folder: str = ""
     one_vector_per_token: bool = False
+    contrast_folder: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "placeholder_token", composed(self.placeholder_token))

@@ -37,6 +37,8 @@ def write(folder: Path, config: TrainConfig, program: str, processes: int = 1) -
     values, chosen = values_of(config), {*config.given, *config.demo_defaults, *_SETTLED}
     lines = [f"{_FIRST_WORDS} {how_to_call(program)} --config THIS_FILE"]
     lines += [f"# It ran in {processes} processes, which the launcher must start again."] if processes > 1 else []
+    if config.file.preset:
+        lines.append(f"# Its presets, whose values stand below: {', '.join(config.file.preset)}")
     for _, group in groups_of(config):
         flags = {name: flag for name, flag in flags_of(group).items() if flag.repeatable}
         given = [name for name in flags if name in chosen and values[name] is not None]

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from textual_inversion.formats.learned_embedding import composed
-from textual_inversion.settings import shared
+from textual_inversion.settings import cluster, shared
 from textual_inversion.settings.bounds import at_once, lora, number, positive_int, seed_number, share, strength
 from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS, TRACKERS
 from textual_inversion.settings.flag import flag, group
 from textual_inversion.settings.ranges import Range, image_sizes, ranged
-from textual_inversion.settings.shared import CONTENTS_COMPARED, ConfigFile
+from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ConfigFile
 from textual_inversion.system.paths import from_root
 
 DEMO_EMBEDDING = "demo/learned_embeds.pdparams"
@@ -139,10 +139,14 @@ class InferOutput:
     output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR")
     num_cols: int | None = flag(
         None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
+    heat_maps: bool = flag(
+        False, "show where each word of a prompt acts, by cross-attention: a sheet for each image in heat_maps/")
     merge: tuple[str, ...] | None = flag(
         None, "draw nothing; copy what processes drew of one grid from these folders into --output_dir",
         nargs="+", metavar="DIR")
-    report_to: str = flag("none", "where the images are logged, each under its prompt and settings", choices=TRACKERS)
+    report_to: tuple[str, ...] = flag(
+        ("none",), "where the images are logged, each under its prompt and settings, also several", nargs="+",
+        choices=TRACKERS)
     logging_dir: str = flag(
         "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
 
@@ -154,6 +158,16 @@ class ColumnScoring:
     clip_model: str | None = flag(
         None, "folder or repository id of a CLIP model that scores the columns of --compare; unset: the base model's "
         "own clip/, if it has one", metavar="MODEL")
+
+
+@group("cluster")
+class InferCluster:
+    """Where images are drawn, if not in this process."""
+
+    address: str | None = cluster.address_flag("this process draws")
+    processes: int | None = flag(
+        None, "processes of the cluster of --address that share the images; unset: as many as it has room for",
+        type=positive_int, metavar="N", **ONE_MACHINE)
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,7 @@ class InferConfig:
     scoring: ColumnScoring = ColumnScoring()
     output: InferOutput = InferOutput()
     machine: MachineSettings = MachineSettings()
+    cluster: InferCluster = InferCluster()
 
 
 # ------------------------------------------------------------------------------------------------------------ score
@@ -206,6 +221,16 @@ class Measuring:
         None, "images of each edit prompt; 64 in the paper; unset: equal shares of --num_images",
         type=at_once, metavar="N")
     seed: int = flag(0, "of the first image of each prompt", type=seed_number, metavar="N")
+    mask_dir: str | None = flag(
+        None, "masks of the training images, white is the thing: measures how much of the word's attention lies "
+        "beside it; unset: none, but for the demo's own images", metavar="DIR")
+    curve: str | None = flag(
+        None, "measure mixes from start to learned vectors and the saved steps instead, and write curve.json and "
+        "curve.svg into this folder, with the point that is the best bargain", metavar="DIR")
+    leave_one_out: bool = flag(
+        False, "train the word again without each training image instead, and say which image hurts")
+    pairs: bool = flag(
+        False, "draw each two of several words in one prompt instead, and say which survive together")
 
 
 @group("sampling")

@@ -10,7 +10,6 @@ from typing import Any
 
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags
-from textual_inversion.settings.shared import ConfigFile
 from textual_inversion.settings.train_data import BaseModelSettings, ConceptSettings, ImageSettings, PromptSettings
 from textual_inversion.settings.train_method import (
     ObjectiveSettings,
@@ -18,7 +17,13 @@ from textual_inversion.settings.train_method import (
     RegularizerSettings,
     TrainingSettings,
 )
-from textual_inversion.settings.train_run import HubSettings, MachineSettings, SavingSettings, ValidationSettings
+from textual_inversion.settings.train_run import (
+    HubSettings,
+    MachineSettings,
+    SavingSettings,
+    TrainConfigFile,
+    ValidationSettings,
+)
 from textual_inversion.settings.validation_prompt import ValidationPrompt
 
 
@@ -35,7 +40,7 @@ class TrainConfig:
         notes: what the run is to say of its configuration file, in lines.
     """
 
-    file: ConfigFile = ConfigFile()
+    file: TrainConfigFile = TrainConfigFile()
     base_model: BaseModelSettings = BaseModelSettings()
     concept: ConceptSettings = ConceptSettings()
     prompts: PromptSettings = PromptSettings()

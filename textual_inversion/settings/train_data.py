@@ -14,14 +14,18 @@ from textual_inversion.settings.bounds import (
 )
 from textual_inversion.settings.choices import (
     HALF_OF_THE_RUN,
+    IMAGE_CHECKS,
     INTERPOLATIONS,
     LANGUAGES,
+    MASK_SOURCES,
     PROPERTIES,
     RESIZE_MODES,
 )
 from textual_inversion.settings.flag import flag, group
 from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE
 from textual_inversion.system.paths import from_root
+
+DEFAULT_VARIANTS = 8  # of an image whose colours or angle change
 
 # One or two lines per flag.
 # fmt: off
@@ -51,14 +55,14 @@ class ConceptSettings:
     """Which concepts are learned, and from which images."""
 
     train_data_dir: tuple[str, ...] = flag(
-        (from_root("cat_toy_images"),), "folder of training images",
+        (from_root("cat_toy_images"),), "folder of training images, or hub:OWNER/NAME, a data set of Hugging Face",
         nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
     placeholder_token: tuple[str, ...] = flag(
         ("<cat-toy>",), "what stands for the concept in prompts, one per concept",
         nargs="+", type=composed, metavar="WORD")
     initializer_token: tuple[str, ...] | None = flag(
-        None, "a known word or phrase that the vectors start from; auto: the word nearest to the images; "
-        "unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)
+        None, "a known word or phrase that the vectors start from; auto: of words near to the images the one with the "
+        "lowest loss; unset: random numbers, for the demo toy or style", nargs="+", metavar="WORD", per_concept=True)
     initializer_embeds: tuple[str, ...] | None = flag(
         None, "embedding files whose vectors are the start", nargs="+", metavar="FILE", **CONTENTS_COMPARED)
     rename: tuple[str, ...] | None = shared.rename_flag("the concepts of --initializer_embeds")
@@ -67,6 +71,9 @@ class ConceptSettings:
     num_vectors: tuple[int | str, ...] = flag(
         (1,), "embedding vectors of the concept; auto: one per token of the initializer",
         nargs="+", type=vector_count, metavar="N", per_concept=True)
+    contrast_data_dir: tuple[str, ...] | None = flag(
+        None, "folder of good images, away from which a word of --learnable_property negative is trained",
+        nargs="+", metavar="DIR", per_concept=True, recorded_portably=True, **CONTENTS_COMPARED)
     repeats: int = flag(
         100, "times each image is seen in an epoch, unless its folder is named like 10_cat",
         type=positive_int, metavar="N", decides_result=False)
@@ -133,15 +140,38 @@ class ImageSettings:
     resize_mode: str = flag(
         "squash", "how images of another shape are brought to the model's; bucket: to shapes near their own",
         choices=RESIZE_MODES, is_reused=True)
+    tile_rows: int = flag(
+        2, "rows of parts that --resize_mode tiles cuts an image into, fewer where it is small",
+        type=count(1, 16), metavar="N", is_reused=True)
     center_crop: bool = flag(False, "the same as --resize_mode center_crop", decides_result=False, is_reused=True)
     interpolation: str = flag("bilinear", "how images are resized", choices=INTERPOLATIONS, is_reused=True)
+    check_images: str = flag(
+        "no", "look for duplicates, blur, odd ones and more among the images, and show them in images.png; refuse: end "
+        "the run where something is found", nargs="?", const="tell", choices=IMAGE_CHECKS, decides_result=False)
     flip_p: float = flag(
         0.5, "share of mirrored images; 0 for text, faces, logos and whatever has a left and a right",
         type=share, metavar="P")
+    brightness_jitter: float = flag(0.0, "largest change of the brightness, as a share", type=share, metavar="X")
+    contrast_jitter: float = flag(0.0, "largest change of the contrast, as a share", type=share, metavar="X")
+    saturation_jitter: float = flag(0.0, "largest change of the saturation, as a share", type=share, metavar="X")
+    hue_jitter: float = flag(
+        0.0, "largest turn of the hues, as a share of the colour circle", type=number(float, 0.0, 0.5), metavar="X")
+    rotation: float = flag(
+        0.0, "largest angle by which images are turned, to either side", type=number(float, 0.0, 180.0),
+        metavar="DEGREES")
+    augmented_variants: int | None = flag(
+        None, "variants of each image that are encoded and drawn from, the image itself among them; unset: 8 where "
+        "colours or angles change, and none where only --resize_mode random_crop does",
+        type=count(2, 1000), metavar="K")
     mask_dir: tuple[str, ...] | None = flag(
         None, "folder of masks named like the images; only what is white in them is learned",
         nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
-    alpha_mask: bool = flag(False, "learn only what is opaque in the images", decides_result=False)
+    mask_from: str | None = flag(
+        None, "make the masks of the images themselves: of their transparency, of a plain background, or by a "
+        "segmentation model (pip install rembg onnxruntime)", choices=MASK_SOURCES, decides_result=False)
+    mask_model: str | None = flag(
+        None, "the ONNX file of that model; unset: the one in rembg's own folder", metavar="FILE", **CONTENTS_COMPARED)
+    alpha_mask: bool = flag(False, "the same as --mask_from alpha", decides_result=False)
     unmasked_weight: float = flag(0.0, "weight of what a mask leaves out", type=share, metavar="X")
     dataloader_num_workers: int = flag(
         0, "threads that read the images; 0: one after another", type=count(0, 256), metavar="N", **ONE_MACHINE)
@@ -150,6 +180,22 @@ class ImageSettings:
     cache_latents_dir: str | None = flag(
         None, "folder that keeps what the VAE encoded, so that the next run need not encode it again",
         metavar="DIR", **CONTENTS_COMPARED)
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether colours or angles of the images change."""
+        return any((self.brightness_jitter, self.contrast_jitter, self.saturation_jitter, self.hue_jitter,
+                    self.rotation))
+
+    @property
+    def variants(self) -> int:
+        """How many variants of each image are encoded; 1: only the image itself."""
+        return self.augmented_variants or (DEFAULT_VARIANTS if self.is_augmented else 1)
+
+    @property
+    def encodes_live(self) -> bool:
+        """Whether samples are cropped and encoded at every step."""
+        return self.resize_mode == "random_crop" and self.variants == 1
 
 
 # fmt: on

@@ -4,6 +4,7 @@ from textual_inversion.formats.targets import TARGETS
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import (
     at_once,
+    count,
     natural,
     positive_int,
 )
@@ -11,17 +12,28 @@ from textual_inversion.settings.choices import (
     HUBS,
     HUGGING_FACE,
     NO_HUB,
+    PRESETS,
     SCHEDULERS,
     TRACKERS,
 )
 from textual_inversion.settings.flag import flag, group
-from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ONLY_WATCHED
+from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ONLY_WATCHED, ConfigFile
 
 # Flags of the upload: they do not change what is learned, may differ between processes, and are not repeated.
 _UPLOAD = dict(decides_result=False, same_everywhere=False, repeatable=False)
 
 # One or two lines per flag.
 # fmt: off
+
+
+@group("configuration")
+class TrainConfigFile(ConfigFile):
+    """Settings from files: the user's, and those that come with the program."""
+
+    # What it sets is compared, recorded and repeated flag by flag.
+    preset: tuple[str, ...] | None = flag(
+        None, "settings for a purpose or a card, several where they set different flags; --config and the command line "
+        "win over them", nargs="+", choices=PRESETS, repeatable=False, **CONTENTS_COMPARED)
 
 
 @group("validation")
@@ -32,6 +44,12 @@ class ValidationSettings:
         100, "optimizer steps between losses on a fixed set; 0: never", type=natural, metavar="N", **ONLY_WATCHED)
     # It does not change what is learned, but losses on two different fixed sets do not belong in one curve.
     eval_samples: int = flag(16, "samples in the fixed set", type=at_once, metavar="N")
+    validation_data_dir: tuple[str, ...] | None = flag(
+        None, "folder of held-out images, one per concept; the fixed set is of them, and not of training images",
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
+    validation_mask_dir: tuple[str, ...] | None = flag(
+        None, "folder of the held-out images' masks, as --mask_dir",
+        nargs="+", metavar="DIR", recorded_portably=True, **CONTENTS_COMPARED)
     validation_prompt: tuple[str, ...] | None = flag(
         None, "prompts of the validation images", nargs="+", metavar="PROMPT",
         decides_result=False, same_everywhere=False)
@@ -67,7 +85,9 @@ class ValidationSettings:
         **ONLY_WATCHED)
     overview_images: int = flag(
         6, "prompts that the overview shows, each before and after", type=at_once, metavar="N", **ONLY_WATCHED)
-    report_to: str = flag("visualdl", "where figures are logged", choices=TRACKERS, **ONLY_WATCHED)
+    report_to: tuple[str, ...] = flag(
+        ("visualdl",), "where figures, images and settings are logged, also several", nargs="+", choices=TRACKERS,
+        **ONLY_WATCHED)
     logging_dir: str = flag(
         "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
 
@@ -90,6 +110,12 @@ class SavingSettings:
         metavar="DIR", repeatable=False, **ONLY_WATCHED)
     allow_changed_settings: bool = flag(
         False, "resume from the checkpoint although settings have changed that decide the run",
+        repeatable=False, **ONLY_WATCHED)
+    max_restarts: int = flag(
+        0, "times that a run which was killed or has crashed is started again, from its newest checkpoint",
+        type=count(0, 1000), metavar="N", repeatable=False, **ONLY_WATCHED)
+    plan: bool = flag(
+        False, "say what the run will take (seconds, memory, disk) and what it saves when, and end; nothing is written",
         repeatable=False, **ONLY_WATCHED)
     only_save_embeds: bool = flag(False, "do not save the whole pipeline at the end", **ONLY_WATCHED)
     export: tuple[str, ...] | None = flag(

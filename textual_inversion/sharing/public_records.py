@@ -41,6 +41,7 @@ _DRAWN = "it stands under the validation images, which are published"
 SETTINGS = (
     _because("as above", "placeholder_token", "initializer_token", "learnable_property", "num_vectors", "seed")
     | _because("the language of the prompt templates", "language")
+    | _because("some of a few words, whose settings stand beside it", "preset")
     | _because("shown where the base model is a hub's: names a public version of it", "revision", "variant")
     | _because("shown where the base model is a hub's: its repository id", "pretrained_model_name_or_path")
     | _because(
@@ -52,20 +53,24 @@ SETTINGS = (
         "clip_skip", "max_token_length", "shuffle_caption", "keep_tokens", "caption_dropout_rate",
         "caption_tag_dropout_rate", "enable_wildcard", "template_share", "num_blank_prompts", "num_a_prompts",
         "optimizer", "adam_beta1", "adam_beta2", "adam_weight_decay", "adam_epsilon", "sgd_momentum", "max_grad_norm",
-        "average_last_steps", "norm_reg_weight", "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples",
-        "global_batch", "peak_learning_rate")
+        "adafactor_scale_parameter", "d0", "d_coef", "average_last_steps", "contrast_weight", "use_ema", "ema_decay",
+        "huber_schedule", "huber_scale", "multires_noise_iterations", "multires_noise_discount", "norm_reg_weight",
+        "initial_reg_weight", "hidden_reg_weight", "demo", "epoch_samples", "global_batch", "peak_learning_rate",
+        "stop_when_settled", "patience")
     | _because(
         "a number, a switch or one of a few words, which decides how images are cut to size", "resolution", "height",
-        "width", "resize_mode", "center_crop", "interpolation", "flip_p", "alpha_mask", "unmasked_weight")
+        "width", "resize_mode", "center_crop", "interpolation", "flip_p", "alpha_mask", "unmasked_weight",
+        "tile_rows", "mask_from", "brightness_jitter", "contrast_jitter", "saturation_jitter", "hue_jitter", "rotation",
+        "augmented_variants")
     | _because(_DRAWN, "validation_prompt", "sample_prompts")
     | _because(
         "a number, a switch or one of a few words, which decides what is measured and drawn", "eval_steps",
         "eval_samples", "prompt_weights", "validation_epochs", "validation_steps", "num_validation_images", "keep_best",
         "overview_concepts", "overview_images",
-        "guidance_scale", "num_inference_steps", "scheduler", "overview", "report_to")
+        "guidance_scale", "num_inference_steps", "scheduler", "overview", "report_to", "check_images")
     | _because(
         "a number, a switch or some of a few words, which decides what is written", "save_steps", "checkpointing_steps",
-        "checkpoints_total_limit", "allow_changed_settings", "only_save_embeds", "export")
+        "checkpoints_total_limit", "max_restarts", "allow_changed_settings", "only_save_embeds", "export", "plan")
     | _because(
         "a number, a switch or one of a few words, which decides how it is computed", "vae_batch_size",
         "mixed_precision", "allow_tf32", "gradient_checkpointing", "enable_xformers_memory_efficient_attention",
@@ -76,7 +81,8 @@ SETTINGS = (
 KEPT_BACK = (
     _because("a path of the machine that trained, or a name in a folder there", "config", "cache_dir",
              "cache_latents_dir",
-             "train_data_dir", "template_file", "mask_dir", "validation_prompts_file", "initializer_embeds",
+             "train_data_dir", "contrast_data_dir", "template_file", "mask_dir", "mask_model", "validation_data_dir",
+             "validation_mask_dir", "validation_prompts_file", "initializer_embeds",
              "logging_dir", "output_dir", "resume_from_checkpoint")
     | _because("may be a path, even where it looks like a repository id", "tokenizer_name", "vae", "clip_model")
     | _because("words of captions, which stay on the machine that trained", "caption_prefix", "caption_suffix")

@@ -6,6 +6,7 @@
     make_folder(folder)                      a folder that other files are then written into
     fill_folder(folder)                      a folder that appears complete or not at all
     write_new(path, data)                    a file inside such a folder
+    move(path, target)                       a file or folder under another name that is free, on the same disk
     remove_file(path)                        a file, or the link that has its name
     remove_folder(folder)                    a folder that disappears as a whole
     remove_leftovers(folder, token)          temporary files that a killed process left behind
@@ -165,6 +166,21 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
         _checked(Path(folder, "file"))
         os.makedirs(folder, exist_ok=True)
     return Path(folder)
+
+
+def move(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Give a file or a folder another name, in one step; raises OutputError, also where the name is taken."""
+    with explained(target):
+        source, goal = _checked(Path(path)), _checked(Path(target))
+        if os.path.lexists(goal):
+            raise OutputError(f"cannot write {goal}: something has that name; choose another one")
+        for watcher in watchers_of(source):
+            watcher.may_remove(source)
+        _step("rename")
+        os.rename(source, goal)
+        for watcher in watchers_of(source):
+            watcher.removed(source)
+        _flush_folder(goal.parent)
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:

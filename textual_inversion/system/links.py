@@ -4,6 +4,7 @@
     open_below(root, name)            a regular file of a folder, for reading; no part of its name is a link
     beginning_of(path, size)          what such a file begins with, to see whose it is
     open_lock(path)                   a file that only this program's user may have made, to be locked
+    open_log(path)                    a file to which a child's output is added
 
 What a user names, such as the output folder, may be a link or lie behind one. What lies below it may not: an unpacked
 archive or a shared folder can hold links that lead anywhere. Each is checked where it is used; someone who can change
@@ -118,6 +119,24 @@ def open_lock(path: Path, access: int) -> int:
     if reason:
         os.close(descriptor)
         raise OutputError(f"{path} {reason}; {way_out}")
+    return descriptor
+
+
+def open_log(path: Path) -> int:
+    """Open a regular file for adding to it, which is made where it is missing, and return its descriptor.
+
+    Raises:
+        OutputError: what lies there is a link or no regular file, has another name elsewhere, or is of another user; or
+            it cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_FOLLOW | _NO_WAIT, 0o666)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; remove it or choose another folder") from error
+    reason = _no_lock(os.fstat(descriptor))
+    if reason:
+        os.close(descriptor)
+        raise OutputError(f"cannot write {path}: it {reason.partition(',')[0]}; remove it or choose another folder")
     return descriptor
 
 

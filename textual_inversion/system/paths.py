@@ -9,12 +9,20 @@ from pathlib import Path
 # demo nor the example images are.
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = ROOT / "demo" / "model"
+# The files of --preset: at the top of a checkout, inside the package where it is installed.
+_PACKAGED = Path(__file__).resolve().parents[1] / "presets"
+PRESET_FOLDER = _PACKAGED if _PACKAGED.is_dir() else ROOT / "presets"
 # Name of a command in an installed package -> its script at the top of a checkout.
 SCRIPTS = {
     "train": "train_textual_inversion.py",
     "infer": "infer.py",
     "score": "score.py",
     "convert": "convert.py",
+    "compare": "compare.py",
+    "verify": "verify.py",
+    "sweep": "sweep.py",
+    "teach": "teach.py",
+    "studio": "apps/studio.py",
 }
 # What published records call a base model that came from no hub: this and a hash of it (see `models.identity`), or the
 # demo's. No repository id has a colon.
@@ -36,6 +44,12 @@ def is_demo(name_or_path: str) -> bool:
 def from_root(path: str) -> str:
     """The absolute form of a path that is relative to the project's top; for defaults, in any working directory."""
     return str(ROOT / path)
+
+
+def script_file(command: str) -> Path:
+    """The file of a command, one of `SCRIPTS`: at the top of a checkout, or the copy in an installed package."""
+    installed = Path(__file__).resolve().parents[1] / "commands" / Path(SCRIPTS[command]).name
+    return installed if installed.is_file() else ROOT / SCRIPTS[command]
 
 
 def how_to_call(script: str) -> str:

@@ -1,32 +1,35 @@
-"""Curves and images of a run, logged for VisualDL or TensorBoard.
+"""Curves, images and settings of a run, logged for VisualDL, TensorBoard, Weights & Biases, MLflow or SwanLab.
 
-Both write in a thread of their own and cost the training loop next to nothing. On a full disk that thread can end, and
-whoever hands it more data then waits forever. So a thread of ours hands over everything. If a log can no longer be
-written, one warning says so; the run neither ends nor waits.
+All of them write beside the training loop and cost it next to nothing. On a full disk, or without a network, they can
+stop taking anything, and whoever hands them more data then waits forever. So a thread of ours hands over everything,
+one thread for each. If a log can no longer be written, one warning says so; the run neither ends nor waits.
+
+    VisualDL, TensorBoard     files, by a writer in this process (`log_files`)
+    the others                their own packages, in a process of their own (`tracker_process`)
 """
 
-import contextlib
-import io
 import os
 import queue
 import sys
 import threading
-import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from textual_inversion.system import atomic, home, user_files
+from textual_inversion.system import atomic, log_files, tracker_process, user_files
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.progress import print_line
+from textual_inversion.system.reporters import not_installed, wanted
 from textual_inversion.system.terminal_text import visible
-from textual_inversion.system.written_files import LOG, of_kind
 
-# Calls that may wait for the writer, and the seconds after which a writer that takes none of them is given up.
+_FILES: Mapping[str, Callable] = {"visualdl": log_files.visualdl, "tensorboard": log_files.tensorboard}
+# Calls that may wait for the writer, and the seconds after which a writer that takes none of them is given up; one that
+# sends over a network gets more of them.
 _MAX_WAITING = 100
-_PATIENCE = 10.0
+_PATIENCE, _PATIENCE_OF_A_NETWORK = 10.0, 60.0
 _TELL = "tell"  # not a method of the writer: an event to set once all calls before it are done
 
 
@@ -34,12 +37,13 @@ class Tracker:
     """Logs scalars, images and texts by tag and step; without a writer it does nothing.
 
     Args:
-        writer: a writer of VisualDL or tensorboardX.
+        writer: a writer of VisualDL or tensorboardX, or one with the same methods.
         patience: seconds to wait for a writer that accepts nothing.
+        name: of what it is for, as a user gave it; "" for the only log.
     """
 
-    def __init__(self, writer: Any = None, patience: float = _PATIENCE):
-        self._writer, self._patience = writer, patience
+    def __init__(self, writer: Any = None, patience: float = _PATIENCE, name: str = ""):
+        self._writer, self._patience, self._name = writer, patience, name
         self._waiting: queue.Queue = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._hand_on, args=(writer,), daemon=True)
         if writer is not None:
@@ -105,9 +109,11 @@ class Tracker:
                 return
 
     def _give_up(self, reason: str) -> None:
-        if self._writer is not None:
-            self._writer = None
-            print_line(f"warning: the log can no longer be written ({reason}); the run goes on without it", sys.stderr)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            getattr(writer, "abandon", lambda: None)()
+            log = f"the log for {self._name}" if self._name else "the log"
+            print_line(f"warning: {log} can no longer be written ({reason}); the run goes on without it", sys.stderr)
 
     def __enter__(self) -> "Tracker":
         return self
@@ -116,28 +122,100 @@ class Tracker:
         self.close()
 
 
-def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int | None = None) -> Tracker:
-    """Open a log in `logdir`, which is created if it is missing; among several processes on rank 0 only.
+class Trackers(Tracker):
+    """Several logs as one.
+
+    Args:
+        trackers: each with a writer of its own.
+        figures: is given every scalar too, by `add(step, tag, value)`, and written by `flush()`.
+    """
+
+    def __init__(self, trackers: Iterable[Tracker] = (), figures: Any = None):
+        super().__init__()
+        self._trackers, self._figures = list(trackers), figures
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Add one point to the curve `tag` of each."""
+        if self._figures is not None:
+            self._figures.add(step, tag, float(value))
+        for tracker in self._trackers:
+            tracker.scalar(tag, value, step)
+
+    def image(self, tag: str, image: Image.Image, step: int) -> None:
+        """Add one image to the series `tag` of each."""
+        for tracker in self._trackers:
+            tracker.image(tag, image, step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Add a text to the series `tag` of each."""
+        for tracker in self._trackers:
+            tracker.text(tag, text, step)
+
+    def flush(self) -> None:
+        """Return once everything that waits is written."""
+        if self._figures is not None:
+            self._figures.flush()
+        for tracker in self._trackers:
+            tracker.flush()
+
+    def close(self) -> None:
+        """Write everything that still waits, and end."""
+        if self._figures is not None:
+            self._figures.flush()
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def open_tracker(
+    report_to: str | Sequence[str],
+    logdir: str | os.PathLike[str],
+    resumed_at: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    figures: Any = None,
+) -> Tracker:
+    """Open logs in `logdir`, which is created if it is missing; among several processes on rank 0 only.
 
     A resumed run continues the newest log there: of each step, what it logs replaces what was logged before, so that
     no point of a curve is missing or shown twice.
 
     Args:
-        report_to: "visualdl", "tensorboard", or "none", which writes nothing.
+        report_to: names of `reporters.PACKAGES`, or "none", which writes nothing.
         resumed_at: the first step that a resumed run logs; None for a new run.
+        settings: of the run, for those who show them; nothing secret.
+        figures: as of `Trackers`.
 
     Raises:
-        SettingsError: an unknown reporter, or one whose package is not installed.
+        SettingsError: an unknown reporter, one whose package is not installed, or one that cannot begin, such as
+            without a login.
         OutputError: the folder cannot be created, or the log that is to be continued is no file.
     """
-    if report_to == "none":
-        return Tracker()
-    openers = {"visualdl": _visualdl, "tensorboard": _tensorboard}
-    if report_to not in openers:
-        raise SettingsError(f"--report_to {report_to!r} is unknown; choose one of {', '.join([*openers, 'none'])}")
+    names = wanted(report_to)
+    opened: list[Tracker] = []
     try:
-        atomic.make_folder(logdir)
-        return Tracker(openers[report_to](logdir, resumed_at))
+        if names:
+            atomic.make_folder(logdir)
+        for name in names:
+            opened.append(_opened(name, logdir, resumed_at, settings or {}, shown="" if len(names) == 1 else name))
+    except BaseException:
+        Trackers(opened).close()
+        raise
+    return opened[0] if len(opened) == 1 and figures is None else Trackers(opened, figures)
+
+
+def _opened(
+    name: str, logdir: str | os.PathLike[str], resumed_at: int | None, settings: Mapping[str, Any], *, shown: str
+) -> Tracker:
+    try:
+        if name in _FILES:
+            tracker = Tracker(_FILES[name](logdir, resumed_at), name=shown)
+            if settings and resumed_at is None:
+                tracker.text("settings", "\n".join(f"{key}: {value}" for key, value in settings.items()), 0)
+            return tracker
+        return Tracker(
+            tracker_process.open_writer(name, Path(logdir), resumed_at, settings), _PATIENCE_OF_A_NETWORK, name
+        )
+    except ImportError as error:
+        raise SettingsError(not_installed(name)) from error
     except user_files.UnusableFile as error:
         raise OutputError(
             f"{error.filename} cannot be read ({error.strerror}); choose another --logging_dir"
@@ -146,92 +224,15 @@ def open_tracker(report_to: str, logdir: str | os.PathLike[str], resumed_at: int
         raise OutputError(f"cannot write the log folder {logdir} ({error.strerror}); choose another one") from error
 
 
-def _visualdl(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
-    try:
-        with home.taking(*home.OF_VISUALDL):
-            from visualdl import LogWriter
-    except ImportError as error:
-        raise SettingsError(_not_installed("visualdl", "visualdl")) from error
-    # VisualDL shows the file with the last name of a folder, so a resumed run continues that one. VisualDL's own names
-    # count in seconds: two runs could share one file.
-    name = f"vdlrecords.{time.time_ns()}.log"
-    earlier = sorted(path for path in Path(logdir).glob("vdlrecords.*") if path.is_file() and not path.is_symlink())
-    if resumed_at is not None and earlier:
-        name = earlier[-1].name
-        _keep_records_before(earlier[-1], resumed_at)
-    with contextlib.redirect_stdout(io.StringIO()):
-        return LogWriter(logdir=os.fspath(logdir), file_name=name)
+def load(report_to: str | Sequence[str]) -> None:
+    """Import the packages of reporters, which takes seconds, and open nothing.
 
-
-def _keep_records_before(log: Path, step: int) -> None:
-    """Remove what a VisualDL log holds of a step and of later ones, and a last record that was cut off."""
-    from google.protobuf.message import DecodeError
-    from visualdl.proto.record_pb2 import Record
-    from visualdl.reader.record_reader import RecordReader
-    from visualdl.writer.record_writer import RecordWriter
-
-    user_files.check(log, user_files.WEIGHTS)
-    with of_kind(LOG), atomic.replacing(log) as temporary, open(temporary, "wb") as file:
-        kept = RecordWriter(file)
-        for message in RecordReader(os.fspath(log)).get_all():
-            try:
-                values = Record.FromString(message).values
-            except DecodeError:  # the process ended while it was written
-                break
-            if values and all(value.id < step for value in values):
-                kept.write(message)
-
-
-def _tensorboard(logdir: str | os.PathLike[str], resumed_at: int | None) -> Any:
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError as error:
-        raise SettingsError(_not_installed("tensorboard", "tensorboardX")) from error
-    return _TensorBoardWriter(os.fspath(logdir), resumed_at)
-
-
-class _TensorBoardWriter:
-    """A writer of tensorboardX whose `flush` returns only when everything is on the disk.
-
-    tensorboardX's own flush does not wait for the queue of its thread; closing does. So a flush closes the file, and
-    the next point begins another one: TensorBoard reads all files of a folder, in the order of their names.
-    tensorboardX also puts an underscore for every blank and sign in a tag, so that two prompts may become one tag.
-    TensorBoard itself takes any text, so the tag of an image stays as it is.
-
-    Args:
-        resumed_at: the step from which the points of earlier files are replaced; None: none are.
+    Raises:
+        SettingsError: one is unknown, or is not installed.
     """
-
-    def __init__(self, logdir: str, resumed_at: int | None):
-        self._logdir = logdir
-        self._writer = self._open(resumed_at)
-
-    def _open(self, resumed_at: int | None) -> Any:
-        from tensorboardX import SummaryWriter
-
-        # Names count in seconds; without a suffix, two files could be one.
-        return SummaryWriter(self._logdir, purge_step=resumed_at, filename_suffix=f".{time.time_ns()}")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._writer, name)
-
-    def add_image(self, tag: str, pixels: np.ndarray, step: int, *, dataformats: str) -> None:
-        """Add one image (H, W, 3) under its tag as it stands."""
-        from tensorboardX import summary
-
-        record = summary.image("image", pixels, dataformats=dataformats)
-        record.value[0].tag = tag
-        self._writer.file_writer.add_summary(record, step)
-
-    def flush(self) -> None:
-        """Return when all points are written."""
-        self._writer.close()
-        self._writer = self._open(None)
-
-
-def _not_installed(reporter: str, package: str) -> str:
-    other = "visualdl" if reporter == "tensorboard" else "none"
-    return f"--report_to {reporter} needs a package: pip install {package} (or take --report_to {other})"
+    for name in wanted(report_to):
+        if name in _FILES:
+            log_files.load(name)
 
 
 def _plain(tag: str) -> str:

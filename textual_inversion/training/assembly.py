@@ -4,29 +4,46 @@ These functions take all settings; what they call takes the parts that it needs.
 """
 
 import importlib
+from collections.abc import Mapping
+from dataclasses import replace
 
-from textual_inversion.data.dataset import ReadImages, TrainingSet
+from textual_inversion.data.dataset import (
+    ReadImages,
+    TrainingSet,
+    encode_images,
+    read_held_out,
+    read_images,
+    unaugmented,
+)
+from textual_inversion.data.hub_images import image_folder
+from textual_inversion.data.noise import MultiresolutionNoise
 from textual_inversion.data.prompt_variation import make_variation
 from textual_inversion.data.random_streams import draw_seed
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.vector_augmentation import make_plan
 from textual_inversion.embeddings.files import read_initializer_embeds
 from textual_inversion.formats.learned_embedding import LearnedEmbedding, embedding_notes
+from textual_inversion.hub import data_sets
 from textual_inversion.models import memory
 from textual_inversion.models.base_model import BaseModel, load_base_model
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.other_vae import fetch_vae
 from textual_inversion.models.precision import lower
+from textual_inversion.settings.choices import AUTO, NO_CHECKS, REFUSE
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import changed
 from textual_inversion.settings.shared import parts_of, source_of
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.system.errors import ImageError
 from textual_inversion.system.paths import portable
+from textual_inversion.training import first_look
 from textual_inversion.training.best_step import check_judge
+from textual_inversion.training.first_look import FirstLook
 from textual_inversion.training.initialization import add_concepts
+from textual_inversion.training.initializer_choice import LossSettings, with_chosen_words
 from textual_inversion.training.loss import timestep_range
-from textual_inversion.training.nearest_words import with_nearest_words
-from textual_inversion.training.resume import recorded_seed
+from textual_inversion.training.nearest_words import word_finder
+from textual_inversion.training.resume import CHOSEN_WORDS, recorded_seed, recorded_words
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.validation import Painter, prompt_notes
 
@@ -60,7 +77,7 @@ def load_model(config: TrainConfig, context: RunContext) -> tuple[TrainConfig, B
 
 
 def teach(
-    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, record: Record
 ) -> tuple[TrainConfig, ConceptVectors, list[LearnedEmbedding]]:
     """Give the base model the concepts, and say what each starts from.
 
@@ -71,7 +88,8 @@ def teach(
         ConceptError: a concept cannot be learned with this base model.
         SettingsError: an initializer or a CLIP model is not to be had.
     """
-    concepts = context.ranks.broadcast(_with_initializers(config, context, model, read))
+    concepts = context.ranks.broadcast(_with_initializers(config, context, model, read, record))
+    record.fingerprint[CHOSEN_WORDS] = [concept.initializer_token for concept in concepts]
     if config.concept.initializer_token is not None:
         config = changed(config, initializer_token=[concept.initializer_token for concept in concepts])
     learned = read_initializer_embeds(
@@ -87,13 +105,135 @@ def teach(
     return config, vectors, learned
 
 
+def with_images(config: TrainConfig, context: RunContext) -> TrainConfig:
+    """The settings with each data set of a hub by the commit that was read, and its images in a folder.
+
+    Raises:
+        ImageError: a data set cannot be had.
+    """
+    names = [name for folders in _image_folders(config).values() for name in folders]
+    wanted = [name for name in dict.fromkeys(names) if data_sets.is_name(name)]
+    if not wanted:
+        return config
+    where = {"cache_dir": config.base_model.cache_dir, "token": config.hub.hub_token}
+    if context.ranks.is_main:
+        for name in wanted:  # one process fetches, the others find it
+            image_folder(name, **where)
+    context.ranks.wait()
+    found = {name: image_folder(name, **where) for name in wanted}
+    for name in wanted:
+        context.say(f"images of {found[name][1]}")
+    config = config_with_folders(config, {name: str(folder) for name, (folder, _) in found.items()})
+    pinned = {name: pin for name, (_, pin) in found.items()}
+    folders = _image_folders(config)
+    folders.pop("validation_data_dir", None)  # is read from the folder, not from the concept
+    return changed(config, **{flag: [pinned.get(name, name) for name in names] for flag, names in folders.items()})
+
+
+def _image_folders(config: TrainConfig) -> dict[str, tuple[str, ...]]:
+    """The folders of images that a run reads, by their flags; only flags that are given."""
+    folders = {
+        "train_data_dir": config.concept.train_data_dir,
+        "contrast_data_dir": config.concept.contrast_data_dir,
+        "validation_data_dir": config.validation.validation_data_dir,
+    }
+    return {flag: tuple(names) for flag, names in folders.items() if names}
+
+
+def config_with_folders(config: TrainConfig, folders: Mapping[str, str]) -> TrainConfig:
+    """The settings with folders in place of some names of data sets."""
+    concepts = tuple(
+        replace(
+            one,
+            image_folder=folders.get(one.image_folder, one.image_folder),
+            contrast_folder=folders.get(one.contrast_folder, one.contrast_folder),
+        )
+        for one in config.concepts
+    )
+    held_out = config.validation.validation_data_dir
+    if held_out is not None:
+        config = changed(config, validation_data_dir=[folders.get(name, name) for name in held_out])
+    return replace(config, concepts=concepts)
+
+
+def read_all(config: TrainConfig, context: RunContext) -> tuple[ReadImages, ReadImages | None]:
+    """The images that are learned from, and those that are held out; see `dataset.read_images` for what is raised."""
+    validation, told = config.validation, {"say": context.say, "shows_progress": context.ranks.is_main}
+    prompts, language = config.prompts, config.base_model.language
+    read = read_images(config.concepts, config.images, prompts, language, config.concept.repeats, **told)
+    if validation.validation_data_dir is None:
+        return read, None
+    folders = validation.validation_data_dir, validation.validation_mask_dir
+    return read, read_held_out(config.concepts, *folders, config.images, prompts, language, read, **told)
+
+
+def encode_all(
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, held_out: ReadImages | None
+) -> tuple[TrainingSet, TrainingSet | None]:
+    """The images as training needs them; those that are held out on the main process, where the loss is measured."""
+    size, told = (config.images.height, config.images.width), {"say": context.say}
+    told["shows_progress"] = context.ranks.is_main
+    validation = None
+    if held_out is not None and context.ranks.is_main:
+        as_they_are = unaugmented(config.images)
+        validation = encode_images(held_out, model, as_they_are, size, keep_vae=True, **told)
+    own = {"seed": config.training.seed, "keep_vae": keeps_vae(config)}
+    return encode_images(read, model, config.images, size, **own, **told), validation
+
+
 def _with_initializers(
-    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages
+    config: TrainConfig, context: RunContext, model: BaseModel, read: ReadImages, record: Record
 ) -> tuple[Concept, ...]:
-    if not context.ranks.is_main:
-        return config.concepts
-    own = [read.of_concept(index) for index in range(len(config.concepts))]
-    return tuple(with_nearest_words(config.concepts, own, model, config.validation.clip_model, context.say))
+    """The concepts with a word for each `auto`: the one that a resumed run began with, or one that is chosen now."""
+    concepts, words = config.concepts, recorded_words(record, len(config.concepts))
+    if words is not None:
+        concepts = tuple(
+            replace(concept, initializer_token=word) if concept.initializer_token == AUTO else concept
+            for concept, word in zip(concepts, words, strict=True)
+        )
+    if not context.ranks.is_main or not any(concept.initializer_token == AUTO for concept in concepts):
+        return concepts
+    asked = (config.objective.min_timestep, config.objective.max_timestep)
+    settings = LossSettings(
+        images=config.images,
+        size=(config.images.height, config.images.width),
+        seed=config.training.seed,
+        timestep_range=timestep_range(model.noise_scheduler.alphas_cumprod, model.prediction_type, *asked),
+        variation=make_variation(config.prompts, [concept.placeholder_token for concept in concepts]),
+        chunk=config.training.train_batch_size,
+    )
+    nearest = word_finder(config.validation.clip_model, model, context.say)
+    return tuple(with_chosen_words(concepts, model, read, nearest, settings, config.base_model.language, context.say))
+
+
+def check_images(config: TrainConfig, context: RunContext, record: Record, model: BaseModel, read: ReadImages) -> None:
+    """Look at the training images, where the settings ask for it, and say what was found; see `first_look`.
+
+    Raises:
+        ImageError: something was found, and the settings refuse that; on all processes.
+    """
+    wish = config.images.check_images
+    if wish == NO_CHECKS:
+        return
+    texts: list[str] = []
+    if context.ranks.is_main:
+        folder = None if config.saving.plan else context.folder
+        size = (config.images.height, config.images.width)
+        look = FirstLook(read, config.concepts, config.images, size, model.side_factor)
+        found = look.findings(first_look.find_scorer(model, config.validation.clip_model))
+        record.figures["image_findings"] = {check: len(texts) for check, texts in found.items()}
+        texts = [text for texts in found.values() for text in texts]
+        for text in texts or ["nothing was found"]:
+            context.say(f"look at the images: {text}")
+        if folder is not None:
+            path = look.save_sheet(folder)
+            context.say(f"look at the images: what the model will see is in {path}")
+    found_any = context.ranks.broadcast(len(texts))
+    if found_any and wish == REFUSE:
+        raise ImageError(
+            f"{found_any} finding(s) among the training images, and --check_images refuse takes none; change the "
+            "images, or give --check_images alone"
+        )
 
 
 def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:
@@ -114,7 +254,7 @@ def spare(config: TrainConfig, context: RunContext, model: BaseModel) -> None:
 
 def keeps_vae(config: TrainConfig) -> bool:
     """Whether the VAE stays in memory between the times at which it is used."""
-    crops, draws = config.images.resize_mode == "random_crop", bool(config.validation_prompts)
+    crops, draws = config.images.encodes_live, bool(config.validation_prompts)
     return memory.keeps_vae(random_crops=crops, draws=draws, low_memory=config.machine.low_memory)
 
 
@@ -137,11 +277,18 @@ def plan_samples(
         num_train_timesteps=len(alphas_cumprod),
         timestep_range=timestep_range(alphas_cumprod, model.prediction_type, *timesteps),
         flip_p=config.images.flip_p,
+        variants=config.images.variants,
         vary=plan if plan.varies else None,
         variation=variation if variation.varies else None,
         stratified=objective.timestep_sampling == "stratified",
         antithetic=objective.antithetic_noise,
+        multiresolution=make_multiresolution(objective.multires_noise_iterations, objective.multires_noise_discount),
     )
+
+
+def make_multiresolution(iterations: int, discount: float) -> MultiresolutionNoise | None:
+    """The coarser noises of the training samples; None for none."""
+    return MultiresolutionNoise(iterations, discount) if iterations else None
 
 
 def make_painter(config: TrainConfig, run: Run) -> Painter:

@@ -164,7 +164,7 @@ class _Likeness:
     def __init__(self, model: BaseModel, vectors: ConceptVectors, data: TrainingSet, scorer: ClipScorer):
         self._model, self._vectors, self._scorer = model, vectors, scorer
         features = scorer.image_features(data.previews)  # (n, P)
-        shown = np.array([image.concept for image in data.images])
+        shown = np.array([-1 if image.is_contrast else image.concept for image in data.images])
         self._training = [features[shown == index] for index in range(len(vectors.concepts))]
 
     def __call__(self, prompts: Sequence[str], images: Sequence) -> float:

@@ -1,82 +1,44 @@
 """What happens around the training steps: figures, the loss on a fixed set, validation images, saves, checkpoints."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
 from textual_inversion.models.base_model import BaseModel
+from textual_inversion.models.identity import public_name
+from textual_inversion.reporting.report import write_report
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.settings.train_method import TrainingSettings
+from textual_inversion.sharing.public_records import public_settings
 from textual_inversion.system.errors import DivergenceError, Stopped
 from textual_inversion.system.progress import Progress
 from textual_inversion.system.tracking import Tracker, open_tracker
-from textual_inversion.training import best_step, checkpoints, resume
+from textual_inversion.training import best_step, resume
 from textual_inversion.training.artifacts import (
     Saves,
     as_learned,
     file_facts,
+    recorded_settings,
     save_embeddings,
     save_somewhere,
     write_run_record,
 )
 from textual_inversion.training.assembly import make_painter
 from textual_inversion.training.best_step import BestStep
-from textual_inversion.training.checkpoints import Checkpoint
+from textual_inversion.training.checkpointer import Checkpointer
 from textual_inversion.training.diagnostics import MovementCheck, way_out
-from textual_inversion.training.fixed_set import FixedSet
+from textual_inversion.training.figures_file import FiguresFile
+from textual_inversion.training.fixed_set import FixedSet, measured_on
+from textual_inversion.training.image_losses import EACH, ImageLosses, are_measured
 from textual_inversion.training.intervals import Intervals
+from textual_inversion.training.loss_watch import LossWatch
+from textual_inversion.training.moving_average import MovingAverage
 from textual_inversion.training.resume import TrainingState
+from textual_inversion.training.settling import Settling
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.step_guard import StepGuard
 from textual_inversion.training.validation import ValidationImages
-
-
-class Checkpointer:
-    """Writes checkpoints, on the main process.
-
-    Args:
-        state: what the next step depends on.
-        tracker: flushed first, so that no figure from before a checkpoint can be missing.
-        keep: newest checkpoints to keep; None: all.
-        steps: of the run, for the line that a signal ends it with.
-    """
-
-    def __init__(
-        self,
-        state: TrainingState,
-        record: Record,
-        context: RunContext,
-        tracker: Tracker,
-        saves: Saves,
-        *,
-        keep: int | None,
-        steps: int,
-    ):
-        self._state, self._record, self._context = state, record, context
-        self._tracker, self._saves, self._keep, self._steps = tracker, saves, keep, steps
-
-    def capture(self, step: int, loss: float, learning_rate: float, best: BestStep | None) -> Checkpoint:
-        """The checkpoint of a step; what happens later does not change it."""
-        return resume.capture(
-            self._state,
-            self._record,
-            step,
-            loss=loss,
-            learning_rate=learning_rate,
-            processes=self._context.ranks.world_size,
-            best=best.vectors if best else None,
-        )
-
-    def save(self, checkpoint: Checkpoint | None) -> None:
-        """Write it; None, as on all ranks but the first, is nothing to write."""
-        if checkpoint is None:
-            return
-        self._tracker.flush()
-        folder = self._context.folder
-        is_saved = self._saves.attempt(checkpoints.save, folder, checkpoint, self._keep)
-        what = f"checkpoint-{checkpoint.step} is saved" if is_saved else "no checkpoint of it could be saved"
-        last = f"after step {checkpoint.step} of {self._steps}; {what}"
-        self._context.stop.advice = f"{last}, {resume.how_to_resume(folder)}"
 
 
 class Callbacks:
@@ -88,15 +50,20 @@ class Callbacks:
         movement: warns of vectors that do not learn.
         save_vectors: saves the embeddings of a step.
         give_up: ends a run that diverged, given the step and the number of steps skipped in a row.
-        fixed_set: on the main process, where it is measured.
+        losses: on the main process, where the loss on the fixed set is measured.
+        image_losses: on the main process, where the loss of each image is measured before and after training.
+        ends_when_settled: whether the run ends once it has settled, with the vectors of the best step.
         validation: where validation images are drawn.
         best: on the main process, where the best step is kept.
+        shown: a context in which the vectors are those that are shown, saved and judged.
+        estimate: what the optimizer estimates of the size of its steps, or None.
     """
 
     def __init__(
         self,
         context: RunContext,
         record: Record,
+        vectors: ConceptVectors,
         intervals: Intervals,
         guard: StepGuard,
         *,
@@ -107,15 +74,23 @@ class Callbacks:
         movement: MovementCheck,
         save_vectors: Callable[[int], None],
         give_up: Callable[[int, int], NoReturn],
-        fixed_set: FixedSet | None,
+        losses: LossWatch | None,
+        image_losses: ImageLosses | None,
+        ends_when_settled: bool,
         validation: ValidationImages | None,
         best: BestStep | None,
+        shown: Callable[[], AbstractContextManager] = nullcontext,
+        estimate: Callable[[], float | None] = lambda: None,
     ):
+        self._shown, self._estimate = shown, estimate
         self._context, self._record, self._intervals, self._guard = context, record, intervals, guard
+        self._vectors = vectors
         self._tracker, self._progress, self._saves = tracker, progress, saves
         self._checkpointer, self._movement = checkpointer, movement
         self._save_vectors, self._give_up = save_vectors, give_up
-        self._fixed_set, self._validation, self._best = fixed_set, validation, best
+        self._losses, self._validation, self._best = losses, validation, best
+        self._image_losses = image_losses
+        self._ends_when_settled, self.has_settled = ends_when_settled, False
         self._skipped_earlier, self._told = record.figures.get("skipped_steps", 0), 0
         self._latest: dict[str, float] = {}
 
@@ -127,7 +102,8 @@ class Callbacks:
                 self._draw(0)
                 context.ranks.meet(context.stop)
             else:  # its checkpoint was written before anybody looked
-                self._look(resumed.step, resumed.facts["loss"], resumed.facts["learning_rate"])
+                with self._shown():
+                    self._look(resumed.step, resumed.facts["loss"], resumed.facts["learning_rate"])
         except BaseException as error:
             self.__exit__(type(error))  # which Python calls only for what was entered
             raise
@@ -168,12 +144,14 @@ class Callbacks:
             context.ranks.wait()  # one process that leaves makes the launcher end the others, which may still be saving
             raise context.stop.stopped()
         try:
-            with context.stop.at_once() if slow else nullcontext():
+            with self._shown(), context.stop.at_once() if slow else nullcontext():
                 self._look(step, training_loss, learning_rate)
         except Stopped:
             if not saves:
                 self._checkpointer.save(state)
             raise context.stop.stopped() from None
+        if self.has_settled and not saves:
+            self._checkpointer.save(state)  # as after the last step: the run can be taken up again from here
 
     def _look(self, step: int, training_loss: Any, learning_rate: float) -> None:
         """What is shown of a step; it can be done again and changes nothing that training depends on."""
@@ -187,7 +165,9 @@ class Callbacks:
             self._progress.update(step, **self._latest)
             if intervals.saves(step):
                 self._saves.attempt(self._save_vectors, step)
-        if draws:
+        if evaluates and self._ends_when_settled:
+            self._agree_on_the_end(step)
+        if draws or (self.has_settled and intervals.has_prompts):
             self._draw(step)
         if skipped_in_a_row := self._reason_to_give_up(step):
             self._tell_skipped(step)
@@ -197,7 +177,7 @@ class Callbacks:
 
     def _reason_to_give_up(self, step: int) -> int:
         """How many steps in a row were skipped, up to this one, if the run has failed by that; else 0."""
-        is_last, guard = self._intervals.is_last(step), self._guard
+        is_last, guard = self._intervals.is_last(step) or self.has_settled, self._guard
         if guard.gives_up(is_last=is_last):
             return guard.in_a_row
         # A run of which no step was taken does not succeed by being resumed after its last one.
@@ -207,6 +187,9 @@ class Callbacks:
         self._latest = {"loss": training_loss, "lr": learning_rate}
         self._tracker.scalar("train/loss", training_loss, step)
         self._tracker.scalar("train/learning_rate", learning_rate, step)
+        if (estimate := self._estimate()) is not None:
+            self._latest["d"] = estimate
+            self._tracker.scalar("train/estimated_distance", estimate, step)
         self._tell_skipped(step)
         self._movement.look(step, learning_rate, self._guard, is_last=self._intervals.is_last(step))
 
@@ -228,19 +211,25 @@ class Callbacks:
         self._record.figures["skipped_steps"] = self._skipped_earlier + self._guard.skipped
         return self._guard.skipped
 
+    def _agree_on_the_end(self, step: int) -> None:
+        """Let all processes know whether the first has found that the loss has settled, and say so."""
+        context = self._context
+        with context.stop.noted():
+            context.ranks.meet(context.stop)
+            self.has_settled = context.ranks.broadcast(self.has_settled)
+        if self.has_settled and not self._intervals.is_last(step):
+            self._progress.write(f"step {step}: the loss on the fixed set has stopped falling; the run ends here")
+
     def _evaluate(self, step: int) -> None:
-        """Measure, log and print the loss on the fixed set; step 0 is before any training."""
-        if self._fixed_set is None:
+        """Measure the loss on the fixed set, and let it be judged; step 0 is before any training."""
+        if self._losses is None:
             return
-        value = self._fixed_set.loss()
-        losses = self._record.figures.setdefault("fixed_set_loss", {})
-        losses[str(step)] = value
-        self._tracker.scalar("eval/fixed_set_loss", value, step)
-        first = next(iter(losses.values()))
-        change = "" if len(losses) == 1 or not first else f" ({100 * (value / first - 1):+.1f} %)"
-        self._progress.write(f"step {step}: loss on the fixed set {value:.4f}{change}")
+        value = self._losses.look(step)
         if self._best is not None:
             self._judge(self._best.see_loss, step, value)
+        self.has_settled = self._losses.has_settled
+        if self._image_losses is not None and (step == 0 or self._intervals.is_last(step) or self.has_settled):
+            self._image_losses.look(step)
 
     def _draw(self, step: int) -> None:
         """Draw and log the validation images, and let them be judged; step 0 is before any training.
@@ -258,6 +247,17 @@ class Callbacks:
             if self._best.by == best_step.BY_IMAGES and str(step) in scores:
                 self._tracker.scalar("samples/image_similarity", scores[str(step)], step)
 
+    def take_best(self) -> None:
+        """Let the vectors be those of the best step, on all processes, where the run ends with these."""
+        if not self._ends_when_settled:
+            return
+        best, figures = self._best, self._record.figures
+        values = self._context.ranks.broadcast(best.vectors if best else None)
+        if values is not None:
+            self._vectors.set_values(values)
+        if values is not None and self._context.ranks.is_main:
+            figures["result_step"] = figures["best"]["step"]
+
     def _judge(self, see: Callable[..., str | None], *seen: Any) -> None:
         """Let the best step so far be found, which it keeps in a file."""
         lines: list[str | None] = []
@@ -266,39 +266,72 @@ class Callbacks:
             self._progress.write(line)
 
 
-def make_callbacks(config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard) -> Callbacks:
+def make_callbacks(
+    config: TrainConfig, run: Run, state: TrainingState, guard: StepGuard, ema: MovingAverage
+) -> Callbacks:
     """The callbacks that the settings ask for."""
     context, record, validation = run.context, run.record, config.validation
     main, resumed = context.ranks.is_main, record.resumed
     begun = resumed.step if resumed else None
-    tracker = open_tracker(validation.report_to if main else "none", context.folder / validation.logging_dir, begun)
     progress = Progress(run.plan.steps, start=begun or 0, enabled=main)
     saves = Saves(context.folder, progress.write)
+    tracker = _open_logs(config, run, begun, FiguresFile(context.folder, saves.attempt, begun)) if main else Tracker()
     checkpointer = Checkpointer(state, record, context, tracker, saves,
                                 keep=config.saving.checkpoints_total_limit, steps=run.plan.steps)  # fmt: skip
-    fixed_set = images = best = None
+    losses = image_losses = images = best = None
     if main and validation.eval_steps:
-        batches = run.samples.evaluation_batches(validation.eval_samples)
-        fixed_set = FixedSet(run.model, run.data, batches, chunk=config.training.train_batch_size)
+        losses, image_losses = make_losses(config, run, tracker, progress.write)
     if config.validation_prompts:
         images = ValidationImages(
             validation, config.validation_prompts, context.folder,
             painter=make_painter(config, run), tracker=tracker, saves=saves, resumed=resumed if main else None,
         )  # fmt: skip
-    if main and validation.keep_best:
+    if main and (validation.keep_best or config.training.stop_when_settled):
         likeness = best_step.make_likeness(
             validation, config.validation_prompts, run.model, run.vectors, run.data, context.say
-        )
+        ) if validation.keep_best else None  # fmt: skip
         best = BestStep(run.vectors, record, context, run.model, likeness, seed=config.training.seed)
         context.say(f"the best step so far is kept as {BEST_NAME}, judged by the {best.by}")
     return Callbacks(
-        context, record, Intervals(validation, config.saving, bool(config.validation_prompts), run.plan), guard,
+        context, record, run.vectors,
+        Intervals(validation, config.saving, bool(config.validation_prompts), run.plan), guard,
         tracker=tracker, progress=progress, saves=saves, checkpointer=checkpointer,
         movement=MovementCheck(run.vectors, config.training.warmup_steps, progress.write),
         save_vectors=_saver(run.vectors, context, run.model, config.training.seed),
         give_up=lambda step, in_a_row: give_up(config, run, step, in_a_row),
-        fixed_set=fixed_set, validation=images, best=best,
+        losses=losses, image_losses=image_losses, ends_when_settled=config.training.stop_when_settled,
+        validation=images, best=best, shown=ema.in_place, estimate=state.estimated_distance,
     )  # fmt: skip
+
+
+def _open_logs(config: TrainConfig, run: Run, begun: int | None, figures: FiguresFile) -> Tracker:
+    """The logs of `--report_to`, with the settings that others may see: a tracker may be a public place."""
+    validation, model = config.validation, run.model
+    shown = public_settings(recorded_settings(config, run.plan), public_name(model.name, model.folder))
+    where = run.context.folder / validation.logging_dir
+    return open_tracker(validation.report_to, where, begun, settings=shown, figures=figures)
+
+
+def make_losses(
+    config: TrainConfig, run: Run, tracker: Tracker, write: Callable[[str], None]
+) -> tuple[LossWatch, ImageLosses | None]:
+    """What measures the loss on the fixed set, and what measures it for each image."""
+    samples, chunk = run.samples, config.training.train_batch_size
+    data, measured = measured_on(run)
+    span = samples.timestep_range or (0, samples.num_train_timesteps)
+    fixed_set = FixedSet(run.model, data, measured.evaluation_batches(config.validation.eval_samples), chunk, span)
+    watch = LossWatch(fixed_set, run.record, tracker, write, _make_settling(config.training, run.record))
+    if not are_measured(samples):
+        return watch, None
+    of_images = FixedSet(run.model, run.data, samples.image_batches(EACH), chunk, span)
+    return watch, ImageLosses(of_images, run.record, tracker)
+
+
+def _make_settling(training: TrainingSettings, record: Record) -> Settling | None:
+    """What ends the run, where the settings ask for it; it goes on with what a resumed run has seen."""
+    if not training.stop_when_settled:
+        return None
+    return Settling(training.patience, training.warmup_steps, record.figures.setdefault("fixed_set_samples", {}))
 
 
 def _saver(vectors: ConceptVectors, context: RunContext, model: BaseModel, seed: int) -> Callable[[int], None]:
@@ -326,7 +359,9 @@ def give_up(config: TrainConfig, run: Run, step: int, skipped_in_a_row: int) -> 
         learned = as_learned(vectors.concepts, vectors.values(), facts)
         context.folder, _ = save_somewhere(context.folder, learned)
         record = (context.folder, config, run.plan, run.model, vectors.concepts, run.record)
-        Saves(context.folder).attempt(write_run_record, *record)
+        saves = Saves(context.folder)
+        if saves.attempt(write_run_record, *record):
+            saves.attempt(write_report, context.folder, run.data.previews)
     # All wait for the first: the launcher ends every process as soon as one of them has failed.
     folder = context.ranks.broadcast(context.folder)
     way = way_out(last_good, run.plan.peak_learning_rate, config.optimizer.max_grad_norm, config.base_model.variant)

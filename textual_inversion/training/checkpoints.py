@@ -25,6 +25,7 @@ from textual_inversion.settings.choices import LATEST
 from textual_inversion.system import atomic, user_files
 from textual_inversion.system.checked_json import UnusableJson, checked, finite_number, parse_json, whole_number
 from textual_inversion.system.errors import CheckpointError, EmbeddingFileError
+from textual_inversion.system.paths import in_shell
 from textual_inversion.system.written_files import CHECKPOINT, is_own, of_kind
 
 STATE_FILE, FACTS_FILE, SUMS_FILE = "state.safetensors", "checkpoint.json", "SHA256SUMS"
@@ -50,6 +51,9 @@ class Figures(TypedDict, total=False):
 
     skipped_steps: _Count
     fixed_set_loss: dict[str, float]
+    fixed_set_samples: dict[str, list[float]]
+    fixed_set_bands: dict[str, list[float]]
+    image_losses: dict[str, list[float]]
     best: BestFigures
 
 
@@ -106,8 +110,8 @@ def save(output: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     Raises:
         OutputError: it cannot be written, or an old one not be removed.
     """
-    serial = 1 + max((_serial(folder) or 0 for folder in folders(output)), default=0)
-    facts = {"format": _FORMAT, "step": checkpoint.step, "serial": serial, **checkpoint.facts}
+    next_serial = 1 + max((serial(folder) or 0 for folder in folders(output)), default=0)
+    facts = {"format": _FORMAT, "step": checkpoint.step, "serial": next_serial, **checkpoint.facts}
     contents = {
         STATE_FILE: safetensors_bytes(checkpoint.tensors, {}),
         FACTS_FILE: (json.dumps(facts, ensure_ascii=False, indent=2) + "\n").encode(),
@@ -212,7 +216,7 @@ def newest_first(output: Path) -> list[Path]:
 
     Those that do not tell stand before all others, so that they are looked at and named.
     """
-    serials = {folder: _serial(folder) for folder in folders(output)}
+    serials = {folder: serial(folder) for folder in folders(output)}
     return sorted(serials, key=lambda f: (serials[f] is None, serials[f] or 0, _steps(f)), reverse=True)
 
 
@@ -226,7 +230,7 @@ def _steps(folder: Path) -> int:
     return int(_NAME.fullmatch(folder.name)[1])
 
 
-def _serial(folder: Path) -> int | None:
+def serial(folder: Path) -> int | None:
     """How many checkpoints were written before, counted from 1; None where a damaged one does not tell."""
     try:
         facts = parse_json(_verified(folder, (FACTS_FILE,))[FACTS_FILE], allows_nan=True, allows_odd_names=True)
@@ -254,3 +258,8 @@ def _contents(path: Path) -> bytes:
 
 def _sum_line(name: str, data: bytes) -> str:
     return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
+
+
+def how_to_resume(folder: Path) -> str:
+    """The flags with which the same command resumes."""
+    return f"resume with the same command and --resume_from_checkpoint latest --output_dir {in_shell(folder)}"

@@ -20,36 +20,48 @@ from textual_inversion.distributed.consistency import short
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.flag import all_flags, values_of
+from textual_inversion.settings.rates import text_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.training.step_plan import StepPlan
 
 _ENDLESS_SCHEDULES = ("constant", "constant_with_warmup")
 _VALUES_A_TENSOR = 4096
+_HELD_OUT = "the held-out images"
+_AWAY = b"away"  # behind the digest of an image that a word is trained away from
 
 
 def of_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
     """The settings that decide the result of a run: "--NAME" -> JSON value.
 
-    The learning rate is the peak, and the global batch stands for batch size, accumulation and processes.
+    The learning rate is the peak, or all of several; the global batch stands for batch size, accumulation and
+    processes.
     """
     flags, values = all_flags(TrainConfig), values_of(config)
     found = {f"--{name}": values[name] for name, flag in flags.items() if flag.decides_result}
+    if config.training.stop_when_settled:  # it ends where a look at the fixed set says so
+        found["--eval_steps"] = config.validation.eval_steps
     found["the global batch"] = plan.global_batch
-    found["--learning_rate"] = plan.peak_learning_rate
+    found["--learning_rate"] = text_of(plan.rates) if plan.rates else plan.peak_learning_rate
     return json.loads(json.dumps(found, default=str))
 
 
-def of_data(read: ReadImages) -> dict[str, str]:
-    """Hashes of what is learned from."""
+def of_data(read: ReadImages, held_out: ReadImages | None = None) -> dict[str, str | None]:
+    """Hashes of what is learned from, and of what the loss is measured on where that is something else."""
     prompts = [[image.concept, *image.prompts, *_named(image.templates)] for image in read.images]
     repeats = [image.repeats for image in read.images]
+    pairs = zip(read.files, read.images, strict=True)
     found = {
-        "the training images": _hash(file.digest for file in read.files),
+        "the training images": _hash(file.digest + _AWAY * image.is_contrast for file, image in pairs),
         "the prompts (captions, templates)": _hash([json.dumps(prompts).encode()]),
         "the masks": _hash(mask.digest for mask in read.masks),
     }
     if len(set(repeats)) > 1:  # where all are equal, they only say how long an epoch is
         found["the repeats of the images"] = _hash([json.dumps(repeats).encode()])
+    found[_HELD_OUT] = None
+    if held_out is not None:  # losses on two fixed sets do not belong in one curve
+        own = [file.digest for file in held_out.files] + [mask.digest for mask in held_out.masks]
+        texts = [json.dumps([image.concept, *image.prompts]).encode() for image in held_out.images]
+        found[_HELD_OUT] = _hash(own + texts)
     return found
 
 
@@ -97,7 +109,7 @@ def changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
     recorded = {_EARLIER_NAMES.get(name, name): value for name, value in recorded.items()}
     # An earlier version, which did not have the flag, did what its default does.
     defaults = {f"--{name}": value for name, value in values_of(TrainConfig()).items()}
-    defaults = json.loads(json.dumps(defaults, default=str))
+    defaults = json.loads(json.dumps(defaults, default=str)) | {_HELD_OUT: None}
     found = []
     for name, value in current.items():
         if name == "--max_train_steps" and _is_endless(current):

@@ -1,5 +1,6 @@
 """What a run writes about itself at its start, and all that it writes and says at its end."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,18 +8,22 @@ from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models import export
 from textual_inversion.models.identity import public_name
+from textual_inversion.reporting import report
+from textual_inversion.reporting.findings import GOOD, Finding
 from textual_inversion.settings import config_yaml
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.sharing import model_card
 from textual_inversion.sharing.model_card import ExportedFile
 from textual_inversion.sharing.public_records import EXPORTS
-from textual_inversion.system.errors import OutputError, SettingsError
+from textual_inversion.system.errors import EmbeddingFileError, OutputError, SettingsError
 from textual_inversion.system.paths import how_to_call, in_shell
 from textual_inversion.system.written_files import PIPELINE, of_kind
 from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
 from textual_inversion.training.exports import Export, plan_exports, write_exports
+from textual_inversion.training.image_losses import unlearned_lines
+from textual_inversion.training.mask_sheet import save_mask_sheet
 from textual_inversion.training.overview import FreshImages
 from textual_inversion.training.state import Record, Run
 from textual_inversion.training.validation import Painter
@@ -39,6 +44,8 @@ def begin(config: TrainConfig, run: Run) -> None:
     written, folder = write_records(config, run), run.context.folder
     if written.name != config_yaml.FILE_NAME:
         run.context.say(f"{folder / config_yaml.FILE_NAME} is yours and stays as it is; {written} repeats this run")
+    if run.data.masks is not None:
+        run.context.say(f"what the masks leave to be learned: {save_mask_sheet(folder, run.data)}")
 
 
 def write_records(config: TrainConfig, run: Run) -> Path:
@@ -85,16 +92,27 @@ def write_results(
             )
         _show(config, run, painter, fresh_images, saves)
     if main:
+        about_images = unlearned_lines(run.record, [image.concept for image in run.data.images], run.data.names)
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
+        found = report_on(run, saves)
         known = where_embeddings_are(run.vectors.tokens, context.folder)
         context.stop.advice = f"after everything was written; {known}"
-        for line in closing_lines(
-            run.record, run.vectors.tokens, context.folder, run.plan.steps, context.phases.summary()
-        ):
+        phases = context.phases.summary()
+        told = {"about_images": about_images, "found": found}
+        for line in closing_lines(run.record, run.vectors.tokens, context.folder, run.plan.steps, phases, **told):
             context.say(line)
     context.ranks.meet(context.stop)  # a signal may still come, while the others have nothing to do
     return saves.failures
+
+
+def report_on(run: Run, saves: Saves) -> list[Finding]:
+    """Write the page that shows the run, and return what its figures mean; [] where it could not be written."""
+    found: list[Finding] = []
+    # Without a run.json in the folder, whose failure to be written is told already, there is nothing to show.
+    with contextlib.suppress(SettingsError, EmbeddingFileError):
+        saves.attempt(lambda: found.extend(report.write_report(run.context.folder, run.data.previews)))
+    return found
 
 
 def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
@@ -114,7 +132,8 @@ def _keep_vectors(config: TrainConfig, run: Run) -> Saves:
 
 
 def _learned(config: TrainConfig, run: Run) -> list[LearnedEmbedding]:
-    facts = file_facts(run.model, config.training.seed, run.plan.steps)
+    step = run.record.figures.get("result_step", run.plan.steps)
+    facts = file_facts(run.model, config.training.seed, step)
     return as_learned(run.vectors.concepts, run.vectors.values(), facts)
 
 
@@ -159,7 +178,9 @@ def _show(config: TrainConfig, run: Run, painter: Painter, fresh_images: FreshIm
         drawings = overview.draw_all(plan, painter, size, run.model.resolution)
         if drawings is None:
             return
-        if saves.attempt(overview.save_overview, context.folder / "overview.png", plan, run.data.previews, drawings):
+        if saves.attempt(
+            overview.save_overview, context.folder / "overview.png", plan, run.data.shown_previews, drawings
+        ):
             figures["overview"] = "overview.png"
     if drawings.scored:
         with context.phases("scores"):
@@ -178,6 +199,7 @@ def _write_card(config: TrainConfig, run: Run) -> None:
         figures=run.record.figures,
         has_validation_images=bool(config.validation_prompts),
         training=config.training,
+        presets=config.file.preset or (),
         clip_skip=run.model.clip_skip,
         max_token_length=run.model.max_token_length,
         vae=run.model.vae_name and public_name(run.model.vae_name, run.model.vae_folder),
@@ -194,13 +216,23 @@ def _write_card(config: TrainConfig, run: Run) -> None:
 # ------------------------------------------------------------------------------------------------------- last lines
 
 
-def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: int, phases: str) -> list[str]:
+def closing_lines(
+    record: Record,
+    tokens: Sequence[str],
+    folder: Path,
+    steps: int,
+    phases: str,
+    about_images: Sequence[str] = (),
+    found: Sequence[Finding] = (),
+) -> list[str]:
     """What was made, how long each phase took, and for the demo the score before and after.
 
     Args:
         tokens: the placeholder tokens.
         folder: where the files are.
         phases: the line that says how long each phase took.
+        about_images: what is to be said of the training images, in lines.
+        found: what the figures of the run mean.
     """
     figures, lines = record.figures, []
     losses = list(figures.get("fixed_set_loss", {}).values())
@@ -210,10 +242,14 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
         of = f"{token}: " if len(tokens) > 1 else ""
         lines.append(of + _score_line(score, "image", "with the training images"))
         lines.append(of + _score_line(score, "text", "of edit prompts"))
+    lines += about_images
     lines += vector_lines(figures.get("rows", {}))
     skipped = figures.get("skipped_steps", 0)
     lines.append(f"skipped steps: {skipped} of {steps}" if skipped else "skipped steps: none")
     best = figures.get("best", {})
+    if "result_step" in figures:
+        last = max(map(int, figures["fixed_set_loss"]))
+        lines.append(f"ended after step {last} of {steps}; the vectors are those of the best step, {best['step']}")
     if "step" in best:
         lines.append(f"best step: {best['step']} by the {best['by']}, {best['score']:.4f}: {folder / BEST_NAME}")
     lines.append(phases)
@@ -221,6 +257,9 @@ def closing_lines(record: Record, tokens: Sequence[str], folder: Path, steps: in
         lines.append(f"for other programs ({', '.join(one.format for one in record.exports)}): {folder / EXPORTS}")
     if "overview" in figures:
         lines.append(f"before and after, side by side: {folder / 'overview.png'}")
+    lines += [f"note: {one.text()}" for one in found if one.level != GOOD]
+    if found:
+        lines.append(f"all of it on one page: {folder / report.PAGE}")
     lines.append(f"{where_embeddings_are(tokens, folder)}; draw with {'it' if len(tokens) == 1 else 'them'}:")
     lines.append(f"    {how_to_call('infer.py')} --embeds {in_shell(folder / FINAL_NAME)}")
     return lines

@@ -13,10 +13,12 @@ the squared error of epsilon is equivalent to the weight w SNR_t / (SNR_t + 1) =
 All tensors are float32 [B, C, H, W]; `alphas_cumprod` is float32 [T]; `timesteps` is int64 [B] in [0, T).
 """
 
+import math
+
 import paddle
 from paddle import Tensor
 
-from textual_inversion.settings.choices import LOSS_TYPES
+from textual_inversion.settings.choices import HUBER_SCHEDULES, LOSS_TYPES
 from textual_inversion.system.errors import SettingsError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -174,12 +176,43 @@ def sample_weights(
 # -------------------------------------------------------------------------------------------------------------- loss
 
 
-def elementwise_loss(prediction: Tensor, target: Tensor, loss_type: str = "l2", huber_c: float = 0.1) -> Tensor:
+def huber_thresholds(
+    alphas_cumprod: Tensor, timesteps: Tensor, schedule: str, huber_c: float, scale: float = 1.0
+) -> Tensor | float:
+    """The error from which a Huber loss turns to a straight line, at each sample's timestep t of T (arXiv 2403.16728).
+
+        constant      c s
+        exponential   c^(t / T) s                                   from s for clean latents down to c s
+        snr           (1 - c) / (1 + 1 / sqrt(SNR_t))^2 + c         from 1 down to c; the scale s has no part in it
+
+    Returns:
+        float32 [B, 1, 1, 1], or one number for all.
+
+    Raises:
+        ValueError: for a schedule other than `choices.HUBER_SCHEDULES`.
+    """
+    if schedule == "constant":
+        return huber_c * scale
+    if schedule == "exponential":
+        rate = math.log(huber_c) / alphas_cumprod.shape[0]
+        return scale * (rate * timesteps.astype("float32")).exp().reshape([-1, 1, 1, 1])
+    if schedule != "snr":
+        raise ValueError(f"schedule {schedule!r} is none of {', '.join(HUBER_SCHEDULES)}")
+    signal, sigma = _signal_and_noise(alphas_cumprod, timesteps)
+    return (1 - huber_c) * (signal / (signal + sigma)).square() + huber_c  # 1 / sqrt(SNR) = sigma / signal
+
+
+def elementwise_loss(
+    prediction: Tensor, target: Tensor, loss_type: str = "l2", huber_c: Tensor | float = 0.1
+) -> Tensor:
     """The loss of every element, float32 [B, C, H, W], of the error d = prediction - target.
 
         l2          d^2
         huber       2 c (sqrt(d^2 + c^2) - c)      pseudo-Huber (arXiv 2403.16728): d^2 near zero, 2 c |d| far away
         smooth_l1   2 (sqrt(d^2 + c^2) - c)        the same divided by c: d^2 / c near zero, 2 |d| far away
+
+    Args:
+        huber_c: c, one for all or one a sample, see `huber_thresholds`.
 
     Raises:
         ValueError: for a loss other than `choices.LOSS_TYPES`.
@@ -197,7 +230,7 @@ def diffusion_loss(
     prediction: Tensor,
     target: Tensor,
     loss_type: str = "l2",
-    huber_c: float = 0.1,
+    huber_c: Tensor | float = 0.1,
     *,
     weights: Tensor | None = None,
     mask: Tensor | None = None,
@@ -210,10 +243,16 @@ def diffusion_loss(
         mask: float32 [B, 1, H, W] in [0, 1], weight of each position. A sample's loss is the mean weighted by its mask,
             so that a small object counts as much as a large one. None: all 1. An empty mask gives a loss of 0.
     """
+    each = sample_losses(prediction, target, loss_type, huber_c, mask=mask)  # (B,)
+    return (each if weights is None else each * weights).mean()
+
+
+def sample_losses(
+    prediction: Tensor, target: Tensor, loss_type: str = "l2", huber_c: float = 0.1, *, mask: Tensor | None = None
+) -> Tensor:
+    """The loss of each sample, float32 [B]; see `diffusion_loss`."""
     each = elementwise_loss(prediction, target, loss_type, huber_c)  # (B, C, H, W)
     if mask is None:
-        each = each.mean(axis=[1, 2, 3])  # (B,)
-    else:
-        total = mask.sum(axis=[1, 2, 3])  # (B,)
-        each = (each.mean(axis=1, keepdim=True) * mask).sum(axis=[1, 2, 3]) / total.clip(min=_NO_WEIGHT)
-    return (each if weights is None else each * weights).mean()
+        return each.mean(axis=[1, 2, 3])
+    total = mask.sum(axis=[1, 2, 3])  # (B,)
+    return (each.mean(axis=1, keepdim=True) * mask).sum(axis=[1, 2, 3]) / total.clip(min=_NO_WEIGHT)

@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from textual_inversion.settings.rates import Stage
 from textual_inversion.settings.train_method import OptimizerSettings, TrainingSettings
 
 
 def make_optimizer(settings: OptimizerSettings, schedule: Any, parameters: Sequence) -> Any:
     """The optimizer.
 
-    AdamW (arXiv 1711.05101), Adam (arXiv 1412.6980), or SGD with momentum. Weight decay acts on the new vectors, which
-    are all the parameters there are: it pulls them towards zero and touches nothing else. AdamW's shrinks them beside
-    the gradient's step, by learning rate x decay; Adam's and SGD's is decay x vectors, added to the gradient.
+    AdamW (arXiv 1711.05101), Adam (arXiv 1412.6980), SGD with momentum, or one of `published_optimizers`. Weight decay
+    acts on the new vectors, which are all the parameters there are, and pulls them towards zero. Adam's and SGD's is
+    decay x vectors, added to the gradient; that of all others shrinks the vectors beside the gradient's step, by
+    learning rate x decay.
 
     Args:
         schedule: from `make_schedule`.
@@ -21,22 +23,42 @@ def make_optimizer(settings: OptimizerSettings, schedule: Any, parameters: Seque
     """
     import paddle
 
+    clip = paddle.nn.ClipGradByGlobalNorm(settings.max_grad_norm) if settings.max_grad_norm > 0 else None
     common = dict(
-        learning_rate=schedule,
-        parameters=list(parameters),
-        weight_decay=settings.adam_weight_decay,
-        grad_clip=paddle.nn.ClipGradByGlobalNorm(settings.max_grad_norm) if settings.max_grad_norm > 0 else None,
+        learning_rate=schedule, parameters=list(parameters), weight_decay=settings.adam_weight_decay, grad_clip=clip
     )
-    if settings.optimizer == "sgd":
-        return paddle.optimizer.Momentum(momentum=settings.sgd_momentum, **common)
-    make = {"adamw": paddle.optimizer.AdamW, "adam": paddle.optimizer.Adam}[settings.optimizer]
-    return make(beta1=settings.adam_beta1, beta2=settings.adam_beta2, epsilon=settings.adam_epsilon, **common)
+    betas = dict(beta1=settings.adam_beta1, beta2=settings.adam_beta2)
+    adam = dict(**betas, epsilon=settings.adam_epsilon)
+    match settings.optimizer:
+        case "adamw":
+            return paddle.optimizer.AdamW(**adam, **common)
+        case "adam":
+            return paddle.optimizer.Adam(**adam, **common)
+        case "sgd":
+            return paddle.optimizer.Momentum(momentum=settings.sgd_momentum, **common)
+
+    from textual_inversion.training import published_optimizers as published
+
+    common = (schedule, parameters, settings.adam_weight_decay, clip)
+    match settings.optimizer:
+        case "lion":
+            return published.Lion(*common, **betas)
+        case "adafactor":
+            return published.Adafactor(*common, scale_parameter=settings.adafactor_scale_parameter)
+        case "prodigy":
+            return published.Prodigy(*common, **adam, d0=settings.d0, d_coef=settings.d_coef)
+        case "dadapt_adam":
+            return published.DAdaptAdam(*common, **adam, d0=settings.d0)
+    raise ValueError(f"optimizer {settings.optimizer!r} is unknown")
 
 
-def make_schedule(settings: TrainingSettings, steps: int, peak_learning_rate: float) -> Any:
+def make_schedule(
+    settings: TrainingSettings, steps: int, peak_learning_rate: float, rates: Sequence[Stage] = ()
+) -> Any:
     """The learning rate over optimizer steps; `schedule.step()` is called once per optimizer step.
 
-    At step s of S, with W of warm-up, it is the peak times
+    Several `rates` follow each other, each up to its step. Otherwise at step s of S, with W of warm-up, it is the peak
+    times
 
     constant               1
     others, s < W          s / W
@@ -46,6 +68,11 @@ def make_schedule(settings: TrainingSettings, steps: int, peak_learning_rate: fl
     cosine_with_restarts   (1 + cos(pi (n p mod 1))) / 2, with n cycles
     polynomial             (1 - e)(1 - p)^power + e, where it ends at e times the peak
     """
+    if rates:
+        from paddle.optimizer.lr import PiecewiseDecay
+
+        return PiecewiseDecay([stage.until for stage in rates[:-1]], [stage.rate for stage in rates])
+
     from ppdiffusers.optimization import get_scheduler
 
     return get_scheduler(
@@ -82,6 +109,15 @@ def accumulators_of(optimizer, parameters: Sequence) -> list:
     """The tensors in which an optimizer remembers some parameters (moments, powers of the betas, velocity)."""
     kept = optimizer._accumulators.values()
     return [tensors[one.name] for tensors in kept for one in parameters if one.name in tensors]
+
+
+def estimated_distance(optimizer) -> float | None:
+    """The largest distance that an estimating optimizer takes its vectors to have to go; None if it estimates none.
+
+    Reads the device.
+    """
+    known = optimizer._accumulators.get("distance", {}).values()
+    return max((tensor.item() for tensor in known), default=None)
 
 
 def optimizer_state(optimizer, parameters: Mapping[str, object]) -> dict:

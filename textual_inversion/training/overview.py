@@ -13,6 +13,7 @@ from PIL import Image
 from textual_inversion.data.dataset import TrainingSet
 from textual_inversion.data.templates import plain_template
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
+from textual_inversion.evaluation.copies import copies_among, pixel_features
 from textual_inversion.evaluation.scoring import Protocol, ceiling, compare, report
 from textual_inversion.generation import image_grid
 from textual_inversion.generation.eval_prompts import showcase
@@ -159,7 +160,8 @@ def save_overview(path: Path, plan: DrawingPlan, training: Sequence[Image.Image]
         training: training images as the model saw them.
     """
     captions = [prompt.caption for prompt in plan.prompts]
-    image_grid.save_png(image_grid.overview(training, drawings.before, drawings.after, captions), path)
+    sheet = image_grid.overview(training, drawings.before, drawings.after, captions)
+    image_grid.save_png(sheet, path, text={"frames": sheet.info["frames"], "prompts": "\n".join(captions)})
 
 
 # ---------------------------------------------------------------------------------------------- scores of the demo
@@ -197,7 +199,8 @@ def score_all(
         best = ceiling(scorer, training, fresh_images(concept.image_folder, data.shapes[0][1]))
         protocol = _protocol(settings, concept, len(drawings.scored))
         baseline, learned = compare(scorer, drawings.scored[token], training, protocol)
-        found[token] = report(baseline, learned, best, word=token, initializer=_baseline_word(concept))
+        copies = copies_among(learned.features, (training, pixel_features(own)))
+        found[token] = report(baseline, learned, best, word=token, initializer=_baseline_word(concept), copies=copies)
     return found
 
 

@@ -8,24 +8,26 @@ need no state: they are a function of seed and step.
 import copy
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from textual_inversion.distributed import consistency
+from textual_inversion.embeddings.run_record import is_name
+from textual_inversion.settings.choices import AUTO
 from textual_inversion.settings.train_run import SavingSettings
 from textual_inversion.system.errors import CheckpointError, SettingsError
-from textual_inversion.system.paths import in_shell
 from textual_inversion.system.written_files import WrittenFiles
 from textual_inversion.training import checkpoints, optimizer
-from textual_inversion.training.checkpoints import Checkpoint
+from textual_inversion.training.checkpoints import Checkpoint, how_to_resume
 from textual_inversion.training.fingerprint import changes
 from textual_inversion.training.state import ConceptVectors, Record, RunContext
 
 # Prefixes of tensor names in a checkpoint.
 _VECTORS, _OPTIMIZER, _BEST, _KEPT = "rows/", "optimizer/", "best/", "kept/"
-_CONTINUED = ("skipped_steps", "fixed_set_loss", "best")  # figures; all others are measured at the end of a run
+# Figures that go on from a checkpoint; all others are measured at the end of a run.
+_CONTINUED = ("skipped_steps", "fixed_set_loss", "fixed_set_samples", "fixed_set_bands", "image_losses", "best")
+CHOSEN_WORDS = "the initializers"  # name in the settings of a checkpoint: the words that `auto` stands for
 # What Paddle and NumPy raise for a state of other shapes.
 _MISFIT = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -84,6 +86,13 @@ def keep_list(record: Record, context: RunContext, held: ExitStack) -> None:
 def recorded_seed(record: Record) -> int | None:
     """The seed of the checkpoint that is resumed; None where there is none."""
     return None if record.resumed is None else record.resumed.facts["settings"]["--seed"]
+
+
+def recorded_words(record: Record, count: int) -> list[str | None] | None:
+    """The initializer of each of `count` concepts in the checkpoint that is resumed; None where it does not say."""
+    words = None if record.resumed is None else record.resumed.facts["settings"].get(CHOSEN_WORDS)
+    is_fit = isinstance(words, list) and len(words) == count and all(word is None or is_name(word) for word in words)
+    return words if is_fit and AUTO not in words else None
 
 
 def compare(record: Record, fingerprint: dict[str, Any], context: RunContext, *, allow_changes: bool) -> None:
@@ -188,6 +197,10 @@ class TrainingState:
         if best and {name: rows.shape for name, rows in best.items()} != shapes:
             raise ValueError("the best vectors have other shapes")
 
+    def estimated_distance(self) -> float | None:
+        """See `optimizer.estimated_distance`."""
+        return optimizer.estimated_distance(self._optimizer)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Name -> float32 array, as they are now."""
         parameters = self._vectors.named_parameters
@@ -231,11 +244,6 @@ def capture(
 def best_vectors(checkpoint: Checkpoint | None) -> dict[str, np.ndarray]:
     """Text encoder -> vectors [N, D] of the best step so far; {} where none was kept."""
     return {} if checkpoint is None else _under(checkpoint.tensors, _BEST)
-
-
-def how_to_resume(folder: Path) -> str:
-    """The flags with which the same command resumes."""
-    return f"resume with the same command and --resume_from_checkpoint latest --output_dir {in_shell(folder)}"
 
 
 def _under(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

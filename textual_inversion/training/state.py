@@ -1,6 +1,6 @@
 """What a run works with, in typed parts. The command puts them together; other functions take the parts they need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,15 @@ class ConceptVectors:
         """The placeholder tokens."""
         return [concept.placeholder_token for concept in self.concepts]
 
+    def set_values(self, values: Mapping[str, np.ndarray]) -> None:
+        """Let the vectors be others of the same shapes: text encoder name -> float32 [N, D], as `values` gives them."""
+        for name, embedding in self.embeddings.items():
+            first = 0
+            for part in embedding.parts:
+                last = first + int(part.shape[0])
+                part.set_value(np.ascontiguousarray(values[name][first:last]))
+                first = last
+
     def values(self) -> dict[str, np.ndarray]:
         """Text encoder name -> the vectors as they are now, float32 [N, D]."""
         return {name: embedding.vectors.numpy() for name, embedding in self.embeddings.items()}
@@ -121,6 +130,7 @@ class Run:
         data: the training images.
         samples: the stream of training samples.
         plan: steps, global batch and peak learning rate.
+        held_out: the images that the fixed set is of, on the main process; None: it is of training images.
     """
 
     context: RunContext
@@ -130,3 +140,4 @@ class Run:
     data: TrainingSet
     samples: SampleStream
     plan: StepPlan
+    held_out: TrainingSet | None = None

@@ -4,8 +4,10 @@ import math
 from collections.abc import Container
 from dataclasses import dataclass
 
+from textual_inversion.settings import rates
 from textual_inversion.settings.choices import HALF_OF_THE_RUN, POLYNOMIAL_END
 from textual_inversion.settings.flag import changed
+from textual_inversion.settings.rates import Stage
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_method import ObjectiveSettings, TrainingSettings
 from textual_inversion.system.errors import SettingsError
@@ -19,13 +21,15 @@ class StepPlan:
         steps: optimizer steps of the run.
         global_batch: samples per optimizer step, over all processes and micro-batches.
         epoch_samples: samples in an epoch: the sum of the repeats of all images.
-        peak_learning_rate: the highest value of the learning-rate schedule.
+        peak_learning_rate: the highest learning rate.
+        rates: where there are several, one after the other; (): one, with its schedule.
     """
 
     steps: int
     global_batch: int
     epoch_samples: int
     peak_learning_rate: float
+    rates: tuple[Stage, ...] = ()
 
 
 def plan_steps(config: TrainConfig, epoch_samples: int, world_size: int) -> tuple[TrainConfig, StepPlan]:
@@ -41,8 +45,8 @@ def plan_steps(config: TrainConfig, epoch_samples: int, world_size: int) -> tupl
         The settings with their steps, epochs and progressive steps filled in, and the plan.
 
     Raises:
-        SettingsError: the learning rate would still be warming up at the end, more last steps are averaged than there
-            are, or a flag about the global batch has no effect.
+        SettingsError: the learning rate would still be warming up at the end, or the last rate ends before the run,
+            more last steps are averaged than there are, or a flag about the global batch has no effect.
     """
     training = config.training
     global_batch = training.train_batch_size * training.gradient_accumulation_steps * world_size
@@ -54,7 +58,8 @@ def plan_steps(config: TrainConfig, epoch_samples: int, world_size: int) -> tupl
         raise SettingsError(
             f"--average_last_steps {config.optimizer.average_last_steps} is more than the {steps} training steps"
         )
-    peak = training.learning_rate * (global_batch if training.scale_lr else 1)
+    found = _rates(training, steps, global_batch)
+    peak = max(stage.rate for stage in found)
     _check_schedule(training, steps, peak)
     progressive = config.prompts.progressive_vectors
     config = changed(
@@ -63,7 +68,16 @@ def plan_steps(config: TrainConfig, epoch_samples: int, world_size: int) -> tupl
         num_train_epochs=math.ceil(steps * global_batch / epoch_samples),
         progressive_vectors=steps // 2 if progressive == HALF_OF_THE_RUN else progressive,
     )
-    return config, StepPlan(steps, global_batch, epoch_samples, peak)
+    return config, StepPlan(steps, global_batch, epoch_samples, peak, found if len(found) > 1 else ())
+
+
+def _rates(training: TrainingSettings, steps: int, global_batch: int) -> tuple[Stage, ...]:
+    try:
+        return rates.settled(training.learning_rate, global_batch if training.scale_lr else 1, steps)
+    except ValueError as error:
+        raise SettingsError(
+            f"--learning_rate {error}; write the last rate without a step, or lower --max_train_steps"
+        ) from None
 
 
 def check_global_batch(objective: ObjectiveSettings, global_batch: int, given: Container[str]) -> None:

@@ -45,6 +45,7 @@ _NAMES = {
         ".lock", "files.json", "run.json", "config.yaml", "README.md", "learned_embeds.pdparams",
         "learned_embeds.safetensors", "learned_embeds-steps-1.pdparams", "checkpoint-1", "samples",
         "samples/step-1.png", "logs", "unet", "model_index.json", ".", "overview.png",
+        "figures.jsonl", "report.html",
     ),
     "infer": (".lock", "manifest.json", "run.json", "0000-seed1.png", "files.json", "."),
     "score": ("score.json",),

@@ -1,0 +1,150 @@
+"""All runs, and one of them: how it stands, its curves, images, log and settings, and what can be done with it."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from textual_inversion.studio import children, marked, runs
+from textual_inversion.studio.pages import fork, run_compare, run_parts
+from textual_inversion.studio.pages.context import Context
+from textual_inversion.studio.pages.go_on import go_on
+from textual_inversion.studio.runs import Run
+from textual_inversion.system.errors import TextualInversionError
+
+_REFRESH = "2s"
+_COLOURS = {
+    runs.STARTING: "blue", runs.RUNNING: "blue", runs.STOPPING: "orange", runs.FINISHED: "green",
+    runs.STOPPED: "orange", runs.FAILED: "red", runs.UNKNOWN: "gray",
+}  # fmt: skip
+_PARTS = ("curve", "images", "log", "checkpoints", "settings", "scores", "share", "fork")
+_SHOWN = 40  # runs in the list
+
+
+def show(context: Context) -> None:
+    """Draw the page."""
+    folders = context.runs()
+    asked = st.query_params.get("run", "")
+    folder = next((one for one in folders if asked and context.run_id(one) == asked), None)
+    if folder is not None:
+        _one(context, folder)
+        return
+    context.head("runs", "runs_lead")
+    if not folders:
+        context.notice("no_runs")
+        return
+    found = [runs.look_at(context.workspace, one) for one in folders[:_SHOWN]]
+    is_live = any(run.is_alive for run in found)
+    st.fragment(_list, run_every=_REFRESH if is_live else None)(context, folders[:_SHOWN])
+    if len(found) > 1:
+        run_compare.show(context, found)
+
+
+def _list(context: Context, folders: list[Path]) -> None:
+    for folder in folders:
+        run = runs.look_at(context.workspace, folder)
+        with st.container(border=True, horizontal=True, vertical_alignment="center", gap="medium"):
+            if st.button(marked.name(run.name, 60), key=f"open:{context.run_id(folder)}", type="tertiary"):
+                st.query_params["run"] = context.run_id(folder)
+                st.rerun()
+            _badge(context, run)
+            if run.words:
+                st.caption(marked.code(" ".join(run.words), 60))
+            if run.steps:
+                st.caption(context.say("step_of", step=run.step, steps=run.steps) + _left(context, run))
+
+
+def _badge(context: Context, run: Run) -> None:
+    st.badge(context.say(f"state_{run.state}"), color=_COLOURS[run.state])
+
+
+def _left(context: Context, run: Run) -> str:
+    """The time left, as the end of a line; "" where nobody knows or nothing is left."""
+    return " · " + context.say("left", time=marked.Safe(run.left)) if run.left else ""
+
+
+# ------------------------------------------------------------------------------------------------------------ one run
+
+
+def _one(context: Context, folder: Path) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(context.say("all_runs"), icon=":material/arrow_back:", type="tertiary", key="all_runs"):
+            del st.query_params["run"]
+            st.rerun()
+    st.title(marked.name(folder.name), anchor=False)
+    run = runs.look_at(context.workspace, folder)
+    st.fragment(_standing, run_every=_REFRESH if run.is_alive else None)(context, folder, run.state)
+    _actions(context, run)
+    names = {name: context.plain(name) for name in _PARTS}
+    part = st.segmented_control(
+        context.say("runs"), _PARTS, default="curve", key="run_part", format_func=names.get, required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    is_live = run.is_alive and part in run_parts.LIVE
+    draw = fork.show if part == "fork" else run_parts.PARTS[part]
+    if is_live:
+        st.fragment(_part, run_every=_REFRESH)(context, folder, part)
+    else:
+        draw(context, run)
+
+
+def _part(context: Context, folder: Path, part: str) -> None:
+    run_parts.PARTS[part](context, runs.look_at(context.workspace, folder))
+
+
+def _standing(context: Context, folder: Path, state: str) -> None:
+    """State and progress; the whole page is drawn anew when the state changes."""
+    run = runs.look_at(context.workspace, folder)
+    if run.state != state:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _badge(context, run)
+        if run.words:
+            st.caption(marked.code(" ".join(run.words), 120))
+    if run.steps:
+        share = min(1.0, run.step / run.steps)
+        st.progress(share, text=context.say("step_of", step=run.step, steps=run.steps) + _left(context, run))
+    if run.said and run.state != runs.FINISHED:
+        if run.state == runs.FAILED:
+            context.problem("said", run.said)
+        else:
+            st.caption(context.say("said", line=run.said))
+    elif run.is_alive and run.state != runs.RUNNING:
+        lines = children.log_tail(context.workspace, folder)
+        st.caption(marked.code(lines[-1], 160) if lines else "…")
+
+
+def _actions(context: Context, run: Run) -> None:
+    with st.container(horizontal=True):
+        if run.is_alive:
+            if st.button(context.say("stop"), key="stop", icon=":material/stop:", help=context.say("stop_help"),
+                         disabled=run.state == runs.STOPPING):  # fmt: skip
+                children.stop(context.workspace, run.folder)
+                st.rerun()
+            return
+        if run.checkpoints and run.state != runs.FINISHED and _is_own(context, run):
+            if st.button(context.say("go_on"), key="go_on", icon=":material/play_arrow:", type="primary",
+                         help=context.say("go_on_help")):  # fmt: skip
+                go_on(context, run)
+        if run.embeddings and st.button(context.say("draw_with"), key="draw_with", icon=":material/brush:"):
+            context.go("draw", run=context.run_id(run.folder))
+        if context.workspace.part("runs") in run.folder.parents:
+            _delete(context, run)
+
+
+def _is_own(context: Context, run: Run) -> bool:
+    return run.job is not None or run.configuration is not None
+
+
+def _delete(context: Context, run: Run) -> None:
+    with st.popover(context.say("delete"), icon=":material/delete:"):
+        st.markdown(context.say("delete_sure", name=run.name))
+        if st.button(context.say("delete_yes"), key="delete_yes", type="primary"):
+            try:
+                context.workspace.throw_away(run.folder)
+                children.forget(context.workspace, run.folder)
+            except TextualInversionError as error:
+                context.problem("", str(error))
+                return
+            st.query_params.pop("run", None)
+            st.cache_data.clear()
+            st.rerun()
