@@ -1,9 +1,9 @@
 """Write Kubernetes manifests for the commands of this project.
 
     python deploy/render.py claim --name results --size 50Gi
-    python deploy/render.py train --name cat --image IMAGE --cards 4 --claim results -- --train_data_dir /results/photos …
-    python deploy/render.py train --name cat … --cards 8 --nodes 2 -- …     a PaddleJob
-    python deploy/render.py sweep --name search … --cards 1 --nodes 4 -- …  a RayJob
+    python deploy/render.py train --name cat --image IMAGE --cards 4 --claim results -- --train_data_dir /results/cat …
+    python deploy/render.py train … --cards 8 --nodes 2 -- …     a PaddleJob
+    python deploy/render.py sweep … --cards 1 --nodes 4 -- …     a RayJob
     python deploy/render.py shell --name desk --image IMAGE --claim results
     … | kubectl apply -f -
 
@@ -80,7 +80,9 @@ def label(text: str) -> tuple[str, str]:
 def build_parser() -> OneLineParser:
     """The command's flags."""
     parser = OneLineParser(prog="deploy/render.py", description="Writes Kubernetes manifests to standard output.")
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{" + ",".join([*COMMANDS, "shell", "claim"]) + "}")
+    kinds = parser.add_subparsers(
+        dest="kind", required=True, metavar="{" + ",".join([*COMMANDS, "shell", "claim"]) + "}"
+    )
     for command in COMMANDS:
         _add_run(_add_machine(kinds.add_parser(command, help=f"run {SCRIPTS[command]}")), command)
     _add_machine(kinds.add_parser("shell", help="a pod beside the results, to copy, look and draw"))
@@ -104,9 +106,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add("--memory", type=quantity, default="16Gi", metavar="AMOUNT", help="memory a machine")
     add("--claim", type=name, metavar="NAME", help=f"volume claim for images, models and results, in {RESULTS}")
     add("--secret", type=name, action="append", default=[], metavar="NAME",
-        help="secret whose keys become environment variables, such as HF_TOKEN; may be given several times")  # fmt: skip
+        help="secret whose keys become environment variables, such as HF_TOKEN; may be repeated")  # fmt: skip
     add("--node_label", type=label, action="append", default=[], metavar="KEY=VALUE",
-        help="only machines with this label; may be given several times")  # fmt: skip
+        help="only machines with this label; may be repeated")  # fmt: skip
     return parser
 
 
