@@ -12,6 +12,7 @@ import yaml
 import sweep
 import teach
 from deploy import command_lines, manifests, render
+from helpers.documents import command_lines as command_lines_of
 from helpers.paths import ROOT
 from textual_inversion.cli import generation, train
 from textual_inversion.system.errors import SettingsError
@@ -192,11 +193,10 @@ def test_cards_of_one_machine_share_images_under_the_launcher():
     assert begin[-2:] == ["--gpus", "0,1"] and (script, said, place) == ("infer.py", "a <cat-toy>", "/results/cat")
 
 
-def run_line(command, folder, replaced):
+def run_line(command, folder):
     """What a manifest's command would start, with the pod's folder of results in a folder here."""
-    words = [word.replace("/results", str(folder)) for word in command]
-    said = subprocess.run(["sh", "-c", f'exec() {{ printf "%s\\n" "$@"; exit 0; }}; {words[-1]}'],
-                          capture_output=True, text=True, check=True).stdout  # fmt: skip
+    line = command[-1].replace("/results", str(folder)).replace("exec python", r"printf '%s\n' python")
+    said = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
     return said.replace(str(folder), "/results").splitlines()
 
 
@@ -205,10 +205,10 @@ def test_a_search_or_list_begins_once_and_its_later_pods_resume_it(tmp_path, kin
     job, _ = rendered(kind, "--cards", "1", flags=["--max_train_steps", "50", "--parallel=2", "--max_failures", "5"])
     command = next(pods(job))["spec"]["containers"][0]["command"]
 
-    first = run_line(command, tmp_path, "/results")
+    first = run_line(command, tmp_path)
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / f"{kind}.json").touch()
-    again = run_line(command, tmp_path, "/results")
+    again = run_line(command, tmp_path)
 
     assert first == ["python", "-u", f"{kind}.py", "--max_train_steps", "50", "--parallel=2", "--max_failures", "5",
                      "--output_dir", "/results/cat"]  # fmt: skip
@@ -220,9 +220,9 @@ def test_a_fork_begins_at_the_checkpoint_it_names_and_goes_on_from_its_own(tmp_p
     job, _ = rendered("train", flags=flags)
     command = next(pods(job))["spec"]["containers"][0]["command"]
 
-    first = run_line(command, tmp_path, "/results")
+    first = run_line(command, tmp_path)
     (tmp_path / "cat" / "checkpoint-60").mkdir(parents=True)
-    again = run_line(command, tmp_path, "/results")
+    again = run_line(command, tmp_path)
 
     common = ["python", "-u", "train_textual_inversion.py", "--allow_changed_settings", "--seed", "7",
               "--output_dir", "/results/cat", "--resume_from_checkpoint"]  # fmt: skip
@@ -249,6 +249,17 @@ def test_what_the_manifests_say_of_ray_and_of_the_image_is_true():
     assert manifests.RAY_VERSION.startswith(f"{requirement}.")
     assert f"--uid {manifests.USER} " in dockerfile and f"USER {manifests.USER}:{manifests.USER}" in dockerfile
     assert f"WORKDIR {command_lines.APP}\n" in dockerfile and f"mkdir {manifests.RESULTS} " in dockerfile
+
+
+def test_the_manifests_of_the_guide_are_rendered():
+    lines = [words for words in command_lines_of("docs/guides/clusters.md") if "deploy/render.py" in words]
+
+    kinds = set()
+    for words in lines:
+        begin = words.index("deploy/render.py") + 1
+        (end, *_) = [place for place, word in enumerate(words) if word in ("|", ">")]
+        kinds |= {document["kind"] for document in render.rendered(words[begin:end])}
+    assert kinds == {"PersistentVolumeClaim", "Pod", "Job", "RayJob", "NetworkPolicy"}
 
 
 @pytest.mark.parametrize(
