@@ -10,10 +10,9 @@ import time
 
 import pytest
 
-import train_textual_inversion
 from helpers.node_runs import free_port
 from helpers.paths import ROOT
-from helpers.training_runs import draw_images, short_run
+from helpers.training_runs import draw_images, launch, short_run
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 LACKING = [name for name in PROGRAMS if shutil.which(name) is None]
@@ -126,7 +125,7 @@ def test_a_training_that_is_told_to_end_goes_back_into_the_queue_and_ends_with_t
     jobs, whole, out = tmp_path / "jobs", tmp_path / "whole", tmp_path / "out"
     jobs.mkdir()
     argv = short_run(tmp_path, *SETTINGS, "--max_train_steps", "150", "--output_dir", str(whole))
-    train_textual_inversion.main(argv)
+    launch(argv, processes=1, cwd=tmp_path)
     argv = short_run(tmp_path, *SETTINGS, "--max_train_steps", "150")
     own = [word for word in argv if word != str(out)]
     own.remove("--output_dir")
