@@ -1,5 +1,6 @@
 """Figures and output that the documents quote, against the files that hold what was measured and recorded."""
 
+import math
 import re
 import subprocess
 import sys
@@ -98,6 +99,33 @@ def test_the_figures_in_the_text_of_performance_stand_in_the_results():
     ratios = {figure.removesuffix(" ×") for figure in quoted}
     assert [figure for figure in quoted if figure not in results and figure.removesuffix(" ×") not in results] == []
     assert "0.997" in ratios and "0.492" in ratios
+
+
+def test_the_measured_figures_of_growth_are_those_of_the_results():
+    prose = "\n".join(
+        line for line in read("docs/explanation/how-it-grows.md").splitlines() if not line.startswith("|")
+    )
+    quoted = set(re.findall(r"\d+\.\d+ (?:s|kB|×(?! 10))(?=\W)", prose)) | {"152 MB", "104 s", "180 s"}
+    results = {cell for row in _result_rows() for cell in row}
+
+    assert len(quoted) >= 10 and all(one in prose for one in quoted)
+    assert [figure for figure in quoted if figure not in results] == []
+
+
+def test_the_computed_figures_of_growth_follow_from_what_they_are_said_to():
+    page = read("docs/explanation/how-it-grows.md")
+    hop, sample, table, link = 40e-6, 1.6e12 / 100e12, 152e6, 25e9
+
+    (rows,) = [rows for rows in tables(page) if any("0.12 ms" in row for row in rows)]
+    assert len(rows) == 3
+    for cards, exchange, share, whole in rows:
+        seconds = hop * math.log2(int(cards))
+        assert exchange == f"{seconds * 1e3:.2f} ms" and share == f"{100 * seconds / (seconds + sample):.1f} %"
+        assert whole == f"{2 * (int(cards) - 1) / int(cards) * table / link * 1e3:.0f} ms"
+    concept = 3000 * 4 * sample
+    assert f"3000 steps of 4 samples take {concept:.0f} s" in page
+    assert f"{1000 * concept / 3600:.0f} hours of one card, or {1000 * concept / 64 / 60:.0f} minutes of 64" in page
+    assert f"wait for {1000 * 4 / 10:.0f} s" in page and f"{1000 // 8} machines, and {125 * 4 / 10:.0f} s" in page
 
 
 def test_the_steps_of_the_recipes_are_those_of_the_results():

@@ -99,7 +99,13 @@ def test_flags_are_read_without_paddle():
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_flag_in_the_text_exists(document):
     elsewhere = {"--help", "--guidance", "--steps", "--negative", "--name", "--no-obsolete", "--figure"}
-    elsewhere |= {"--max_restart", "--elastic_level", "--figure"}  # of Paddle's launcher, and of docs/other_names.py
+    elsewhere |= {
+        "--max_restart",
+        "--elastic_level",
+        "--nnodes",
+        "--figure",
+    }  # of Paddle's launcher and docs/other_names.py
+    elsewhere |= {"--retries", "--nodes", "--ray_secret"}  # of deploy/render.py
 
     # Only the first column of the comparison speaks of this project.
     kept = re.sub(r"^(\|[^|]*)(\|[^|]*){4}\|$", r"\1", prose(read(document)), flags=re.MULTILINE)

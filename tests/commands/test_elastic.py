@@ -1,0 +1,117 @@
+"""Paddle's launcher with etcd: a process that dies is started again, and the run ends as if nothing had happened."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import pytest
+
+from helpers.node_runs import free_port
+from helpers.paths import ROOT
+from helpers.training_runs import launch, short_run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.multiprocess,
+    pytest.mark.skipif(shutil.which("etcd") is None, reason="no etcd here; Debian has it as etcd-server"),
+    pytest.mark.skipif(find_spec("etcd3") is None, reason="pip install -r requirements-cluster.txt"),
+]
+
+SETTINGS = ["--only_save_embeds", "--eval_steps", "0", "--max_train_steps", "6", "--save_steps", "2",
+            "--num_vectors", "2", "--train_batch_size", "1", "--num_threads", "1"]  # fmt: skip
+LATEST = ["--resume_from_checkpoint", "latest"]
+# The training command, whose process of rank 1 is killed in its fourth step, once.
+KILLED_ONCE = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import train_textual_inversion
+from textual_inversion.system.errors import run_command
+
+prepare = train_textual_inversion.prepare_environment
+
+def prepared(*settings, **named):
+    said = prepare(*settings, **named)
+    from textual_inversion.distributed.ranks import Ranks
+    mean, calls = Ranks.mean_gradients, []
+
+    def killed(self, *arguments):
+        calls.append(1)
+        if len(calls) == 4 and os.environ["PADDLE_TRAINER_ID"] == "1" and not os.path.exists({moment!r}):
+            open({moment!r}, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return mean(self, *arguments)
+
+    Ranks.mean_gradients = killed
+    return said
+
+train_textual_inversion.prepare_environment = prepared
+run_command(train_textual_inversion.main)
+"""
+
+
+@contextmanager
+def etcd(folder):
+    """A server of etcd on this machine; gives its port."""
+    port, peers = free_port(), free_port()
+    client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peers}"
+    words = ["etcd", "--data-dir", str(folder / "etcd"), "--listen-client-urls", client]
+    words += ["--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+    with (folder / "etcd.txt").open("w") as log:
+        server = subprocess.Popen([*words, "--initial-cluster", f"default={peer}"], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until and server.poll() is None:
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def start_launcher(folder, number, port, nodes, processes, words):
+    """A launcher that restarts what dies; gives it and its console."""
+    console = folder / f"console-{number}.txt"
+    launch = ["--master", f"etcd://127.0.0.1:{port}", "--nnodes", nodes, "--elastic_level", "1", "--max_restart", "3"]
+    launch += ["--elastic_timeout", "5", "--job_id", "tried", "--log_dir", str(folder / f"log-{number}")]
+    launch += ["--nproc_per_node", str(processes)]
+    command = [sys.executable, "-u", "-m", "paddle.distributed.launch", *launch, *map(str, words)]
+    environment = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    with console.open("w") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, cwd=folder, env=environment, start_new_session=True
+        )
+    return process, console
+
+
+@pytest.mark.parametrize(("nodes", "processes"), [("1:2", 2), ("2:3", 1)], ids=["one launcher", "two launchers"])
+def test_a_rank_that_dies_comes_back_and_the_run_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, nodes, processes):
+    whole, out, moment = tmp_path / "whole", tmp_path / "out", tmp_path / "moment"
+    launch(short_run(tmp_path, *SETTINGS, "--output_dir", str(whole)), processes=2, cwd=tmp_path)
+    script = tmp_path / "killed_once.py"
+    script.write_text(KILLED_ONCE.format(root=str(ROOT), moment=str(moment)))
+    words = [script, *short_run(tmp_path, *SETTINGS, *LATEST)]
+
+    with etcd(tmp_path) as port:
+        started = [start_launcher(tmp_path, i, port, nodes, processes, words) for i in range(2 // processes)]
+        try:
+            statuses = [process.wait(240) for process, _ in started]
+        finally:
+            for process, _ in started:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    said = "\n".join(console.read_text(errors="replace")[-4000:] for _, console in started)
+    assert moment.exists() and statuses == [0] * len(started), said
+    logs = "".join(path.read_text(errors="replace") for path in tmp_path.glob("log-*/workerlog.*"))
+    assert f"resuming {out / 'checkpoint-2'}, after step 2" in logs, said
+    for name in ("learned_embeds-steps-6.pdparams", "learned_embeds.pdparams"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
