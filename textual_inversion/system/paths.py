@@ -5,6 +5,8 @@ import os
 import shlex
 from pathlib import Path
 
+from textual_inversion.system.addresses import address_of
+
 # The top of a checkout. In an installed package it is the folder that packages are installed into, where neither the
 # demo nor the example images are.
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,8 +94,10 @@ def portable(path: str) -> str:
 
     Inside this project it is relative to the project's top, so that the record is valid in another clone. Elsewhere it
     is absolute, so that the record is valid in another working directory. Text that is not the path of anything here,
-    such as a repository id, is returned unchanged.
+    such as a repository id, is returned unchanged. What stands for an address of object storage is that address.
     """
+    if (address := address_of(path)) is not None:
+        return address
     if not Path(path).exists():
         return path
     resolved = Path(path).resolve()
