@@ -5,17 +5,18 @@ wrong with it is said before anything begins. What is written below an address i
 """
 
 import argparse
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from textual_inversion.settings import flag as kinds
-from textual_inversion.settings.flag import Flag
 from textual_inversion.system.addresses import Address, address_of, is_address
-from textual_inversion.system.errors import SettingsError
+from textual_inversion.system.errors import SettingsError, StorageError
 from textual_inversion.system.process_share import share_of_process
 
 _RECORD = "run.json"
+_WRITES = (kinds.WRITTEN, kinds.WRITTEN_FILE)
 # Folders of a saved pipeline, which nobody reads who reads about a run.
 _PARTS = frozenset({
     "unet", "vae", "vqvae", "bert", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler",
@@ -31,10 +32,13 @@ def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace)
         StorageError: it cannot be read or written, or there is nothing.
     """
     found = [action for action in actions if getattr(action, "flag", None) and action.flag.is_path]
-    found = [action for action in found if any(map(_is_address, _values(getattr(parsed, action.dest, None))))]
+    found = [action for action in found if any(map(is_address, _values(getattr(parsed, action.dest, None))))]
     for action in sorted(found, key=lambda action: action.flag.use_of_address not in _WRITES):
         value = getattr(parsed, action.dest)
-        replaced = [_replaced(action, one, parsed) for one in _values(value)]
+        try:
+            replaced = [_replaced(action, one, parsed) for one in _values(value)]
+        except StorageError as error:
+            raise StorageError(f"{_name(action)}: {error}", is_lasting=error.is_lasting) from error
         setattr(parsed, action.dest, replaced if isinstance(value, (list, tuple)) else replaced[0])
 
 
@@ -45,8 +49,6 @@ def file_at(text: str, flag: str) -> str:
 
 def check_shared(output: Path, address: str | None) -> None:
     """Refuse a cluster of machines that would write into a folder of this one; raises SettingsError."""
-    import os
-
     from textual_inversion.storage.mirror import PLACE
 
     place = address_of(output)
@@ -57,23 +59,19 @@ def check_shared(output: Path, address: str | None) -> None:
         )
 
 
-_WRITES = (kinds.WRITTEN, kinds.WRITTEN_FILE)
-
-
 def _values(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _is_address(value: Any) -> bool:
-    return is_address(value)
+def _name(action: argparse.Action) -> str:
+    return action.option_strings[-1] if action.option_strings else str(action.metavar)
 
 
 def _replaced(action: argparse.Action, value: Any, parsed: argparse.Namespace) -> Any:
     """The path that stands for one value of a flag."""
     if not is_address(value):
         return value
-    name = action.option_strings[-1] if action.option_strings else str(action.metavar)
-    flag: Flag = action.flag
+    name, flag = _name(action), action.flag
     use = flag.use_of_address
     if use == kinds.LOCAL:
         raise SettingsError(f"{name} must lie on this machine; give a folder here, not an address of object storage")

@@ -161,4 +161,4 @@ def _meaning(address: Address, error: Exception) -> StorageError:
     if number in (301, 307):
         return StorageError(f"{bucket}: it is of another region; set AWS_REGION")
     what = f"answers with status {number}" if number else "cannot be reached"
-    return StorageError(f"{bucket} {what}", is_lasting=False)
+    return StorageError(f"{bucket} {what}; look at the network and the endpoint, and try again", is_lasting=False)

@@ -64,7 +64,7 @@ def file(source: Address, beside: Choose, inside: Choose = everything) -> Path:
     client = Client(source)
     if source.key and client.look(source.key) is not None:
         found, name = below(source.parent, client.beside(source.parent.key)), source.name
-        top = _taken(client, source.parent, found, lambda names: {name, *beside(names)}, keeps_others=True)
+        top = _taken(client, source.parent, found, lambda names: {name, *beside(names)}, is_top=True)
         return top / name
     found = below(source, client.listed(source.key))
     if not found:
@@ -72,15 +72,19 @@ def file(source: Address, beside: Choose, inside: Choose = everything) -> Path:
     return _taken(client, source, found, inside)
 
 
-def _taken(client: Client, source: Address, found: dict[str, Stored], choose: Choose, *, keeps_others: bool = False):
+def _taken(client: Client, source: Address, found: dict[str, Stored], choose: Choose, *, is_top: bool = False) -> Path:
+    """The folder of an address with the files that are chosen; `is_top`: only those right in it were listed.
+
+    What an earlier choice has fetched is brought up to date too: two flags may read from one folder.
+    """
     mirror = Mirror(source, READ)
     with mirror.locked():
         mirror.make()
-        state, wanted = mirror.state(), sorted(set(choose(found)) & found.keys())
-        for name in () if keeps_others else mirror.scan().keys() - set(wanted):
+        state, here = mirror.state(), {name for name in mirror.scan() if not (is_top and "/" in name)}
+        for name in here - found.keys():
             state.forget(name)
             atomic.remove_file(mirror.folder / name)
-        fetch(client, mirror, state, wanted, found)
+        fetch(client, mirror, state, sorted((set(choose(found)) | here) & found.keys()), found)
     return mirror.folder
 
 

@@ -41,12 +41,15 @@ def written_folder(address: Address, *, names: Callable[[str], bool] = lambda na
     Raises:
         StorageError: the address cannot be read or written.
     """
-    if address not in _written:
-        _written[address] = WrittenFolder(address, is_main=is_main)
-        if len(_written) == 1:
-            atexit.register(_at_exit)
-        at_end(_written[address].finish)
-    return _written[address].begin(names)
+    if address in _written:
+        return _written[address].begin(names)
+    new = WrittenFolder(address, is_main=is_main)
+    folder = new.begin(names)
+    if not _written:
+        atexit.register(_at_exit)
+    _written[address] = new
+    at_end(new.finish)
+    return folder
 
 
 def folder_of(address: Address) -> Path:
@@ -67,7 +70,7 @@ def within(address: Address) -> Path | None:
 
 def _at_exit() -> None:
     """Finish what no command has finished: in a notebook, or after a fault of the program."""
-    for one in _written.values():
+    for one in list(_written.values()):
         try:
             one.finish()
         except (StorageError, OutputError) as error:
@@ -190,7 +193,8 @@ class WrittenFolder:
             count = len(self.missing())
             waits = f"{count} file{'s wait' if count != 1 else ' waits'} here"
             what = "it is tried again" if not isinstance(error, Taken) else "nothing more is uploaded from here"
-            print_note(f"{self._trouble}; the command goes on, {waits}, and {what}")
+            reason = self._trouble.partition(";")[0]
+            print_note(f"{reason}; the command goes on, {waits}, and {what}")
 
     def _say_well(self) -> None:
         if self._told:
@@ -212,6 +216,7 @@ class WrittenFolder:
         if self._is_finished:
             return
         self._is_finished = True
+        _written.pop(self._mirror.address, None)  # a later command of this process begins anew
         if not self._is_main:
             self._finish_beside()
             return
@@ -237,7 +242,7 @@ class WrittenFolder:
         if not missing:
             return
         shown = ", ".join(missing[:_LISTED]) + (f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else "")
-        reason = self._trouble or f"nothing went on for {_wait_seconds():g} s"
+        reason = self._trouble.partition(";")[0] or f"nothing went on for {_wait_seconds():g} s"
         raise StorageError(
             f"{len(missing)} file(s) are missing at {self._mirror.address}: {shown} ({reason}); they are kept in "
             f"{self.folder.parent}, and the next command that writes to that address uploads them",
