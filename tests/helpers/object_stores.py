@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from textual_inversion.storage.client import NotThere, Stored
+from textual_inversion.system.errors import StorageError
+
 KEY, SECRET = "AKIAEXAMPLEKEY", "a-secret-that-nobody-may-print"
 
 
@@ -65,6 +68,61 @@ class Service:
         """The names of the objects below a key."""
         top = self.files / "bucket" / key
         return {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()}
+
+
+class Bucket:
+    """A client of object storage in memory, with what was asked of it.
+
+    Attributes:
+        objects: key -> content.
+        changes: each change of an object, as ("put" or "remove", key).
+        is_down: whether nobody answers.
+        after: called after each change.
+    """
+
+    def __init__(self):
+        self.objects: dict[str, bytes] = {}
+        self.changes: list[tuple[str, str]] = []
+        self.is_down, self.after = False, lambda: None
+        self._tags: dict[str, int] = {}
+
+    def _stored(self, key):
+        return Stored(len(self.objects[key]), str(self._tags.get(key, 0)))
+
+    def _answer(self):
+        if self.is_down:
+            raise StorageError("s3://bucket cannot be reached; try again", is_lasting=False)
+
+    def listed(self, key):
+        self._answer()
+        return {name: self._stored(name) for name in self.objects if name.startswith(f"{key}/") or not key}
+
+    def beside(self, key):
+        return {name: one for name, one in self.listed(key).items() if "/" not in name.removeprefix(f"{key}/")}
+
+    def look(self, key):
+        self._answer()
+        return self._stored(key) if key in self.objects else None
+
+    def parts(self, key):
+        self._answer()
+        if key not in self.objects:
+            raise NotThere(f"{key}: nothing")
+        yield self.objects[key]
+
+    def put(self, key, content):
+        self._answer()
+        self.objects[key] = content if isinstance(content, bytes) else content.read()
+        self._tags[key] = self._tags.get(key, 0) + 1
+        self.changes.append(("put", key))
+        self.after()
+        return str(self._tags[key])
+
+    def remove(self, key):
+        self._answer()
+        self.objects.pop(key, None)
+        self.changes.append(("remove", key))
+        self.after()
 
 
 def wait_for_port(port: int, seconds: float = 60.0) -> None:

@@ -19,6 +19,7 @@ from textual_inversion.storage.client import Client
 from textual_inversion.storage.fetching import WRITER
 from textual_inversion.storage.mirror import Mirror, Stamp, State, stamp_of
 from textual_inversion.system.errors import StorageError
+from textual_inversion.system.links import open_below
 from textual_inversion.system.written_files import FILE_NAME as LIST
 
 SEALS = ("SHA256SUMS", "model_index.json")
@@ -112,7 +113,7 @@ class Pass:
         if is_seal(name) and not self._is_whole(os.path.dirname(name)):
             return False
         try:
-            with open(self._mirror.folder / name, "rb") as file:
+            with open(open_below(self._mirror.folder, name), "rb") as file:
                 stamp = stamp_of(os.fstat(file.fileno()))
                 content = file.read(_SMALL + 1) if stamp[0] <= _SMALL else None
                 source = _Counted(file, self._went) if content is None else content

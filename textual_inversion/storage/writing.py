@@ -140,9 +140,9 @@ class WrittenFolder:
             state.forget(name)
             atomic.remove_file(mirror.folder / name)
         fetch(self._client, mirror, state, found, found)
-        for folder in sorted((path for path in mirror.folder.rglob("*") if path.is_dir()), reverse=True):
-            with contextlib.suppress(OSError):  # what is not empty stays
-                folder.rmdir()
+        kept = {parent for name in mirror.scan() for parent in (mirror.folder / name).parents}
+        for folder in [path for path in mirror.folder.iterdir() if path.is_dir() and path not in kept]:
+            atomic.remove_folder(folder)
         return note
 
     # ------------------------------------------------------------------------------------------------ in the background
