@@ -118,10 +118,10 @@ class Mirror:
         }
         atomic.write_json(self._state, {"format": _FORMAT, "mirror": state.mirror, "files": files})
 
-    def scan(self) -> dict[str, Stamp]:
-        """Name -> stamp of every complete file in the folder, with slashes; links are left out."""
+    def scan(self, inside: str = "") -> dict[str, Stamp]:
+        """Name -> stamp of every complete file in the folder, or in one below it, with slashes; links are left out."""
         found: dict[str, Stamp] = {}
-        for top, folders, names in os.walk(self.folder):
+        for top, folders, names in os.walk(self.folder / inside):
             folders[:] = [name for name in folders if not atomic.is_temporary(name)]
             for name in names:
                 if not atomic.is_temporary(name) and name not in _UNLISTED:

@@ -126,8 +126,8 @@ class Pass:
 
     def _is_whole(self, folder: str) -> bool:
         """Whether all of a unit but its seal lies at the address as it is here."""
-        here = {name: stamp for name, stamp in self._mirror.scan().items() if name.startswith(f"{folder}/")}
-        return all(self._state.stamps.get(name) == stamp for name, stamp in here.items() if not is_seal(name))
+        here = self._mirror.scan(folder).items()
+        return all(self._state.stamps.get(name) == stamp for name, stamp in here if not is_seal(name))
 
     def _remove(self, gone: Iterable[str]) -> None:
         for name in sorted(gone, key=lambda name: (not is_seal(name), name)):

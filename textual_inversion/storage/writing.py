@@ -78,11 +78,16 @@ def _at_exit() -> None:
 
 
 class WrittenFolder:
-    """Uploads a folder."""
+    """Uploads a folder.
+
+    Attributes:
+        folder: which stands for the address.
+        tries: how often an upload was begun.
+    """
 
     def __init__(self, address: Address, *, is_main: bool):
         self._mirror, self._client, self._is_main = Mirror(address, WRITE), Client(address), is_main
-        self.folder = self._mirror.folder
+        self.folder, self.tries = self._mirror.folder, 0
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._watching = contextlib.ExitStack()
@@ -179,6 +184,7 @@ class WrittenFolder:
         self._wake.set()
 
     def _upload(self) -> None:
+        self.tries += 1
         with self._mirror.locked():
             is_same = self.folder.is_dir() and self.folder.stat().st_ino == self._number
             Pass(self._client, self._mirror, self._mirror.state(), self._went, may_remove=is_same).run()
