@@ -19,8 +19,8 @@ from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system.addresses import is_address, parsed, stand_for
 from textual_inversion.system.errors import SettingsError, StorageError
 
-COMMANDS = (CompareConfig, VerifyConfig, ConvertConfig, DoctorConfig, InspectConfig, MixConfig, InferConfig, ScoreConfig,
-            StudioConfig, SweepConfig, TeachConfig, TrainConfig)  # fmt: skip
+COMMANDS = (CompareConfig, VerifyConfig, ConvertConfig, DoctorConfig, InspectConfig, MixConfig, InferConfig,
+            ScoreConfig, StudioConfig, SweepConfig, TeachConfig, TrainConfig)  # fmt: skip
 # What a value that is written to may be called; all other paths are read.
 OUTPUTS = {"output", "output_dir", "curve", "resume"}
 STAYS_HERE = {"cache_dir", "cache_latents_dir", "logging_dir", "workspace", "roots"}

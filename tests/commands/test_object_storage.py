@@ -1,4 +1,4 @@
-"""The commands on addresses of object storage: a service with signed requests, which is stopped, and machines that die."""
+"""The commands on object storage: a service with signed requests, which is stopped, and machines that die."""
 
 import json
 import os

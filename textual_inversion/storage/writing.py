@@ -88,7 +88,7 @@ class WrittenFolder:
     def __init__(self, address: Address, *, is_main: bool):
         self._mirror, self._client, self._is_main = Mirror(address, WRITE), Client(address), is_main
         self.folder, self.tries = self._mirror.folder, 0
-        self._wake, self._ending = threading.Event(), threading.Event()
+        self._wake, self._ending, self._given_up = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._watching = contextlib.ExitStack()
         self._went_at, self._trouble, self._told = time.monotonic(), "", ""
@@ -154,7 +154,7 @@ class WrittenFolder:
 
     def _work(self) -> None:
         pause = 0.0
-        while True:
+        while not self._given_up.is_set():
             self._wake.wait(pause or _LOOK_SECONDS)
             is_ending = self._ending.is_set()
             self._wake.clear()
@@ -184,6 +184,8 @@ class WrittenFolder:
         self._wake.set()
 
     def _upload(self) -> None:
+        if self._given_up.is_set():  # what is missing was named, and is another command's business
+            return
         self.tries += 1
         with self._mirror.locked():
             is_same = self.folder.is_dir() and self.folder.stat().st_ino == self._number
@@ -235,6 +237,7 @@ class WrittenFolder:
         except KeyboardInterrupt:
             self._trouble = self._trouble or "the wait was interrupted"
         finally:
+            self._given_up.set()
             self._watching.close()
         self._check_all_there()
 
