@@ -61,45 +61,45 @@ def parse(config, *words):
 
 
 def test_each_value_becomes_what_stands_for_it_and_outputs_come_first(taken):
-    found = parse(TrainConfig, "--train_data_dir", "s3://b/a", "images", "gs://b/c", "--output_dir", "s3://b/run")
+    found = parse(TrainConfig, "--train_data_dir", "s3://bb/a", "images", "gs://bb/c", "--output_dir", "s3://bb/run")
     assert (found.train_data_dir, found.output_dir) == (["/here/a", "images", "/here/c"], "/out/run")
-    assert taken == [("written", "s3://b/run"), ("tree", "s3://b/a"), ("tree", "gs://b/c")]
+    assert taken == [("written", "s3://bb/run"), ("tree", "s3://bb/a"), ("tree", "gs://bb/c")]
 
 
 def test_a_scale_stays_behind_its_file(taken):
-    assert parse(InferConfig, "--lora", "s3://b/x.safetensors:0.5", "s3://b/y").lora == ["/here/x.safetensors:0.5",
+    assert parse(InferConfig, "--lora", "s3://bb/x.safetensors:0.5", "s3://bb/y").lora == ["/here/x.safetensors:0.5",
                                                                                          "/here/y"]  # fmt: skip
-    assert taken == [("file", "s3://b/x.safetensors"), ("file", "s3://b/y")]
+    assert taken == [("file", "s3://bb/x.safetensors"), ("file", "s3://bb/y")]
 
 
 def test_a_plan_only_looks(taken):
-    parse(TrainConfig, "--plan", "--output_dir", "s3://b/run")
-    assert taken == [("looked at", "s3://b/run")]
+    parse(TrainConfig, "--plan", "--output_dir", "s3://bb/run")
+    assert taken == [("looked at", "s3://bb/run")]
 
 
 def test_asking_for_the_names_of_what_was_given_fetches_nothing(taken):
     parser = parser_of(TrainConfig, prog="x", description="x")
-    assert parser.explicit(["--train_data_dir", "s3://b/a"]) == {"train_data_dir"}
+    assert parser.explicit(["--train_data_dir", "s3://bb/a"]) == {"train_data_dir"}
     assert taken == [] and parser.fetches
 
 
 @pytest.mark.parametrize("name", ["cache_dir", "cache_latents_dir", "logging_dir"])
 def test_what_must_lie_here_is_refused(taken, name):
     with pytest.raises(SettingsError, match=f"--{name} must lie on this machine"):
-        parse(TrainConfig, f"--{name}", "s3://b/x")
+        parse(TrainConfig, f"--{name}", "s3://bb/x")
     assert taken == []
 
 
 def test_what_goes_wrong_names_the_flag(monkeypatch):
     def fail(*_, **__):
-        raise StorageError("s3://b: there is no such bucket")
+        raise StorageError("s3://bb: there is no such bucket")
 
     monkeypatch.setattr(addresses, "_read", fail)
-    with pytest.raises(StorageError, match="--train_data_dir: s3://b: there is no such bucket"):
-        parse(TrainConfig, "--train_data_dir", "s3://b/x")
+    with pytest.raises(StorageError, match="--train_data_dir: s3://bb: there is no such bucket"):
+        parse(TrainConfig, "--train_data_dir", "s3://bb/x")
 
 
-@pytest.mark.parametrize("text", ["s3://key:secret@bucket/run", "s3://", "s3:///run", "s3://b/../x", "s3://bucket/a//b",
+@pytest.mark.parametrize("text", ["s3://key:secret@bucket/run", "s3://", "s3:///run", "s3://bb/../x", "s3://bucket/a//b",
                                   "s3://bucket/x?versionId=1", "gs://bucket/a\x07", "s3://bucket/./x"])  # fmt: skip
 def test_an_address_that_is_none_is_refused_before_anybody_is_asked(taken, text):
     with pytest.raises(SettingsError, match="--output_dir: an address of object storage") as caught:

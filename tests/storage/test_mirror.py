@@ -37,6 +37,7 @@ def test_what_is_unfinished_hidden_by_a_lock_or_linked_is_no_file_of_it(place, t
         (top / name).write_text(name)
     (top / unfinished.replace("01234567", "99999999", 1)).mkdir(exist_ok=True)
     (top / "link").symlink_to(tmp_path)
+    (top / os.fsdecode(b"no-text-\xff")).touch()
     assert set(mirror.scan()) == {"f", "in/g"}
     before = mirror.scan()["f"]
     os.replace(top / "in/g", top / "f")

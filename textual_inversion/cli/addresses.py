@@ -15,7 +15,6 @@ from textual_inversion.system.addresses import Address, address_of, is_address
 from textual_inversion.system.errors import SettingsError, StorageError
 from textual_inversion.system.process_share import share_of_process
 
-_RECORD = "run.json"
 _WRITES = (kinds.WRITTEN, kinds.WRITTEN_FILE)
 # Folders of a saved pipeline, which nobody reads who reads about a run.
 _PARTS = frozenset({
@@ -133,17 +132,9 @@ def _read(source: Address, use: str, parsed: argparse.Namespace) -> Path:
 
 
 def _read_file(source: Address) -> Path:
-    from textual_inversion.embeddings.pairs import partner_names
-    from textual_inversion.storage import reading
+    from textual_inversion.embeddings import sources
 
-    return reading.file(source, lambda names: {_RECORD, *partner_names(source.name)}, _embeddings)
-
-
-def _embeddings(names: Collection[str]) -> set[str]:
-    """Of a run's folder, the embeddings and what is said of them."""
-    from textual_inversion.embeddings.file_names import embeddings_among
-
-    return {*embeddings_among(name for name in names if "/" not in name), _RECORD}
+    return sources.at_address(source)
 
 
 def _of_run(names: Collection[str]) -> list[str]:

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from textual_inversion.storage.credentials import bos_settings, s3_endpoint, s3_settings
 from textual_inversion.system import atomic, output_lock, user_files
-from textual_inversion.system.addresses import Address, stand_for
+from textual_inversion.system.addresses import Address, is_name, stand_for
 from textual_inversion.system.checked_json import UnusableJson, checked, parse_json, whole_number
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.home import home_folder
@@ -119,7 +119,10 @@ class Mirror:
         atomic.write_json(self._state, {"format": _FORMAT, "mirror": state.mirror, "files": files})
 
     def scan(self, inside: str = "") -> dict[str, Stamp]:
-        """Name -> stamp of every complete file in the folder, or in one below it, with slashes; links are left out."""
+        """Name -> stamp of every complete file in the folder, or in one below it, with slashes.
+
+        Links are left out, and so are names that no object can have.
+        """
         found: dict[str, Stamp] = {}
         for top, folders, names in os.walk(self.folder / inside):
             folders[:] = [name for name in folders if not atomic.is_temporary(name)]
@@ -127,8 +130,9 @@ class Mirror:
                 if not atomic.is_temporary(name) and name not in _UNLISTED:
                     path = Path(top, name)
                     with contextlib.suppress(OSError):  # gone meanwhile
-                        if (stamp := stamp_of(path.lstat(), is_link=path.is_symlink())) is not None:
-                            found[path.relative_to(self.folder).as_posix()] = stamp
+                        own, stamp = path.relative_to(self.folder).as_posix(), stamp_of(path.lstat())
+                        if not path.is_symlink() and is_name(own) and own.isprintable():
+                            found[own] = stamp
         return found
 
     def set_aside(self) -> Path:
@@ -140,9 +144,9 @@ class Mirror:
         return target
 
 
-def stamp_of(found: os.stat_result, *, is_link: bool = False) -> Stamp | None:
-    """What changes with a file; None for a link."""
-    return None if is_link else (found.st_size, found.st_mtime_ns, found.st_ino)
+def stamp_of(found: os.stat_result) -> Stamp:
+    """What changes with a file."""
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _endpoint(address: Address) -> str:
