@@ -41,7 +41,8 @@ def test_what_is_wrong_with_an_address_is_said_without_repeating_it(text):
 
 
 def test_a_name_that_would_lead_elsewhere_is_none():
-    assert is_name("a/<cat-toy> 1.png") and is_name(".hidden")
+    assert is_name("a/<cat-toy> 1.png") and is_name(".hidden") and is_name("猫\u3000一.png")
+    assert not is_name("no-text-\udcff")
     assert not any(map(is_name, ("", "/a", "a/", "..", "a/../b", "./a", "a\\b", "a\x00b", "n" * 256)))
 
 

@@ -33,9 +33,9 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
     """The embedding file that a path or a repository id stands for.
 
     Args:
-        name_or_path: a file, also in object storage; a folder that holds one of `NAMES`, such as that of a run, else the newest of those that
-            a run saves on its way; or the name of a repository. Any other path is returned unchanged, so that the
-            reader can explain what is wrong with it.
+        name_or_path: a file; a folder that holds one of `NAMES`, such as that of a run, else the newest of those that
+            a run saves on its way; an address of either in object storage; or the name of a repository. Any other path
+            is returned unchanged, so that the reader can explain what is wrong with it.
         token: for private and gated repositories of Hugging Face; None takes the one of an earlier login.
 
     Returns:

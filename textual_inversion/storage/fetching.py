@@ -21,7 +21,7 @@ def below(address: Address, objects: Mapping[str, Stored]) -> dict[str, Stored]:
     names = {key.removeprefix(prefix): one for key, one in objects.items() if key.startswith(prefix)}
     folders = {parent for name in names for parent in _folders_of(name)}  # an object may have the name of one
     left_out = {*folders, WRITER}
-    return {name: one for name, one in names.items() if is_name(name) and name.isprintable() and name not in left_out}
+    return {name: one for name, one in names.items() if is_name(name) and name not in left_out}
 
 
 def _folders_of(name: str) -> Iterator[str]:

@@ -131,7 +131,7 @@ class Mirror:
                     path = Path(top, name)
                     with contextlib.suppress(OSError):  # gone meanwhile
                         own, stamp = path.relative_to(self.folder).as_posix(), stamp_of(path.lstat())
-                        if not path.is_symlink() and is_name(own) and own.isprintable():
+                        if not path.is_symlink() and is_name(own):
                             found[own] = stamp
         return found
 

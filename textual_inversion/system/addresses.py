@@ -79,8 +79,8 @@ def is_name(name: str) -> bool:
     """Whether a name, with slashes, is one that can lie below a folder of this machine."""
     parts = name.split("/")
     is_plain = not any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts)
-    is_shown = not any(ord(letter) < 32 or letter in "\x7f\\" for letter in name)
-    return is_plain and is_shown and len(name.encode("utf-8", "replace")) <= _LONGEST_KEY
+    is_text = not any(letter < " " or letter in "\x7f\\" or "\ud800" <= letter <= "\udfff" for letter in name)
+    return is_plain and is_text and len(name.encode("utf-8", "replace")) <= _LONGEST_KEY
 
 
 # ----------------------------------------------------------------------------------------- folders that stand for them
