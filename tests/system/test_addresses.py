@@ -56,6 +56,7 @@ def test_messages_and_records_name_the_address(run):
     assert shown(f"{run}-2 {run}.kept-1") == f"{run}-2 {run}.kept-1"
     assert terminal_text.printed(f"error: {run} is gone") == "error: s3://bucket/a/run is gone"
     assert paths.portable(str(run)) == "s3://bucket/a/run"
+    assert paths.in_shell(run / "a b") == "'s3://bucket/a/run/a b'"
 
 
 def test_a_configuration_names_the_address(run):

@@ -68,8 +68,11 @@ def how_to_call(script: str) -> str:
 
 
 def in_shell(path: str | Path) -> str:
-    """A path as a part of a command line that a user may copy: quoted where need be, and never taken for a flag."""
-    text = str(path)
+    """A path as a part of a command line that a user may copy: quoted where need be, and never taken for a flag.
+
+    What stands for an address of object storage is that address.
+    """
+    text = address_of(path) or str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
