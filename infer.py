@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from textual_inversion.cli.addresses import check_shared
 from textual_inversion.cli.generation import infer_parser as build_parser
 from textual_inversion.cli.generation import parse_infer, plan_of, prompt_lines, with_defaults, with_recorded_source
 from textual_inversion.settings.generation import InferConfig, InferOutput
@@ -122,6 +123,7 @@ def spread(config: InferConfig, arguments: Sequence[str], stop: Signals) -> None
 
     pool.check_installed()
     pool.check_address(config.cluster.address)
+    check_shared(Path(config.output.output_dir), config.cluster.address)
     output, threads = make_output_folder(config.output.output_dir).absolute(), config.machine.num_threads or 1
     with pool.opened(config.cluster.address, pool.Room(threads), output) as tasks:
         stop.install()  # Ray sets handlers of its own

@@ -9,6 +9,7 @@ A trial is an ordinary run in a folder of its own. Ray spreads trials over this 
 
 from contextlib import ExitStack
 
+from textual_inversion.cli.addresses import check_shared
 from textual_inversion.cli.sweep import build_parser, parse, prepared, write_record
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.paths import how_to_call, in_shell
@@ -38,6 +39,7 @@ def run(argv: list[str] | None, stop: Signals, held: ExitStack) -> None:
     pool.check_installed()
     sweep = prepared(words)
     pool.check_address(sweep.cluster.address)
+    check_shared(sweep.output, sweep.cluster.address)
     output = make_output_folder(str(sweep.output))
     held.enter_context(locked(output))
     again = f"go on with {how_to_call('sweep.py')} --resume {in_shell(output)}"

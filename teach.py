@@ -10,6 +10,7 @@ Each run is an ordinary one in a folder of its own. Ray spreads runs over this m
 
 from contextlib import ExitStack
 
+from textual_inversion.cli.addresses import check_shared
 from textual_inversion.cli.teach import Teach, build_parser, parse, prepared, write_record
 from textual_inversion.system.errors import OutputError, run_command
 from textual_inversion.system.paths import how_to_call, in_shell
@@ -36,6 +37,7 @@ def run(argv: list[str] | None, stop: Signals, held: ExitStack) -> None:
     pool.check_installed()
     teach = prepared(words)
     pool.check_address(teach.cluster.address)
+    check_shared(teach.output, teach.cluster.address)
     for note in teach.notes:
         print_note(note)
     output = make_output_folder(str(teach.output))

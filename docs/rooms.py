@@ -29,6 +29,7 @@ FLOORS = (
     "hub",
     "settings",
     "formats",
+    "storage",
     "system",
 )
 SCRIPTS = (

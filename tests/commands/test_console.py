@@ -122,4 +122,6 @@ def test_what_an_installation_needs_is_what_the_requirements_say():
     assert project["dependencies"] + project["optional-dependencies"]["test"] == needed
     page = requirements((ROOT / "requirements-studio.txt").read_text())
     assert project["optional-dependencies"]["studio"] == page
+    storage, *of_tests = requirements((ROOT / "requirements-storage.txt").read_text())
+    assert project["optional-dependencies"]["storage"] == [storage] and len(of_tests) == 1
     assert [re.sub("^paddlepaddle-gpu", "paddlepaddle", line) for line in on_cards] == needed

@@ -23,6 +23,7 @@ from helpers.documents import (
     tables,
 )
 from helpers.paths import ROOT
+from textual_inversion.cli.parser import OneLineParser
 from textual_inversion.data import image_memory
 from textual_inversion.settings.flag import values_of
 
@@ -127,7 +128,8 @@ def test_every_flag_that_a_user_sets_is_explained_or_listed():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_commands_are_understood_by_their_parsers(document):
+def test_the_commands_are_understood_by_their_parsers(document, monkeypatch):
+    monkeypatch.setattr(OneLineParser, "fetches", False)  # no bucket of a page is asked for
     for command, argv in own_commands(document):
         assert not set(argv) & {"<", ">", "|", ";"}, f"a shell would not hand on {argv} as it stands"
         settings = values_of(flags.PARSE[command](argv))

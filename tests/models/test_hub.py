@@ -405,3 +405,24 @@ def test_what_ai_studio_does_not_give_is_one_line(aistudio, monkeypatch):
     assert "AI Studio answered 500: refused for now; give a local folder instead" in message("aistudio:me/cat")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE forbids downloads" in message("aistudio:me/cat")
+
+
+def test_an_address_of_object_storage_is_asked_for_only_if_no_record_named_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub.reading, "file", lambda source, beside, inside: tmp_path / source.name)
+    assert hub.resolve("s3://bucket/model") == tmp_path / "model"
+    assert hub.resolve_vae("s3://bucket/vae") == tmp_path / "vae"
+    for ask in (hub.resolve, hub.resolve_vae):
+        with pytest.raises(BaseModelError):
+            ask("s3://bucket/model", recorded_in="run.json")
+
+
+def test_of_a_model_in_object_storage_the_files_that_are_used_are_read(monkeypatch):
+    names = ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/x.ckpt",
+             "clip/config.json", "samples/huge.png", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
+             "vae/diffusion_pytorch_model.bin"]  # fmt: skip
+    monkeypatch.setattr(hub.reading, "file", lambda source, beside, inside: set(inside(names)))
+    address = hub.reading.address("s3://bucket/model")
+    vae = {"vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
+    unet = {"unet/config.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert hub.at_address(address) == {"model_index.json", "clip/config.json", *unet, *vae}
+    assert hub.at_address(address, is_vae=True) == vae

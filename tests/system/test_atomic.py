@@ -202,6 +202,9 @@ class Told:
     def will_write(self, files):
         self._tell("write", {target.name: source.read_bytes() for target, source in files.items()})
 
+    def written(self, target):
+        self._tell("written", target.name)
+
     def may_replace(self, folder, names):
         self._tell("replace", folder.name, sorted(names))
 
@@ -227,9 +230,11 @@ def test_a_watcher_hears_of_everything_below_its_folder_and_of_nothing_else(tmp_
     assert watcher.told == [
         ("begin", "f"),
         ("write", {"f": b"1"}),
+        ("written", "f"),
         ("begin", "c"),
         ("replace", "c", ["g"]),
         ("write", {"g": b"2"}),
+        ("written", "c"),
         ("remove", "c"),
         ("removed", "c"),
         ("remove", "f"),

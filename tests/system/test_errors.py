@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from helpers.paths import ROOT
+from textual_inversion.system import errors
 from textual_inversion.system.errors import LONGEST_LINE, SettingsError, TextualInversionError, run_command
 
 
@@ -94,3 +95,26 @@ def test_an_error_of_a_million_letters_is_shown_with_its_beginning_and_its_end(c
     (line,) = capsys.readouterr().err.splitlines()
     assert len(line) <= len("error: ") + LONGEST_LINE
     assert line.startswith("error: words.txt: xxx") and line.endswith("is no template; write {} once")
+
+
+def test_what_is_to_be_done_at_the_end_is_done_however_a_command_ends(capsys):
+    done = []
+
+    def fails():
+        done.append("tried")
+        raise SettingsError("not all is there")
+
+    def ends(main):
+        errors.at_end(lambda: done.append("done"))
+        errors.at_end(fails)
+        with pytest.raises(SystemExit) as caught:
+            run_command(main)
+        return caught.value.code
+
+    def refused():
+        raise TextualInversionError("no")
+
+    assert ends(lambda: None) == 2 and capsys.readouterr().err == "error: not all is there\n"
+    assert ends(lambda: 3) == 3
+    assert ends(refused) == 2 and "error: no\nerror: not all is there\n" in capsys.readouterr().err
+    assert done == ["tried", "done"] * 3  # once each

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from textual_inversion.cli import foreign_config, foreign_files
+from textual_inversion.cli.addresses import file_at
 from textual_inversion.formats.errors import printable
 from textual_inversion.settings import other_names
 from textual_inversion.system import user_files
+from textual_inversion.system.addresses import address_of
 from textual_inversion.system.checked_json import is_text
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import how_to_call
@@ -79,6 +81,7 @@ def arguments_of(
     Raises:
         SettingsError: the file cannot be read or is not YAML, or a setting is unknown, repeated or refused.
     """
+    path = file_at(str(path), FLAG)
     text = yaml_text(path)
     foreign = foreign_files.of_text(path, text)
     root = None if foreign else root_of(path, text)
@@ -248,7 +251,7 @@ def free_folder(config: str | Path) -> str | None:
         For OUTPUT/config.yaml, the first free one of OUTPUT-2, OUTPUT-3, …; None if no run wrote to OUTPUT.
     """
     first = Path(config).expanduser().resolve().parent
-    if not (first / "run.json").is_file():
+    if not (first / "run.json").is_file() or address_of(first) is not None:
         return None
     number = 2
     # A folder without a record is free, even if it exists: another process of this run may just have made it.

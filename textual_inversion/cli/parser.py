@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from textual_inversion.cli import config_file, presets
+from textual_inversion.cli import addresses, config_file, presets
 from textual_inversion.settings import other_names
 from textual_inversion.settings.bounds import truth
 from textual_inversion.settings.flag import Flag, flags_of, groups_of
@@ -29,7 +29,10 @@ class OneLineParser(argparse.ArgumentParser):
 
     Attributes:
         notes: what is to be said of the configuration files that were read last, in lines.
+        fetches: whether what stands for an address of object storage takes its place in a value.
     """
+
+    fetches = True
 
     def __init__(self, **settings: Any):
         settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
@@ -52,6 +55,8 @@ class OneLineParser(argparse.ArgumentParser):
         for action in self._actions:
             if getattr(action, "flag", None) and action.flag.is_path and hasattr(parsed, action.dest):
                 setattr(parsed, action.dest, _checked_path(action, getattr(parsed, action.dest)))
+        if self.fetches:
+            addresses.with_folders(self._actions, parsed)
         return parsed
 
     def _check_characters(self, arguments: Sequence[str]) -> None:
@@ -93,7 +98,9 @@ class OneLineParser(argparse.ArgumentParser):
         defaults = {action: action.default for action in self._actions}
         for action in self._actions:
             action.default = argparse.SUPPRESS
+        fetches, self.fetches = self.fetches, False  # only names are asked for
         given = set(vars(self.parse_args(argv)))
+        self.fetches = fetches
         for action, default in defaults.items():
             action.default = default
         return given

@@ -23,6 +23,7 @@ from textual_inversion.settings.flag import Flag, all_flags, flags_of
 from textual_inversion.settings.shared import ConfigFile
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.settings.train_run import HubSettings, SavingSettings, ValidationSettings
+from textual_inversion.system.addresses import is_address
 from textual_inversion.system.errors import OutputError, SettingsError
 from textual_inversion.system.paths import ROOT
 
@@ -41,6 +42,7 @@ _QUIET = (
     "--save_steps=1000000000",
 )
 _PROGRAM = "from textual_inversion.commands import main; main()"
+_OF_FOLDERS = ("train_data_dir", "mask_dir", "template_file")  # which no hub has
 CONFIGURATIONS = (config_yaml.FILE_NAME, config_yaml.OTHER_NAME)
 
 
@@ -95,6 +97,7 @@ def read_repetition(folder: Path, *, trusts: bool = False) -> Repetition:
     if path is None:
         raise SettingsError(f"{folder} holds no {config_yaml.FILE_NAME}, which says how the run was made")
     parser = build_parser()
+    parser.fetches = False  # a stranger may have written the addresses
     arguments = arguments_of(path, parser)
     values, flags = vars(parser.parse_args(arguments)), all_flags(TrainConfig)
     taken, left_out = {}, []
@@ -108,8 +111,9 @@ def read_repetition(folder: Path, *, trusts: bool = False) -> Repetition:
         else:
             left_out.append(name)
     reads = [read for name, value in taken.items() if flags[name].is_path for read in _reads(path, name, value)]
-    missing = next((one for one in reads if not one.is_here), None)
-    if missing is not None and (not trusts or missing.name in ("train_data_dir", "mask_dir", "template_file")):
+    for missing in (one for one in reads if not one.is_here):
+        if trusts and (missing.name not in _OF_FOLDERS or is_address(missing.value)):
+            continue
         trust = "" if trusts else "; copy it here, or let the hubs be asked for it with --trust_record"
         raise SettingsError(f"{path} reads {printable(missing.value)} as {missing.name}, which is not here{trust}")
     return Repetition(path, taken, reads, left_out)

@@ -6,13 +6,15 @@ placeholder token of a concept in that library is the key inside its `learned_em
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from textual_inversion.embeddings.file_names import embeddings_among
 from textual_inversion.embeddings.pairs import partner_names
 from textual_inversion.formats.errors import printable
 from textual_inversion.hub import aistudio, hugging_face, repositories
+from textual_inversion.storage import reading
+from textual_inversion.system.addresses import Address, is_address
 from textual_inversion.system.errors import EmbeddingFileError
 
 # The first that exists is taken. In a repository, the file that names its base model comes first; in the folder of a
@@ -20,6 +22,7 @@ from textual_inversion.system.errors import EmbeddingFileError
 NAMES = ("learned_embeds.safetensors", "learned_embeds.pdparams", "learned_embeds.bin")
 _NAMES_HERE = ("learned_embeds.pdparams", "learned_embeds.safetensors", "learned_embeds.bin")
 
+_RECORD = "run.json"  # says what an embedding was learned on
 _MOST_SHOWN = 8  # files in a message
 _OF_STEPS = re.compile(r"learned_embeds-steps-(\d{1,18})\.(pdparams|safetensors|bin)")
 
@@ -31,8 +34,8 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
 
     Args:
         name_or_path: a file; a folder that holds one of `NAMES`, such as that of a run, else the newest of those that
-            a run saves on its way; or the name of a repository. Any other path is returned unchanged, so that the
-            reader can explain what is wrong with it.
+            a run saves on its way; an address of either in object storage; or the name of a repository. Any other path
+            is returned unchanged, so that the reader can explain what is wrong with it.
         token: for private and gated repositories of Hugging Face; None takes the one of an earlier login.
 
     Returns:
@@ -42,6 +45,8 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
         EmbeddingFileError: a folder or repository without embedding files, or a repository that cannot be reached.
     """
     path, name = Path(name_or_path).expanduser(), str(name_or_path)
+    if is_address(name):
+        path = at_address(reading.address(name))
     if path.is_dir():
         found = _first_of(path, _NAMES_HERE) or _newest_of(path)
         if found is None:
@@ -51,6 +56,19 @@ def find_embedding_file(name_or_path: str | Path, token: str | None = None) -> P
         return path
     snapshot = repositories.cached(name)
     return (snapshot and (_first_of(snapshot) or _only_one_in(snapshot))) or _fetched(name, token)
+
+
+def at_address(source: Address) -> Path:
+    """The file, or the folder of a run, that stands for an address of object storage, with the record beside it.
+
+    Raises:
+        StorageError: it cannot be read, or there is nothing.
+    """
+
+    def inside(names: Collection[str]) -> set[str]:
+        return {*embeddings_among(name for name in names if "/" not in name), _RECORD}
+
+    return reading.file(source, lambda names: {_RECORD, *partner_names(source.name)}, inside)
 
 
 def _can_be_repository(name: str) -> bool:

@@ -6,7 +6,7 @@ fetched: one set of weights for each part.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from textual_inversion.formats.errors import file_name
@@ -15,6 +15,8 @@ from textual_inversion.models.single_file.convert import unpack
 from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
 from textual_inversion.models.tokenizers import holds_vocabulary
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names, read_json
+from textual_inversion.storage import reading
+from textual_inversion.system.addresses import Address, is_address
 from textual_inversion.system.errors import BaseModelError
 from textual_inversion.system.paths import is_possible_path, is_single_file
 
@@ -69,6 +71,11 @@ def resolve(
         BaseModelError: the model is not on this machine and cannot be fetched from a hub, or must not be.
     """
     name = str(name_or_path)
+    if is_address(name):
+        if recorded_in is not None:
+            raise _not_to_be_asked_for(name, recorded_in, "tokenizer_name" if only_tokenizer else _BASE_MODEL, "model")
+        found = at_address(reading.address(name), variant=variant, only_tokenizer=only_tokenizer)
+        return unpack(found, cache_dir) if found.is_file() else found
     local = _local(name, cache_dir, recorded_in)
     if local is not None:
         return local
@@ -80,6 +87,25 @@ def resolve(
         flag, what = ("tokenizer_name", "tokenizer") if only_tokenizer else (_BASE_MODEL, "base model")
         raise _not_to_be_asked_for(name, recorded_in, flag, what)
     return _fetched(name, revision, variant, cache_dir, token, only_tokenizer)
+
+
+def at_address(
+    source: Address, *, variant: str | None = None, only_tokenizer: bool = False, is_vae: bool = False
+) -> Path:
+    """The folder, or the file, that stands for a model at an address of object storage: what is used of it is fetched.
+
+    Raises:
+        StorageError: it cannot be read, or there is nothing.
+    """
+
+    def inside(names: Collection[str]) -> list[str]:
+        if is_vae:
+            return vae_files(names, variant) or list(names)
+        clip = [name for name in names if name.startswith("clip/")]  # the demo's, with which it is scored
+        chosen = needed_files(names, variant=variant, only_tokenizer=only_tokenizer)
+        return [*chosen, *clip] if "model_index.json" in names else list(names)
+
+    return reading.file(source, lambda names: (), inside)
 
 
 def resolve_vae(
@@ -94,6 +120,8 @@ def resolve_vae(
 
     The arguments are those of `resolve`, which raises the same.
     """
+    if is_address(name) and recorded_in is None:
+        return at_address(reading.address(name), variant=variant, is_vae=True)
     if not (_REPOSITORY_ID.fullmatch(name) or aistudio.is_name(name)):
         raise BaseModelError(f"there is no folder {name[:80]} for --vae; give a folder, a file, or a repository id")
     snapshot = repositories.cached(name, cache_dir=cache_dir)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from textual_inversion.settings.bounds import count, natural, positive_int, threads
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import WRITTEN, flag, group
 from textual_inversion.settings.shared import ONE_MACHINE
 
 _cards = count(0, 1024)
@@ -46,7 +46,7 @@ class ClusterSettings:
 def resume_flag(what: str) -> Any:
     """The flag --resume."""
     text = f"go on with {what} of this folder, with its own settings; nothing that is done is done again"
-    return flag(None, text, metavar="DIR", repeatable=False, **ONE_MACHINE)
+    return flag(None, text, metavar="DIR", at_address=WRITTEN, repeatable=False, **ONE_MACHINE)
 
 
 # fmt: on

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from textual_inversion.settings import shared
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import RUN, WRITTEN_FILE, flag, group
 
 # One or two lines per flag.
 # fmt: off
@@ -15,6 +15,7 @@ class ComparedRuns:
 
     runs: tuple[str, ...] = flag(
         (), "the --output_dir of each run; differences are those to the first", nargs="+", metavar="DIR",
+        at_address=RUN,
         is_positional=True)
 
 
@@ -22,7 +23,7 @@ class ComparedRuns:
 class ComparisonOutput:
     """Where the page goes."""
 
-    output: str = flag("comparison.html", "the page to write", metavar="FILE")
+    output: str = flag("comparison.html", "the page to write", metavar="FILE", at_address=WRITTEN_FILE)
     overwrite: bool = flag(False, "replace a file that is there and no page of this program")
 
 
@@ -39,7 +40,7 @@ class VerifiedRun:
     """Which run is trained again."""
 
     run: str = flag(
-        "", "the --output_dir of a run, with its config.yaml, run.json and embedding", metavar="DIR",
+        "", "the --output_dir of a run, with its config.yaml, run.json and embedding", metavar="DIR", at_address=RUN,
         is_positional=True)
     show: bool = flag(False, "say what would be read, and train nothing")
     trust_record: bool = flag(

@@ -6,6 +6,7 @@ from typing import Any
 from textual_inversion.settings.flag import Flag, flags_of, groups_of, values_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system import atomic
+from textual_inversion.system.addresses import address_of
 from textual_inversion.system.links import beginning_of
 from textual_inversion.system.paths import how_to_call
 
@@ -79,4 +80,6 @@ def _lasting(value: Any, flag: Flag) -> Any:
         return [_lasting(item, flag) for item in value]
     if not flag.is_path or flag.is_inside_output or not isinstance(value, (str, Path)):
         return value
+    if (address := address_of(value)) is not None:
+        return address
     return str(Path(value).expanduser().resolve()) if Path(value).expanduser().exists() else str(value)

@@ -7,7 +7,7 @@ from textual_inversion.formats.targets import TARGETS
 from textual_inversion.settings import shared
 from textual_inversion.settings.bounds import share
 from textual_inversion.settings.choices import KEEP, NORMS, PADDINGS
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import WRITTEN_FILE, flag, group
 
 _FILES = "embedding files of this and other programs, folders of runs, or repository ids"
 
@@ -50,7 +50,8 @@ class ConvertOutput:
         None, "the program or layout to write for; must be given, but mix can go by the ending of --output",
         choices=tuple(TARGETS))
     output: str | None = flag(
-        None, "a file with the ending of --to, or a folder for a file per concept; must be given", metavar="FILE")
+        None, "a file with the ending of --to, or a folder for a file per concept; must be given", metavar="FILE",
+        at_address=WRITTEN_FILE)
     half: bool = flag(False, "float16 instead of float32: half the size, rounded to three digits")
     cover: str | None = flag(
         None, "an image to show for the concept, or auto: the newest one in the folder of its run", metavar="FILE")

@@ -15,6 +15,15 @@ _KEY = "flag"
 # Metavars of flags whose value is a path, or a name that may be one.
 _PATH_METAVARS = ("DIR", "FILE", "MODEL", "FILE[:SCALE]")
 
+# What a value that is an address of object storage means: a file, or a folder of embeddings, to read; a folder to read,
+# with all that is in it, or without checkpoints and pipelines; a folder or a CSV file with folders beside it; a model,
+# or a VAE, of which the files are read that are used; a folder or a file to write; nothing, since the value must lie on
+# this machine.
+ADDRESSES = (FILE, TREE, RUN, LIST, MODEL, VAE, WRITTEN, WRITTEN_FILE, LOCAL) = (
+    "file", "tree", "run", "list", "model", "vae", "written", "written file", "local",
+)  # fmt: skip
+_USES = {"FILE": FILE, "FILE[:SCALE]": FILE, "DIR": TREE, "MODEL": MODEL}
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -35,6 +44,7 @@ class Flag:
         recorded_portably: run.json holds the path in a form that is true in another clone and working directory.
         is_reused: `infer.py` and `score.py` take the value from the run.json beside an embedding.
         is_inside_output: a path relative to the output folder.
+        at_address: what a value such as s3://bucket/run means, one of `ADDRESSES`; "" for what the metavar says.
         is_positional: given without a flag, as the files of `convert.py` are.
     """
 
@@ -52,7 +62,13 @@ class Flag:
     recorded_portably: bool = False
     is_reused: bool = False
     is_inside_output: bool = False
+    at_address: str = ""
     is_positional: bool = False
+
+    @property
+    def use_of_address(self) -> str:
+        """What is done with a value that is an address of object storage, one of `ADDRESSES`."""
+        return self.at_address or _USES.get(self.metavar, LOCAL)
 
     @property
     def is_path(self) -> bool:

@@ -6,7 +6,7 @@ from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings import cluster, shared
 from textual_inversion.settings.bounds import at_once, lora, number, positive_int, seed_number, share, strength
 from textual_inversion.settings.choices import LANGUAGES, PROPERTIES, SCHEDULERS, TRACKERS
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import LOCAL, RUN, TREE, WRITTEN, WRITTEN_FILE, flag, group
 from textual_inversion.settings.ranges import Range, image_sizes, ranged
 from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ConfigFile
 from textual_inversion.system.paths import from_root
@@ -136,19 +136,20 @@ class InferSampling:
 class InferOutput:
     """Where the images go."""
 
-    output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR")
+    output_dir: str = flag("outputs", "earlier images in it stay; numbers count up", metavar="DIR", at_address=WRITTEN)
     num_cols: int | None = flag(
         None, "columns of the contact sheet; unset: a row per prompt", type=at_once, metavar="N")
     heat_maps: bool = flag(
         False, "show where each word of a prompt acts, by cross-attention: a sheet for each image in heat_maps/")
     merge: tuple[str, ...] | None = flag(
         None, "draw nothing; copy what processes drew of one grid from these folders into --output_dir",
-        nargs="+", metavar="DIR")
+        nargs="+", metavar="DIR", at_address=RUN)
     report_to: tuple[str, ...] = flag(
         ("none",), "where the images are logged, each under its prompt and settings, also several", nargs="+",
         choices=TRACKERS)
     logging_dir: str = flag(
-        "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
+        "logs", "folder of the logs, inside --output_dir", metavar="DIR",
+        at_address=LOCAL, is_inside_output=True, **CONTENTS_COMPARED)
 
 
 @group("scoring")
@@ -157,7 +158,7 @@ class ColumnScoring:
 
     clip_model: str | None = flag(
         None, "folder or repository id of a CLIP model that scores the columns of --compare; unset: the base model's "
-        "own clip/, if it has one", metavar="MODEL")
+        "own clip/, if it has one", metavar="MODEL", at_address=TREE)
 
 
 @group("cluster")
@@ -214,7 +215,8 @@ class Measuring:
     """How the score is measured."""
 
     clip_model: str | None = flag(
-        None, "folder or repository id of a CLIP model; unset: the base model's own clip/", metavar="MODEL")
+        None, "folder or repository id of a CLIP model; unset: the base model's own clip/", metavar="MODEL",
+        at_address=TREE)
     num_images: int = flag(
         64, "images of the plain prompt, and of all edit prompts together", type=at_once, metavar="N")
     images_per_edit_prompt: int | None = flag(
@@ -226,7 +228,7 @@ class Measuring:
         "beside it; unset: none, but for the demo's own images", metavar="DIR")
     curve: str | None = flag(
         None, "measure mixes from start to learned vectors and the saved steps instead, and write curve.json and "
-        "curve.svg into this folder, with the point that is the best bargain", metavar="DIR")
+        "curve.svg into this folder, with the point that is the best bargain", metavar="DIR", at_address=WRITTEN)
     leave_one_out: bool = flag(
         False, "train the word again without each training image instead, and say which image hurts")
     pairs: bool = flag(
@@ -247,7 +249,7 @@ class ScoreSampling:
 class ScoreOutput:
     """Where the figures go."""
 
-    output: str | None = flag(None, "write the figures here, as JSON", metavar="FILE")
+    output: str | None = flag(None, "write the figures here, as JSON", metavar="FILE", at_address=WRITTEN_FILE)
 
 
 @dataclass(frozen=True)

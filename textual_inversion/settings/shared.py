@@ -7,7 +7,7 @@ from typing import Any
 from textual_inversion.formats.learned_embedding import composed
 from textual_inversion.settings.bounds import clip_layer, device_name, number, side, threads, token_length
 from textual_inversion.settings.choices import PRECISIONS
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import LOCAL, VAE, flag, group
 
 # Classifier-free guidance and denoising steps: the bounds of every command, and the defaults of real base models.
 guidance = number(float, 0.0, 1000.0)
@@ -82,13 +82,17 @@ def variant_flag() -> str | None:
 def cache_dir_flag() -> str | None:
     """The flag --cache_dir."""
     text = "where downloads are kept; unset: the hubs' own folders"
-    return flag(None, text, metavar="DIR", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
+    return flag(
+        None, text, metavar="DIR", at_address=LOCAL, recorded_portably=True, is_reused=True, **CONTENTS_COMPARED
+    )
 
 
 def vae_flag() -> str | None:
     """The flag --vae."""
     text = "a VAE other than the base model's: a folder, a .safetensors file, or a repository id"
-    return flag(None, text, metavar="MODEL", recorded_portably=True, is_reused=True, **CONTENTS_COMPARED)
+    return flag(
+        None, text, metavar="MODEL", at_address=VAE, recorded_portably=True, is_reused=True, **CONTENTS_COMPARED
+    )
 
 
 def clip_skip_flag(unset: str) -> int | None:

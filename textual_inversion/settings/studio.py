@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from textual_inversion.settings.bounds import count
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import LOCAL, flag, group
 
 LOOPBACK = "127.0.0.1"
 PASSWORD_VARIABLE = "TEXTUAL_INVERSION_PASSWORD"
@@ -16,10 +16,11 @@ PASSWORD_VARIABLE = "TEXTUAL_INVERSION_PASSWORD"
 class StudioFolders:
     """Which folders the page uses."""
 
-    workspace: str = flag("studio", "where runs, images, words and drawings of the page are kept", metavar="DIR")
+    workspace: str = flag("studio", "where runs, images, words and drawings of the page are kept", metavar="DIR",
+        at_address=LOCAL)
     roots: tuple[str, ...] = flag(
         (".",), "other folders in which runs and images may be looked at; the page reads nothing else", nargs="+",
-        metavar="DIR")
+        metavar="DIR", at_address=LOCAL)
 
 
 @group("address")

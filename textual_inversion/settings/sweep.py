@@ -6,7 +6,7 @@ from textual_inversion.settings import cluster
 from textual_inversion.settings.bounds import at_once, count, number, positive_int, seed_number
 from textual_inversion.settings.choices import METRICS, SEARCH_METHODS
 from textual_inversion.settings.cluster import ClusterSettings
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import TREE, WRITTEN, flag, group
 from textual_inversion.settings.shared import CONTENTS_COMPARED
 
 # One or two lines per flag.
@@ -49,6 +49,7 @@ class TrialMeasuring:
 
     clip_model: str | None = flag(
         None, "folder or repository id of a CLIP model; unset: the base model's own clip/", metavar="MODEL",
+        at_address=TREE,
         **CONTENTS_COMPARED)
     num_images: int = flag(
         32, "images of the plain prompt, and of all edit prompts together", type=at_once, metavar="N")
@@ -58,7 +59,8 @@ class TrialMeasuring:
 class SweepOutput:
     """Where trials and results are written."""
 
-    output_dir: str = flag("sweep", "trials, table, plot and best embedding", metavar="DIR", **CONTENTS_COMPARED)
+    output_dir: str = flag("sweep", "trials, table, plot and best embedding", metavar="DIR",
+        at_address=WRITTEN, **CONTENTS_COMPARED)
     resume: str | None = cluster.resume_flag("the search")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from textual_inversion.settings import cluster
 from textual_inversion.settings.bounds import count
 from textual_inversion.settings.cluster import ClusterSettings
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import LIST, WRITTEN, flag, group
 from textual_inversion.settings.shared import CONTENTS_COMPARED
 from textual_inversion.system.paths import from_root
 
@@ -23,7 +23,7 @@ class TaughtConcepts:
     concepts: str = flag(
         from_root("demo/concepts.csv"),
         "a folder with a folder of images for each concept, or a CSV file with a line for each", metavar="FILE",
-        **CONTENTS_COMPARED)
+        at_address=LIST, **CONTENTS_COMPARED)
     together: int = flag(
         TOGETHER, "most concepts that are learned in one run, with equal shares; only those with the same other flags",
         type=count(1, 512), metavar="N")
@@ -36,7 +36,7 @@ class TeachOutput:
     """Where embeddings and results are written."""
 
     output_dir: str = flag(
-        "taught", "runs, embeddings, table and contact sheet", metavar="DIR", **CONTENTS_COMPARED)
+        "taught", "runs, embeddings, table and contact sheet", metavar="DIR", at_address=WRITTEN, **CONTENTS_COMPARED)
     resume: str | None = cluster.resume_flag("the list")
     no_sheet: bool = flag(False, "draw no image of each concept, and no contact sheet of all")
 

@@ -21,7 +21,7 @@ from textual_inversion.settings.choices import (
     PROPERTIES,
     RESIZE_MODES,
 )
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import LOCAL, flag, group
 from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE
 from textual_inversion.system.paths import from_root
 
@@ -179,7 +179,7 @@ class ImageSettings:
         1, "images that the VAE encodes together, before training", type=at_once, metavar="N", decides_result=False)
     cache_latents_dir: str | None = flag(
         None, "folder that keeps what the VAE encoded, so that the next run need not encode it again",
-        metavar="DIR", **CONTENTS_COMPARED)
+        metavar="DIR", at_address=LOCAL, **CONTENTS_COMPARED)
 
     @property
     def is_augmented(self) -> bool:

@@ -16,7 +16,7 @@ from textual_inversion.settings.choices import (
     SCHEDULERS,
     TRACKERS,
 )
-from textual_inversion.settings.flag import flag, group
+from textual_inversion.settings.flag import LOCAL, TREE, WRITTEN, flag, group
 from textual_inversion.settings.shared import CONTENTS_COMPARED, ONE_MACHINE, ONLY_WATCHED, ConfigFile
 
 # Flags of the upload: they do not change what is learned, may differ between processes, and are not repeated.
@@ -71,7 +71,7 @@ class ValidationSettings:
         "fixed set", **ONLY_WATCHED)
     clip_model: str | None = flag(
         None, "folder or repository id of the CLIP model for --keep_best and --initializer_token auto; "
-        "unset: the base model's own clip/ folder", metavar="MODEL", **CONTENTS_COMPARED)
+        "unset: the base model's own clip/ folder", metavar="MODEL", at_address=TREE, **CONTENTS_COMPARED)
     guidance_scale: float = flag(
         shared.GUIDANCE_SCALE, "classifier-free guidance of validation images",
         type=shared.guidance, metavar="X", **ONLY_WATCHED)
@@ -89,7 +89,8 @@ class ValidationSettings:
         ("visualdl",), "where figures, images and settings are logged, also several", nargs="+", choices=TRACKERS,
         **ONLY_WATCHED)
     logging_dir: str = flag(
-        "logs", "folder of the logs, inside --output_dir", metavar="DIR", is_inside_output=True, **CONTENTS_COMPARED)
+        "logs", "folder of the logs, inside --output_dir", metavar="DIR",
+        at_address=LOCAL, is_inside_output=True, **CONTENTS_COMPARED)
 
 
 @group("saving")
@@ -97,7 +98,8 @@ class SavingSettings:
     """What is written, and where."""
 
     output_dir: str = flag(
-        "text-inversion-model", "where everything is written", metavar="DIR", repeatable=False, **CONTENTS_COMPARED)
+        "text-inversion-model", "where everything is written", metavar="DIR",
+        at_address=WRITTEN, repeatable=False, **CONTENTS_COMPARED)
     save_steps: int = flag(
         500, "optimizer steps between saved embeddings", type=positive_int, metavar="N", **ONLY_WATCHED)
     checkpointing_steps: int | None = flag(

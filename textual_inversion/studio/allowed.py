@@ -7,6 +7,7 @@ from textual_inversion.formats.lora_file import split_scale
 from textual_inversion.hub import aistudio, hugging_face
 from textual_inversion.studio import forms
 from textual_inversion.studio.workspace import OutsideError, Workspace
+from textual_inversion.system.addresses import is_address
 
 
 def refusal(workspace: Workspace, command: str, values: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -22,6 +23,8 @@ def refusal(workspace: Workspace, command: str, values: Mapping[str, Any]) -> tu
 def check(workspace: Workspace, name: str) -> None:
     """Raise OutsideError for a path that lies elsewhere; the name of a repository, where nothing lies, is none."""
     path = split_scale(name)[0]
+    if is_address(path):
+        raise OutsideError(f"{path[:60]} is an address of object storage; the page reads and writes folders only")
     try:
         workspace.inside(path)
     except OutsideError:

@@ -119,6 +119,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, target)
             temporary.unlink(missing_ok=True)  # renaming one name of a file to its other name leaves both
         _flush_folder(target.parent)
+        _tell_written(target)
 
 
 @contextlib.contextmanager
@@ -147,6 +148,7 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
                 watcher.will_write(files)
             _put_folder(temporary, target)
         _flush_folder(target.parent)
+        _tell_written(target)
 
 
 def put_link(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -181,6 +183,7 @@ def move(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
         for watcher in watchers_of(source):
             watcher.removed(source)
         _flush_folder(goal.parent)
+        _tell_written(goal)
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:
@@ -247,6 +250,11 @@ def _begun(target: Path) -> Path:
         watcher.will_begin(target)
     _step("create")
     return _temporary_name(target)
+
+
+def _tell_written(target: Path) -> None:
+    for watcher in watchers_of(target):
+        watcher.written(target)
 
 
 def _checked(path: Path) -> Path:

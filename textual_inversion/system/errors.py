@@ -8,6 +8,7 @@
     ├── EmbeddingFileError   an embedding file (its subclasses are in `formats/errors.py`)
     ├── CheckpointError      a checkpoint that a run cannot resume from
     ├── OutputError          something that could not be written
+    ├── StorageError         an address of object storage
     └── DivergenceError      training whose loss or gradient is no longer finite
     Stopped                  not an error: a signal ended the run in an orderly way
 
@@ -56,6 +57,18 @@ class CheckpointError(TextualInversionError):
 
 class OutputError(TextualInversionError):
     """A file or folder that could not be written."""
+
+
+class StorageError(TextualInversionError):
+    """An address of object storage that cannot be used, or what is missing there.
+
+    Attributes:
+        is_lasting: trying again changes nothing: no such bucket, or credentials that are refused.
+    """
+
+    def __init__(self, message: str, *, is_lasting: bool = True):
+        super().__init__(message)
+        self.is_lasting = is_lasting
 
 
 class DivergenceError(TextualInversionError):
@@ -114,6 +127,25 @@ def _with_limits_named(main: Callable[[], int | None]) -> int | None:
         raise OutputError(f"{where}{error.strerror or error}; {_LACKING[error.errno]}") from error
 
 
+_endings: list[Callable[[], None]] = []
+
+
+def at_end(ending: Callable[[], None]) -> None:
+    """Have a function called when the command ends, however it ends, with what was printed; it may raise its errors."""
+    _endings.append(ending)
+
+
+def _after_endings(status: int) -> int:
+    """The exit status, after everything that is to be done when a command ends."""
+    while _endings:
+        try:
+            _endings.pop()()
+        except TextualInversionError as error:
+            streams.print_error(f"error: {_shortened(one_line(error))}")
+            status = status or 2
+    return status
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main`, and end the process with its exit status.
 
@@ -137,4 +169,4 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         if str(stop):
             streams.print_error(str(stop))
         status = stop.status
-    sys.exit(status)
+    sys.exit(_after_endings(status))

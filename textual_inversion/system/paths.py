@@ -5,6 +5,8 @@ import os
 import shlex
 from pathlib import Path
 
+from textual_inversion.system.addresses import address_of
+
 # The top of a checkout. In an installed package it is the folder that packages are installed into, where neither the
 # demo nor the example images are.
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,8 +68,11 @@ def how_to_call(script: str) -> str:
 
 
 def in_shell(path: str | Path) -> str:
-    """A path as a part of a command line that a user may copy: quoted where need be, and never taken for a flag."""
-    text = str(path)
+    """A path as a part of a command line that a user may copy: quoted where need be, and never taken for a flag.
+
+    What stands for an address of object storage is that address.
+    """
+    text = address_of(path) or str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
@@ -92,8 +97,10 @@ def portable(path: str) -> str:
 
     Inside this project it is relative to the project's top, so that the record is valid in another clone. Elsewhere it
     is absolute, so that the record is valid in another working directory. Text that is not the path of anything here,
-    such as a repository id, is returned unchanged.
+    such as a repository id, is returned unchanged. What stands for an address of object storage is that address.
     """
+    if (address := address_of(path)) is not None:
+        return address
     if not Path(path).exists():
         return path
     resolved = Path(path).resolve()

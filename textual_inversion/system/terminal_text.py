@@ -8,6 +8,8 @@ breaks behind which a forged `error: …` stands. All that is printed goes throu
 
 import re
 
+from textual_inversion.system.addresses import shown
+
 _BLANKS = re.compile(r"\s+")
 _LONG_GAP = re.compile(" {8,}")  # it would push what follows to the beginning of the terminal's next line
 _OTHER_BLANKS = frozenset({*"\u00a0\u1680\u202f\u205f\u3000", *map(chr, range(0x2000, 0x200B))})
@@ -30,7 +32,11 @@ def _shown(letter: str) -> str:
 
 
 def printed(line: str, *, is_aligned: bool = False) -> str:
-    """What is printed for a line: `visible`, and without the long runs of blanks that only a table has."""
+    """What is printed for a line: `visible`, and without the long runs of blanks that only a table has.
+
+    A folder that stands for an address of object storage (`addresses`) is shown as that address.
+    """
+    line = shown(line)
     return visible(line) if is_aligned else _LONG_GAP.sub(" ", visible(line))
 
 

@@ -21,6 +21,9 @@ class Watcher(Protocol):
     def will_write(self, files: Mapping[Path, Path]) -> None:
         """Called before files get their names: target -> where it lies, complete and flushed; may raise OutputError."""
 
+    def written(self, target: Path) -> None:
+        """Called after a file, or a folder of files, got its name."""
+
     def may_replace(self, folder: Path, names: Container[str]) -> None:
         """Called before a folder is replaced by one with files of these names; raises OutputError where it may not."""
 

@@ -212,6 +212,9 @@ class WrittenFiles:
             self._entries = before
             raise
 
+    def written(self, target: Path) -> None:
+        """Nothing: it is listed already."""
+
     def may_replace(self, folder: Path, names: Container[str]) -> None:
         """Refuse to replace a folder with files that this run did not write, under other names than the new ones."""
         strange = self._unlisted(folder, names) if folder.is_dir() else []

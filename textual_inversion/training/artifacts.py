@@ -24,6 +24,7 @@ from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import all_flags, values_of
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system import atomic
+from textual_inversion.system.addresses import address_of
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.home import home_folder
 from textual_inversion.system.paths import portable
@@ -156,6 +157,7 @@ def recorded_settings(config: TrainConfig, plan: StepPlan) -> dict[str, Any]:
         "sample_prompts": [vars(prompt) for prompt in config.validation_prompts],
     }
     settings |= {name: _portable(settings[name]) for name, flag in flags.items() if flag.recorded_portably}
+    settings |= {name: _address(settings[name]) for name, flag in flags.items() if flag.is_path}
     per_concept = ["placeholder_token", *(name for name, flag in flags.items() if flag.per_concept)]
     settings |= {name: _single(settings[name]) for name in per_concept}
     return dict(sorted(settings.items()))
@@ -166,6 +168,13 @@ def _portable(value: Any) -> Any:
     if isinstance(value, tuple):
         return [portable(path) for path in value]
     return None if value is None else portable(value)
+
+
+def _address(value: Any) -> Any:
+    """A path, or several, of which those that stand for an address of object storage are that address."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_address, value))
+    return (address_of(value) or value) if isinstance(value, str) else value
 
 
 def _finite(value: Any) -> Any:

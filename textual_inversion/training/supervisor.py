@@ -30,13 +30,13 @@ _TOLD_TO_END = {128 + number for number in (*_SIGNALS, 13)}
 _REFUSED = 2
 
 
-def command_of(script: str, arguments: Sequence[str], output: Path) -> list[str]:
+def command_of(script: str, arguments: Sequence[str], output: str | Path) -> list[str]:
     """The command line of the child that trains.
 
     Args:
         script: the file of the training command.
         arguments: of the command, without its name.
-        output: the folder that the run writes to, which each start must be told.
+        output: the folder, or the address, that the run writes to, which each start must be told.
     """
     is_unbuffered = getattr(sys.stdout, "write_through", False)  # as with -u
     python = [sys.executable, *(["-u"] if is_unbuffered else [])]

@@ -1,0 +1,166 @@
+"""One pass of an upload: in an order in which nobody ever sees half of anything."""
+
+import hashlib
+import json
+
+import pytest
+
+from helpers.object_stores import Bucket
+from textual_inversion.storage.fetching import WRITER
+from textual_inversion.storage.mirror import WRITE, Mirror, State
+from textual_inversion.storage.upload import Pass, Taken, waiting
+from textual_inversion.system import atomic
+from textual_inversion.system.addresses import parsed
+from textual_inversion.system.errors import StorageError
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEXTUAL_INVERSION_STORAGE", str(tmp_path / "machine"))
+    made = Mirror(parsed("s3://bucket/run"), WRITE)
+    made.make()
+    return made
+
+
+def signed(state):
+    bucket = Bucket()
+    bucket.objects[f"run/{WRITER}"] = state.mirror.encode()
+    return bucket
+
+
+def checkpoint(folder, step, content):
+    files = {"state.safetensors": content * 1000, "checkpoint.json": json.dumps({"is": content.decode()}).encode()}
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+    with atomic.fill_folder(folder / f"checkpoint-{step}") as made:
+        for name, data in {**files, "SHA256SUMS": sums.encode()}.items():
+            atomic.write_new(made / name, data)
+
+
+def sealed(bucket):
+    """The checkpoints that a reader takes for whole, after holding each against its sums."""
+    found = set()
+    for key, sums in list(bucket.objects.items()):
+        if key.endswith("/SHA256SUMS"):
+            top = key.rpartition("/")[0]
+            for line in sums.decode().splitlines():
+                digest, name = line.split("  ")
+                assert hashlib.sha256(bucket.objects[f"{top}/{name}"]).hexdigest() == digest, (key, name)
+            found.add(top)
+    return found
+
+
+def run(bucket, mirror, state, **settings):
+    return Pass(bucket, mirror, state, lambda size: None, **settings).run()
+
+
+def test_at_no_moment_a_checkpoint_is_seen_that_is_not_whole(mirror):
+    state = State()
+    bucket = signed(state)
+    seen = []
+    bucket.after = lambda: seen.append(sealed(bucket))
+    for step, content in ((10, b"a"), (20, b"b"), (20, b"c"), (10, b"d")):  # the last two replace what is there
+        checkpoint(mirror.folder, step, content)
+        run(bucket, mirror, state)
+    assert sealed(bucket) == {"run/checkpoint-10", "run/checkpoint-20"}
+    assert bucket.objects["run/checkpoint-20/state.safetensors"] == b"c" * 1000
+    assert len(seen) > 12 and {"run/checkpoint-10"} in seen  # while the other one was replaced
+
+
+def test_what_is_gone_goes_only_after_what_is_new_is_there(mirror):
+    state = State()
+    bucket = signed(state)
+    checkpoint(mirror.folder, 10, b"a")
+    run(bucket, mirror, state)
+    checkpoint(mirror.folder, 20, b"b")
+    atomic.remove_folder(mirror.folder / "checkpoint-10")
+    fewest = []
+    bucket.after = lambda: fewest.append(len(sealed(bucket)))
+    run(bucket, mirror, state)
+    assert min(fewest) == 1 and sealed(bucket) == {"run/checkpoint-20"}
+    assert not any(key.startswith("run/checkpoint-10") for key in bucket.objects)
+    removed = [key for what, key in bucket.changes if what == "remove"]
+    assert removed[0] == "run/checkpoint-10/SHA256SUMS"
+
+
+def test_the_list_of_files_goes_first_and_a_pipelines_index_last(mirror):
+    state = State()
+    bucket = signed(state)
+    for name in ("model_index.json", "files.json", "unet/config.json", "a.txt"):
+        atomic.make_folder((mirror.folder / name).parent)
+        atomic.write_bytes(mirror.folder / name, b"1")
+    run(bucket, mirror, state)
+    names = [key.removeprefix("run/") for _, key in bucket.changes]
+    assert names[0] == "files.json" and names[-1] == "model_index.json" and len(names) == 4
+
+
+def test_a_unit_that_changes_meanwhile_is_not_sealed_until_it_is_whole(mirror):
+    state = State()
+    bucket = signed(state)
+    checkpoint(mirror.folder, 10, b"a")
+    bucket.after = lambda: checkpoint(mirror.folder, 10, b"b") if len(bucket.changes) == 1 else None
+    run(bucket, mirror, state)
+    assert sealed(bucket) == set() and waiting(mirror, state)
+    run(bucket, mirror, state)
+    assert sealed(bucket) == {"run/checkpoint-10"} and not waiting(mirror, state)
+
+
+@pytest.mark.parametrize("last", range(1, 7))
+def test_an_upload_that_breaks_off_anywhere_goes_on_to_the_same_end(mirror, last):
+    state = State()
+    bucket = signed(state)
+    checkpoint(mirror.folder, 10, b"a")
+    run(bucket, mirror, state)
+    mirror.save(state)
+    checkpoint(mirror.folder, 10, b"b")
+    count = len(bucket.changes)
+
+    def cut():
+        sealed(bucket)
+        bucket.is_down = len(bucket.changes) - count >= last
+
+    bucket.after = cut
+    try:
+        run(bucket, mirror, mirror.state())
+    except StorageError:
+        pass
+    bucket.is_down, bucket.after = False, lambda: sealed(bucket)
+    run(bucket, mirror, mirror.state())  # another process, which knows what was saved
+    run(bucket, mirror, mirror.state())
+    assert sealed(bucket) == {"run/checkpoint-10"}
+    assert bucket.objects["run/checkpoint-10/state.safetensors"] == b"b" * 1000
+
+
+def test_only_whoever_began_last_writes(mirror):
+    state = State()
+    bucket = signed(State())
+    atomic.write_bytes(mirror.folder / "f", b"1")
+    with pytest.raises(Taken, match="another machine writes to s3://bucket/run now"):
+        run(bucket, mirror, state)
+    assert bucket.changes == []
+
+
+def test_nothing_is_removed_where_the_folder_itself_was_lost(mirror):
+    state = State()
+    bucket = signed(state)
+    atomic.write_bytes(mirror.folder / "f", b"1")
+    run(bucket, mirror, state)
+    atomic.remove_file(mirror.folder / "f")
+    run(bucket, mirror, state)
+    assert "run/f" in bucket.objects  # an empty folder is no decision
+    atomic.write_bytes(mirror.folder / "g", b"1")
+    run(bucket, mirror, state, may_remove=False)
+    assert "run/f" in bucket.objects
+    run(bucket, mirror, state)
+    assert "run/f" not in bucket.objects
+
+
+def test_a_large_file_is_read_as_it_is_sent_and_a_link_is_not_sent(mirror, monkeypatch, tmp_path):
+    monkeypatch.setattr("textual_inversion.storage.upload._SMALL", 10)
+    state, counted = State(), []
+    bucket = signed(state)
+    (tmp_path / "secret").write_text("secret")
+    (mirror.folder / "link").symlink_to(tmp_path / "secret")
+    atomic.write_bytes(mirror.folder / "large", b"0123456789abcdef")
+    Pass(bucket, mirror, state, counted.append).run()
+    assert bucket.objects["run/large"] == b"0123456789abcdef" and sum(counted) == 16
+    assert not any("secret" in content.decode() for content in bucket.objects.values())

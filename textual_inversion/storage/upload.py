@@ -1,0 +1,160 @@
+"""One pass that brings an address up to date with its folder, in an order in which no reader sees half of anything.
+
+A *unit* is a folder that is of use only as a whole: a checkpoint, a pipeline. Its *seal* is the file without which it
+is none. The seal is uploaded last, when all other files of the unit lie there as they lie here, and removed first,
+before anything of the unit is replaced or removed. So whoever finds a seal finds what it belongs to.
+
+The list of a run's files (`written_files`) goes first: it may name a file that is not there yet, and must name all that
+are. Nothing is removed before all that is new is there: an address never has fewer whole checkpoints than it had.
+
+An object `.textual-inversion-writer` names the mirror that wrote last. Services differ in what they promise of two that
+write at the same time, so it is no lock: whoever begins later writes, and the other one stops and says so.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from textual_inversion.storage.client import Client
+from textual_inversion.storage.fetching import WRITER
+from textual_inversion.storage.mirror import Mirror, Stamp, State, stamp_of
+from textual_inversion.system.errors import StorageError
+from textual_inversion.system.links import open_below
+from textual_inversion.system.written_files import FILE_NAME as LIST
+
+SEALS = ("SHA256SUMS", "model_index.json")
+_SMALL = 8 << 20  # bytes that are read before they are sent, so that a file that grows is cut at one place
+_LONGEST_WRITER = 256
+
+
+class Taken(StorageError):
+    """Another machine writes to the address."""
+
+
+def writer(client: Client, mirror: Mirror) -> str:
+    """The name of the mirror that wrote to the address last; "" where none did."""
+    key = mirror.address.key_of(WRITER)
+    if client.look(key) is None:
+        return ""
+    return b"".join(client.parts(key))[:_LONGEST_WRITER].decode("utf-8", "replace").strip()
+
+
+def waiting(mirror: Mirror, state: State, here: dict[str, Stamp] | None = None) -> list[str]:
+    """The files that are not at the address as they are here, in the order in which they go there."""
+    here = mirror.scan() if here is None else here
+    names = [name for name, stamp in here.items() if state.stamps.get(name) != stamp]
+    newest: dict[str, int] = {}
+    for name in names:
+        newest[unit_of(name)] = max(newest.get(unit_of(name), 0), here[name][1])
+
+    def order(name: str) -> tuple:
+        turn = 0 if name == LIST else 2 if name in SEALS else 1  # a pipeline in the folder itself is sealed last of all
+        return turn, newest[unit_of(name)], unit_of(name), is_seal(name), here[name][1], name
+
+    return sorted(names, key=order)
+
+
+def unit_of(name: str) -> str:
+    """The first folder in a name; "" for a file that lies in none."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def is_seal(name: str) -> bool:
+    """Whether a folder is of no use without a file."""
+    return "/" in name and name.rpartition("/")[2] in SEALS
+
+
+class Pass:
+    """Brings an address up to date, once.
+
+    Args:
+        went: called with the bytes that were read of a file, and with 0 when a file is there.
+        may_remove: whether what is gone here goes there too.
+    """
+
+    def __init__(
+        self, client: Client, mirror: Mirror, state: State, went: Callable[[int], None], *, may_remove: bool = True
+    ):
+        self._client, self._mirror, self._state, self._went = client, mirror, state, went
+        self._may_remove = may_remove
+
+    def run(self) -> int:
+        """Upload what is new, then remove what is gone; returns how many files were uploaded.
+
+        Raises:
+            StorageError: the service cannot be reached, or refuses.
+            Taken: another machine writes to the address.
+        """
+        here = self._mirror.scan()
+        names = waiting(self._mirror, self._state, here)
+        gone = [name for name in self._state.stamps if name not in here] if self._may_remove and here else []
+        if not names and not gone:
+            return 0
+        if writer(self._client, self._mirror) != self._state.mirror:
+            raise Taken(f"another machine writes to {self._mirror.address} now")
+        done = 0
+        try:
+            self._unseal({unit_of(name) for name in names})
+            for name in names:
+                done += self._upload(name)
+            self._remove(gone)
+        finally:
+            self._mirror.save(self._state)
+        return done
+
+    def _unseal(self, units: Iterable[str]) -> None:
+        """Remove the seals of what is about to be changed."""
+        for name in [name for name in self._state.stamps if is_seal(name) and unit_of(name) in units]:
+            self._take_away(name)
+            self._mirror.save(self._state)  # at once: a seal that is thought to be there would not be put back
+
+    def _upload(self, name: str) -> bool:
+        """Upload a file, unless it is gone by now, or is a seal and its unit has changed meanwhile."""
+        if is_seal(name) and not self._is_whole(os.path.dirname(name)):
+            return False
+        try:
+            with open(open_below(self._mirror.folder, name), "rb") as file:
+                stamp = stamp_of(os.fstat(file.fileno()))
+                content = file.read(_SMALL + 1) if stamp[0] <= _SMALL else None
+                source = _Counted(file, self._went) if content is None else content
+                tag = self._client.put(self._mirror.address.key_of(name), source)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return False
+        self._state.note(name, stamp, stamp[0], tag)
+        self._went(0)
+        return True
+
+    def _is_whole(self, folder: str) -> bool:
+        """Whether all of a unit but its seal lies at the address as it is here."""
+        here = self._mirror.scan(folder).items()
+        return all(self._state.stamps.get(name) == stamp for name, stamp in here if not is_seal(name))
+
+    def _remove(self, gone: Iterable[str]) -> None:
+        for name in sorted(gone, key=lambda name: (not is_seal(name), name)):
+            if not Path(self._mirror.folder, name).exists():
+                self._take_away(name)
+
+    def _take_away(self, name: str) -> None:
+        self._client.remove(self._mirror.address.key_of(name))
+        self._state.forget(name)
+
+
+class _Counted:
+    """A file that says how much of it was read."""
+
+    def __init__(self, file, went: Callable[[int], None]):
+        self._file, self._went = file, went
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = self._file.read(size)
+        self._went(len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As that of a file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As that of a file."""
+        return self._file.tell()
