@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from textual_inversion.embeddings.files import ConceptFile
+from textual_inversion.embeddings.files import ConceptFile, read_concept_files
+from textual_inversion.embeddings.sources import step_files, step_of
 from textual_inversion.evaluation.clip import ClipScorer
 from textual_inversion.evaluation.curve import MIX, STEP, Curve, Point
 from textual_inversion.evaluation.scoring import Protocol, Similarity, ceiling, measure
@@ -51,6 +52,12 @@ def measure_curve(
             (similarity,) = measure(model, scorer, [word], training, protocol, next(shown))
             found.append(_point(kind, at, similarity))
     return Curve(found, (baseline.image, baseline.text), ceiling(scorer, training, fresh_images))
+
+
+def saved_steps(file: ConceptFile, word: str, renaming: Sequence[str] | None = None) -> dict[int, ConceptFile]:
+    """The files of a run's steps that hold a word, by the number of their step; `renaming` as `--rename` has it."""
+    files = {step_of(path): read_concept_files([path], renaming)[0] for path in step_files(file.path.parent)}
+    return {step: own for step, own in files.items() if word in own.placeholder_tokens}
 
 
 def _mixed(file: ConceptFile, word: str, start: Mapping[str, np.ndarray] | None, t: float) -> ConceptFile:

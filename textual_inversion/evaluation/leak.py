@@ -6,13 +6,16 @@ and the U-Net predicts their noise with the plain prompt of the word. The word's
 thing; the initializer word says what a word of the vocabulary leaks on the same images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import paddle
 from PIL import Image
 
 from textual_inversion.data.images import to_array
+from textual_inversion.data.masks import masks_for
+from textual_inversion.data.resizing import Resizer
 from textual_inversion.data.templates import plain_template
 from textual_inversion.evaluation.standard_errors import standard_error
 from textual_inversion.generation.noise import draw, noise_generator
@@ -61,6 +64,37 @@ def background_leak(
     error = standard_error([own[1] for own in leaks])
     found = {"baseline": baseline, "concept": concept, "outside": float(np.mean(outside))}
     return found if error is None else found | {"standard_error": error}
+
+
+def masks_as_trained(
+    paths: Sequence[Path],
+    sizes: Sequence[tuple[int, int]],
+    folder: str,
+    resizer: Resizer,
+    *,
+    note: Callable[[str], None],
+) -> list[Image.Image]:
+    """The masks of training images, brought to size as these were.
+
+    Args:
+        paths, sizes: of the images; (width, height) in pixels.
+        folder: of the masks.
+        note: called with a line about each thing that was found or skipped.
+
+    Raises:
+        ImageError: a mask is missing or cannot be used.
+    """
+    masks = dict(zip(paths, masks_for(list(zip(paths, sizes, strict=True)), folder, note=note), strict=True))
+    return resizer.resize_all(paths, sizes, lambda path: masks[path].load())
+
+
+def sentence(leak: Mapping[str, float]) -> str:
+    """What `background_leak` has found, for people."""
+    error = f" ± {leak['standard_error']:.3f}" if "standard_error" in leak else ""
+    return (
+        f"background leak: {leak['concept']:.3f}{error} of the word's attention lies beside the thing, of the "
+        f"baseline's {leak['baseline']:.3f}; without any aim it would be {leak['outside']:.3f}"
+    )
 
 
 def _tokens_of(places: Sequence[tuple[str, list[int]]], word: str) -> list[int]:
