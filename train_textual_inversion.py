@@ -29,7 +29,7 @@ from textual_inversion.system.signals import Signals
 from textual_inversion.system.timing import Phases
 
 if TYPE_CHECKING:
-    from textual_inversion.data.dataset import ReadImages
+    from textual_inversion.data.read_images import ReadImages
     from textual_inversion.training.state import Record, Run, RunContext
 
 __all__ = ["build_parser", "main", "make_denoising_loss", "run", "train"]

@@ -131,7 +131,8 @@ class InstantVae:
 
 def bytes_kept(work_dir: Path, images: int) -> float:
     """What the set of training images holds of each image once its latents are encoded, in bytes."""
-    from textual_inversion.data.dataset import encode_images, read_images
+    from textual_inversion.data.dataset import encode_images
+    from textual_inversion.data.read_images import read_images
     from textual_inversion.settings.concept import Concept
     from textual_inversion.settings.train_data import ImageSettings, PromptSettings
 

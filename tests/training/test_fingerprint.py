@@ -8,9 +8,10 @@ from PIL import Image
 
 from helpers.configs import planned
 from helpers.tiny_models import FAMILIES, build_model
-from textual_inversion.data.dataset import ImageFile, ReadImages
+from textual_inversion.data.image_files import ImageFile
 from textual_inversion.data.images import content_digest
 from textual_inversion.data.masks import MaskFile
+from textual_inversion.data.read_images import ReadImages
 from textual_inversion.data.sampler import TrainingImage
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.base_model import load_base_model

@@ -12,7 +12,7 @@ from pathlib import Path
 from textual_inversion.formats.errors import file_name
 from textual_inversion.hub import aistudio, paddle_store, repositories
 from textual_inversion.models.single_file.convert import unpack
-from textual_inversion.models.tokenizers import FILES as TOKENIZER_FILES
+from textual_inversion.models.tokenizer_kinds import FILES as TOKENIZER_FILES
 from textual_inversion.models.tokenizers import holds_vocabulary
 from textual_inversion.models.weight_files import DIFFUSION_FILES, ENCODER_FILES, candidates, indexed_names, read_json
 from textual_inversion.storage import reading

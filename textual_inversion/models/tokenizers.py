@@ -1,52 +1,25 @@
 """Tokenizers of the text encoders, from any set of files in which they are stored; folders are only read.
 
-Each kind of tokenizer is one entry of `KINDS`: its class, its vocabulary files, and how a tokenizer.json is turned into
-these files. Special tokens, added tokens and the longest prompt are handled alike for all kinds.
+How a kind of tokenizer is stored is said in `tokenizer_kinds`. Special tokens, added tokens and the longest prompt are
+handled alike for all kinds.
 """
 
 import codecs
 import importlib
-import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from textual_inversion.formats.errors import printable
-from textual_inversion.models.sentencepiece_file import sentencepiece_bytes
+from textual_inversion.models.tokenizer_kinds import CLIP, KINDS, TokenizerKind
 from textual_inversion.models.weight_files import LARGEST_LIST, read_bytes, read_json
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import BaseModelError
 
-_ENDS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _UNMERGED = 600  # vocabulary words that are not a merge: 512 letters, the special tokens, and some added by a user
 _SHORTEST = 8  # tokens of a prompt
-_MARKS = ("cls_token", "sep_token", "unk_token", "pad_token", "mask_token")
-
-
-@dataclass(frozen=True)
-class TokenizerKind:
-    """How one class of tokenizer is stored.
-
-    Attributes:
-        class_name: in `ppdiffusers.transformers`.
-        files: its vocabulary files, in the order of the class's arguments.
-        special: its special tokens, where no file names them.
-        rebuild: contents of a tokenizer.json -> contents of `files`; None for another kind of tokenizer.
-        vocabulary: tokenizer -> contents of `files`, for saving.
-        settings: names of further entries of tokenizer_config.json that decide how text is split.
-        spaced: names of the special tokens that include the space before them.
-    """
-
-    class_name: str
-    files: tuple[str, ...]
-    special: dict[str, str]
-    rebuild: Callable[[dict[str, Any]], Sequence[str | bytes] | None]
-    vocabulary: Callable[[Any], Sequence[str | bytes]]
-    settings: tuple[str, ...] = ()
-    spaced: tuple[str, ...] = ()
 
 
 def load_tokenizer(
@@ -55,7 +28,7 @@ def load_tokenizer(
     """The tokenizer of a folder with its vocabulary files, or with tokenizer.json only.
 
     Args:
-        class_name: a key of `KINDS`.
+        class_name: a key of `tokenizer_kinds.KINDS`.
         longest: number of positions of the text encoder; `model_max_length` is at most this.
         rows: number of rows of the text encoder's embedding table, which all ids must be within.
         settings_folder: a folder whose tokenizer_config.json, if there is one, takes precedence.
@@ -83,7 +56,7 @@ def load_tokenizer(
     else:
         names = " and ".join(kind.files)
         raise BaseModelError(f"{folder} lacks {names}, or tokenizer.json; download the tokenizer again")
-    if kind is _CLIP and len(tokenizer.encoder) - len(tokenizer.bpe_ranks) > _UNMERGED:
+    if kind is CLIP and len(tokenizer.encoder) - len(tokenizer.bpe_ranks) > _UNMERGED:
         raise BaseModelError(f"{folder} has merges for only a part of its words; download {kind.files[1]} again")
     if tokenizer.pad_token_id is None:
         raise BaseModelError(f"{folder} lacks its special tokens in {kind.files[0]}; download the tokenizer again")
@@ -150,92 +123,6 @@ def tokenizer_files(tokenizer: Any, tokens: Sequence[str]) -> dict[str, Any]:
         "special_tokens_map.json": special,
         "added_tokens.json": added,
     }
-
-
-# --------------------------------------------------------------------------------------------------------- the kinds
-
-
-def _clip_from_json(whole: dict[str, Any]) -> Sequence[str] | None:
-    model = whole.get("model") or {}
-    if model.get("type") != "BPE" or model.get("end_of_word_suffix") != "</w>" or not model.get("vocab"):
-        return None
-    pairs = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges", ())]
-    return json.dumps(model["vocab"], ensure_ascii=False), _lines(["#version: 0.2", *pairs])
-
-
-def _clip_vocabulary(tokenizer: Any) -> Sequence[str]:
-    vocabulary = json.dumps(tokenizer.encoder, ensure_ascii=False)
-    return vocabulary, _lines(["#version: 0.2", *(" ".join(pair) for pair in tokenizer.bpe_ranks)])
-
-
-def _bert_from_json(whole: dict[str, Any]) -> Sequence[str] | None:
-    model = whole.get("model") or {}
-    if model.get("type") != "WordPiece" or not model.get("vocab"):
-        return None
-    return (_lines(sorted(model["vocab"], key=model["vocab"].get)),)
-
-
-def _bert_vocabulary(tokenizer: Any) -> Sequence[str]:
-    words = tokenizer.vocab.token_to_idx
-    return (_lines(sorted(words, key=words.get)),)
-
-
-def _roberta_from_json(whole: dict[str, Any]) -> Sequence[bytes] | None:
-    model = whole.get("model") or {}
-    if model.get("type") != "Unigram" or not model.get("vocab"):
-        return None
-    return (sentencepiece_bytes(whole),)
-
-
-def _roberta_vocabulary(tokenizer: Any) -> Sequence[bytes]:
-    return (tokenizer.sp_model.serialized_model_proto(),)
-
-
-def _lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines) + "\n"
-
-
-_CLIP = TokenizerKind(
-    "CLIPTokenizer",
-    ("vocab.json", "merges.txt"),
-    dict.fromkeys(_ENDS, "<|endoftext|>") | {"bos_token": "<|startoftext|>"},
-    _clip_from_json,
-    _clip_vocabulary,
-)
-_BERT = TokenizerKind(
-    "BertTokenizer",
-    ("vocab.txt",),
-    {name: f"[{name.removesuffix('_token').upper()}]" for name in _MARKS},
-    _bert_from_json,
-    _bert_vocabulary,
-    ("do_lower_case", "tokenize_chinese_chars", "strip_accents"),
-)
-_ROBERTA = TokenizerKind(
-    "XLMRobertaTokenizer",
-    ("sentencepiece.bpe.model",),
-    {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    },
-    _roberta_from_json,
-    _roberta_vocabulary,
-    spaced=("mask_token",),
-)
-KINDS = {kind.class_name: kind for kind in (_CLIP, _BERT, _ROBERTA)}
-
-# All files that tokenizers are stored in.
-FILES = (
-    *(name for kind in KINDS.values() for name in kind.files),
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -341,7 +228,7 @@ def _as_added(tokenizer: Any, token: str) -> str:
 
 def _check_ids(tokenizer: Any, kind: TokenizerKind, rows: int | None, folder: Path) -> None:
     """Refuse a vocabulary whose words would be read as other words, or as learned ones; raises BaseModelError."""
-    vocabulary = tokenizer.encoder | tokenizer.get_added_vocab() if kind is _CLIP else tokenizer.get_vocab()
+    vocabulary = tokenizer.encoder | tokenizer.get_added_vocab() if kind is CLIP else tokenizer.get_vocab()
     holders, size = {}, len(tokenizer)
     for token, number in vocabulary.items():
         fault = None

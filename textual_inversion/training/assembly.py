@@ -7,18 +7,12 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from textual_inversion.data.dataset import (
-    ReadImages,
-    TrainingSet,
-    encode_images,
-    read_held_out,
-    read_images,
-    unaugmented,
-)
+from textual_inversion.data.dataset import TrainingSet, encode_images
 from textual_inversion.data.hub_images import image_folder
 from textual_inversion.data.noise import MultiresolutionNoise
 from textual_inversion.data.prompt_variation import make_variation
 from textual_inversion.data.random_streams import draw_seed
+from textual_inversion.data.read_images import ReadImages, read_held_out, read_images, unaugmented
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.vector_augmentation import make_plan
 from textual_inversion.embeddings.files import read_initializer_embeds

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from textual_inversion.data.dataset import ReadImages
+from textual_inversion.data.read_images import ReadImages
 from textual_inversion.distributed.consistency import short
 from textual_inversion.formats.learned_embedding import LearnedEmbedding
 from textual_inversion.models.base_model import BaseModel

@@ -6,9 +6,9 @@ from pathlib import Path
 from PIL import Image
 
 from textual_inversion.data import image_checks
-from textual_inversion.data.dataset import ReadImages
 from textual_inversion.data.image_sequence import ImageSequence
 from textual_inversion.data.previews import Previews
+from textual_inversion.data.read_images import ReadImages
 from textual_inversion.data.resizing import Frame, Resizer
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.generation import image_grid

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from textual_inversion.data.dataset import ReadImages
 from textual_inversion.data.random_streams import initial_vectors_generator
+from textual_inversion.data.read_images import ReadImages
 from textual_inversion.embeddings.file_names import safe_name, without_time
 from textual_inversion.formats.embedding_file import LearnedEmbedding, check_width
 from textual_inversion.formats.layouts import group_vectors

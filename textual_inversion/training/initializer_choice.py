@@ -9,8 +9,9 @@ much that is wrong, which costs more than what a generic word leaves open.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from textual_inversion.data.dataset import ReadImages, encode_images
+from textual_inversion.data.dataset import encode_images
 from textual_inversion.data.prompt_variation import PromptVariation
+from textual_inversion.data.read_images import ReadImages
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.templates import generic_word
 from textual_inversion.models.base_model import BaseModel
