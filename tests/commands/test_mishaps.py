@@ -16,7 +16,7 @@ from helpers.paths import ROOT
 from helpers.training_runs import short_run
 from textual_inversion.formats.embedding_file import read_embeddings
 from textual_inversion.system.errors import DivergenceError, OutputError
-from textual_inversion.training import artifacts, callbacks, finish, loss, regularizers
+from textual_inversion.training import artifacts, callbacks, finish, fixed_set, loss, regularizers
 
 SMALL = ("--only_save_embeds", "--eval_steps", "0")
 
@@ -223,7 +223,7 @@ def test_the_report_says_where_the_rows_have_got_to(tmp_path, capsys):
 
 
 def test_the_record_of_figures_that_are_no_numbers_is_json(tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks.FixedSet, "losses", lambda self: np.full(len(self.images), np.nan))
+    monkeypatch.setattr(fixed_set.FixedSet, "losses", lambda self: np.full(len(self.images), np.nan))
     train_textual_inversion.main(short_run(tmp_path, "--only_save_embeds"))
 
     text = (tmp_path / "out" / "run.json").read_text()

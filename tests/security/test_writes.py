@@ -9,6 +9,7 @@ from helpers.paths import ROOT
 # Module -> calls that it may make, and why.
 ALLOWED = {
     "system/atomic.py": {"*"},
+    "system/temporary_files.py": {"unlink", "rmtree"},  # of files and folders that `atomic` has made
     "system/links.py": {"*"},
     "system/output_lock.py": {"unlink"},  # of the lock that it holds
     "system/output_folder.py": {"mkdir", "unlink"},  # the folder that the user names; the file that it has just made

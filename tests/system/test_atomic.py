@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.paths import ROOT
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, temporary_files
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.watchers import watched
 
@@ -92,7 +92,7 @@ def kill_at(step: str, call: str) -> int:
     program = f"""
         import os, signal, sys
         sys.path.insert(0, {str(ROOT)!r})
-        from textual_inversion.system import atomic
+        from textual_inversion.system import atomic, temporary_files
         atomic._step = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {step!r} else None
         {call}
     """
@@ -101,7 +101,7 @@ def kill_at(step: str, call: str) -> int:
 
 def killed_ones_token(folder: Path) -> str | None:
     """Of the process whose temporary file lies in a folder."""
-    left = [name for name in names(folder) if atomic.is_temporary(name)]
+    left = [name for name in names(folder) if temporary_files.is_temporary(name)]
     return left[0].split("-")[-2] if left else None
 
 
@@ -111,8 +111,9 @@ def test_a_killed_process_leaves_the_old_file_or_the_new_one(tmp_path, step):
     assert kill_at(step, f"atomic.write_bytes({str(tmp_path / 'f')!r}, b'new')") == -signal.SIGKILL
     assert (tmp_path / "f").read_bytes() == (b"new" if step == "flush-folder" else b"old")
     token = killed_ones_token(tmp_path)
-    assert atomic.remove_leftovers(tmp_path, "0" * 16) == [] == atomic.remove_leftovers(tmp_path, None)
-    atomic.remove_leftovers(tmp_path, token)
+    for others in ("0" * 16, None):
+        assert temporary_files.remove_leftovers(tmp_path, others) == []
+    temporary_files.remove_leftovers(tmp_path, token)
     assert names(tmp_path) == ["f"]
 
 
@@ -123,19 +124,8 @@ def test_a_killed_process_leaves_the_old_folder_whole(tmp_path, step):
     call = f"with atomic.fill_folder({str(tmp_path / 'c')!r}) as f: (f / 'state').write_bytes(b'new')"
     assert kill_at(step, call) == -signal.SIGKILL
     assert (tmp_path / "c" / "state").read_bytes() == b"old"
-    atomic.remove_leftovers(tmp_path, killed_ones_token(tmp_path))
+    temporary_files.remove_leftovers(tmp_path, killed_ones_token(tmp_path))
     assert names(tmp_path) == ["c"]
-
-
-def test_leftovers_of_running_processes_stay(tmp_path):
-    token = atomic.TOKEN
-    running = tmp_path / f".f.tmp-{os.getppid()}-{token}-0123abcd"
-    running.touch()
-    (tmp_path / ".f.tmp-notes").touch()
-    with atomic.replacing(tmp_path / "f") as own:
-        assert atomic.remove_leftovers(tmp_path, token) == []
-        assert own.exists() and running.exists()
-    assert atomic.remove_leftovers(tmp_path / "absent", token) == []
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
@@ -371,12 +361,6 @@ def test_a_folder_that_cannot_be_opened_is_not_flushed(tmp_path, monkeypatch):
     atomic.write_text(tmp_path / "f", "new")
 
     assert (tmp_path / "f").read_text() == "new" and os.listdir(tmp_path) == ["f"]
-
-
-def test_on_windows_no_process_is_asked_by_a_signal(monkeypatch):
-    monkeypatch.setattr(atomic, "_ON_WINDOWS", True)
-    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was ended"))
-    assert atomic._is_another_process(4)
 
 
 def test_a_folder_that_is_removed_loses_its_name_before_anything_in_it_goes(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from textual_inversion.storage.credentials import bos_settings, s3_endpoint, s3_settings
-from textual_inversion.system import atomic, output_lock, user_files
+from textual_inversion.system import atomic, output_lock, temporary_files, user_files
 from textual_inversion.system.addresses import Address, is_name, stand_for
 from textual_inversion.system.checked_json import UnusableJson, checked, parse_json, whole_number
 from textual_inversion.system.errors import OutputError
@@ -125,9 +125,9 @@ class Mirror:
         """
         found: dict[str, Stamp] = {}
         for top, folders, names in os.walk(self.folder / inside):
-            folders[:] = [name for name in folders if not atomic.is_temporary(name)]
+            folders[:] = [name for name in folders if not temporary_files.is_temporary(name)]
             for name in names:
-                if not atomic.is_temporary(name) and name not in _UNLISTED:
+                if not temporary_files.is_temporary(name) and name not in _UNLISTED:
                     path = Path(top, name)
                     with contextlib.suppress(OSError):  # gone meanwhile
                         own, stamp = path.relative_to(self.folder).as_posix(), stamp_of(path.lstat())

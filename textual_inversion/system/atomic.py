@@ -9,16 +9,14 @@
     move(path, target)                       a file or folder under another name that is free, on the same disk
     remove_file(path)                        a file, or the link that has its name
     remove_folder(folder)                    a folder that disappears as a whole
-    remove_leftovers(folder, token)          temporary files that a killed process left behind
 
 All that the program writes is written through these functions. None of them follows a link: the temporary file is made
 new, and renaming replaces a link that has the target's name, whose own target stays as it is. Below a watched folder
 (see `watchers`) no folder on the way may be a link either.
 
-The temporary file is hidden in the folder of its target, as `.NAME.tmp-PID-TOKEN-RANDOM`; the token tells the processes
-of different machines apart. The file is flushed to the disk before the rename and the folder after it, so that a power
-cut leaves the old file or the new one. If the target has several hard links, the old file stays under its other names.
-Every failure is an `OutputError` of one line, and leaves no temporary file.
+The temporary file (see `temporary_files`) is flushed to the disk before the rename and the folder after it, so that a
+power cut leaves the old file or the new one. If the target has several hard links, the old file stays under its other
+names. Every failure is an `OutputError` of one line, and leaves no temporary file.
 """
 
 import contextlib
@@ -26,8 +24,6 @@ import ctypes
 import errno
 import json
 import os
-import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -36,17 +32,13 @@ from typing import Any, BinaryIO
 
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.links import refuse_links_below
+from textual_inversion.system.temporary_files import remove_quietly, removed_on_failure, temporary_name
 from textual_inversion.system.watchers import watchers_of
 from textual_inversion.system.write_errors import explained
 
 CHUNK = 1 << 20  # bytes per write call
-TOKEN = secrets.token_hex(8)  # of this process, in the names of its temporary files
-_TEMPORARY_NAME = re.compile(r"^\..+\.tmp-(\d+)-([0-9a-f]{16})-[0-9a-f]{8}$", re.DOTALL)
-_LONGEST_KEPT_NAME = 160  # bytes of the target's name that the temporary name repeats; file systems end at 255
 _RENAME_EXCHANGE = 2  # linux/fs.h
-_ON_WINDOWS = os.name == "nt"
-_TO_FLUSH = os.O_RDWR if _ON_WINDOWS else os.O_RDONLY  # Windows flushes only what is open for writing
-_open_temporaries: set[str] = set()
+_TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows flushes only what is open for writing
 
 
 def _step(name: str) -> None:
@@ -109,7 +101,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _refuse_special(target)
         temporary = _begun(target)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        with _removed_on_failure(temporary):
+        with removed_on_failure(temporary):
             _keep_permissions(target, temporary)
             yield temporary
             _flush(temporary)
@@ -139,7 +131,7 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             target.unlink()
         temporary = _begun(target)
         temporary.mkdir()
-        with _removed_on_failure(temporary):
+        with removed_on_failure(temporary):
             yield temporary
             _flush_tree(temporary)
             files = {target / path.relative_to(temporary): path for path in temporary.rglob("*") if path.is_file()}
@@ -203,7 +195,7 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
         target = _checked(Path(folder))
         for watcher in watchers_of(target):
             watcher.may_remove(target)
-        aside = _temporary_name(target)
+        aside = temporary_name(target)
         _step("rename")
         os.rename(target, aside)
         for watcher in watchers_of(target):
@@ -212,36 +204,7 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
         shutil.rmtree(aside)
 
 
-def is_temporary(name: str) -> bool:
-    """Whether the name of a file or folder is one of unfinished writing."""
-    return _TEMPORARY_NAME.match(name) is not None
-
-
-def remove_leftovers(folder: str | os.PathLike[str], token: str | None, target: str | None = None) -> list[Path]:
-    """Remove the temporary files of killed processes in `folder` (not below it); returns what was removed.
-
-    Files whose name contains the id of another running process are kept.
-
-    Args:
-        token: of the process, as its record names it; files of any other process stay, with None all.
-        target: name of a file whose temporary ones go whichever process left them.
-    """
-    removed = []
-    for entry in sorted(Path(folder).iterdir()) if os.path.isdir(folder) else []:
-        match = _TEMPORARY_NAME.match(entry.name)
-        is_known = match is not None and (match[2] == token or entry.name.startswith(f".{target}.tmp-"))
-        if is_known and str(entry) not in _open_temporaries and not _is_another_process(int(match[1])):
-            _remove(entry)
-            removed.append(entry)
-    return removed
-
-
 # ---------------------------------------------------------------------------------------------------------- names
-
-
-def _temporary_name(target: Path) -> Path:
-    kept = os.fsencode(target.name)[:_LONGEST_KEPT_NAME].decode("utf-8", "ignore")
-    return target.with_name(f".{kept}.tmp-{os.getpid()}-{TOKEN}-{secrets.token_hex(4)}")
 
 
 def _begun(target: Path) -> Path:
@@ -249,7 +212,7 @@ def _begun(target: Path) -> Path:
     for watcher in watchers_of(target):
         watcher.will_begin(target)
     _step("create")
-    return _temporary_name(target)
+    return temporary_name(target)
 
 
 def _tell_written(target: Path) -> None:
@@ -278,21 +241,6 @@ def _refuse_special(target: Path) -> None:
         return
     if leads_to.startswith("/proc/") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # such as /dev/stdout
         raise OutputError(f"cannot write {target}: it is a device or a pipe; give the name of a regular file")
-
-
-def _is_another_process(pid: int) -> bool:
-    """Whether a process other than this one runs under an id; on Windows, where nobody can ask, always True."""
-    if _ON_WINDOWS:
-        return True  # os.kill would end the process there, whatever the signal
-    if pid == os.getpid():
-        return False  # a restarted container gives out the same ids again
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
 
 
 # ------------------------------------------------------------------------------------------------- flush and rename
@@ -345,16 +293,16 @@ def _put_folder(temporary: Path, target: Path) -> None:
         return
     _step("exchange")
     if _exchange(temporary, target):
-        _remove(temporary)
+        remove_quietly(temporary)
         return
-    aside = _temporary_name(target)
+    aside = temporary_name(target)
     os.rename(target, aside)
     try:
         os.rename(temporary, target)
     except BaseException:
         os.rename(aside, target)
         raise
-    _remove(aside)
+    remove_quietly(aside)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -365,27 +313,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here = -100  # AT_FDCWD
     return renameat2(here, os.fsencode(one), here, os.fsencode(other), _RENAME_EXCHANGE) == 0
-
-
-# --------------------------------------------------------------------------------------------------------- failure
-
-
-@contextlib.contextmanager
-def _removed_on_failure(temporary: Path) -> Iterator[None]:
-    _open_temporaries.add(str(temporary))
-    try:
-        yield
-    except BaseException:
-        _remove(temporary)
-        raise
-    finally:
-        _open_temporaries.discard(str(temporary))
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, ignoring failures, which must not hide the error that led here."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)

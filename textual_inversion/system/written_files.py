@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from textual_inversion.system import atomic
+from textual_inversion.system import atomic, temporary_files
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.links import open_below
 from textual_inversion.system.watchers import watched, watchers_of
@@ -87,9 +87,9 @@ class WrittenFiles:
 
     def __enter__(self) -> "WrittenFiles":
         """Remove what earlier processes in this folder left half written, and begin to watch."""
-        atomic.remove_leftovers(self.folder, self._token, FILE_NAME)
+        temporary_files.remove_leftovers(self.folder, self._token, FILE_NAME)
         for each in (path for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()):
-            atomic.remove_leftovers(each, self._token)
+            temporary_files.remove_leftovers(each, self._token)
         self._watching.enter_context(watched(self))
         return self
 
@@ -239,7 +239,7 @@ class WrittenFiles:
     def _name(self, path: Path) -> str | None:
         """The name under which a file is listed; None for one that leads out of the folder, or is a temporary one."""
         parts = path.relative_to(self.folder).parts if self.folder in path.parents else ("..",)
-        return None if ".." in parts or any(map(atomic.is_temporary, parts)) else "/".join(parts)
+        return None if ".." in parts or any(map(temporary_files.is_temporary, parts)) else "/".join(parts)
 
     def _unlisted(self, folder: Path, names: Container[str]) -> list[str]:
         """What lies below a folder and is neither listed nor in `names` (relative to it)."""
@@ -256,7 +256,9 @@ class WrittenFiles:
 
     def _save(self) -> None:
         files = {name: _plain(entry) for name, entry in sorted(self._entries.items())}
-        atomic.write_json(self.folder / FILE_NAME, {"format": _FORMAT, "process": atomic.TOKEN, "files": files})
+        atomic.write_json(
+            self.folder / FILE_NAME, {"format": _FORMAT, "process": temporary_files.TOKEN, "files": files}
+        )
         self._is_begun, self._has_lost = True, False
 
 

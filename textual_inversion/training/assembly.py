@@ -4,7 +4,7 @@ These functions take all settings; what they call takes the parts that it needs.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from textual_inversion.data.dataset import TrainingSet, encode_images
@@ -28,16 +28,22 @@ from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.flag import changed
 from textual_inversion.settings.shared import parts_of, source_of
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.settings.train_method import TrainingSettings
 from textual_inversion.system.errors import ImageError
 from textual_inversion.system.paths import portable
+from textual_inversion.system.tracking import Tracker
 from textual_inversion.training import first_look
 from textual_inversion.training.best_step import check_judge
 from textual_inversion.training.first_look import FirstLook
+from textual_inversion.training.fixed_set import FixedSet, measured_on
+from textual_inversion.training.image_losses import EACH, ImageLosses, are_measured
 from textual_inversion.training.initialization import add_concepts
 from textual_inversion.training.initializer_choice import LossSettings, with_chosen_words
 from textual_inversion.training.loss import timestep_range
+from textual_inversion.training.loss_watch import LossWatch
 from textual_inversion.training.nearest_words import word_finder
 from textual_inversion.training.resume import CHOSEN_WORDS, recorded_seed, recorded_words
+from textual_inversion.training.settling import Settling
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.validation import Painter, prompt_notes
 
@@ -151,7 +157,7 @@ def config_with_folders(config: TrainConfig, folders: Mapping[str, str]) -> Trai
 
 
 def read_all(config: TrainConfig, context: RunContext) -> tuple[ReadImages, ReadImages | None]:
-    """The images that are learned from, and those that are held out; see `dataset.read_images` for what is raised."""
+    """The images that are learned from, and those that are held out; raises what `read_images.read_images` does."""
     validation, told = config.validation, {"say": context.say, "shows_progress": context.ranks.is_main}
     prompts, language = config.prompts, config.base_model.language
     read = read_images(config.concepts, config.images, prompts, language, config.concept.repeats, **told)
@@ -289,3 +295,25 @@ def make_painter(config: TrainConfig, run: Run) -> Painter:
     """What draws validation images, and before and after."""
     size = (config.images.height, config.images.width)
     return Painter(run.model, run.context, size, one_by_one=config.machine.low_memory, keep_vae=keeps_vae(config))
+
+
+def make_losses(
+    config: TrainConfig, run: Run, tracker: Tracker, write: Callable[[str], None]
+) -> tuple[LossWatch, ImageLosses | None]:
+    """What measures the loss on the fixed set, and what measures it for each image."""
+    samples, chunk = run.samples, config.training.train_batch_size
+    data, measured = measured_on(run)
+    span = samples.timestep_range or (0, samples.num_train_timesteps)
+    fixed_set = FixedSet(run.model, data, measured.evaluation_batches(config.validation.eval_samples), chunk, span)
+    watch = LossWatch(fixed_set, run.record, tracker, write, _make_settling(config.training, run.record))
+    if not are_measured(samples):
+        return watch, None
+    of_images = FixedSet(run.model, run.data, samples.image_batches(EACH), chunk, span)
+    return watch, ImageLosses(of_images, run.record, tracker)
+
+
+def _make_settling(training: TrainingSettings, record: Record) -> Settling | None:
+    """What ends the run, where the settings ask for it; it goes on with what a resumed run has seen."""
+    if not training.stop_when_settled:
+        return None
+    return Settling(training.patience, training.warmup_steps, record.figures.setdefault("fixed_set_samples", {}))

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
-from textual_inversion.embeddings.file_names import BEST_NAME, FINAL_NAME
+from textual_inversion.embeddings.file_names import BEST_NAME
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.identity import public_name
-from textual_inversion.reporting.report import write_report
 from textual_inversion.settings.train import TrainConfig
-from textual_inversion.settings.train_method import TrainingSettings
 from textual_inversion.sharing.public_records import public_settings
-from textual_inversion.system.errors import DivergenceError, Stopped
+from textual_inversion.system.errors import Stopped
 from textual_inversion.system.progress import Progress
 from textual_inversion.system.tracking import Tracker, open_tracker
 from textual_inversion.training import best_step, resume
@@ -21,21 +19,18 @@ from textual_inversion.training.artifacts import (
     file_facts,
     recorded_settings,
     save_embeddings,
-    save_somewhere,
-    write_run_record,
 )
-from textual_inversion.training.assembly import make_painter
+from textual_inversion.training.assembly import make_losses, make_painter
 from textual_inversion.training.best_step import BestStep
 from textual_inversion.training.checkpointer import Checkpointer
-from textual_inversion.training.diagnostics import MovementCheck, way_out
+from textual_inversion.training.diagnostics import MovementCheck
+from textual_inversion.training.divergence import give_up
 from textual_inversion.training.figures_file import FiguresFile
-from textual_inversion.training.fixed_set import FixedSet, measured_on
-from textual_inversion.training.image_losses import EACH, ImageLosses, are_measured
+from textual_inversion.training.image_losses import ImageLosses
 from textual_inversion.training.intervals import Intervals
 from textual_inversion.training.loss_watch import LossWatch
 from textual_inversion.training.moving_average import MovingAverage
 from textual_inversion.training.resume import TrainingState
-from textual_inversion.training.settling import Settling
 from textual_inversion.training.state import ConceptVectors, Record, Run, RunContext
 from textual_inversion.training.step_guard import StepGuard
 from textual_inversion.training.validation import ValidationImages
@@ -312,60 +307,9 @@ def _open_logs(config: TrainConfig, run: Run, begun: int | None, figures: Figure
     return open_tracker(validation.report_to, where, begun, settings=shown, figures=figures)
 
 
-def make_losses(
-    config: TrainConfig, run: Run, tracker: Tracker, write: Callable[[str], None]
-) -> tuple[LossWatch, ImageLosses | None]:
-    """What measures the loss on the fixed set, and what measures it for each image."""
-    samples, chunk = run.samples, config.training.train_batch_size
-    data, measured = measured_on(run)
-    span = samples.timestep_range or (0, samples.num_train_timesteps)
-    fixed_set = FixedSet(run.model, data, measured.evaluation_batches(config.validation.eval_samples), chunk, span)
-    watch = LossWatch(fixed_set, run.record, tracker, write, _make_settling(config.training, run.record))
-    if not are_measured(samples):
-        return watch, None
-    of_images = FixedSet(run.model, run.data, samples.image_batches(EACH), chunk, span)
-    return watch, ImageLosses(of_images, run.record, tracker)
-
-
-def _make_settling(training: TrainingSettings, record: Record) -> Settling | None:
-    """What ends the run, where the settings ask for it; it goes on with what a resumed run has seen."""
-    if not training.stop_when_settled:
-        return None
-    return Settling(training.patience, training.warmup_steps, record.figures.setdefault("fixed_set_samples", {}))
-
-
 def _saver(vectors: ConceptVectors, context: RunContext, model: BaseModel, seed: int) -> Callable[[int], None]:
     def save(step: int) -> None:
         learned = as_learned(vectors.concepts, vectors.values(), file_facts(model, seed, step))
         save_embeddings(context.folder, learned, step)
 
     return save
-
-
-def give_up(config: TrainConfig, run: Run, step: int, skipped_in_a_row: int) -> NoReturn:
-    """End a run that diverged, on every rank: save the vectors, which are those of the last good step, and `run.json`.
-
-    Args:
-        step: the step after which it ends, counted from 1.
-        skipped_in_a_row: how many steps before it, itself included, were skipped.
-
-    Raises:
-        DivergenceError: always.
-        OutputError: the vectors could not be kept anywhere.
-    """
-    last_good, context, vectors = step - skipped_in_a_row, run.context, run.vectors
-    if context.ranks.is_main:
-        facts = file_facts(run.model, config.training.seed, last_good)
-        learned = as_learned(vectors.concepts, vectors.values(), facts)
-        context.folder, _ = save_somewhere(context.folder, learned)
-        record = (context.folder, config, run.plan, run.model, vectors.concepts, run.record)
-        saves = Saves(context.folder)
-        if saves.attempt(write_run_record, *record):
-            saves.attempt(write_report, context.folder, run.data.previews)
-    # All wait for the first: the launcher ends every process as soon as one of them has failed.
-    folder = context.ranks.broadcast(context.folder)
-    way = way_out(last_good, run.plan.peak_learning_rate, config.optimizer.max_grad_norm, config.base_model.variant)
-    raise DivergenceError(
-        f"steps {last_good + 1} to {step} gave no finite loss and gradient; the vectors of step {last_good} are in "
-        f"{folder / FINAL_NAME}; {way}"
-    )

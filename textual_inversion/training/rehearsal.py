@@ -17,7 +17,7 @@ from textual_inversion.system import timing, tracking
 from textual_inversion.system.process_memory import peak_memory
 from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import as_learned, file_facts
-from textual_inversion.training.callbacks import make_losses
+from textual_inversion.training.assembly import make_losses
 from textual_inversion.training.foresight import (
     SAVE_SECONDS,
     Forecast,
