@@ -249,7 +249,7 @@ def _score_targets(name: str, scores: list[dict], bound: float) -> list[tables.T
 
 def sheet(subject: Subject, args) -> list[str]:
     """Pictures beside drawings of the same: described toys, named toys, things worn and held, pairs, named styles."""
-    from textual_inversion.generation import image_grid
+    from textual_inversion.generation import image_grid, png_files
 
     described = judging.random_shown(12, seed=1)
     styled = judging.random_styled(12, seed=1)
@@ -268,7 +268,7 @@ def sheet(subject: Subject, args) -> list[str]:
     for name, (prompts, drawings) in columns.items():
         images += [*subject.draw(prompts), *drawings]
         labels += [*prompts, *[f"{name}: drawn"] * len(drawings)]
-    image_grid.save_png(image_grid.contact_sheet(images, columns=12, labels=labels), SHEET)
+    png_files.save_png(image_grid.contact_sheet(images, columns=12, labels=labels), SHEET)
     return [f"[{SHEET.name}]({SHEET.name})"]
 
 

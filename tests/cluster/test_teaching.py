@@ -17,7 +17,7 @@ from textual_inversion.cluster.pool import Lost
 from textual_inversion.cluster.teaching import CONCEPTS, Known, Teaching
 from textual_inversion.cluster.trial import DIED, DONE, REFUSED
 from textual_inversion.formats.embedding_file import LearnedEmbedding, read_embeddings, write_pdparams
-from textual_inversion.generation.image_grid import save_png
+from textual_inversion.generation.png_files import save_png
 
 
 def groups_of(*sizes, images="/images"):

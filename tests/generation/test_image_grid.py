@@ -1,12 +1,10 @@
-"""Sheets of images: nothing is lost, cut off or moved; PNG files say how they were made."""
+"""Sheets of images: nothing is lost, cut off or moved."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from textual_inversion.generation import image_grid
-from textual_inversion.system import atomic
-from textual_inversion.system.errors import OutputError
+from textual_inversion.generation import image_grid, png_files
 
 COLORS = [(220, 20, 20), (20, 160, 20), (20, 20, 220), (200, 180, 0), (180, 0, 180), (0, 170, 170)]
 
@@ -158,41 +156,6 @@ def test_a_strip_with_more_prompts_than_columns_is_refused():
         image_grid.strip([(0, plain_images(1))], prompts=["one", "two"])
 
 
-# ------------------------------------------------------------------------------------------------------------- PNG
-
-
-def test_a_png_tells_how_it_was_made(tmp_path):
-    text = {"prompt": "一张<cat-toy>的照片", "negative_prompt": "", "seed": "7", "note": "café\nsecond line"}
-    image_grid.save_png(plain_images(1)[0], tmp_path / "图 1.png", text=text)
-
-    with Image.open(tmp_path / "图 1.png") as saved:
-        assert saved.text == text
-        assert saved.getpixel((0, 0)) == COLORS[0]
-
-
-def test_half_characters_of_a_file_name_do_not_stop_a_png(tmp_path):
-    image_grid.save_png(
-        plain_images(1)[0], tmp_path / "a.png", text={"file": b"caf\xe9".decode("utf-8", "surrogateescape")}
-    )
-    with Image.open(tmp_path / "a.png") as saved:
-        assert saved.text["file"].startswith("caf")
-
-
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    image_grid.save_png(plain_images(1)[0], tmp_path / "a.png")
-    before = (tmp_path / "a.png").read_bytes()
-
-    def full(step):
-        if step == "write":
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(atomic, "_step", full)
-    with pytest.raises(OutputError, match="a.png: the disk is full"):
-        image_grid.save_png(plain_images(2)[1], tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
 # ---------------------------------------------------------------------------------------------------- a strip goes on
 
 
@@ -205,7 +168,7 @@ def test_a_saved_strip_goes_on_as_if_it_had_never_been_put_away(tmp_path, size, 
         for step in (0, 90, 1000)
     ]
     first = image_grid.strip(frames[:2], prompts=prompts)
-    image_grid.save_png(first, tmp_path / "strip.png", text={"frames": first.info["frames"]})
+    png_files.save_png(first, tmp_path / "strip.png", text={"frames": first.info["frames"]})
 
     earlier = image_grid.frames_of(tmp_path / "strip.png", before=1000)
     again = image_grid.strip([*earlier, frames[2]], prompts=prompts)
@@ -216,8 +179,8 @@ def test_a_saved_strip_goes_on_as_if_it_had_never_been_put_away(tmp_path, size, 
 
 
 def test_what_is_no_strip_has_no_frames(tmp_path):
-    image_grid.save_png(plain_images(1)[0], tmp_path / "plain.png")
-    image_grid.save_png(plain_images(1)[0], tmp_path / "odd.png", text={"frames": '{"size": 3}'})
+    png_files.save_png(plain_images(1)[0], tmp_path / "plain.png")
+    png_files.save_png(plain_images(1)[0], tmp_path / "odd.png", text={"frames": '{"size": 3}'})
     (tmp_path / "cut.png").write_bytes((tmp_path / "plain.png").read_bytes()[:100])
     for name in ("plain.png", "odd.png", "cut.png", "missing.png"):
         assert image_grid.frames_of(tmp_path / name, before=9) == []

@@ -5,7 +5,7 @@ import re
 
 from PIL import Image
 
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 
 
 def colour(*rgb, side=32):
@@ -21,7 +21,7 @@ def run_folder(folder, *, prompts=("a photo of a <w>",), frames=((0, [(200, 0, 0
     record = {"placeholder_token": "<w>", "base_model": "demo/model", "seed": 3, "settings": settings, **more}
     (folder / "run.json").write_text(json.dumps(record))
     strip = image_grid.strip([(step, [colour(*rgb) for rgb in row]) for step, row in frames], prompts=list(prompts))
-    image_grid.save_png(strip, folder / "samples/over-time.png", text={"frames": strip.info["frames"]})
+    png_files.save_png(strip, folder / "samples/over-time.png", text={"frames": strip.info["frames"]})
     lines = [
         {"step": s, "train/loss": 1.0 / (1 + s), "eval/fixed_set_loss": 2.0 / (1 + s) ** 3} for s in range(0, 11, 2)
     ]

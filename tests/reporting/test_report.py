@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from helpers.reported_runs import colour, data_of, run_folder
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 from textual_inversion.reporting.html_page import MOST_BYTES
 from textual_inversion.reporting.report import PAGE, write_report
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError
@@ -50,7 +50,7 @@ def test_before_and_after_are_those_of_the_overview_where_there_is_one(tmp_path)
     before, after = [colour(10, 10, 10), colour(60, 60, 60)], [colour(120, 120, 120), colour(240, 240, 240)]
     sheet = image_grid.overview([colour(0, 255, 0)] * 7, before, after, ["one", "two"])
     text = {"frames": sheet.info["frames"], "prompts": "one\ntwo"}
-    image_grid.save_png(sheet, tmp_path / "overview.png", text=text)
+    png_files.save_png(sheet, tmp_path / "overview.png", text=text)
     write_report(tmp_path)
     pairs = data_of(tmp_path / PAGE)["pairs"]
     assert [pair[0] for pair in pairs] == ["one", "two"]
@@ -77,7 +77,7 @@ def test_the_page_stays_under_three_megabytes_with_many_large_images(tmp_path):
     frames = [(step, [Image.fromarray(np.roll(noise, step * 7 + i)) for i in range(6)]) for step in range(60)]
     run_folder(tmp_path)
     strip = image_grid.strip(frames)
-    image_grid.save_png(strip, tmp_path / "samples/over-time.png", text={"frames": strip.info["frames"]})
+    png_files.save_png(strip, tmp_path / "samples/over-time.png", text={"frames": strip.info["frames"]})
     write_report(tmp_path, [Image.fromarray(noise)] * 30)
     data = data_of(tmp_path / PAGE)
     assert (tmp_path / PAGE).stat().st_size < MOST_BYTES

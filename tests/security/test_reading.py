@@ -53,7 +53,7 @@ OPENS_ITSELF = {
     ("textual_inversion/models/weight_files.py", "write_weights"): "a temporary file of atomic.replacing",
     ("textual_inversion/models/export.py", "_link"): "weights that were checked and read before",
     ("textual_inversion/data/image_formats.py", "open_image"): "a file from user_files",
-    ("textual_inversion/generation/image_grid.py", "opened_png"): "a file from user_files",
+    ("textual_inversion/generation/png_files.py", "opened_png"): "a file from user_files",
     ("textual_inversion/data/previews.py", "_shown"): "bytes in memory",
     ("textual_inversion/data/masks.py", "MaskFile.load"): "bytes in memory",
     ("textual_inversion/system/tracker_process.py", "main"): "the null device",

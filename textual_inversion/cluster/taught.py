@@ -11,7 +11,8 @@ from textual_inversion.data.image_folder import find_images
 from textual_inversion.data.images import load_image
 from textual_inversion.embeddings import file_names
 from textual_inversion.formats.embedding_file import read_embeddings, write_pdparams, write_safetensors
-from textual_inversion.generation.image_grid import UNREADABLE, contact_sheet, opened_png, save_png
+from textual_inversion.generation.image_grid import contact_sheet
+from textual_inversion.generation.png_files import UNREADABLE, opened_png, save_png
 from textual_inversion.system import atomic
 from textual_inversion.system.errors import TextualInversionError
 

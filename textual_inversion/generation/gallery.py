@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from textual_inversion.generation import image_grid, infotext, manifest
+from textual_inversion.generation import infotext, manifest, png_files
 from textual_inversion.system import atomic, journal, user_files
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.process_share import ProcessShare
@@ -147,7 +147,7 @@ class Gallery:
         path = self.folder / self.name_of(position)
         facts = {**facts, "key": self._planned.keys[position]}
         own = [one for one in self.embeds if one.get("column") in (None, facts.get("embeds"))]
-        content = image_grid.png_bytes(image, text=_text_chunks(facts, own, image.size))
+        content = png_files.png_bytes(image, text=_text_chunks(facts, own, image.size))
         self._journal.add({"file": path.name, **facts, "bytes": len(content)})
         atomic.write_bytes(path, content)
         if self._clock() >= self._next_update:

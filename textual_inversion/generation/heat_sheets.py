@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.attention_maps import word_map
 from textual_inversion.models.base_model import BaseModel
@@ -46,7 +46,7 @@ class HeatSheets:
         maps = self._maps.pop(position)
         places = self._model.text_encoders[0].encode_ids.places(request.prompt, reads_marks=request.prompt_weights)
         atomic.make_folder(self.folder)
-        image_grid.save_png(sheet(image, maps, places), self.folder / self._name_of(position))
+        png_files.save_png(sheet(image, maps, places), self.folder / self._name_of(position))
 
 
 def sheet(image: Image.Image, maps: np.ndarray, places: list[tuple[str, list[int]]]) -> Image.Image:

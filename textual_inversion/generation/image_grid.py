@@ -1,21 +1,18 @@
-"""Sheets of images (contact sheets, the overview of a run, validation images over time), and PNG files with text.
+"""Sheets of images: contact sheets, the overview of a run, validation images over time.
 
 A sheet is composed of blocks (RGB images on the colour of paper), side by side and one below another. Small images are
 enlarged by a whole factor, so that an image of 64 pixels can be judged by eye.
 """
 
-import contextlib
-import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, ImageDraw
 from typing_extensions import TypedDict
 
 from textual_inversion.generation import lettering
-from textual_inversion.system import user_files
-from textual_inversion.system.atomic import write_bytes
+from textual_inversion.generation.png_files import UNREADABLE, opened_png
 from textual_inversion.system.checked_json import checked, parse_json, whole_number
 
 PAPER = (250, 249, 246)
@@ -26,8 +23,6 @@ MIN_CELL = 160  # pixels: smaller images are enlarged to at least this size
 MAX_CELL = 512  # pixels: larger ones are reduced on a contact sheet
 MAX_SMALL_CELL = 256  # the same where many are side by side
 _MOST_PIXELS = 128_000_000  # of a strip that is read again: 384 MB
-# What reading a PNG file may raise: it is missing, damaged, none, or far too large.
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 Images = Sequence[Image.Image]
 
@@ -197,47 +192,6 @@ def frames_of(path: str | os.PathLike[str], before: int) -> list[tuple[int, list
         ]
     except (AttributeError, KeyError, TypeError, *UNREADABLE):
         return []
-
-
-def text_in(path: str | os.PathLike[str], name: str, most: int = 1 << 16) -> str | None:
-    """A text that a PNG file holds under a name; None where it holds none, or one of more than `most` letters."""
-    try:
-        with opened_png(path) as image:
-            text = image.text.get(name)
-    except (AttributeError, *UNREADABLE):
-        return None
-    return text if isinstance(text, str) and len(text) <= most else None
-
-
-@contextlib.contextmanager
-def opened_png(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """A PNG file whose pixels are read when they are asked for; whatever is wrong with it is one of `UNREADABLE`."""
-    with user_files.opened(path, user_files.IMAGE) as file, Image.open(file, formats=["PNG"]) as image:
-        yield image
-
-
-def save_png(image: Image.Image, path: str | os.PathLike[str], *, text: dict[str, str] | None = None) -> None:
-    """Write a PNG file, complete or not at all; `text` as for `png_bytes`.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    write_bytes(path, png_bytes(image, text=text))
-
-
-def png_bytes(image: Image.Image, *, text: dict[str, str] | None = None) -> bytes:
-    """A PNG file's content.
-
-    Args:
-        text: name -> text, stored in text chunks (prompt, seed, …); a name has 1–79 Latin characters.
-    """
-    info = PngImagePlugin.PngInfo()
-    for name, value in (text or {}).items():
-        value = value.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are not text
-        info.add_text(name, value)  # Pillow writes UTF-8 where Latin-1 is not enough
-    content = io.BytesIO()  # Pillow itself would not report a full disk
-    image.save(content, format="PNG", pnginfo=info)
-    return content.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------------------- blocks

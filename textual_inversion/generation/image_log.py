@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from textual_inversion.generation.image_grid import UNREADABLE, opened_png
 from textual_inversion.generation.labels import value_text
+from textual_inversion.generation.png_files import UNREADABLE, opened_png
 from textual_inversion.system.reporters import wanted
 from textual_inversion.system.tracking import open_tracker
 

@@ -19,13 +19,12 @@ from textual_inversion.generation.image_grid import (
     MAX_CELL,
     MAX_SMALL_CELL,
     PAPER,
-    UNREADABLE,
     box_of,
     gap_of,
     label_size,
-    opened_png,
     tile,
 )
+from textual_inversion.generation.png_files import UNREADABLE, opened_png
 
 MAX_WIDTH, MAX_HEIGHT = 5000, 4000  # pixels of a page: 80 MB while it is drawn
 MIN_SIDE = 96  # pixels: images are reduced this far before a table is cut between its columns

@@ -15,11 +15,11 @@ from typing import Any
 
 from PIL import Image
 
-from textual_inversion.generation import image_grid
-from textual_inversion.generation.image_grid import UNREADABLE, opened_png
+from textual_inversion.generation import png_files
 from textual_inversion.generation.labels import caption, scores_of, setting_text, value_of, value_text
 from textual_inversion.generation.plan import Axis
 from textual_inversion.generation.plot_pages import Cell, Head, Table, fitting_columns, pages
+from textual_inversion.generation.png_files import UNREADABLE, opened_png
 from textual_inversion.system import atomic
 from textual_inversion.system.progress import print_note
 
@@ -61,7 +61,7 @@ def write_sheets(
     drawings = _drawings(folder, axes, entries, num_cols)
     for stem, draw in itertools.islice(drawings, MOST_SHEETS):
         written.append(folder / (f"{stem}.png" if written else SHEET))
-        image_grid.save_png(draw(), written[-1], text={_MARK: "yes"})
+        png_files.save_png(draw(), written[-1], text={_MARK: "yes"})
     _remove_others(folder, written)
     if next(drawings, None) is not None:
         print_note(

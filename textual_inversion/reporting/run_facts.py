@@ -9,7 +9,8 @@ from typing_extensions import TypedDict
 
 from textual_inversion.embeddings.run_record import FILE_NAME, read_record
 from textual_inversion.formats.errors import file_name
-from textual_inversion.generation.image_grid import frames_of, text_in
+from textual_inversion.generation.image_grid import frames_of
+from textual_inversion.generation.png_files import text_in
 from textual_inversion.reporting.figures import Curve, read_curves
 from textual_inversion.system.checked_json import UnusableJson, checked
 from textual_inversion.system.errors import EmbeddingFileError, SettingsError

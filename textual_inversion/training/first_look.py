@@ -11,7 +11,7 @@ from textual_inversion.data.previews import Previews
 from textual_inversion.data.read_images import ReadImages
 from textual_inversion.data.resizing import Frame, Resizer
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train_data import ImageSettings
@@ -117,7 +117,7 @@ class FirstLook:
         title = f"What the model will see; {left_out} more" if left_out else "What the model will see"
         tiles = [self._tile(number, frame) for number, frame in shown]
         sheet = image_grid.contact_sheet(tiles, columns=_COLUMNS, labels=labels, title=title)
-        image_grid.save_png(sheet, folder / SHEET_NAME)
+        png_files.save_png(sheet, folder / SHEET_NAME)
         return folder / SHEET_NAME
 
     def _frames(self, number: int) -> list[Frame]:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from textual_inversion.data.dataset import TrainingSet
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 
 FILE_NAME = "masks.png"
 _MOST = 24  # images on the sheet
@@ -28,7 +28,7 @@ def save_mask_sheet(folder: Path, data: TrainingSet) -> Path:
     for index, image in enumerate(data.previews[:_MOST]):
         shown += [image, covered(image, data.masks.whole(index))]
     path = folder / FILE_NAME
-    image_grid.save_png(image_grid.contact_sheet(shown, columns=min(_COLUMNS, len(shown))), path)
+    png_files.save_png(image_grid.contact_sheet(shown, columns=min(_COLUMNS, len(shown))), path)
     return path
 
 

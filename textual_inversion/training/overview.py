@@ -15,7 +15,7 @@ from textual_inversion.data.templates import plain_template
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.copies import copies_among, pixel_features
 from textual_inversion.evaluation.scoring import Protocol, ceiling, compare, report
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 from textual_inversion.generation.eval_prompts import showcase
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models.base_model import BaseModel
@@ -161,7 +161,7 @@ def save_overview(path: Path, plan: DrawingPlan, training: Sequence[Image.Image]
     """
     captions = [prompt.caption for prompt in plan.prompts]
     sheet = image_grid.overview(training, drawings.before, drawings.after, captions)
-    image_grid.save_png(sheet, path, text={"frames": sheet.info["frames"], "prompts": "\n".join(captions)})
+    png_files.save_png(sheet, path, text={"frames": sheet.info["frames"], "prompts": "\n".join(captions)})
 
 
 # ---------------------------------------------------------------------------------------------- scores of the demo

@@ -9,7 +9,7 @@ import paddle
 from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.formats.embedding_file import pdparams_content
 from textual_inversion.formats.safetensors_file import safetensors_bytes
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 from textual_inversion.generation.request import ImageRequest
 from textual_inversion.models import export
 from textual_inversion.settings.train import TrainConfig
@@ -125,7 +125,7 @@ class Rehearsal:
         sheet = image_grid.contact_sheet(self._like(len(requests)), columns=each, labels=labels, title="step 0")
         frame = image_grid.strip([(0, self._like(len(prompts)))], prompts=[prompt.caption for prompt in prompts])
         # A sheet at each time; the strip over time is written anew, with one more frame.
-        return Work(count, seconds, sum(len(image_grid.png_bytes(image)) for image in (sheet, frame)))
+        return Work(count, seconds, sum(len(png_files.png_bytes(image)) for image in (sheet, frame)))
 
     def _before_and_after(self) -> Work:
         if self._plan is None:
@@ -136,7 +136,7 @@ class Rehearsal:
         seconds = self._seconds_of(shown, size) + self._seconds_of(scored, own)
         captions, like = [prompt.caption for prompt in self._plan.prompts], self._like(len(self._plan.after))
         sheet = image_grid.overview(self._run.data.previews, like, like, captions)
-        return Work(1, seconds, len(image_grid.png_bytes(sheet)))
+        return Work(1, seconds, len(png_files.png_bytes(sheet)))
 
     def _like(self, count: int) -> list:
         """So many images, which take about as much as those that will be drawn: training images, over and over."""

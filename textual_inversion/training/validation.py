@@ -14,7 +14,7 @@ import paddle.distributed as dist
 from PIL import Image
 
 from textual_inversion.distributed.ranks import Ranks
-from textual_inversion.generation import image_grid
+from textual_inversion.generation import image_grid, png_files
 from textual_inversion.generation.generate import ImageRequest, blank_notes, generate, total_steps
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.prompt_encoder import PromptEncoder
@@ -228,9 +228,9 @@ class ValidationImages:
 
     def _save(self, path: Path, sheet: Image.Image, text: dict[str, str], captions: list[str]) -> None:
         atomic.make_folder(path.parent)
-        image_grid.save_png(sheet, path, text=text)
+        png_files.save_png(sheet, path, text=text)
         strip = image_grid.strip(self._over_time, prompts=captions)
-        image_grid.save_png(strip, path.with_name(OVER_TIME), text={"frames": strip.info["frames"]})
+        png_files.save_png(strip, path.with_name(OVER_TIME), text={"frames": strip.info["frames"]})
 
 
 def _drawn_before(checkpoint: Checkpoint | None) -> list[tuple[int, list]]:
