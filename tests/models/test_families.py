@@ -14,7 +14,7 @@ from helpers.training_runs import short_run
 from textual_inversion.embeddings.files import read_concept_files
 from textual_inversion.models.attach import attach_files
 from textual_inversion.models.base_model import load_base_model
-from textual_inversion.models.prompt_encoder import check_placeholder
+from textual_inversion.models.placeholder_words import check_placeholder
 from textual_inversion.system.errors import ConceptError
 
 WORD = "<cat-toy>"

@@ -1,7 +1,6 @@
 """Placeholders: whole words, many vectors, one expansion."""
 
 import json
-import re
 
 import numpy as np
 import paddle
@@ -16,7 +15,6 @@ from textual_inversion.models.prompt_encoder import (
     LONGEST_TEXT,
     PromptEncoder,
     Reading,
-    check_placeholder,
 )
 from textual_inversion.models.prompt_notes import check_prompts
 from textual_inversion.models.tokenizers import load_clip_tokenizer
@@ -175,12 +173,6 @@ def test_what_is_past_the_models_length_is_told(tokenizer):
     assert encoder([fits + " cat"])[0, -1] == tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize("bad", ["", "two words", "tab\tbed", "<a\u200b>", "toy", "<|endoftext|>"])
-def test_unusable_placeholders_are_refused(tokenizer, bad):
-    with pytest.raises(ConceptError):
-        check_placeholder(bad, tokenizer)
-
-
 def test_only_the_chosen_vectors_stand_in_a_prompt_in_their_order(tokenizer):
     encoder = PromptEncoder(tokenizer, {"<t>": 3, "<other>": 2}, first_id=900)
 
@@ -335,29 +327,6 @@ def test_a_word_in_another_form_of_unicode_or_in_the_vocabulary_itself_is_found(
     for text in ("<caf\u00e9>", "<cafe\u0301>"):
         assert encoder.token_ids(text) == [size, size + 1]
         assert encoder.unknown_placeholders(text) == []
-
-
-@pytest.mark.parametrize(
-    ("word", "vectors", "reason"),
-    [
-        ("<w>", 1, "'<w>' is a token of this base model already"),
-        ("<new>", 2, "'<new>' has a vector '<new>_1', which is a token of this base model already"),
-        ("<w>_2", 1, "'<w>_2' would be read as one more vector of <w>"),
-        ("<w>_3", 1, None),
-        ("<new>", 1, None),
-    ],
-)
-def test_a_new_word_keeps_clear_of_those_that_the_base_model_holds(tmp_path, word, vectors, reason):
-    size = len(write_tokenizer(tmp_path))
-    held = {"<w>": size, "<w>_1": size + 1, "<new>_1": size + 2}
-    (tmp_path / "added_tokens.json").write_text(json.dumps(held))
-    tokenizer = load_clip_tokenizer(tmp_path, longest=77)
-
-    if reason is None:
-        check_placeholder(word, tokenizer, num_vectors=vectors)
-    else:
-        with pytest.raises(ConceptError, match=re.escape(reason)):
-            check_placeholder(word, tokenizer, num_vectors=vectors)
 
 
 def test_hundreds_of_concepts_share_the_text_around_their_placeholders(tokenizer, monkeypatch):

@@ -17,7 +17,7 @@ import numpy as np
 from textual_inversion.data.alternatives import Template, parsed, tidied
 from textual_inversion.data.random_streams import Purpose, generator
 from textual_inversion.data.training_image import TrainingImage
-from textual_inversion.models.prompt_encoder import whole_words
+from textual_inversion.models.placeholder_words import whole_words
 from textual_inversion.settings.train_data import PromptSettings
 
 _MOST_TRIED = 1000  # texts of one prompt with alternatives

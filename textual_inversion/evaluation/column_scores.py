@@ -20,7 +20,7 @@ from textual_inversion.evaluation.clip import ClipScorer, find_clip
 from textual_inversion.evaluation.scoring import mean_cosine
 from textual_inversion.evaluation.training_images import as_trained, recorded_images
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.models.prompt_encoder import whole_words
+from textual_inversion.models.placeholder_words import whole_words
 from textual_inversion.system.errors import ImageError, SettingsError
 from textual_inversion.system.terminal_text import one_line
 

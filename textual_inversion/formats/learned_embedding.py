@@ -88,7 +88,7 @@ def check_width(embedding: LearnedEmbedding, widths: Mapping[str, int], base_mod
 def check_token(token: str, *, source: str = "") -> None:
     """Raise UnusableToken unless `token` can stand for a concept in prompts and in file names.
 
-    `models.prompt_encoder.check_placeholder` finds out whether a base model already has such a token.
+    `models.placeholder_words.check_placeholder` finds out whether a base model already has such a token.
 
     Args:
         source: the file that the token comes from, for the message; "" for a flag.

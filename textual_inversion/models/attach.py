@@ -10,7 +10,8 @@ from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.concept_embedding import ConceptEmbedding, attach
 from textual_inversion.models.identity import content_hash
-from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder
+from textual_inversion.models.placeholder_words import check_placeholder
+from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.system.errors import ConceptError, SettingsError
 
 

@@ -13,7 +13,8 @@ from textual_inversion.formats.errors import file_name, printable
 from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_width, made_for
 from textual_inversion.models.hub import resolve
 from textual_inversion.models.identity import public_name
-from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder
+from textual_inversion.models.placeholder_words import check_placeholder
+from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.text_encoders import TextEncoder
 from textual_inversion.models.vocabulary import load_text_encoders, row_norms
 from textual_inversion.system.errors import ConceptError, EmbeddingFileError

@@ -16,7 +16,7 @@ from textual_inversion.formats.learned_embedding import LearnedEmbedding, check_
 from textual_inversion.models import safety_checker
 from textual_inversion.models.base_model import BaseModel
 from textual_inversion.models.concept_embedding import table_of
-from textual_inversion.models.prompt_encoder import check_placeholder
+from textual_inversion.models.placeholder_words import check_placeholder
 from textual_inversion.models.schedulers import saved_scheduler
 from textual_inversion.models.text_encoders import TextEncoder, encoder_config
 from textual_inversion.models.tokenizers import tokenizer_files

@@ -16,7 +16,8 @@ from textual_inversion.formats.embedding_file import LearnedEmbedding, check_wid
 from textual_inversion.formats.layouts import group_vectors
 from textual_inversion.models.attach import attach_concepts
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.models.prompt_encoder import PromptEncoder, check_placeholder
+from textual_inversion.models.placeholder_words import check_placeholder
+from textual_inversion.models.prompt_encoder import PromptEncoder
 from textual_inversion.models.prompt_notes import check_prompts
 from textual_inversion.models.text_encoders import TextEncoder
 from textual_inversion.models.vocabulary import known_ids

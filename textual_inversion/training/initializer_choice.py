@@ -15,7 +15,7 @@ from textual_inversion.data.read_images import ReadImages
 from textual_inversion.data.sampler import SampleStream
 from textual_inversion.data.templates import generic_word
 from textual_inversion.models.base_model import BaseModel
-from textual_inversion.models.prompt_encoder import whole_words
+from textual_inversion.models.placeholder_words import whole_words
 from textual_inversion.models.vocabulary import known_ids
 from textual_inversion.settings.choices import AUTO
 from textual_inversion.settings.concept import Concept
