@@ -82,6 +82,61 @@ def test_what_is_gone_goes_only_after_what_is_new_is_there(mirror):
     assert removed[0] == "run/checkpoint-10/SHA256SUMS"
 
 
+@pytest.mark.parametrize("top", ["trials/000", "runs/<my-cat>"])
+def test_a_checkpoint_of_a_run_inside_stays_whole_while_that_run_writes_on(mirror, top):
+    state = State()
+    bucket = signed(state)
+    run_folder = atomic.make_folder(mirror.folder / top)
+    checkpoint(run_folder, 10, b"a")
+    run(bucket, mirror, state)
+    bucket.after = lambda: seen.append(sealed(bucket))
+    seen = []
+    for number in range(3):
+        atomic.write_text(run_folder / "figures.jsonl", str(number))  # what belongs to no checkpoint
+        run(bucket, mirror, state)
+    checkpoint(run_folder, 20, b"b")
+    run(bucket, mirror, state)
+    assert len(seen) >= 6 and all(f"run/{top}/checkpoint-10" in whole for whole in seen)
+    assert sealed(bucket) == {f"run/{top}/checkpoint-10", f"run/{top}/checkpoint-20"} and not waiting(mirror, state)
+
+
+def test_a_pipeline_whose_parts_are_replaced_is_none_until_all_of_it_is_there(mirror):
+    state = State()
+    bucket = signed(state)
+    names = ("unet/weights", "text_encoder/weights", "model_index.json", "logs/events")
+    for name in names:
+        atomic.make_folder((mirror.folder / name).parent)
+        atomic.write_bytes(mirror.folder / name, b"1")
+    run(bucket, mirror, state)
+    seen = []
+    bucket.after = lambda: seen.append(dict(bucket.objects))
+    atomic.write_bytes(mirror.folder / "logs/events", b"2")  # no part of it
+    run(bucket, mirror, state)
+    assert all("run/model_index.json" in one for one in seen)
+    for name in names[:2]:
+        atomic.write_bytes(mirror.folder / name, b"2")  # but not its index, which is as it was
+    run(bucket, mirror, state)
+    mixed = [one for one in seen if len({one[f"run/{name}"] for name in names[:2]}) > 1]
+    assert mixed and not any("run/model_index.json" in one for one in mixed)
+    assert bucket.objects["run/model_index.json"] == b"1" and not waiting(mirror, state)
+
+
+def test_whoever_claims_to_be_the_writer_at_length_is_not_read_to_the_end(mirror):
+    bucket = signed(State())
+    taken = []
+
+    def without_end(key):
+        while True:
+            taken.append(key)
+            yield bytes(100)
+
+    bucket.parts = without_end
+    with pytest.raises(Taken):
+        atomic.write_bytes(mirror.folder / "f", b"1")
+        run(bucket, mirror, State())
+    assert len(taken) < 10
+
+
 def test_the_list_of_files_goes_first_and_a_pipelines_index_last(mirror):
     state = State()
     bucket = signed(state)

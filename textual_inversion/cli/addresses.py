@@ -16,11 +16,6 @@ from textual_inversion.system.errors import SettingsError, StorageError
 from textual_inversion.system.process_share import share_of_process
 
 _WRITES = (kinds.WRITTEN, kinds.WRITTEN_FILE)
-# Folders of a saved pipeline, which nobody reads who reads about a run.
-_PARTS = frozenset({
-    "unet", "vae", "vqvae", "bert", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler",
-    "safety_checker", "feature_extractor", "image_encoder",
-})  # fmt: skip
 
 
 def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace) -> None:
@@ -139,5 +134,7 @@ def _read_file(source: Address) -> Path:
 
 def _of_run(names: Collection[str]) -> list[str]:
     """Of a run's folder, what tells of it: neither checkpoints nor the parts of a pipeline."""
+    from textual_inversion.storage.units import PARTS
+
     tops = ((name, name.partition("/")[0]) for name in names)
-    return [name for name, top in tops if not top.startswith("checkpoint-") and (top == name or top not in _PARTS)]
+    return [name for name, top in tops if not top.startswith("checkpoint-") and (top == name or top not in PARTS)]

@@ -6,6 +6,7 @@
     reading        fetch what is to be read
     fetching       files of an address, written into the folder
     writing        a folder that is uploaded while a run writes into it
+    units          files that are of use only together: checkpoints, pipelines
     upload         one pass: what is new goes up, in an order in which no reader sees half of anything
 
 Imports system/ only.
