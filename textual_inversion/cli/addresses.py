@@ -18,8 +18,11 @@ from textual_inversion.system.process_share import share_of_process
 _WRITES = (kinds.WRITTEN, kinds.WRITTEN_FILE)
 
 
-def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace) -> None:
+def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace, *, fetches: bool = True) -> None:
     """Replace every address among the values by what stands for it on this machine.
+
+    Args:
+        fetches: otherwise addresses stay, and are only looked at: nobody is asked for them.
 
     Raises:
         SettingsError: an address is none, or its flag takes none.
@@ -29,6 +32,10 @@ def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace)
     found = [action for action in found if any(map(is_address, _values(getattr(parsed, action.dest, None))))]
     for action in sorted(found, key=lambda action: action.flag.use_of_address not in _WRITES):
         value = getattr(parsed, action.dest)
+        if not fetches:
+            for one in filter(is_address, _values(value)):
+                _checked(action, one)
+            continue
         try:
             replaced = [_replaced(action, one, parsed) for one in _values(value)]
         except StorageError as error:
@@ -65,17 +72,21 @@ def _replaced(action: argparse.Action, value: Any, parsed: argparse.Namespace) -
     """The path that stands for one value of a flag."""
     if not is_address(value):
         return value
-    name, flag = _name(action), action.flag
-    use = flag.use_of_address
-    if use == kinds.LOCAL:
-        raise SettingsError(f"{name} must lie on this machine; give a folder here, not an address of object storage")
-    scale = ""
-    if flag.metavar == "FILE[:SCALE]":
-        value, _, scale = _scaled(value)
-    source = _address(value, name)
+    use = action.flag.use_of_address
+    source, scale = _checked(action, value)
     if use in _WRITES:
         return str(_written(source, is_file=use == kinds.WRITTEN_FILE, only_looks=getattr(parsed, "plan", False)))
     return f"{_read(source, use, parsed)}{scale}"
+
+
+def _checked(action: argparse.Action, value: str) -> tuple[Address, str]:
+    """An address, and the scale behind it with its colon; raises SettingsError where it is none, or may not be one."""
+    name, scale = _name(action), ""
+    if action.flag.use_of_address == kinds.LOCAL:
+        raise SettingsError(f"{name} must lie on this machine; give a folder here, not an address of object storage")
+    if action.flag.metavar == "FILE[:SCALE]":
+        value, _, scale = _scaled(value)
+    return _address(value, name), scale
 
 
 def _scaled(value: str) -> tuple[str, str, str]:
@@ -117,8 +128,7 @@ def _read(source: Address, use: str, parsed: argparse.Namespace) -> Path:
     if use == kinds.RUN:
         return reading.folder(source, _of_run)
     if use == kinds.LIST:
-        is_table = source.name.endswith(".csv")
-        return reading.folder(source.parent) / source.name if is_table else reading.folder(source)
+        return reading.file(source, ()) if source.name.endswith(".csv") else reading.folders(source)
     if use in (kinds.MODEL, kinds.VAE):
         from textual_inversion.models import hub
 

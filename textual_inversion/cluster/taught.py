@@ -13,6 +13,7 @@ from textual_inversion.embeddings import file_names
 from textual_inversion.formats.embedding_file import read_embeddings, write_pdparams, write_safetensors
 from textual_inversion.generation.image_grid import UNREADABLE, contact_sheet, opened_png, save_png
 from textual_inversion.system import atomic
+from textual_inversion.system.addresses import path_of
 from textual_inversion.system.errors import TextualInversionError
 
 TABLE, EMBEDS = "concepts.csv", "embeds"
@@ -78,7 +79,7 @@ def _rows(
 
 def _count(images: str) -> str:
     try:
-        return str(len(find_images(images)))
+        return str(len(find_images(path_of(images))))
     except TextualInversionError:
         return ""
 
@@ -109,6 +110,6 @@ def _pair(group: Group, one: Lesson, output: Path) -> list | None:
     try:
         with opened_png(drawn[place]) as image:
             shown = image.convert("RGB")
-        return [load_image(find_images(one.images)[0]), shown]
+        return [load_image(find_images(path_of(one.images))[0]), shown]
     except (IndexError, TextualInversionError, *UNREADABLE):
         return None

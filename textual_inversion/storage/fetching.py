@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
 from textual_inversion.storage.client import Client, NotThere, Stored
-from textual_inversion.storage.mirror import PLACE, Mirror, Stamp, State, is_listed, stamp_of
+from textual_inversion.storage.mirror import PLACE, Mirror, State, is_listed, stamp_of
 from textual_inversion.storage.units import folders_of
 from textual_inversion.system import atomic
 from textual_inversion.system.addresses import Address, is_name
@@ -18,8 +18,8 @@ _TRIES = 3  # an object may be replaced while it is fetched
 def below(address: Address, objects: Mapping[str, Stored]) -> dict[str, Stored]:
     """Name below an address -> what is known of the object.
 
-    Whatever has a name that no file of a mirror can have is left out: what marks an empty folder, what would lead out of
-    it, and what would be taken for a lock or for unfinished writing.
+    Whatever has a name that no file of a mirror can have is left out: what marks an empty folder, what would lead out
+    of it, and what would be taken for a lock or for unfinished writing.
     """
     prefix = f"{address.key}/" if address.key else ""
     names = {key.removeprefix(prefix): one for key, one in objects.items() if key.startswith(prefix)}

@@ -10,6 +10,7 @@ An object `.textual-inversion-writer` names the mirror that wrote last. Services
 write at the same time, so it is no lock: whoever begins later writes, and the other one stops and says so.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
