@@ -58,9 +58,11 @@ def test_of_a_folder_of_folders_the_names_are_read(bucket):
         reading.folders(parsed("s3://bucket/date"))
 
 
+TEMPORARY = ".escaped.tmp-1-0123456789abcdef-01234567"
+
+
 @pytest.mark.parametrize("key", ["../../escaped", "/escaped", "a/../../escaped", "a//escaped", "a\\escaped", "esc\x1b",
-                                
-                                 "./escaped", "a/..", "n" * 300, ".lock", "a/.lock", ".escaped.tmp-1-0123456789abcdef-01234567"])  # fmt: skip
+                                 "./escaped", "a/..", "n" * 300, ".lock", "a/.lock", TEMPORARY])  # fmt: skip
 def test_a_name_that_leads_elsewhere_is_left_out(bucket, tmp_path, key):
     bucket.objects |= {"data/a.png": b"1", f"data/{key}": b"2"}
     folder = reading.folder(parsed("s3://bucket/data"))
