@@ -144,6 +144,20 @@ def test_a_clusters_machines_must_share_what_they_write(tmp_path, monkeypatch):
     addresses.check_shared(tmp_path / "run", "auto")
 
 
+def test_machines_of_a_launcher_do_not_upload_to_one_address(tmp_path, monkeypatch):
+    monkeypatch.delenv("TEXTUAL_INVERSION_STORAGE", raising=False)
+    stand_for(tmp_path / "run", parsed("s3://bucket/run"))
+    for endpoints in ("", "10.0.0.1:8090", "10.0.0.1:8090,10.0.0.1:8091", "cluster-0123"):
+        monkeypatch.setenv("PADDLE_TRAINER_ENDPOINTS", endpoints)
+        addresses.check_launched(tmp_path / "run")
+    monkeypatch.setenv("PADDLE_TRAINER_ENDPOINTS", "10.0.0.1:8090,10.0.0.2:8090")
+    with pytest.raises(SettingsError, match="2 machines would upload to s3://bucket/run: .*--merge"):
+        addresses.check_launched(tmp_path / "run")
+    addresses.check_launched(tmp_path / "local")
+    monkeypatch.setenv("TEXTUAL_INVERSION_STORAGE", str(tmp_path))
+    addresses.check_launched(tmp_path / "run")
+
+
 def test_of_a_run_neither_checkpoints_nor_pipelines_are_read():
     names = ["run.json", "samples/step-1.png", "checkpoint-3/state.safetensors", "unet/x.safetensors", "unet"]
     assert addresses._of_run(names) == ["run.json", "samples/step-1.png", "unet"]

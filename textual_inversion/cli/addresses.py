@@ -13,7 +13,7 @@ from typing import Any
 from textual_inversion.settings import flag as kinds
 from textual_inversion.system.addresses import Address, address_of, is_address
 from textual_inversion.system.errors import SettingsError, StorageError
-from textual_inversion.system.process_share import share_of_process
+from textual_inversion.system.process_share import machines_of_start, share_of_process
 
 _WRITES = (kinds.WRITTEN, kinds.WRITTEN_FILE)
 
@@ -57,6 +57,18 @@ def check_shared(output: Path, address: str | None) -> None:
         raise SettingsError(
             f"--address lets other machines write, and what goes to {place} is kept in a folder until it is uploaded: "
             f"set {PLACE} to a folder that all machines share, or name such a folder with --output_dir"
+        )
+
+
+def check_launched(output: Path) -> None:
+    """Refuse processes on several machines that would each upload to one address; raises SettingsError."""
+    from textual_inversion.storage.mirror import PLACE
+
+    place, count = address_of(output), machines_of_start()
+    if count > 1 and place is not None and not os.environ.get(PLACE):
+        raise SettingsError(
+            f"{count} machines would upload to {place}: give each an address of its own and join them with --merge, or "
+            f"set {PLACE} to a folder that all machines share"
         )
 
 
