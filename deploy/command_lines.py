@@ -9,6 +9,7 @@ from pathlib import Path
 
 from textual_inversion.cli import generation, own_flags, sweep, teach, train
 from textual_inversion.cli.parser import asking_nobody
+from textual_inversion.storage.look import NONE
 from textual_inversion.storage.units import SUMS
 from textual_inversion.system.addresses import is_address
 from textual_inversion.system.errors import SettingsError
@@ -93,7 +94,7 @@ def _either(output: str, name: str, then: Sequence[str], otherwise: Sequence[str
         return ["sh", "-c", f"if ls -d {first} > /dev/null 2>&1; then {then}; else {otherwise}; fi"]
     look = shlex.join(["python", "-m", "textual_inversion.storage.look", output, name])
     # Where nobody can say what is there, neither is right.
-    return ["sh", "-c", f"{look}; case $? in 0) {then};; 1) {otherwise};; *) exit 2;; esac"]
+    return ["sh", "-c", f"{look}; case $? in 0) {then};; {NONE}) {otherwise};; *) exit 2;; esac"]
 
 
 def _values(flags: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -257,7 +257,7 @@ def test_whether_a_pod_begins_or_goes_on_is_seen_in_object_storage(tmp_path, kin
     job, _ = rendered(kind, *NO_CLAIM, flags=flags)
     command = next(pods(job))["spec"]["containers"][0]["command"]
 
-    found = [run_stored_line(command, tmp_path, status) for status in (0, 1, 2)]
+    found = [run_stored_line(command, tmp_path, status) for status in (0, 3, 1)]
 
     assert [one.returncode for one in found] == [0, 0, 2]
     assert again in found[0].stdout and first in found[1].stdout and found[2].stdout == ""

@@ -17,9 +17,9 @@ def test_the_status_says_whether_there_are_files(bucket, monkeypatch):
     asked = {
         name: look.main(["s3://bucket/run", name]) for name in ("sweep.json", "teach.json", "checkpoint-*/SHA256SUMS")
     }
-    assert asked == {"sweep.json": 0, "teach.json": 1, "checkpoint-*/SHA256SUMS": 0}
+    assert asked == {"sweep.json": 0, "teach.json": 3, "checkpoint-*/SHA256SUMS": 0}
     del bucket.objects["run/checkpoint-20/SHA256SUMS"]  # torn
-    assert look.main(["s3://bucket/run", "checkpoint-*/SHA256SUMS"]) == 1
+    assert look.main(["s3://bucket/run", "checkpoint-*/SHA256SUMS"]) == 3
 
 
 def test_whoever_cannot_ask_does_not_answer(service):
@@ -31,7 +31,7 @@ def test_whoever_cannot_ask_does_not_answer(service):
         assert done.stderr.count("\n") == (done.returncode == 2), done.stderr
         return done.returncode
 
-    assert status("s3://bucket/run", "x") == 1
+    assert status("s3://bucket/run", "x") == 3
     assert status("s3://missing/run", "x") == 2
     assert status("s3://bucket/run", "x", AWS_SECRET_ACCESS_KEY="wrong") == 2
     with pytest.raises(SettingsError):

@@ -8,7 +8,7 @@ import pytest
 from helpers.object_stores import Bucket
 from textual_inversion.storage.fetching import WRITER
 from textual_inversion.storage.mirror import WRITE, Mirror, State
-from textual_inversion.storage.upload import Pass, Taken, waiting
+from textual_inversion.storage.upload import Pace, Pass, Taken, waiting
 from textual_inversion.system import atomic
 from textual_inversion.system.addresses import parsed
 from textual_inversion.system.errors import StorageError
@@ -119,6 +119,22 @@ def test_a_pipeline_whose_parts_are_replaced_is_none_until_all_of_it_is_there(mi
     mixed = [one for one in seen if len({one[f"run/{name}"] for name in names[:2]}) > 1]
     assert mixed and not any("run/model_index.json" in one for one in mixed)
     assert bucket.objects["run/model_index.json"] == b"1" and not waiting(mirror, state)
+
+
+def test_a_large_log_that_grows_goes_up_once_a_minute_and_at_the_end(mirror):
+    state, now = State(), [0.0]
+    bucket, pace = signed(state), Pace(clock=lambda: now[0])
+    atomic.make_folder(mirror.folder / "logs")
+    for second in range(0, 130, 5):
+        now[0] = float(second)
+        atomic.write_bytes(mirror.folder / "logs/events", bytes((1 << 20) + second + 1))
+        atomic.write_bytes(mirror.folder / "figures.jsonl", bytes(second + 1))  # small: at once
+        checkpoint(mirror.folder, 10, str(second).encode() * 2000)  # large, and a unit: at once
+        run(bucket, mirror, state, pace=pace)
+        assert len(bucket.objects["run/figures.jsonl"]) == second + 1 and sealed(bucket) == {"run/checkpoint-10"}
+    assert bucket.changes.count(("put", "run/logs/events")) == 3  # at 0, 60 and 120
+    run(bucket, mirror, state)
+    assert bucket.changes.count(("put", "run/logs/events")) == 4 and not waiting(mirror, state)
 
 
 def test_whoever_claims_to_be_the_writer_at_length_is_not_read_to_the_end(mirror):

@@ -2,7 +2,7 @@
 
     python -m textual_inversion.storage.look s3://bucket/run 'checkpoint-*/SHA256SUMS'
 
-0: there are; 1: there are none; 2: nobody can say, which one line explains.
+0: there are; 3: there are none; 2: nobody can say, which one line explains.
 """
 
 import sys
@@ -13,6 +13,8 @@ from textual_inversion.storage.client import Client
 from textual_inversion.storage.fetching import below
 from textual_inversion.storage.reading import address
 from textual_inversion.system.errors import SettingsError, run_command
+
+NONE = 3  # 1 is the status of a fault of the program, which says nothing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SettingsError("give an address and a pattern of names below it")
     place = address(words[0])
     names = below(place, Client(place).listed(place.key))
-    return 0 if any(fnmatchcase(name, words[1]) for name in names) else 1
+    return 0 if any(fnmatchcase(name, words[1]) for name in names) else NONE
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ write at the same time, so it is no lock: whoever begins later writes, and the o
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from textual_inversion.system.links import open_below
 from textual_inversion.system.written_files import FILE_NAME as LIST
 
 _SMALL = 8 << 20  # bytes that are read before they are sent, so that a file that grows is cut at one place
+_LIGHT, _PACE_SECONDS = 1 << 20, 60.0  # bytes of a file that may go up at any time; between two times of a larger one
 _LONGEST_WRITER = 256
 
 
@@ -60,19 +62,42 @@ def waiting(mirror: Mirror, state: State, here: dict[str, Stamp] | None = None) 
     return sorted(units, key=order)
 
 
+class Pace:
+    """Lets a large file that grows, such as a log with images, go up once a minute, and not in every pass."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._last = clock, {}
+
+    def is_due(self, name: str, size: int) -> bool:
+        """Whether a file of so many bytes may go up now."""
+        return size <= _LIGHT or name not in self._last or self._clock() - self._last[name] >= _PACE_SECONDS
+
+    def note(self, name: str) -> None:
+        """Note that a file went up."""
+        self._last[name] = self._clock()
+
+
 class Pass:
     """Brings an address up to date, once.
 
     Args:
+        pace: None: everything that is new goes up.
         went: called with the bytes that were read of a file, and with 0 when a file is there.
         may_remove: whether what is gone here goes there too.
     """
 
     def __init__(
-        self, client: Client, mirror: Mirror, state: State, went: Callable[[int], None], *, may_remove: bool = True
+        self,
+        client: Client,
+        mirror: Mirror,
+        state: State,
+        went: Callable[[int], None],
+        *,
+        may_remove: bool = True,
+        pace: Pace | None = None,
     ):
         self._client, self._mirror, self._state, self._went = client, mirror, state, went
-        self._may_remove = may_remove
+        self._may_remove, self._pace = may_remove, pace
 
     def run(self) -> int:
         """Upload what is new, then remove what is gone; returns how many files were uploaded.
@@ -82,7 +107,7 @@ class Pass:
             Taken: another machine writes to the address.
         """
         here = self._mirror.scan()
-        names = waiting(self._mirror, self._state, here)
+        names = self._due(here)
         gone = [name for name in self._state.stamps if name not in here] if self._may_remove and here else []
         if not names and not gone:
             return 0
@@ -91,13 +116,20 @@ class Pass:
         done = 0
         try:
             if self._unseal(names):
-                names = waiting(self._mirror, self._state, here)  # the seals too, even such as did not change
+                names = self._due(here)  # the seals too, even such as did not change
             for name in names:
                 done += self._upload(name)
             self._remove(gone)
         finally:
             self._mirror.save(self._state)
         return done
+
+    def _due(self, here: dict[str, Stamp]) -> list[str]:
+        names, pace = waiting(self._mirror, self._state, here), self._pace
+        if pace is None:
+            return names
+        seals = {name for name in here if is_seal(name)}
+        return [name for name in names if seal_of(name, seals) or pace.is_due(name, here[name][0])]
 
     def _unseal(self, names: Iterable[str]) -> bool:
         """Remove the seals of what is about to be changed; returns whether there were any."""
@@ -121,6 +153,8 @@ class Pass:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
         self._state.note(name, stamp, stamp[0], tag)
+        if self._pace is not None:
+            self._pace.note(name)
         self._went(0)
         return True
 

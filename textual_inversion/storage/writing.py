@@ -18,7 +18,7 @@ from textual_inversion.storage.client import Client
 from textual_inversion.storage.fetching import WRITER, below, fetch
 from textual_inversion.storage.mirror import WRITE, Mirror, State
 from textual_inversion.storage.units import SUMS, checkpoint_of
-from textual_inversion.storage.upload import Pass, Taken, waiting, writer
+from textual_inversion.storage.upload import Pace, Pass, Taken, waiting, writer
 from textual_inversion.system import atomic, signals, watchers
 from textual_inversion.system.addresses import Address
 from textual_inversion.system.errors import OutputError, SettingsError, StorageError, at_end
@@ -96,7 +96,7 @@ class WrittenFolder:
         self._watching = contextlib.ExitStack()
         self._went_at, self._trouble, self._told = time.monotonic(), "", ""
         self._number: int | None = None  # of the folder itself, which another one of its name has not
-        self._is_finished = False
+        self._is_finished, self._pace = False, Pace()
 
     # ------------------------------------------------------------------------------------------------------- begin
 
@@ -197,7 +197,8 @@ class WrittenFolder:
         self.tries += 1
         with self._mirror.locked():
             is_same = self.folder.is_dir() and self.folder.stat().st_ino == self._number
-            Pass(self._client, self._mirror, self._mirror.state(), self._went, may_remove=is_same).run()
+            pace = None if self._ending.is_set() else self._pace
+            Pass(self._client, self._mirror, self._mirror.state(), self._went, may_remove=is_same, pace=pace).run()
 
     def _went(self, _size: int) -> None:
         self._went_at = time.monotonic()
