@@ -263,7 +263,7 @@ def test_killed_at_random_and_started_again_nothing_is_lost_or_torn(service):
         command = [sys.executable, "-c", WRITE_ON, "100000"]
         child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         assert child.stdout.readline().startswith("begun")
-        until(lambda n=wanted: len(service.names("run")) > n)
+        until(lambda n=wanted: len(service.names("run")) > n, 300.0)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         there = service.names("run")

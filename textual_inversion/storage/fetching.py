@@ -1,5 +1,6 @@
 """Fetch objects into the folder that stands for an address: each complete, or not at all."""
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -62,7 +63,9 @@ def fetch(client: Client, mirror: Mirror, state: State, names: Iterable[str], fo
 def _clear(mirror: Mirror, wanted: Iterable[str]) -> None:
     """Remove what killed processes left unfinished where files are to be written: a model has gigabytes."""
     for folder in {(mirror.folder / name).parent for name in wanted}:
-        atomic.remove_leftovers(folder, None)
+        left = [name for name in os.listdir(folder) if atomic.is_temporary(name)] if folder.is_dir() else []
+        for target in {name[1:].rpartition(".tmp-")[0] for name in left}:
+            atomic.remove_leftovers(folder, None, target)
 
 
 def _check_room(mirror: Mirror, size: int) -> None:
