@@ -250,7 +250,7 @@ def test_ctrl_c_in_the_last_wait_ends_in_one_line(service, tmp_path):
     until(lambda: any(store.glob("checkpoint-*/SHA256SUMS")) or child.poll() is not None)
     service.stop()
     mirror = next((tmp_path / "a").glob("*/run"))
-    until(lambda: '"rows"' in (mirror / "run.json").read_text() or child.poll() is not None)
+    until(lambda: (mirror / "learned_embeds.safetensors").exists() or child.poll() is not None)
     time.sleep(5)
     os.kill(child.pid, signal.SIGINT)
     said, _ = child.communicate(timeout=900)
