@@ -227,6 +227,13 @@ def test_after_a_signal_what_goes_on_is_uploaded(bucket):
     assert bucket.objects["run/f"] == b"1"
 
 
+def test_a_wait_that_is_no_number_is_refused_before_anything_begins(bucket, monkeypatch):
+    monkeypatch.setenv(writing.WAIT, "soon")
+    with pytest.raises(SettingsError):
+        writing.written_folder(RUN)
+    assert bucket.changes == [] and RUN not in writing._written
+
+
 def test_a_wait_that_is_no_number_is_refused(monkeypatch):
     for text in ("soon", "-1", "nan"):
         monkeypatch.setenv(writing.WAIT, text)

@@ -43,9 +43,11 @@ def written_folder(address: Address, *, names: Callable[[str], bool] = lambda na
 
     Raises:
         StorageError: the address cannot be read or written.
+        SettingsError: the environment names a wait that is none.
     """
     if address in _written:
         return _written[address].begin(names)
+    _wait_seconds()  # refuses a wrong one before anything begins
     new = WrittenFolder(address, is_main=is_main)
     folder = new.begin(names)
     if not _written:
