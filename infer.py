@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from textual_inversion.cli.addresses import check_shared
+from textual_inversion.cli.addresses import check_launched, check_shared
 from textual_inversion.cli.generation import infer_parser as build_parser
 from textual_inversion.cli.generation import parse_infer, plan_of, prompt_lines, with_defaults, with_recorded_source
 from textual_inversion.settings.generation import InferConfig, InferOutput
@@ -60,6 +60,7 @@ def run(config: InferConfig, stop: Signals, keep: Keep = _loaded_anew) -> None:
     from textual_inversion.formats.lora_file import read_lora
 
     share = share_of_process()
+    check_launched(Path(config.output.output_dir))
     common, columns = read_columns(config.images.embeds, config.images.compare or (), config.images.rename)
     files, named = [*common, *columns.values()], config.base_model.pretrained_model_name_or_path
     loras = [read_lora(lora) for lora in config.images.lora or ()]

@@ -22,7 +22,7 @@ from textual_inversion.cli.train import build_parser, parse
 from textual_inversion.distributed.peers import Peers
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system import home
-from textual_inversion.system.addresses import address_of
+from textual_inversion.system.addresses import for_uploading_child
 from textual_inversion.system.environment import prepare_environment
 from textual_inversion.system.errors import run_command
 from textual_inversion.system.signals import Signals
@@ -61,8 +61,7 @@ def keep_running(config: TrainConfig, argv: list[str]) -> int:
     from textual_inversion.training.supervisor import Supervisor, command_of
 
     output = Path(config.saving.output_dir)
-    place = address_of(output) or output  # the child uploads what it writes
-    return Supervisor(command_of(__file__, argv, place), output, config.saving.max_restarts).run()
+    return Supervisor(command_of(__file__, argv, for_uploading_child(output)), output, config.saving.max_restarts).run()
 
 
 # ------------------------------------------------------------------------------------------------------- set-up

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textual_inversion.cli import generation, own_flags, sweep, teach, train
+from textual_inversion.cli.parser import asking_nobody
+from textual_inversion.storage.look import NONE
+from textual_inversion.storage.units import SUMS
+from textual_inversion.system.addresses import is_address
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import SCRIPTS
 from textual_inversion.system.progress import print_note
@@ -36,7 +40,7 @@ def words(kind: str, flags: Sequence[str], output: str, processes: Sequence[str]
     Args:
         kind: train, infer, sweep or teach.
         flags: of the command.
-        output: its folder.
+        output: its folder, or its address in object storage.
         processes: the launcher's flags; empty: without it.
         is_cluster: whether it runs on a cluster of Ray's.
 
@@ -53,13 +57,13 @@ def words(kind: str, flags: Sequence[str], output: str, processes: Sequence[str]
         beside = _values(own_flags.split(flags, _own_parser(kind))[0], _BESIDE_RESUME)
         first = [*begin, *flags, "--output_dir", output, *address]
         again = [*begin, "--resume", output, *beside, *address]
-        return _either(f"[ -e {shlex.quote(f'{output}/{_RECORDS[kind]}')} ]", again, first)
+        return _either(output, _RECORDS[kind], again, first)
     start = _values(flags, ("resume_from_checkpoint",))
     others = [*begin, *_without(flags, ("resume_from_checkpoint",)), "--output_dir", output]
     again = [*others, "--resume_from_checkpoint", "latest"]
     if not start or start[-1].endswith("latest"):
         return again
-    return _either(f"ls -d {shlex.quote(output)}/checkpoint-* > /dev/null 2>&1", again, [*others, *start])
+    return _either(output, f"checkpoint-*/{SUMS}", again, [*others, *start])
 
 
 def check(kind: str, flags: Sequence[str]) -> None:
@@ -70,16 +74,27 @@ def check(kind: str, flags: Sequence[str]) -> None:
     elsewhere = [name for name in _FILES for path in _values(flags, (name,))[1:] if not Path(path).is_file()]
     for name in elsewhere:
         print_note(f"the file of --{name} is not on this machine, so what it says is not checked")
-    _PARSE[kind](_without(flags, elsewhere))
+    with asking_nobody():  # a pod may have credentials that this machine has not
+        _PARSE[kind](_without(flags, elsewhere))
 
 
 def _own_parser(kind: str):
     return {"sweep": sweep, "teach": teach}[kind].build_parser()
 
 
-def _either(condition: str, then: Sequence[str], otherwise: Sequence[str]) -> list[str]:
-    """A command line that runs one of two, in place of the shell that looks."""
-    return ["sh", "-c", f"if {condition}; then exec {shlex.join(then)}; else exec {shlex.join(otherwise)}; fi"]
+def _either(output: str, name: str, then: Sequence[str], otherwise: Sequence[str]) -> list[str]:
+    """A command line that runs one of two, in place of the shell that looks whether files lie in an output folder.
+
+    Args:
+        name: of the files, with the marks of a shell's pattern.
+    """
+    then, otherwise = f"exec {shlex.join(then)}", f"exec {shlex.join(otherwise)}"
+    if not is_address(output):
+        first = f"{shlex.quote(output)}/{name.partition('/')[0]}"
+        return ["sh", "-c", f"if ls -d {first} > /dev/null 2>&1; then {then}; else {otherwise}; fi"]
+    look = shlex.join(["python", "-m", "textual_inversion.storage.look", output, name])
+    # Where nobody can say what is there, neither is right.
+    return ["sh", "-c", f"{look}; case $? in 0) {then};; {NONE}) {otherwise};; *) exit 2;; esac"]
 
 
 def _values(flags: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -81,8 +81,9 @@ def container(machine: Machine, own_name: str, words: Sequence[str] | None) -> D
     told = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}
     if machine.claim:
         mounts.append({"name": "results", "mountPath": RESULTS})
-        # Base models are downloaded once.
+        # Base models are downloaded once. What stands for addresses of object storage outlives a pod, too.
         told |= {"HF_HOME": f"{RESULTS}/models/hf", "PPNLP_HOME": f"{RESULTS}/models/paddlenlp"}
+        told["TEXTUAL_INVERSION_STORAGE"] = f"{RESULTS}/storage"
     made: Document = {
         "name": own_name,
         "image": machine.image,

@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from deploy import command_lines, manifests  # noqa: E402
 from deploy.manifests import RESULTS, Document, Machine, Names  # noqa: E402
 from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.storage.reading import address  # noqa: E402
+from textual_inversion.system.addresses import is_address  # noqa: E402
 from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 from textual_inversion.system.paths import SCRIPTS  # noqa: E402
 
@@ -104,7 +106,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add("--cards", type=positive, default=0, metavar="N", help="NVIDIA cards a machine; unset: processor cores only")
     add("--cpus", type=quantity, default="4", metavar="N", help="cores a machine")
     add("--memory", type=quantity, default="16Gi", metavar="AMOUNT", help="memory a machine")
-    add("--claim", type=name, metavar="NAME", help=f"volume claim for images, models and results, in {RESULTS}")
+    add("--claim", type=name, metavar="NAME",
+        help=f"volume claim for images, models and results, in {RESULTS}; unset: object storage has them")  # fmt: skip
     add("--secret", type=name, action="append", default=[], metavar="NAME",
         help="secret whose keys become environment variables, such as HF_TOKEN; may be repeated")  # fmt: skip
     add("--node_label", type=label, action="append", default=[], metavar="KEY=VALUE",
@@ -115,7 +118,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _add_run(parser: argparse.ArgumentParser, command: str) -> None:
     add = parser.add_argument
     add("--nodes", type=positive, default=1, metavar="N", help="machines")
-    add("--output", metavar="DIR", help=f"output_dir of the command; unset: {RESULTS}/NAME")
+    add("--output", metavar="DIR",
+        help=f"output_dir of the command: a folder in {RESULTS}, or an address such as s3://bucket/NAME; "
+        f"unset: {RESULTS}/NAME")  # fmt: skip
     add("--retries", type=positive, default=6, metavar="N", help="times that a run which ended badly begins again")
     if command != "train":
         add("--ray_secret", type=name, metavar="NAME",
@@ -149,7 +154,8 @@ def rendered(argv: Sequence[str]) -> list[Document]:
 def _run(args: argparse.Namespace, names: Names, machine: Machine, flags: Sequence[str]) -> list[Document]:
     """The objects that run a command; raises SettingsError."""
     kind, nodes, cards = args.kind, args.nodes, args.cards
-    output, is_ray = _output(args.output, args.name, args.claim), kind != "train" and nodes > 1
+    is_ray = kind != "train" and nodes > 1
+    output = _output(args.output, args.name, args.claim, is_ray=is_ray)
     if kind != "train" and args.ray_secret and not is_ray:
         raise SettingsError("--ray_secret has no effect on one machine; leave it out, or add --nodes")
     is_launched = kind in ("train", "infer") and not is_ray and max(1, cards) * nodes > 1
@@ -162,11 +168,20 @@ def _run(args: argparse.Namespace, names: Names, machine: Machine, flags: Sequen
     return manifests.job(names, machine, kind, words, args.retries)
 
 
-def _output(given: str | None, own_name: str, claim: str | None) -> str:
+def _output(given: str | None, own_name: str, claim: str | None, *, is_ray: bool) -> str:
     """Where a command writes; raises SettingsError where results would be lost with the pod."""
     place = f"{RESULTS}/{own_name}" if given is None else given
+    if is_address(place):
+        if is_ray and claim is None:
+            raise SettingsError(
+                "several machines write into one folder, from which it is uploaded: name with --claim the volume for it"
+            )
+        return str(address(place, "--output"))
     if claim is None:
-        raise SettingsError(f"results would be lost with the pod: name with --claim the volume to be in {RESULTS}")
+        raise SettingsError(
+            f"results would be lost with the pod: name with --claim the volume to be in {RESULTS}, or with --output an "
+            "address in object storage"
+        )
     if not place.startswith(f"{RESULTS}/") or ".." in place.split("/"):
         raise SettingsError(f"--output {place} would be lost with the pod: choose a folder in {RESULTS}")
     return place

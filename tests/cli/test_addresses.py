@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from textual_inversion.cli import addresses
-from textual_inversion.cli.parser import parser_of
+from textual_inversion.cli.parser import asking_nobody, parser_of
 from textual_inversion.settings import flag as kinds
 from textual_inversion.settings.compare import CompareConfig, VerifyConfig
 from textual_inversion.settings.convert import ConvertConfig, DoctorConfig, InspectConfig, MixConfig
@@ -16,6 +16,7 @@ from textual_inversion.settings.studio import StudioConfig
 from textual_inversion.settings.sweep import SweepConfig
 from textual_inversion.settings.teach import TeachConfig
 from textual_inversion.settings.train import TrainConfig
+from textual_inversion.storage import reading
 from textual_inversion.system.addresses import is_address, parsed, stand_for
 from textual_inversion.system.errors import SettingsError, StorageError
 
@@ -90,6 +91,25 @@ def test_what_must_lie_here_is_refused(taken, name):
     assert taken == []
 
 
+def test_for_another_machine_addresses_are_looked_at_and_stay(taken):
+    with asking_nobody():
+        found = parse(TrainConfig, "--train_data_dir", "s3://bb/a", "b", "--output_dir", "s3://bb/run")
+        assert (found.train_data_dir, found.output_dir) == (["s3://bb/a", "b"], "s3://bb/run")
+        for words in (["--output_dir", "s3:///x"], ["--cache_dir", "s3://bb/x"]):
+            with pytest.raises(SettingsError):
+                parse(TrainConfig, *words)
+    assert taken == []
+    parse(TrainConfig, "--output_dir", "s3://bb/run")
+    assert taken == [("written", "s3://bb/run")]
+
+
+def test_of_a_list_the_table_is_read_or_the_names_of_its_folders(monkeypatch):
+    monkeypatch.setattr(reading, "file", lambda source, beside: ("file", str(source), list(beside)))
+    monkeypatch.setattr(reading, "folders", lambda source: ("folders", str(source)))
+    found = [addresses._read(parsed(text), kinds.LIST, None) for text in ("s3://bucket/list.csv", "s3://bucket/photos")]
+    assert found == [("file", "s3://bucket/list.csv", []), ("folders", "s3://bucket/photos")]
+
+
 def test_what_goes_wrong_names_the_flag(monkeypatch):
     def fail(*_, **__):
         raise StorageError("s3://bb: there is no such bucket")
@@ -122,6 +142,20 @@ def test_a_clusters_machines_must_share_what_they_write(tmp_path, monkeypatch):
     addresses.check_shared(tmp_path / "local", "auto")
     monkeypatch.setenv("TEXTUAL_INVERSION_STORAGE", str(tmp_path))
     addresses.check_shared(tmp_path / "run", "auto")
+
+
+def test_machines_of_a_launcher_do_not_upload_to_one_address(tmp_path, monkeypatch):
+    monkeypatch.delenv("TEXTUAL_INVERSION_STORAGE", raising=False)
+    stand_for(tmp_path / "run", parsed("s3://bucket/run"))
+    for endpoints in ("", "10.0.0.1:8090", "10.0.0.1:8090,10.0.0.1:8091", "cluster-0123"):
+        monkeypatch.setenv("PADDLE_TRAINER_ENDPOINTS", endpoints)
+        addresses.check_launched(tmp_path / "run")
+    monkeypatch.setenv("PADDLE_TRAINER_ENDPOINTS", "10.0.0.1:8090,10.0.0.2:8090")
+    with pytest.raises(SettingsError, match="2 machines would upload to s3://bucket/run: .*--merge"):
+        addresses.check_launched(tmp_path / "run")
+    addresses.check_launched(tmp_path / "local")
+    monkeypatch.setenv("TEXTUAL_INVERSION_STORAGE", str(tmp_path))
+    addresses.check_launched(tmp_path / "run")
 
 
 def test_of_a_run_neither_checkpoints_nor_pipelines_are_read():

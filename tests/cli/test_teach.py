@@ -7,6 +7,8 @@ from PIL import Image
 
 from helpers.training_runs import draw_images
 from textual_inversion.cli import concept_list, teach
+from textual_inversion.system import addresses
+from textual_inversion.system.addresses import parsed, stand_for
 from textual_inversion.system.errors import SettingsError, TextualInversionError
 
 
@@ -37,6 +39,48 @@ def test_each_folder_is_a_concept(prepared, tmp_path):
     assert [one.tokens for one in prepared("--concepts", "photos", "--together", "2").groups] == [
         ("<10_bird>", "<cat-toy>"), ("<dog>",)]  # fmt: skip
     assert len(prepared("--concepts", "photos", "--alone", "--no_sheet").groups) == 3
+
+
+@pytest.fixture
+def stored(prepared, tmp_path, monkeypatch):
+    """The photos in object storage: each folder of them stands for an address once it is asked for."""
+    monkeypatch.setattr(addresses, "_folders", {})
+
+    def read(source, use, parsed):
+        path = tmp_path / "photos" if source.name == "photos" else tmp_path / "photos" / source.name
+        stand_for(path, source)
+        return path
+
+    monkeypatch.setattr("textual_inversion.cli.addresses._read", read)
+    return prepared
+
+
+def test_folders_in_object_storage_are_told_to_every_machine_by_their_address(stored):
+    made = stored("--concepts", "s3://bucket/photos", "--max_train_steps", "3")
+
+    (run,) = made.groups
+    assert [one.images for one in run.lessons] == [
+        "s3://bucket/photos/10_bird", "s3://bucket/photos/cat toy", "s3://bucket/photos/dog"]  # fmt: skip
+    assert "s3://bucket/photos/dog" in run.arguments() and made.record["concepts"][2]["images"].startswith("s3://")
+
+
+def test_a_table_may_name_addresses(stored, tmp_path):
+    words = table(tmp_path, "images,word,mask_dir\ns3://bucket/dog,,s3://bucket/masks\nphotos/cat toy,<c>,photos/dog\n")
+    lessons = concept_list.read_concepts(words[1])
+
+    assert [(one.token, one.images) for one in lessons] == [
+        ("<dog>", "s3://bucket/dog"), ("<c>", str(tmp_path / "photos/cat toy"))]  # fmt: skip
+    assert [one.own["mask_dir"] for one in lessons] == ["s3://bucket/masks", str(tmp_path / "photos/dog")]
+
+
+def test_a_table_in_object_storage_names_what_lies_beside_it(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(addresses, "_folders", {})
+    stand_for(tmp_path, parsed("s3://bucket/lists"))
+    table(tmp_path, "images,word\nphotos/dog,\n")
+
+    (one,) = concept_list.read_concepts(str(tmp_path / "list.csv"))
+
+    assert (one.token, one.images) == ("<dog>", "s3://bucket/lists/photos/dog")
 
 
 def test_without_arguments_the_demos_concepts_are_learned(prepared):

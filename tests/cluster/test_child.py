@@ -12,6 +12,7 @@ import pytest
 from helpers.paths import ROOT
 from textual_inversion.cluster import child as children
 from textual_inversion.cluster.child import Child
+from textual_inversion.system.addresses import VARIABLE
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.output_lock import locked
 
@@ -34,6 +35,17 @@ def test_a_child_gets_its_threads_and_none_of_the_clusters_secrets():
     own = children.environment(given, Child(".", threads=4, processes=2))
 
     assert own == {"HOME": "/h", "OMP_NUM_THREADS": "2", "PYTHONPATH": f"{ROOT}{os.pathsep}/p", "PYTHONUNBUFFERED": "1"}
+
+
+def test_a_child_is_told_which_address_its_folder_stands_for_and_nothing_of_its_parents():
+    given = {VARIABLE: "s3://bucket/other\n/other"}
+
+    assert VARIABLE not in children.environment(given, Child("."))
+    told = children.environment(given, Child(".", place="s3://bucket/run\n/here/run"))[VARIABLE]
+    text = "from textual_inversion.system.addresses import address_of; print(address_of('/here/run/trials/000'))"
+    variables = {**os.environ, VARIABLE: told, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run([sys.executable, "-c", text], env=variables, capture_output=True, text=True, check=True)
+    assert said.stdout == "s3://bucket/run/trials/000\n"
 
 
 def test_several_processes_run_under_the_launcher():

@@ -1,5 +1,6 @@
 """Manifests hold against the schemas of Kubernetes, and their commands are commands of this project."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,7 +15,8 @@ import teach
 from deploy import command_lines, manifests, render
 from helpers.documents import command_lines as command_lines_of
 from helpers.paths import ROOT
-from textual_inversion.cli import generation, train
+from textual_inversion.cli import generation, parser, train
+from textual_inversion.storage import client, reading
 from textual_inversion.system.errors import SettingsError
 
 MACHINE = ["--name", "cat", "--image", "registry/textual-inversion:gpu", "--claim", "results"]
@@ -25,7 +27,7 @@ PARSE = {"train": train.parse, "infer": generation.parse_infer, "sweep": sweep.b
 
 
 def rendered(kind, *more, flags=()):
-    settings = MACHINE if kind != "claim" else ["--name", "results"]
+    settings = MACHINE[:4] if more == tuple(NO_CLAIM) else MACHINE if kind != "claim" else ["--name", "results"]
     documents = render.rendered([kind, *settings, *more, *(["--", *flags] if flags else [])])
     return list(yaml.safe_load_all(yaml.safe_dump_all(documents)))
 
@@ -59,7 +61,10 @@ def commands_in(document):
     return [shlex.split(one) for one in re.findall(r"(?:exec )?(python .*?)(?:; else|; fi|$)", text)]
 
 
+NO_CLAIM = ["--output", "s3://bucket/cat", "--secret", "keys"]
+STORED = ["--train_data_dir", "s3://bucket/photos", "--pretrained_model_name_or_path", "s3://bucket/sd"]
 CASES = {
+    "object storage": ("train", NO_CLAIM, STORED),
     "one processor": ("train", [], TRAINING),
     "one card": ("train", ["--cards", "1", "--secret", "hub", "--secret", "more"], TRAINING),
     "four cards": ("train", ["--cards", "4", "--node_label", "gpu.nvidia.com/class=H100"], TRAINING),
@@ -95,7 +100,8 @@ def test_objects_hold_against_the_schemas_and_pods_against_the_strictest_standar
         assert made["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert made["securityContext"]["readOnlyRootFilesystem"] and spec["automountServiceAccountToken"] is False
         assert kind == "shell" or spec["terminationGracePeriodSeconds"] >= 60
-        assert {mount["mountPath"] for mount in made["volumeMounts"]} == {"/results", "/tmp", "/dev/shm"}
+        volumes = {"/tmp", "/dev/shm"} if more is NO_CLAIM else {"/results", "/tmp", "/dev/shm"}
+        assert {mount["mountPath"] for mount in made["volumeMounts"]} == volumes
         assert {mount["name"] for mount in made["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
         assert made["resources"]["limits"].get("nvidia.com/gpu", "0") == (more[1] if "--cards" in more else "0")
     namespaces = {one["metadata"].get("namespace") for one in documents}
@@ -121,9 +127,10 @@ def test_the_commands_of_a_manifest_are_taken_by_their_parsers(case):
             assert settings.resume == "/results/cat" or settings.output_dir == "/results/cat"
             assert settings.address == ("auto" if "--nodes" in more else None)
         else:
-            settings = parse(given)
+            with parser.asking_nobody():
+                settings = parse(given)
             output = settings.saving if kind == "train" else settings.output
-            assert output.output_dir == "/results/cat"
+            assert output.output_dir == ("s3://bucket/cat" if more is NO_CLAIM else "/results/cat")
 
 
 def test_every_run_stands_behind_a_wall_that_only_its_own_pods_pass_and_kuberay_for_its_dashboard():
@@ -231,6 +238,56 @@ def test_a_fork_begins_at_the_checkpoint_it_names_and_goes_on_from_its_own(tmp_p
     assert commands_in(job)[0].count("--resume_from_checkpoint") == 1
 
 
+def run_stored_line(command, folder, status):
+    """As `run_line`, where looking into object storage ends with a status."""
+    line = command[-1].replace("exec python", r"printf '%s\n' python")
+    (folder / "python").write_text(f'#!/bin/sh\necho "$@" > {folder}/asked\nexit {status}\n')
+    (folder / "python").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize(("kind", "flags", "first", "again", "asked"), [
+    ("train", ["--resume_from_checkpoint", "s3://bucket/old/checkpoint-50"], "s3://bucket/old/checkpoint-50", "latest",
+     "checkpoint-*/SHA256SUMS"),
+    ("sweep", ["--max_train_steps", "50"], "--output_dir\ns3://bucket/cat", "--resume\ns3://bucket/cat", "sweep.json"),
+    ("teach", ["--max_train_steps", "50"], "--output_dir\ns3://bucket/cat", "--resume\ns3://bucket/cat", "teach.json"),
+])  # fmt: skip
+def test_whether_a_pod_begins_or_goes_on_is_seen_in_object_storage(tmp_path, kind, flags, first, again, asked):
+    job, _ = rendered(kind, *NO_CLAIM, flags=flags)
+    command = next(pods(job))["spec"]["containers"][0]["command"]
+
+    found = [run_stored_line(command, tmp_path, status) for status in (0, 3, 1)]
+
+    assert [one.returncode for one in found] == [0, 0, 2]
+    assert again in found[0].stdout and first in found[1].stdout and found[2].stdout == ""
+    assert first not in found[0].stdout and again not in found[1].stdout
+    said = (tmp_path / "asked").read_text().strip()
+    assert said == f"-m textual_inversion.storage.look s3://bucket/cat {asked}"
+
+
+def test_addresses_are_looked_at_and_nobody_is_asked_for_them(monkeypatch):
+    monkeypatch.setattr(client, "Client", None)
+    monkeypatch.setattr(reading, "Client", None)
+    for flags in (STORED, ["--resume_from_checkpoint", "s3://bucket/run", "--template_file", "gs://bucket/t.txt"]):
+        rendered("train", *NO_CLAIM, flags=flags)
+    rendered("infer", *NO_CLAIM, flags=["--embeds", "s3://bucket/run", "s3://bucket/cat.pt"])
+    rendered("teach", *NO_CLAIM, flags=["--concepts", "s3://bucket/list.csv", "--skip_broken"])
+    rendered("sweep", *NO_CLAIM, flags=["--space", "s3://bucket/space.yaml", *STORED])
+    with pytest.raises(SettingsError, match="--train_data_dir: an address of object storage names no bucket"):
+        rendered("train", *NO_CLAIM, flags=["--train_data_dir", "s3:///photos"])
+    with pytest.raises(SettingsError, match="--cache_latents_dir must lie on this machine"):
+        rendered("train", *NO_CLAIM, flags=["--cache_latents_dir", "s3://bucket/latents"])
+
+
+def test_what_stands_for_addresses_lies_in_the_volume_where_there_is_one():
+    for more, place in ((NO_CLAIM, None), (NO_CLAIM[:2], "/results/storage")):
+        (made,) = next(pods(rendered("train", *more)))["spec"]["containers"]
+        told = {one["name"]: one["value"] for one in made["env"]}
+        assert told.get("TEXTUAL_INVERSION_STORAGE") == place
+        assert made.get("envFrom", []) == ([{"secretRef": {"name": "keys"}}] if more is NO_CLAIM else [])
+
+
 def test_a_file_that_lies_in_the_pod_alone_is_left_out_of_the_check_and_said(capsys, tmp_path):
     rendered("train", flags=["--config", "/results/run.yaml", "--seed", "3"])
     assert (
@@ -273,6 +330,11 @@ def test_the_manifests_of_the_guide_are_rendered():
         "where it runs": (["sweep", *MACHINE, "--", "--address=auto"], "--address is not for a manifest"),
         "a secret in sight": (["train", *MACHINE, "--", "--hub_token", "hf_1"], "make a secret"),
         "results that would be lost": (["train", *MACHINE[:4]], "results would be lost with the pod"),
+        "no address": (["train", *MACHINE[:4], "--output", "s3://key:secret@bucket/x"], "holds credentials"),
+        "machines without a folder in common": (
+            ["sweep", *MACHINE[:4], "--output", "s3://bucket/x", "--nodes", "2"],
+            "name with --claim the volume",
+        ),
         "results beside the volume": (["train", *MACHINE, "--output", "/results/../x"], "would be lost with the pod"),
         "a name": (["train", "--name", "Cat_1", *MACHINE[2:]], "is no name for Kubernetes"),
         "an image": (["train", *MACHINE[:2], "--image", "a b", *MACHINE[4:]], "is no image"),

@@ -106,7 +106,7 @@ def test_every_flag_in_the_text_exists(document):
         "--nnodes",
         "--figure",
     }  # of Paddle's launcher and docs/other_names.py
-    elsewhere |= {"--retries", "--nodes", "--ray_secret"}  # of deploy/render.py
+    elsewhere |= {"--retries", "--nodes", "--ray_secret", "--claim"}  # of deploy/render.py
 
     # Only the first column of the comparison speaks of this project.
     kept = re.sub(r"^(\|[^|]*)(\|[^|]*){4}\|$", r"\1", prose(read(document)), flags=re.MULTILINE)

@@ -97,9 +97,6 @@ class Bucket:
         self._answer()
         return {name: self._stored(name) for name in self.objects if name.startswith(f"{key}/") or not key}
 
-    def beside(self, key):
-        return {name: one for name, one in self.listed(key).items() if "/" not in name.removeprefix(f"{key}/")}
-
     def look(self, key):
         self._answer()
         return self._stored(key) if key in self.objects else None

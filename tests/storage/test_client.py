@@ -27,7 +27,6 @@ def round_trip(client):
     client.put("run/deep/large", io.BytesIO(large))
     client.put("run/empty", b"")
     assert {key.removeprefix("run/") for key in client.listed("run")} == {*ODD, "deep/large", "empty"}
-    assert {key.removeprefix("run/") for key in client.beside("run")} == {*ODD, "empty"}
     assert [b"".join(client.parts(f"run/{name}")).decode() for name in ODD] == ODD
     assert b"".join(client.parts("run/deep/large")) == large
     assert client.look("run/empty").size == 0 and client.look("run/none") is None
@@ -79,6 +78,15 @@ def test_a_bucket_that_is_not_there_is_named(service):
     for ask in (lambda c: c.listed("run"), lambda c: c.put("run/x", b"")):
         with pytest.raises(StorageError, match="s3://missing: there is no such bucket; make it"):
             ask(bucket("missing"))
+
+
+def test_a_listing_ends_where_it_has_more_than_any_run(service, monkeypatch):
+    client = bucket()
+    for name in range(5):
+        client.put(f"run/{name}", b"")
+    monkeypatch.setattr(module, "MOST", 4)
+    with pytest.raises(StorageError, match="s3://bucket/run has more than 4 objects; name a smaller folder"):
+        client.listed("run")
 
 
 def test_an_outage_is_no_lasting_fault(service, monkeypatch):

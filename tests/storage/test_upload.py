@@ -8,7 +8,7 @@ import pytest
 from helpers.object_stores import Bucket
 from textual_inversion.storage.fetching import WRITER
 from textual_inversion.storage.mirror import WRITE, Mirror, State
-from textual_inversion.storage.upload import Pass, Taken, waiting
+from textual_inversion.storage.upload import Pace, Pass, Taken, waiting
 from textual_inversion.system import atomic
 from textual_inversion.system.addresses import parsed
 from textual_inversion.system.errors import StorageError
@@ -80,6 +80,77 @@ def test_what_is_gone_goes_only_after_what_is_new_is_there(mirror):
     assert not any(key.startswith("run/checkpoint-10") for key in bucket.objects)
     removed = [key for what, key in bucket.changes if what == "remove"]
     assert removed[0] == "run/checkpoint-10/SHA256SUMS"
+
+
+@pytest.mark.parametrize("top", ["trials/000", "runs/<my-cat>"])
+def test_a_checkpoint_of_a_run_inside_stays_whole_while_that_run_writes_on(mirror, top):
+    state = State()
+    bucket = signed(state)
+    run_folder = atomic.make_folder(mirror.folder / top)
+    checkpoint(run_folder, 10, b"a")
+    run(bucket, mirror, state)
+    bucket.after = lambda: seen.append(sealed(bucket))
+    seen = []
+    for number in range(3):
+        atomic.write_text(run_folder / "figures.jsonl", str(number))  # what belongs to no checkpoint
+        run(bucket, mirror, state)
+    checkpoint(run_folder, 20, b"b")
+    run(bucket, mirror, state)
+    assert len(seen) >= 6 and all(f"run/{top}/checkpoint-10" in whole for whole in seen)
+    assert sealed(bucket) == {f"run/{top}/checkpoint-10", f"run/{top}/checkpoint-20"} and not waiting(mirror, state)
+
+
+def test_a_pipeline_whose_parts_are_replaced_is_none_until_all_of_it_is_there(mirror):
+    state = State()
+    bucket = signed(state)
+    names = ("unet/weights", "text_encoder/weights", "model_index.json", "logs/events")
+    for name in names:
+        atomic.make_folder((mirror.folder / name).parent)
+        atomic.write_bytes(mirror.folder / name, b"1")
+    run(bucket, mirror, state)
+    seen = []
+    bucket.after = lambda: seen.append(dict(bucket.objects))
+    atomic.write_bytes(mirror.folder / "logs/events", b"2")  # no part of it
+    run(bucket, mirror, state)
+    assert all("run/model_index.json" in one for one in seen)
+    for name in names[:2]:
+        atomic.write_bytes(mirror.folder / name, b"2")  # but not its index, which is as it was
+    run(bucket, mirror, state)
+    mixed = [one for one in seen if len({one[f"run/{name}"] for name in names[:2]}) > 1]
+    assert mixed and not any("run/model_index.json" in one for one in mixed)
+    assert bucket.objects["run/model_index.json"] == b"1" and not waiting(mirror, state)
+
+
+def test_a_large_log_that_grows_goes_up_once_a_minute_and_at_the_end(mirror):
+    state, now = State(), [0.0]
+    bucket, pace = signed(state), Pace(clock=lambda: now[0])
+    atomic.make_folder(mirror.folder / "logs")
+    for second in range(0, 130, 5):
+        now[0] = float(second)
+        atomic.write_bytes(mirror.folder / "logs/events", bytes((1 << 20) + second + 1))
+        atomic.write_bytes(mirror.folder / "figures.jsonl", bytes(second + 1))  # small: at once
+        checkpoint(mirror.folder, 10, str(second).encode() * 2000)  # large, and a unit: at once
+        run(bucket, mirror, state, pace=pace)
+        assert len(bucket.objects["run/figures.jsonl"]) == second + 1 and sealed(bucket) == {"run/checkpoint-10"}
+    assert bucket.changes.count(("put", "run/logs/events")) == 3  # at 0, 60 and 120
+    run(bucket, mirror, state)
+    assert bucket.changes.count(("put", "run/logs/events")) == 4 and not waiting(mirror, state)
+
+
+def test_whoever_claims_to_be_the_writer_at_length_is_not_read_to_the_end(mirror):
+    bucket = signed(State())
+    taken = []
+
+    def without_end(key):
+        while True:
+            taken.append(key)
+            yield bytes(100)
+
+    bucket.parts = without_end
+    with pytest.raises(Taken):
+        atomic.write_bytes(mirror.folder / "f", b"1")
+        run(bucket, mirror, State())
+    assert len(taken) < 10
 
 
 def test_the_list_of_files_goes_first_and_a_pipelines_index_last(mirror):

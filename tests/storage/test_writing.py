@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -160,6 +161,13 @@ def test_a_checkpoint_without_its_sums_is_passed_over_and_said(bucket, monkeypat
     assert "run/checkpoint-20/state.safetensors" in bucket.objects  # not ours to remove
 
 
+def test_a_torn_checkpoint_of_a_run_inside_is_passed_over_too(bucket, capfd):
+    bucket.objects |= {"run/trials/000/checkpoint-10/state.safetensors": b"1", "run/trials/000/run.json": b"{}"}
+    folder = writing.written_folder(RUN)
+    assert (folder / "trials/000/run.json").is_file() and not (folder / "trials/000/checkpoint-10").exists()
+    assert "trials/000/checkpoint-10: not completely uploaded" in capfd.readouterr().err
+
+
 def test_only_the_named_files_are_brought_here(bucket):
     bucket.objects |= {"out/cat.pt": b"1", "out/huge": b"2"}
     folder = writing.written_folder(parsed("s3://bucket/out"), names=lambda name: name == "cat.pt")
@@ -174,6 +182,8 @@ def test_the_other_processes_of_a_start_upload_at_their_end(bucket):
     assert beside.begin(lambda name: True) == folder
     finish()
     atomic.write_bytes(folder / "late", b"1")
+    bucket.is_down = True
+    threading.Timer(0.5, lambda: setattr(bucket, "is_down", False)).start()  # an outage is waited out there, too
     beside.finish()
     assert bucket.objects["run/late"] == b"1"
 
@@ -190,6 +200,38 @@ def test_whoever_only_looks_signs_nothing(bucket):
     bucket.objects["run/f"] = b"1"
     writing.folder_of(RUN)
     assert bucket.changes == [] and f"run/{WRITER}" not in bucket.objects
+
+
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "the wait was interrupted"), (signal.SIGTERM, "SIGTERM"),
+                                               (signal.SIGHUP, "SIGHUP")])  # fmt: skip
+def test_a_signal_ends_the_wait_in_one_line_with_what_is_missing(bucket, monkeypatch, number, said):
+    monkeypatch.setattr(writing, "_SIGNAL_SECONDS", 0.3)
+    folder = writing.written_folder(RUN)
+    bucket.is_down = True
+    atomic.write_bytes(folder / "f", b"1")
+    begun = time.monotonic()
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), number)).start()
+    before = signal.getsignal(number)
+    with pytest.raises(StorageError, match=rf"1 file\(s\) are missing at s3://bucket/run: f \(.*{said}"):
+        finish()
+    assert time.monotonic() - begun < 60 and signal.getsignal(number) is before
+
+
+def test_after_a_signal_what_goes_on_is_uploaded(bucket):
+    folder = writing.written_folder(RUN)
+    bucket.is_down = True
+    atomic.write_bytes(folder / "f", b"1")
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(0.8, lambda: setattr(bucket, "is_down", False)).start()
+    finish()
+    assert bucket.objects["run/f"] == b"1"
+
+
+def test_a_wait_that_is_no_number_is_refused_before_anything_begins(bucket, monkeypatch):
+    monkeypatch.setenv(writing.WAIT, "soon")
+    with pytest.raises(SettingsError):
+        writing.written_folder(RUN)
+    assert bucket.changes == [] and RUN not in writing._written
 
 
 def test_a_wait_that_is_no_number_is_refused(monkeypatch):
@@ -228,7 +270,7 @@ def test_killed_at_random_and_started_again_nothing_is_lost_or_torn(service):
         command = [sys.executable, "-c", WRITE_ON, "100000"]
         child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         assert child.stdout.readline().startswith("begun")
-        until(lambda n=wanted: len(service.names("run")) > n)
+        until(lambda n=wanted: len(service.names("run")) > n, 300.0)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         there = service.names("run")

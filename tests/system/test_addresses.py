@@ -59,6 +59,22 @@ def test_messages_and_records_name_the_address(run):
     assert paths.in_shell(run / "a b") == "'s3://bucket/a/run/a b'"
 
 
+def test_children_are_told_of_the_folder_that_they_write_into(run, monkeypatch):
+    assert addresses.for_child(run) == f"s3://bucket/a/run\n{run}" and addresses.for_child(run.parent) == ""
+    assert addresses._of_parent(addresses.for_child(run)) == {str(run): "s3://bucket/a/run"}
+    for text in ("", "s3://bucket/a", "http://x\n/y", "s3://bucket/a\nrelative"):
+        assert addresses._of_parent(text) == {}
+    assert addresses.for_uploading_child(run) == "s3://bucket/a/run"
+    assert addresses.for_uploading_child("local") == "local"
+    monkeypatch.setenv(addresses.VARIABLE, addresses.for_child(run))
+    assert addresses.for_uploading_child(run / "trials/000") == f"{run}/trials/000"  # is uploaded from above
+
+
+def test_the_folder_of_an_address_is_found_again(run):
+    assert addresses.path_of("s3://bucket/a/run") == str(run)
+    assert addresses.path_of("s3://bucket/b") == "s3://bucket/b" and addresses.path_of("x") == "x"
+
+
 def test_a_configuration_names_the_address(run):
     @group("x")
     class Settings:

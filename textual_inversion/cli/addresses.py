@@ -13,18 +13,16 @@ from typing import Any
 from textual_inversion.settings import flag as kinds
 from textual_inversion.system.addresses import Address, address_of, is_address
 from textual_inversion.system.errors import SettingsError, StorageError
-from textual_inversion.system.process_share import share_of_process
+from textual_inversion.system.process_share import machines_of_start, share_of_process
 
 _WRITES = (kinds.WRITTEN, kinds.WRITTEN_FILE)
-# Folders of a saved pipeline, which nobody reads who reads about a run.
-_PARTS = frozenset({
-    "unet", "vae", "vqvae", "bert", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler",
-    "safety_checker", "feature_extractor", "image_encoder",
-})  # fmt: skip
 
 
-def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace) -> None:
+def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace, *, fetches: bool = True) -> None:
     """Replace every address among the values by what stands for it on this machine.
+
+    Args:
+        fetches: otherwise addresses stay, and are only looked at: nobody is asked for them.
 
     Raises:
         SettingsError: an address is none, or its flag takes none.
@@ -34,6 +32,10 @@ def with_folders(actions: Iterable[argparse.Action], parsed: argparse.Namespace)
     found = [action for action in found if any(map(is_address, _values(getattr(parsed, action.dest, None))))]
     for action in sorted(found, key=lambda action: action.flag.use_of_address not in _WRITES):
         value = getattr(parsed, action.dest)
+        if not fetches:
+            for one in filter(is_address, _values(value)):
+                _checked(action, one)
+            continue
         try:
             replaced = [_replaced(action, one, parsed) for one in _values(value)]
         except StorageError as error:
@@ -58,6 +60,18 @@ def check_shared(output: Path, address: str | None) -> None:
         )
 
 
+def check_launched(output: Path) -> None:
+    """Refuse processes on several machines that would each upload to one address; raises SettingsError."""
+    from textual_inversion.storage.mirror import PLACE
+
+    place, count = address_of(output), machines_of_start()
+    if count > 1 and place is not None and not os.environ.get(PLACE):
+        raise SettingsError(
+            f"{count} machines would upload to {place}: give each an address of its own and join them with --merge, or "
+            f"set {PLACE} to a folder that all machines share"
+        )
+
+
 def _values(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -70,17 +84,21 @@ def _replaced(action: argparse.Action, value: Any, parsed: argparse.Namespace) -
     """The path that stands for one value of a flag."""
     if not is_address(value):
         return value
-    name, flag = _name(action), action.flag
-    use = flag.use_of_address
-    if use == kinds.LOCAL:
-        raise SettingsError(f"{name} must lie on this machine; give a folder here, not an address of object storage")
-    scale = ""
-    if flag.metavar == "FILE[:SCALE]":
-        value, _, scale = _scaled(value)
-    source = _address(value, name)
+    use = action.flag.use_of_address
+    source, scale = _checked(action, value)
     if use in _WRITES:
         return str(_written(source, is_file=use == kinds.WRITTEN_FILE, only_looks=getattr(parsed, "plan", False)))
     return f"{_read(source, use, parsed)}{scale}"
+
+
+def _checked(action: argparse.Action, value: str) -> tuple[Address, str]:
+    """An address, and the scale behind it with its colon; raises SettingsError where it is none, or may not be one."""
+    name, scale = _name(action), ""
+    if action.flag.use_of_address == kinds.LOCAL:
+        raise SettingsError(f"{name} must lie on this machine; give a folder here, not an address of object storage")
+    if action.flag.metavar == "FILE[:SCALE]":
+        value, _, scale = _scaled(value)
+    return _address(value, name), scale
 
 
 def _scaled(value: str) -> tuple[str, str, str]:
@@ -122,8 +140,7 @@ def _read(source: Address, use: str, parsed: argparse.Namespace) -> Path:
     if use == kinds.RUN:
         return reading.folder(source, _of_run)
     if use == kinds.LIST:
-        is_table = source.name.endswith(".csv")
-        return reading.folder(source.parent) / source.name if is_table else reading.folder(source)
+        return reading.file(source, ()) if source.name.endswith(".csv") else reading.folders(source)
     if use in (kinds.MODEL, kinds.VAE):
         from textual_inversion.models import hub
 
@@ -139,5 +156,7 @@ def _read_file(source: Address) -> Path:
 
 def _of_run(names: Collection[str]) -> list[str]:
     """Of a run's folder, what tells of it: neither checkpoints nor the parts of a pipeline."""
+    from textual_inversion.storage.units import PARTS
+
     tops = ((name, name.partition("/")[0]) for name in names)
-    return [name for name, top in tops if not top.startswith("checkpoint-") and (top == name or top not in _PARTS)]
+    return [name for name, top in tops if not top.startswith("checkpoint-") and (top == name or top not in PARTS)]

@@ -4,7 +4,8 @@
     photos/cat,<my-cat>,cat,object,yes,2
 
 Every column but `images` may be left out, and so may a cell. Other columns are flags of the training command. Paths are
-relative to the file. Each concept is held against the training command's own rules before any is learned.
+relative to the file, also where that is in object storage; a cell may be an address. Each concept is held against the
+training command's own rules before any is learned.
 """
 
 import csv
@@ -24,6 +25,7 @@ from textual_inversion.formats.learned_embedding import check_token, composed
 from textual_inversion.settings.flag import all_flags
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system import user_files
+from textual_inversion.system.addresses import address_of, is_address, path_of, shown
 from textual_inversion.system.errors import SettingsError, TextualInversionError
 from textual_inversion.system.progress import LateProgress
 
@@ -82,7 +84,7 @@ def _in_folder(folder: Path) -> Iterator[Lesson]:
     for name in sorted(os.listdir(folder), key=natural):
         if not name.startswith((".", "_")) and (folder / name).is_dir():
             token = composed(f"<{'-'.join(name.split())}>")
-            yield Lesson(token, str((folder / name).absolute()), {}, {})
+            yield Lesson(token, _place(folder / name), {}, {})
 
 
 def _in_table(path: Path) -> Iterator[Lesson]:
@@ -124,6 +126,11 @@ def _check_columns(columns: Sequence[str], path: Path) -> None:
             raise SettingsError(f"{path}, line 1: {printable(name)} cannot be a column: {reason}")
 
 
+def _place(path: Path, cell: str = "") -> str:
+    """A path, or a cell that is an address, as every machine understands it: a folder of this one may stand for one."""
+    return cell if is_address(cell) else address_of(path) or str(path.absolute())
+
+
 def _of_row(row: Mapping[str, str], folder: Path, where: str) -> Lesson:
     if not row[_IMAGES]:
         raise SettingsError(f"{where}: it names no folder of images; fill the cell, or remove the line")
@@ -141,10 +148,10 @@ def _of_row(row: Mapping[str, str], folder: Path, where: str) -> Lesson:
                 raise SettingsError(f"{where}: {_CAPTIONS} is yes or no, not {printable(cell)}")
             shared |= {"no_captions": "true"} if cell.lower() == "no" else {}
         elif flags[name].per_concept or name == "mask_dir":
-            own[name] = str(folder / cell) if flags[name].is_path else cell
+            own[name] = _place(folder / cell, cell) if flags[name].is_path else cell
         else:
-            shared[name] = str(folder / cell) if flags[name].is_path and (folder / cell).exists() else cell
-    return Lesson(token, str(images), own, shared, own.get("learnable_property", "object"))
+            shared[name] = _place(folder / cell) if flags[name].is_path and (folder / cell).exists() else cell
+    return Lesson(token, _place(images, row[_IMAGES]), own, shared, own.get("learnable_property", "object"))
 
 
 def check_recorded(lessons: Sequence[Lesson]) -> None:
@@ -181,7 +188,7 @@ def looked_at(
                 settings[one.token] = _checked(one, training)
                 good.append(one)
             except TextualInversionError as error:
-                broken.append(Broken(one.token, str(error)))
+                broken.append(Broken(one.token, shown(str(error))))
             progress.after(None)
     return good, settings, broken
 
@@ -190,6 +197,6 @@ def _checked(one: Lesson, training: Sequence[str]) -> TrainConfig:
     """The settings of a concept alone, all of whose images can be read."""
     check_token(one.token)
     settings = train.parse([*training, *Group((one,)).arguments()])
-    for image in find_images(one.images):
+    for image in find_images(path_of(one.images)):  # an address is fetched by now
         load_image(image)
     return settings

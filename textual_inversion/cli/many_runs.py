@@ -11,6 +11,7 @@ from textual_inversion.cluster.child import Child
 from textual_inversion.settings.cluster import ClusterSettings
 from textual_inversion.settings.flag import filled
 from textual_inversion.system import user_files
+from textual_inversion.system.addresses import for_child
 from textual_inversion.system.checked_json import UnusableJson, checked, parse_json
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import in_shell
@@ -48,10 +49,10 @@ def free_output(output_dir: str, record: str) -> Path:
     return output
 
 
-def child_of(cluster: ClusterSettings) -> Child:
-    """How trainings are started, from the folder in which the command stands."""
+def child_of(cluster: ClusterSettings, output: Path) -> Child:
+    """How trainings are started that write below a folder, from the folder in which the command stands."""
     processes = cluster.processes_per_run or max(1, cluster.gpus_per_run or 1)
-    return Child(os.getcwd(), cluster.cpus_per_run, processes)
+    return Child(os.getcwd(), cluster.cpus_per_run, processes, place=for_child(output))
 
 
 def with_those_of_now(cluster: ClusterSettings, now: ClusterSettings) -> ClusterSettings:

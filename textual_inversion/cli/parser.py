@@ -4,11 +4,13 @@ Nothing here imports paddle, so `--help` and refused arguments answer at once.
 """
 
 import argparse
+import contextlib
+import contextvars
 import difflib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from textual_inversion.cli import addresses, config_file, presets
@@ -18,6 +20,18 @@ from textual_inversion.settings.flag import Flag, flags_of, groups_of
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.home import home_folder
 from textual_inversion.system.paths import ROOT, how_to_call, is_possible_path, leads_in_circles
+
+_asks_nobody = contextvars.ContextVar("asks nobody", default=False)
+
+
+@contextlib.contextmanager
+def asking_nobody() -> Iterator[None]:
+    """Addresses of object storage stay as they are inside the block, for a command line that is for another machine."""
+    token = _asks_nobody.set(True)
+    try:
+        yield
+    finally:
+        _asks_nobody.reset(token)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -55,8 +69,7 @@ class OneLineParser(argparse.ArgumentParser):
         for action in self._actions:
             if getattr(action, "flag", None) and action.flag.is_path and hasattr(parsed, action.dest):
                 setattr(parsed, action.dest, _checked_path(action, getattr(parsed, action.dest)))
-        if self.fetches:
-            addresses.with_folders(self._actions, parsed)
+        addresses.with_folders(self._actions, parsed, fetches=self.fetches and not _asks_nobody.get())
         return parsed
 
     def _check_characters(self, arguments: Sequence[str]) -> None:

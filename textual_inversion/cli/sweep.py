@@ -21,6 +21,7 @@ from textual_inversion.settings.cluster import ClusterSettings
 from textual_inversion.settings.sweep import SweepConfig
 from textual_inversion.settings.train import TrainConfig
 from textual_inversion.system import atomic
+from textual_inversion.system.addresses import address_of
 from textual_inversion.system.checked_json import whole_number
 from textual_inversion.system.errors import SettingsError
 from textual_inversion.system.paths import from_root
@@ -163,7 +164,8 @@ def _sweep(
     _check_metrics(config, settings, names)
     steps = _rungs(config, settings, names)
     measured = ("--num_images", str(config.measuring.num_images))
-    clip = () if config.measuring.clip_model is None else ("--clip_model", config.measuring.clip_model)
+    model = config.measuring.clip_model
+    clip = () if model is None else ("--clip_model", address_of(model) or model)  # on every machine of a cluster
     intervals = [f"--{name}={steps[0]}" for name in _OF_RUNGS] if len(steps) > 1 else []
     plan = SearchPlan(
         space=found,
@@ -179,7 +181,7 @@ def _sweep(
         scoring=(*measured, *clip),
         max_failures=config.cluster.max_failures,
     )
-    return Sweep(plan, output, many_runs.child_of(config.cluster), config.cluster, [], record)
+    return Sweep(plan, output, many_runs.child_of(config.cluster, output), config.cluster, [], record)
 
 
 def _num_trials(asked: int | None, method: str, found: Space) -> int:

@@ -180,7 +180,7 @@ def _teach(
         fixed=(*many_runs.LEAN, *words.training),
         language=settings[lessons[0].token].base_model.language,
         output=output,
-        child=many_runs.child_of(config.cluster),
+        child=many_runs.child_of(config.cluster, output),
         cluster=config.cluster,
         draws=not config.output.no_sheet,
         left_out=broken,

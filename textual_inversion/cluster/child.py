@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textual_inversion.system import user_files
+from textual_inversion.system.addresses import VARIABLE
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.links import open_log
 from textual_inversion.system.output_lock import locked
@@ -41,12 +42,14 @@ class Child:
         threads: CPU threads.
         processes: under the launcher, where there are several.
         is_on_cards: whether each process has a card of its own.
+        place: what `addresses.for_child` says of the folder that all write into.
     """
 
     folder: str
     threads: int = 1
     processes: int = 1
     is_on_cards: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def environment(variables: Mapping[str, str], child: Child) -> dict[str, str]:
     kept = {name: value for name, value in variables.items() if not name.startswith(("RAY_", "PADDLE_"))}
     path = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     threads = max(1, child.threads // child.processes)
+    kept.pop(VARIABLE, None)
+    kept |= {VARIABLE: child.place} if child.place else {}
     return kept | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 

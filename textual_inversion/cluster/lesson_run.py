@@ -77,7 +77,9 @@ def do(order: RunOrder) -> RunOutcome:
 def _draw(folder: Path, order: RunOrder) -> Ended:
     words = ["--embeds", str(folder / file_names.FINAL_NAME), "--prompt", *order.prompts, "--num_images", "1"]
     words += ["--seed", "0", "--output_dir", str(folder / IMAGES)]
-    return children.run("infer", words, Child(order.child.folder, order.child.threads), Path(order.log))
+    return children.run(
+        "infer", words, Child(order.child.folder, order.child.threads, place=order.child.place), Path(order.log)
+    )
 
 
 def _figures(folder: Path) -> dict[str, float | None]:

@@ -23,7 +23,7 @@ class Lesson:
 
     Attributes:
         token: its placeholder token.
-        images: its folder of training images, as an absolute path.
+        images: its folder of training images, as an absolute path or an address of object storage.
         own: flag -> value, of flags that each concept of a run may have its own of, without those two.
         shared: flag -> value, of flags that all concepts of a run have in common.
         learnable_property: what is learned of the images.

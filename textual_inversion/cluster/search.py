@@ -20,6 +20,7 @@ from textual_inversion.cluster.space import Finished, Parameters, Space, argumen
 from textual_inversion.cluster.trial import DONE, REFUSED, Outcome, Part
 from textual_inversion.settings.choices import TPE
 from textual_inversion.system import atomic
+from textual_inversion.system.addresses import shown
 
 TRIALS = "trials.json"
 _RUNS = "trials"
@@ -215,11 +216,12 @@ class Search:
             one.results[rung], one.error = outcome.figures, None
             self._say(f"{name}: {figures_text(outcome.figures, self.plan.metrics)}; {self._standing()}")
         elif isinstance(outcome, Outcome) and outcome.status == REFUSED:
-            one.refused = outcome.error or "refused"
+            one.refused = shown(outcome.error or "refused")
             self._say(f"{name} cannot be trained, and is not tried again: {one.refused}")
         else:
             one.failures += 1
-            one.error = outcome.reason if isinstance(outcome, Lost) else outcome.error
+            error = outcome.reason if isinstance(outcome, Lost) else outcome.error
+            one.error = None if error is None else shown(error)
             again = "given up" if self.is_given_up(one) else f"tried again ({one.failures} of {self.plan.max_failures})"
             self._say(f"{name} died and is {again}: {one.error}")
 

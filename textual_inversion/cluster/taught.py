@@ -14,6 +14,7 @@ from textual_inversion.formats.embedding_file import read_embeddings, write_pdpa
 from textual_inversion.generation.image_grid import contact_sheet
 from textual_inversion.generation.png_files import UNREADABLE, opened_png, save_png
 from textual_inversion.system import atomic
+from textual_inversion.system.addresses import path_of
 from textual_inversion.system.errors import TextualInversionError
 
 TABLE, EMBEDS = "concepts.csv", "embeds"
@@ -79,7 +80,7 @@ def _rows(
 
 def _count(images: str) -> str:
     try:
-        return str(len(find_images(images)))
+        return str(len(find_images(path_of(images))))
     except TextualInversionError:
         return ""
 
@@ -110,6 +111,6 @@ def _pair(group: Group, one: Lesson, output: Path) -> list | None:
     try:
         with opened_png(drawn[place]) as image:
             shown = image.convert("RGB")
-        return [load_image(find_images(one.images)[0]), shown]
+        return [load_image(find_images(path_of(one.images))[0]), shown]
     except (IndexError, TextualInversionError, *UNREADABLE):
         return None

@@ -19,6 +19,7 @@ from textual_inversion.cluster.lessons import Group, Lesson, run_folder
 from textual_inversion.cluster.pool import Lost, Pool
 from textual_inversion.cluster.trial import DIED, DONE, REFUSED
 from textual_inversion.system import atomic
+from textual_inversion.system.addresses import shown
 
 CONCEPTS = "concepts.json"
 TAUGHT, FAILED, CUT = "taught", "failed", "cut"
@@ -115,7 +116,7 @@ class Teaching:
             total = sum(len(one.lessons) for one in self.groups)
             self._say(f"{', '.join(group.tokens)}: learned; {done} of {total}")
             return
-        error = outcome.reason if isinstance(outcome, Lost) else outcome.error or "it failed"
+        error = shown(outcome.reason if isinstance(outcome, Lost) else outcome.error or "it failed")
         if isinstance(outcome, Lost) or outcome.status == DIED:
             self._failures[group.name] = failures = self._failures.get(group.name, 0) + 1
             if failures <= self._max_failures:

@@ -68,7 +68,7 @@ def at_address(source: Address) -> Path:
     def inside(names: Collection[str]) -> set[str]:
         return {*embeddings_among(name for name in names if "/" not in name), _RECORD}
 
-    return reading.file(source, lambda names: {_RECORD, *partner_names(source.name)}, inside)
+    return reading.file(source, {_RECORD, *partner_names(source.name)}, inside)
 
 
 def _can_be_repository(name: str) -> bool:

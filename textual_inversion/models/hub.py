@@ -105,7 +105,7 @@ def at_address(
         chosen = needed_files(names, variant=variant, only_tokenizer=only_tokenizer)
         return [*chosen, *clip] if "model_index.json" in names else list(names)
 
-    return reading.file(source, lambda names: (), inside)
+    return reading.file(source, (), inside)
 
 
 def resolve_vae(

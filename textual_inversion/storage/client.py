@@ -19,6 +19,7 @@ from textual_inversion.system.errors import StorageError
 INSTALL = "pip install -r requirements-storage.txt, or pip install 'textual-inversion-paddle[storage]'"
 _WAITS = {"connect_timeout": "10s", "timeout": "120s"}
 _TRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+MOST = 100_000  # objects below an address; a run has hundreds, and a bucket may have billions
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,40})\s*</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _OF_MACHINES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")  # where machines in a cloud ask
@@ -56,20 +57,20 @@ class Client:
             self._store = _store(address)
 
     def listed(self, key: str) -> dict[str, Stored]:
-        """The objects below a key, by their keys; {} where there are none."""
+        """The objects below a key, by their keys; {} where there are none.
+
+        Raises:
+            StorageError: it cannot be asked, or there are more than `MOST`.
+        """
         import obstore
 
+        found: dict[str, Stored] = {}
         with self._explained():
-            found = [one for chunk in obstore.list(self._store, prefix=key or None) for one in chunk]
-        return {one["path"]: _stored(one) for one in found}
-
-    def beside(self, key: str) -> dict[str, Stored]:
-        """The objects right below a key, by their keys."""
-        import obstore
-
-        with self._explained():
-            found = obstore.list_with_delimiter(self._store, prefix=key or None)["objects"]
-        return {one["path"]: _stored(one) for one in found}
+            for chunk in obstore.list(self._store, prefix=key or None):
+                found |= {one["path"]: _stored(one) for one in chunk}
+                if len(found) > MOST:
+                    raise StorageError(f"{self._address} has more than {MOST:,} objects; name a smaller folder")
+        return found
 
     def look(self, key: str) -> Stored | None:
         """What is known of an object; None where there is none."""

@@ -29,6 +29,7 @@ from textual_inversion.system.home import home_folder
 READ, WRITE = "read", "write"
 PLACE = "TEXTUAL_INVERSION_STORAGE"
 _FORMAT = 1
+_MOST_ITEMS = 4_000_000  # values in what is known of a mirror; a file has a dozen
 _Whole = whole_number(0, 2**63)
 _UNLISTED = (output_lock.FILE_NAME, ".writable")
 
@@ -103,7 +104,8 @@ class Mirror:
     def state(self) -> State:
         """What is known of it; a fresh one where nothing is."""
         try:
-            found = checked(parse_json(user_files.read_bytes(self._state, user_files.RECORD)), _State)
+            content = user_files.read_bytes(self._state, user_files.RECORD)
+            found = checked(parse_json(content, most_items=_MOST_ITEMS), _State)
         except (OSError, UnusableJson):
             return State()
         files = {name: entry for name, entry in found["files"].items() if len(entry["stamp"]) == 3}
@@ -125,15 +127,21 @@ class Mirror:
         """
         found: dict[str, Stamp] = {}
         for top, folders, names in os.walk(self.folder / inside):
-            folders[:] = [name for name in folders if not temporary_files.is_temporary(name)]
+            folders[:] = [name for name in folders if is_listed(name)]
             for name in names:
-                if not temporary_files.is_temporary(name) and name not in _UNLISTED:
+                if is_listed(name):
                     path = Path(top, name)
                     with contextlib.suppress(OSError):  # gone meanwhile
                         own, stamp = path.relative_to(self.folder).as_posix(), stamp_of(path.lstat())
                         if not path.is_symlink() and is_name(own):
                             found[own] = stamp
         return found
+
+    def prune(self) -> None:
+        """Remove folders without files: one that is gone at the address may be a file there now."""
+        for top, _, _ in os.walk(self.folder, topdown=False):
+            if Path(top) != self.folder and not os.listdir(top):
+                atomic.remove_folder(top)
 
     def set_aside(self) -> Path:
         """Give the folder another name, and return it."""
@@ -142,6 +150,11 @@ class Mirror:
             number += 1
         atomic.move(self.folder, target)
         return target
+
+
+def is_listed(name: str) -> bool:
+    """Whether a file or folder of this name is one of a mirror: neither unfinished nor a lock."""
+    return name not in _UNLISTED and not temporary_files.is_temporary(name)
 
 
 def stamp_of(found: os.stat_result) -> Stamp:

@@ -30,13 +30,6 @@ def everything(names: Collection[str]) -> Iterable[str]:
     return names
 
 
-def check(source: Address) -> None:
-    """Raise StorageError where an address cannot be asked, or nothing is there."""
-    client = Client(source)
-    if not client.beside(source.key) and not client.listed(source.key) and client.look(source.key) is None:
-        raise _nothing(source)
-
-
 def folder(source: Address, choose: Choose = everything) -> Path:
     """The folder that stands for an address, with the files of it that will be read.
 
@@ -51,39 +44,72 @@ def folder(source: Address, choose: Choose = everything) -> Path:
     return _taken(client, source, found, choose)
 
 
-def file(source: Address, beside: Choose, inside: Choose = everything) -> Path:
+def folders(source: Address) -> Path:
+    """The folder that stands for an address, with the folders right in it, which are empty: for a list of them.
+
+    Raises:
+        StorageError: it cannot be read, or there is nothing.
+    """
+    found = below(source, Client(source).listed(source.key))
+    if not found:
+        raise _nothing(source)
+    mirror = Mirror(source, READ)
+    with mirror.locked():
+        mirror.make()
+        wanted = {name.partition("/")[0] for name in found if "/" in name}
+        for path in [path for path in mirror.folder.iterdir() if path.is_dir() and path.name not in wanted]:
+            atomic.remove_folder(path)
+        for name in wanted:
+            atomic.make_folder(mirror.folder / name)
+    return mirror.folder
+
+
+def file(source: Address, beside: Iterable[str], inside: Choose = everything) -> Path:
     """The file that stands for an address, with what is read from beside it; or a folder, where there is one.
 
     Args:
-        beside: of the files in the same folder, which are read too.
+        beside: names of files in the same folder, which are read too where they are there.
         inside: of a folder's files.
 
     Raises:
         StorageError: it cannot be read, or there is nothing.
     """
     client = Client(source)
-    if source.key and client.look(source.key) is not None:
-        found, name = below(source.parent, client.beside(source.parent.key)), source.name
-        top = _taken(client, source.parent, found, lambda names: {name, *beside(names)}, is_top=True)
-        return top / name
-    found = below(source, client.listed(source.key))
+    own = client.look(source.key) if source.key else None
+    if own is None:
+        return _taken(client, source, _something(source, below(source, client.listed(source.key))), inside)
+    # The folder around it is not listed: it may have millions of objects.
+    place, name = source.parent, source.name
+    seen = {one: client.look(place.key_of(one)) for one in {*beside} - {name}}
+    found = {name: own, **{one: stored for one, stored in seen.items() if stored is not None}}
+    return _taken(client, place, found, everything, asked={name, *seen}) / name
+
+
+def _something(source: Address, found: dict[str, Stored]) -> dict[str, Stored]:
     if not found:
         raise _nothing(source)
-    return _taken(client, source, found, inside)
+    return found
 
 
-def _taken(client: Client, source: Address, found: dict[str, Stored], choose: Choose, *, is_top: bool = False) -> Path:
-    """The folder of an address with the files that are chosen; `is_top`: only those right in it were listed.
+def _taken(
+    client: Client, source: Address, found: dict[str, Stored], choose: Choose, *, asked: Collection[str] | None = None
+) -> Path:
+    """The folder of an address with the files that are chosen.
 
     What an earlier choice has fetched is brought up to date too: two flags may read from one folder.
+
+    Args:
+        found: what is there.
+        asked: the names that were looked for; None: all.
     """
     mirror = Mirror(source, READ)
     with mirror.locked():
         mirror.make()
-        state, here = mirror.state(), {name for name in mirror.scan() if not (is_top and "/" in name)}
+        state, here = mirror.state(), {name for name in mirror.scan() if asked is None or name in asked}
         for name in here - found.keys():
             state.forget(name)
             atomic.remove_file(mirror.folder / name)
+        mirror.prune()
         fetch(client, mirror, state, sorted((set(choose(found)) | here) & found.keys()), found)
     return mirror.folder
 

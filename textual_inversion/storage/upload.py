@@ -1,8 +1,7 @@
 """One pass that brings an address up to date with its folder, in an order in which no reader sees half of anything.
 
-A *unit* is a folder that is of use only as a whole: a checkpoint, a pipeline. Its *seal* is the file without which it
-is none. The seal is uploaded last, when all other files of the unit lie there as they lie here, and removed first,
-before anything of the unit is replaced or removed. So whoever finds a seal finds what it belongs to.
+The seal of a unit (`units`) is uploaded last, when all other files of the unit lie there as they lie here, and removed
+first, before anything of the unit is replaced or removed. So whoever finds a seal finds what it belongs to.
 
 The list of a run's files (`written_files`) goes first: it may name a file that is not there yet, and must name all that
 are. Nothing is removed before all that is new is there: an address never has fewer whole checkpoints than it had.
@@ -12,18 +11,20 @@ write at the same time, so it is no lock: whoever begins later writes, and the o
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from textual_inversion.storage.client import Client
 from textual_inversion.storage.fetching import WRITER
 from textual_inversion.storage.mirror import Mirror, Stamp, State, stamp_of
+from textual_inversion.storage.units import INDEX, is_seal, seal_of
 from textual_inversion.system.errors import StorageError
 from textual_inversion.system.links import open_below
 from textual_inversion.system.written_files import FILE_NAME as LIST
 
-SEALS = ("SHA256SUMS", "model_index.json")
 _SMALL = 8 << 20  # bytes that are read before they are sent, so that a file that grows is cut at one place
+_LIGHT, _PACE_SECONDS = 1 << 20, 60.0  # bytes of a file that may go up at any time; between two times of a larger one
 _LONGEST_WRITER = 256
 
 
@@ -36,47 +37,67 @@ def writer(client: Client, mirror: Mirror) -> str:
     key = mirror.address.key_of(WRITER)
     if client.look(key) is None:
         return ""
-    return b"".join(client.parts(key))[:_LONGEST_WRITER].decode("utf-8", "replace").strip()
+    found = b""
+    for part in client.parts(key):
+        found += part
+        if len(found) > _LONGEST_WRITER:  # none of ours is as long
+            return found[:_LONGEST_WRITER].decode("utf-8", "replace")
+    return found.decode("utf-8", "replace").strip()
 
 
 def waiting(mirror: Mirror, state: State, here: dict[str, Stamp] | None = None) -> list[str]:
     """The files that are not at the address as they are here, in the order in which they go there."""
     here = mirror.scan() if here is None else here
-    names = [name for name, stamp in here.items() if state.stamps.get(name) != stamp]
+    seals = {name for name in here if is_seal(name)}
+    units = {name: seal_of(name, seals) for name, stamp in here.items() if state.stamps.get(name) != stamp}
     newest: dict[str, int] = {}
-    for name in names:
-        newest[unit_of(name)] = max(newest.get(unit_of(name), 0), here[name][1])
+    for name, unit in units.items():
+        newest[unit] = max(newest.get(unit, 0), here[name][1])
 
     def order(name: str) -> tuple:
-        turn = 0 if name == LIST else 2 if name in SEALS else 1  # a pipeline in the folder itself is sealed last of all
-        return turn, newest[unit_of(name)], unit_of(name), is_seal(name), here[name][1], name
+        own, unit = name.rpartition("/")[2], units[name]
+        turn = 0 if own == LIST else 2 if own == INDEX else 1  # a pipeline is sealed last of all
+        return turn, newest[unit], unit, is_seal(name), here[name][1], name
 
-    return sorted(names, key=order)
-
-
-def unit_of(name: str) -> str:
-    """The first folder in a name; "" for a file that lies in none."""
-    return name.partition("/")[0] if "/" in name else ""
+    return sorted(units, key=order)
 
 
-def is_seal(name: str) -> bool:
-    """Whether a folder is of no use without a file."""
-    return "/" in name and name.rpartition("/")[2] in SEALS
+class Pace:
+    """Lets a large file that grows, such as a log with images, go up once a minute, and not in every pass."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._last = clock, {}
+
+    def is_due(self, name: str, size: int) -> bool:
+        """Whether a file of so many bytes may go up now."""
+        return size <= _LIGHT or name not in self._last or self._clock() - self._last[name] >= _PACE_SECONDS
+
+    def note(self, name: str) -> None:
+        """Note that a file went up."""
+        self._last[name] = self._clock()
 
 
 class Pass:
     """Brings an address up to date, once.
 
     Args:
+        pace: None: everything that is new goes up.
         went: called with the bytes that were read of a file, and with 0 when a file is there.
         may_remove: whether what is gone here goes there too.
     """
 
     def __init__(
-        self, client: Client, mirror: Mirror, state: State, went: Callable[[int], None], *, may_remove: bool = True
+        self,
+        client: Client,
+        mirror: Mirror,
+        state: State,
+        went: Callable[[int], None],
+        *,
+        may_remove: bool = True,
+        pace: Pace | None = None,
     ):
         self._client, self._mirror, self._state, self._went = client, mirror, state, went
-        self._may_remove = may_remove
+        self._may_remove, self._pace = may_remove, pace
 
     def run(self) -> int:
         """Upload what is new, then remove what is gone; returns how many files were uploaded.
@@ -86,7 +107,7 @@ class Pass:
             Taken: another machine writes to the address.
         """
         here = self._mirror.scan()
-        names = waiting(self._mirror, self._state, here)
+        names = self._due(here)
         gone = [name for name in self._state.stamps if name not in here] if self._may_remove and here else []
         if not names and not gone:
             return 0
@@ -94,7 +115,8 @@ class Pass:
             raise Taken(f"another machine writes to {self._mirror.address} now")
         done = 0
         try:
-            self._unseal({unit_of(name) for name in names})
+            if self._unseal(names):
+                names = self._due(here)  # the seals too, even such as did not change
             for name in names:
                 done += self._upload(name)
             self._remove(gone)
@@ -102,15 +124,25 @@ class Pass:
             self._mirror.save(self._state)
         return done
 
-    def _unseal(self, units: Iterable[str]) -> None:
-        """Remove the seals of what is about to be changed."""
-        for name in [name for name in self._state.stamps if is_seal(name) and unit_of(name) in units]:
+    def _due(self, here: dict[str, Stamp]) -> list[str]:
+        names, pace = waiting(self._mirror, self._state, here), self._pace
+        if pace is None:
+            return names
+        seals = {name for name in here if is_seal(name)}
+        return [name for name in names if seal_of(name, seals) or pace.is_due(name, here[name][0])]
+
+    def _unseal(self, names: Iterable[str]) -> bool:
+        """Remove the seals of what is about to be changed; returns whether there were any."""
+        seals = {name for name in self._state.stamps if is_seal(name)}
+        broken = seals & {seal_of(name, seals) for name in names}
+        for name in sorted(broken):
             self._take_away(name)
             self._mirror.save(self._state)  # at once: a seal that is thought to be there would not be put back
+        return bool(broken)
 
     def _upload(self, name: str) -> bool:
         """Upload a file, unless it is gone by now, or is a seal and its unit has changed meanwhile."""
-        if is_seal(name) and not self._is_whole(os.path.dirname(name)):
+        if is_seal(name) and not self._is_whole(name):
             return False
         try:
             with open(open_below(self._mirror.folder, name), "rb") as file:
@@ -121,13 +153,15 @@ class Pass:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
         self._state.note(name, stamp, stamp[0], tag)
+        if self._pace is not None:
+            self._pace.note(name)
         self._went(0)
         return True
 
-    def _is_whole(self, folder: str) -> bool:
+    def _is_whole(self, seal: str) -> bool:
         """Whether all of a unit but its seal lies at the address as it is here."""
-        here = self._mirror.scan(folder).items()
-        return all(self._state.stamps.get(name) == stamp for name, stamp in here if not is_seal(name))
+        here = self._mirror.scan(seal.rpartition("/")[0]).items()
+        return all(self._state.stamps.get(name) == stamp for name, stamp in here if _is_sealed_by(name, seal))
 
     def _remove(self, gone: Iterable[str]) -> None:
         for name in sorted(gone, key=lambda name: (not is_seal(name), name)):
@@ -137,6 +171,10 @@ class Pass:
     def _take_away(self, name: str) -> None:
         self._client.remove(self._mirror.address.key_of(name))
         self._state.forget(name)
+
+
+def _is_sealed_by(name: str, seal: str) -> bool:
+    return name != seal and seal_of(name, (seal,)) == seal
 
 
 class _Counted:

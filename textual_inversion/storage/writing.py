@@ -8,16 +8,18 @@ missing. The folder stays, so the next command that writes to the address upload
 import atexit
 import contextlib
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
 from textual_inversion.storage.client import Client
 from textual_inversion.storage.fetching import WRITER, below, fetch
 from textual_inversion.storage.mirror import WRITE, Mirror, State
-from textual_inversion.storage.upload import SEALS, Pass, Taken, unit_of, waiting, writer
-from textual_inversion.system import atomic, watchers
+from textual_inversion.storage.units import SUMS, checkpoint_of
+from textual_inversion.storage.upload import Pace, Pass, Taken, waiting, writer
+from textual_inversion.system import atomic, signals, watchers
 from textual_inversion.system.addresses import Address
 from textual_inversion.system.errors import OutputError, SettingsError, StorageError, at_end
 from textual_inversion.system.progress import print_note
@@ -27,6 +29,7 @@ _WAIT_SECONDS = 120.0  # without any byte that goes on, after the command has en
 _LOOK_SECONDS = 5.0  # between two looks at what libraries or other processes write
 _SETTLE_SECONDS = 0.2  # what is written together is uploaded together
 _LONGEST_PAUSE, _LONGEST_PAUSE_AT_END = 60.0, 2.0
+_SIGNAL_SECONDS = 20.0  # that a wait goes on after SIGTERM; a launcher ends its processes after 30
 _LISTED = 5  # names in a message
 _written: dict[Address, "WrittenFolder"] = {}
 
@@ -40,9 +43,11 @@ def written_folder(address: Address, *, names: Callable[[str], bool] = lambda na
 
     Raises:
         StorageError: the address cannot be read or written.
+        SettingsError: the environment names a wait that is none.
     """
     if address in _written:
         return _written[address].begin(names)
+    _wait_seconds()  # refuses a wrong one before anything begins
     new = WrittenFolder(address, is_main=is_main)
     folder = new.begin(names)
     if not _written:
@@ -93,7 +98,7 @@ class WrittenFolder:
         self._watching = contextlib.ExitStack()
         self._went_at, self._trouble, self._told = time.monotonic(), "", ""
         self._number: int | None = None  # of the folder itself, which another one of its name has not
-        self._is_finished = False
+        self._is_finished, self._pace = False, Pace()
 
     # ------------------------------------------------------------------------------------------------------- begin
 
@@ -108,9 +113,13 @@ class WrittenFolder:
         if self._thread is None:
             self._watching.enter_context(watchers.watched(self))
             self._number = self.folder.stat().st_ino
-            self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
-            self._thread.start()
+            self._start()
         return self.folder
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
+        with signals.blocked():  # the main thread takes them
+            self._thread.start()
 
     def _bring(self, names: Callable[[str], bool]) -> str:
         """Bring the folder up to date with the address, and sign it; returns what is to be said."""
@@ -128,7 +137,7 @@ class WrittenFolder:
         fetch(client, mirror, state, gone, found)
         client.put(mirror.address.key_of(WRITER), state.mirror.encode())
         mirror.save(state)
-        return note or torn
+        return "; ".join(filter(None, (note, torn)))
 
     def _follow(self, state: State, found: Mapping, names: Callable[[str], bool]) -> str:
         """Make the folder what another machine has made of the address; returns what is to be said."""
@@ -148,6 +157,7 @@ class WrittenFolder:
         kept = {parent for name in mirror.scan() for parent in (mirror.folder / name).parents}
         for folder in [path for path in mirror.folder.iterdir() if path.is_dir() and path not in kept]:
             atomic.remove_folder(folder)
+        mirror.prune()
         return note
 
     # ------------------------------------------------------------------------------------------------ in the background
@@ -189,7 +199,8 @@ class WrittenFolder:
         self.tries += 1
         with self._mirror.locked():
             is_same = self.folder.is_dir() and self.folder.stat().st_ino == self._number
-            Pass(self._client, self._mirror, self._mirror.state(), self._went, may_remove=is_same).run()
+            pace = None if self._ending.is_set() else self._pace
+            Pass(self._client, self._mirror, self._mirror.state(), self._went, may_remove=is_same, pace=pace).run()
 
     def _went(self, _size: int) -> None:
         self._went_at = time.monotonic()
@@ -226,32 +237,33 @@ class WrittenFolder:
         self._is_finished = True
         _written.pop(self._mirror.address, None)  # a later command of this process begins anew
         if not self._is_main:
-            self._finish_beside()
-            return
+            self._start()  # what this process wrote last, where the main process of its start is on this machine
         self._went_at = time.monotonic()
         self._ending.set()
         self._wake.set()
         try:
-            while self._thread.is_alive() and time.monotonic() - self._went_at < _wait_seconds():
-                self._thread.join(0.1)
+            with _told_to_end() as told:
+                while self._thread.is_alive() and not self._is_late(told):
+                    self._thread.join(0.1)
+            stopped = f"stopped by {signal.Signals(told[0][0]).name}" if told and self._thread.is_alive() else ""
         except KeyboardInterrupt:
-            self._trouble = self._trouble or "the wait was interrupted"
+            stopped = "the wait was interrupted"
         finally:
             self._given_up.set()
             self._watching.close()
-        self._check_all_there()
+        self._check_all_there(stopped)
 
-    def _finish_beside(self) -> None:
-        """Upload what this process wrote last, where the main process of its start is on this machine."""
-        with self._mirror.locked():
-            Pass(self._client, self._mirror, self._mirror.state(), self._went, may_remove=False).run()
+    def _is_late(self, told: list[tuple[int, float]]) -> bool:
+        """Whether to wait no longer."""
+        now = time.monotonic()
+        return now - self._went_at >= _wait_seconds() or (bool(told) and now - told[0][1] >= _SIGNAL_SECONDS)
 
-    def _check_all_there(self) -> None:
+    def _check_all_there(self, stopped: str) -> None:
         missing = self.missing()
         if not missing:
             return
         shown = ", ".join(missing[:_LISTED]) + (f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else "")
-        reason = self._trouble.partition(";")[0] or f"nothing went on for {_wait_seconds():g} s"
+        reason = stopped or self._trouble.partition(";")[0] or f"nothing went on for {_wait_seconds():g} s"
         raise StorageError(
             f"{len(missing)} file(s) are missing at {self._mirror.address}: {shown} ({reason}); they are kept in "
             f"{self.folder.parent}, and the next command that writes to that address uploads them",
@@ -281,15 +293,30 @@ class WrittenFolder:
         self._wake.set()
 
 
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[list[tuple[int, float]]]:
+    """Note SIGTERM and SIGHUP inside the block, each with its time: what waits is worth some seconds more.
+
+    One that is ignored stays so: the command was told before.
+    """
+    told: list[tuple[int, float]] = []
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.signal(number, lambda n, _: told.append((n, time.monotonic()))) for number in numbers}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _without_torn(found: Mapping) -> tuple[dict, str]:
     """What lies at an address without the checkpoints that are not complete, and what is to be said of them."""
-    units: dict[str, set[str]] = {}
-    for name in found:
-        units.setdefault(unit_of(name), set()).add(name)
-    torn = [
-        unit for unit, names in units.items() if unit.startswith("checkpoint-") and f"{unit}/{SEALS[0]}" not in names
-    ]
-    kept = {name: one for name, one in found.items() if unit_of(name) not in torn}
+    units = {name: checkpoint_of(name) for name in found}
+    torn = {unit for unit in units.values() if unit and f"{unit}/{SUMS}" not in found}
+    kept = {name: one for name, one in found.items() if units[name] not in torn}
     return kept, f"{', '.join(sorted(torn)[:_LISTED])}: not completely uploaded, so passed over" if torn else ""
 
 

@@ -9,13 +9,14 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+# What a command tells its children of the folder that they write into: the address, a line's end, the folder.
+VARIABLE = "TEXTUAL_INVERSION_OUTPUT_ADDRESS"
 SCHEMES = ("s3", "gs", "az", "bos")
 FORMS = "s3://BUCKET/NAME (also gs://, az:// and bos://)"
 _ADDRESS = re.compile(r"([a-z][a-z0-9]*)://(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _END_OF_NAME = r"(?![\w-]|\.\w)"
 _LONGEST_KEY = 1024  # bytes, of S3
-_folders: dict[str, str] = {}  # absolute path -> the address that it stands for
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,14 @@ def is_name(name: str) -> bool:
 # ----------------------------------------------------------------------------------------- folders that stand for them
 
 
+def _of_parent(text: str) -> dict[str, str]:
+    address, _, folder = text.partition("\n")
+    return {folder: address} if is_address(address) and os.path.isabs(folder) else {}
+
+
+_folders = _of_parent(os.environ.get(VARIABLE, ""))  # absolute path -> the address that it stands for
+
+
 def stand_for(folder: Path, address: Address) -> None:
     """Note that a folder of this machine, or a file, stands for an address."""
     _folders[os.path.abspath(folder)] = str(address)
@@ -98,6 +107,24 @@ def address_of(path: str | os.PathLike[str]) -> str | None:
         if absolute == folder or absolute.startswith(folder + os.sep):
             return address + absolute[len(folder) :].replace(os.sep, "/")
     return None
+
+
+def path_of(text: str) -> str:
+    """The folder of this machine that stands for an address, where one is known by now; any other text stays."""
+    return next((folder for folder, address in _folders.items() if address == text), text)
+
+
+def for_child(folder: str | os.PathLike[str]) -> str:
+    """`VARIABLE` for a child that writes into a folder which this process uploads: so its records name the address."""
+    address = address_of(folder)
+    return f"{address}\n{os.path.abspath(folder)}" if address else ""
+
+
+def for_uploading_child(folder: str | os.PathLike[str]) -> str:
+    """What a child is told that writes in this process's place: the address that it is to upload to, if any."""
+    above = _of_parent(os.environ.get(VARIABLE, ""))
+    is_uploaded_above = any(os.path.abspath(folder).startswith(top + os.sep) for top in above)
+    return str(folder) if is_uploaded_above else address_of(folder) or str(folder)
 
 
 def shown(text: str) -> str:

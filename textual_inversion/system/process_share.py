@@ -14,7 +14,8 @@ from textual_inversion.system.errors import SettingsError
 
 _RANK, _WORLD_SIZE = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
 # What the launcher gives to all processes of one start, on all machines: addresses with ports that it found free.
-_OF_LAUNCH = ("PADDLE_MASTER", "PADDLE_TRAINER_ENDPOINTS")
+_ENDPOINTS = "PADDLE_TRAINER_ENDPOINTS"
+_OF_LAUNCH = ("PADDLE_MASTER", _ENDPOINTS)
 _MOST_PROCESSES = 1_000_000
 
 T = TypeVar("T")
@@ -72,6 +73,12 @@ def share_of_process(environment: Mapping[str, str] = os.environ) -> ProcessShar
     names = "\n".join(environment.get(name, "") for name in _OF_LAUNCH)
     launch = hashlib.sha256(f"{names}\n{world_size}".encode("utf-8", "surrogateescape")).hexdigest()
     return ProcessShare(rank, world_size, launch[:16] if names.strip() else "")
+
+
+def machines_of_start(environment: Mapping[str, str] = os.environ) -> int:
+    """How many machines the processes of this start are on, by the launcher's list of them; at least one."""
+    endpoints = environment.get(_ENDPOINTS, "").split(",")
+    return len({endpoint.rpartition(":")[0] for endpoint in endpoints})
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None) -> int:
