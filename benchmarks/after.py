@@ -1,4 +1,4 @@
-"""Whether what is said after a run is true, on the demo: each in a case in which it must be said and in one in which not.
+"""Whether what is said after a run is true, on the demo: in cases in which it must be said, and in others.
 
     python benchmarks/after.py
 

@@ -72,7 +72,8 @@ def test_skipped_steps_and_long_vectors():
 
 def test_every_finding_is_said_in_both_languages_with_its_numbers():
     values = {"share": 0.5, "more": 200, "best": 50, "steps": 100, "change": -0.001, "word": "<w>", "ratio": 0.7,
-              "leak": 0.7, "outside": 0.72, "skipped": 3, "times": 1.5, "image": "a.png", "others": -0.3, "count": 2}  # fmt: skip
+              "leak": 0.7, "outside": 0.72, "skipped": 3, "times": 1.5, "image": "a.png",
+              "others": -0.3, "count": 2}  # fmt: skip
     for code, texts in TEXTS.items():
         assert texts.keys() == {"en", "zh"}
         shown = [Finding(code, BAD, values).text(language) for language in texts]

@@ -90,14 +90,14 @@ TEXTS = {
         "{outside:.0%}。请使用蒙版（--mask_dir），或换成背景不同的图片。",
     },
     "image_not_learned": {
-        "en": "{image} was not learned: its loss changed by {change:+.0%}, that of the others by {others:+.0%}. Does it "
-        "show the same thing? If not, train without it.",
+        "en": "{image} was not learned: its loss changed by {change:+.0%}, that of the others by {others:+.0%}. Does "
+        "it show the same thing? If not, train without it.",
         "zh": "{image} 没有被学会：它的损失变化为 {change:+.0%}，其他图片为 {others:+.0%}。它展示的是同一事物吗？"
         "如果不是，请去掉它再训练。",
     },
     "images": {
-        "en": "The look at the images before training found {count} thing(s) to mend in them; images.png shows what the "
-        "model saw. Mend them, or leave those images out.",
+        "en": "The look at the images before training found {count} thing(s) to mend in them; images.png shows what "
+        "the model saw. Mend them, or leave those images out.",
         "zh": "训练前检查图片时发现了 {count} 处需要修正的问题；images.png 显示模型所看到的内容。请修正，"
         "或去掉这些图片。",
     },
