@@ -22,12 +22,16 @@ _MOST_DOTS = 40
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: points (x, y), with a label; `notes` are shown beside the points where the pointer is."""
+    """A curve: points (x, y), with a label; `notes` are shown beside the points where the pointer is.
+
+    Where `is_key`, a page has the label in its languages.
+    """
 
     label: str
     points: Sequence[tuple[float, float]]
     notes: Sequence[str] = ()
     is_marked: bool = False
+    is_key: bool = False
 
 
 def plot(series: Sequence[Series], *, x_label: str = "", y_label: str = "", is_file: bool = False) -> str:
@@ -42,7 +46,7 @@ def plot(series: Sequence[Series], *, x_label: str = "", y_label: str = "", is_f
         return ""
     frame = _Frame([x for x, _ in points], [y for _, y in points], _legend_height(shown), is_file=is_file)
     parts = [frame.axes(x_label, y_label), *(_curve(frame, index, one) for index, one in shown)]
-    parts += [_legend(index, at, one.label) for at, (index, one) in enumerate(shown)] if len(series) > 1 else []
+    parts += [_legend(index, at, one) for at, (index, one) in enumerate(shown)] if len(series) > 1 else []
     style = f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#faf9f6"/>' if is_file else ""
     name = ' xmlns="http://www.w3.org/2000/svg"'
     return f'<svg{name} viewBox="0 0 {WIDTH} {frame.height}" role="img">{style}{"".join(parts)}</svg>'
@@ -109,10 +113,11 @@ def _legend_height(shown: Sequence[tuple[int, Series]]) -> int:
     return 18 * len(shown) if len(shown) > 1 else 0
 
 
-def _legend(index: int, at: int, label: str) -> str:
+def _legend(index: int, at: int, series: Series) -> str:
     y = _TOP + 18 * at
     box = f'<rect class="f{index % len(COLOURS)}" x="{_LEFT}" y="{y - 9}" width="12" height="4"/>'
-    return f'{box}<text x="{_LEFT + 18}" y="{y - 3}">{_text(label)}</text>'
+    key = f' data-text="{_text(series.label)}"' if series.is_key else ""
+    return f'{box}<text x="{_LEFT + 18}" y="{y - 3}"{key}>{_text(series.label)}</text>'
 
 
 def _text(text: str) -> str:
