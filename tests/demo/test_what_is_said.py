@@ -1,4 +1,4 @@
-"""What runs on the demo say of their images and their length, each where it must be said and where it must not."""
+"""What is said on the demo of images, of a run's length and of words, each where it must be said and where it must not."""
 
 import json
 import shutil
@@ -6,7 +6,15 @@ import shutil
 import pytest
 
 import train_textual_inversion
+from demo.shipped import masked_drawings
 from helpers.paths import ROOT
+from textual_inversion.embeddings.files import read_concept_files
+from textual_inversion.evaluation.leak import background_leak
+from textual_inversion.models.attach import attach_files
+from textual_inversion.models.base_model import load_base_model
+from textual_inversion.reporting.findings import findings
+from textual_inversion.reporting.run_facts import RunFacts
+from textual_inversion.system.paths import DEMO_MODEL
 
 CATS = ROOT / "cat_toy_images"
 QUICK = ["--overview", "false", "--report_to", "none", "--only_save_embeds"]
@@ -51,3 +59,19 @@ def test_a_run_that_is_too_long_ends_when_it_has_settled_and_one_that_still_lear
     end = max(map(int, settled["fixed_set_loss"]))
     assert 30 <= end <= 120 and settled["result_step"] <= end and f"ended after step {end} of 200" in said
     assert max(map(int, falling["fixed_set_loss"])) == 35 == falling["result_step"]
+
+
+def test_a_word_that_means_the_background_leaks_and_the_learned_cat_acts_on_the_cat():
+    model = load_base_model(DEMO_MODEL)
+    attach_files(model, [read_concept_files([ROOT / "demo/learned_embeds.pdparams"])[0]])
+    images, masks = zip(*masked_drawings(str(CATS), model.resolution, 6), strict=True)
+
+    found = background_leak(model, ["beach", "<cat-toy>"], images, masks)
+
+    assert found["baseline"] > found["outside"] > 1.5 * found["concept"]
+    of_beach, of_cat = ({"background_leak": found | {"concept": found[own]}} for own in ("baseline", "concept"))
+    assert [codes(of_beach), codes(of_cat)] == [["leaks"], ["fine"]]
+
+
+def codes(score):
+    return [one.code for one in findings(RunFacts(None, {}, {"scores": {"<w>": score}}))]

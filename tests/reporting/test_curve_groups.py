@@ -60,10 +60,8 @@ def test_every_curve_that_a_run_writes_has_its_name_in_both_languages(script):
     text = (REPORTING / script).read_text(encoding="utf-8")
     tags = {"train/loss", "train/learning_rate", "train/estimated_distance", "samples/image_similarity"}
     bands = {f"eval/fixed_set_loss_{band}" for band in fixed_set.BANDS}
-    names = tags | (
-        {"eval/fixed_set_loss", BANDS, IMAGES} if script == "report.js" else {"eval/fixed_set_loss"} | bands
-    )
+    own = {BANDS, IMAGES} if script == "report.js" else bands
 
-    for name in names:
+    for name in tags | own | {"eval/fixed_set_loss"}:
         shown = re.findall(rf'"{name}": "([^"]+)"', text)
         assert sorted(one.isascii() for one in shown) == [False, True], name
