@@ -1,4 +1,4 @@
-"""What is said on the demo of images, of a run's length and of words, each where it must be said and where it must not."""
+"""What is said on the demo of images, of a run's length and of words, where it must be said and where it must not."""
 
 import json
 import shutil
