@@ -34,3 +34,12 @@ def test_flat_huge_and_long_curves_stay_small_and_finite():
         assert "nan" not in drawn and "inf" not in drawn and len(drawn) < 20_000
     places = re.search(r'points="([^"]*)"', long)[1].split()
     assert len(places) == 500 and places[0].startswith("64.0,")
+
+
+def test_the_legend_of_one_curve_beside_an_empty_one_stands_above_the_frame():
+    root = ET.fromstring(plot([Series("a", []), Series("b", [(0, 0.0), (9, 1.0)])]))
+    tops = [float(y) for line in root.iter(f"{{{root.tag[1:].split('}')[0]}}}polyline")
+            for y in (point.split(",")[1] for point in line.get("points").split())]  # fmt: skip
+    (legend,) = [one for one in root.iter(f"{{{root.tag[1:].split('}')[0]}}}text") if one.text == "b"]
+
+    assert float(legend.get("y")) < min(tops)

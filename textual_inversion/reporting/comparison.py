@@ -110,7 +110,8 @@ def comparison(runs: Sequence[RunFacts]) -> bytes:
 
 def _score_row(first: RunFacts, run: RunFacts, kind: str) -> dict[str, Any]:
     own = score_difference(first, run, kind) if run is not first else None
-    return {"score": _score_of(run, kind), "difference": _told(own)[0], "verdict": own.verdict if own else ""}
+    verdict = "" if own is None or own.value is None else own.verdict
+    return {"score": _score_of(run, kind), "difference": _told(own)[0], "verdict": verdict}
 
 
 def _figure(name: str, runs: Sequence[RunFacts], labels: Sequence[str]) -> str:
