@@ -80,10 +80,10 @@ def test_a_report_is_read_in_both_languages_and_its_steps_are_looked_through(run
         and HOSTILE.split("//")[0] in page.locator(".plots").inner_text()
     )
     legends = page.locator("figure:has([data-curve='eval/fixed_set_loss_bands']) svg text[data-text]")
-    assert legends.all_inner_texts()[1:] == ["little noise (details)", "half noise", "much noise (the whole)"]
+    assert legends.all_text_contents()[1:] == ["little noise (details)", "half noise", "much noise (the whole)"]
     assert page.locator("[data-curve='eval/image_loss']").inner_text().startswith("Loss of each image")
     page.locator("#language").click()
-    assert legends.all_inner_texts()[1] == "噪声少（细节）"
+    assert legends.all_text_contents()[1] == "噪声少（细节）"
     assert page.locator("h2").first.inner_text() == "训练前后" and "难以编辑" in page.locator("#findings").inner_text()
     assert "固定样本集上的损失" in page.locator(".plots").inner_text()
     assert page.locator("svg text[data-text]").first.inner_html() == "步"
