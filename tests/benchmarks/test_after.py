@@ -145,6 +145,26 @@ def test_words_are_learned_as_the_training_command_reads_them(args, monkeypatch)
     assert second.training.max_train_steps == args.fewer_steps and second.images.mask_dir == (str(args.folder),)
 
 
+@pytest.mark.parametrize("more", [("--curve", "curve"), ("--leave_one_out",), ("--pairs",), ()])
+def test_scores_are_asked_for_as_the_command_reads_them(args, monkeypatch, more):
+    from textual_inversion.cli.generation import parse_score
+
+    commands = []
+
+    def run(command, **how):
+        commands.append([str(word) for word in command])
+        (args.folder / "score.json").write_text('{"found": 1}')
+
+    monkeypatch.setattr(after.runs, "run", run)
+    args.num_inference_steps = 3
+
+    assert after.score(args, [args.folder / "a.pdparams", args.folder / "b.pdparams"], *more) == {"found": 1}
+
+    config = parse_score(commands[0][2:])
+    assert config.measuring.num_images == args.num_images and config.sampling.num_inference_steps == 3
+    assert config.output.output == str(args.folder / "score.json") and len(config.concept.embeds) == 2
+
+
 def test_the_section_holds_all_parts_and_targets(tmp_path, monkeypatch, capsys):
     found = after.Found("**Something**:", after.tables.table(("a", "b"), [("c", 1)]), [after.tables.Target("t", 1, 2)])
     monkeypatch.setattr(after, "learn", lambda *_, **__: None)
