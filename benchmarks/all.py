@@ -67,6 +67,11 @@ PARTS = {
         (("--seeds", "1", "--steps", "6", "--every", "1", "--patience", "2", "--concept", "cat", "--num_images", "2")
          + ("--num_inference_steps", "2"),),
     ),
+    "after": (
+        ((),),
+        (("--steps", "2", "--fewer_steps", "2", "--left_out_steps", "1", "--num_images", "2")
+         + ("--num_inference_steps", "1"),),
+    ),
     "grid": (
         ((),),
         (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),

@@ -34,6 +34,10 @@ def runs(tmp_path_factory):
                settings={"lr_scheduler": HOSTILE})  # fmt: skip
     with (one / "figures.jsonl").open("a") as file:
         file.write(json.dumps({"step": 4, HOSTILE: 1.0}) + "\n")
+        for step in (5, 9):
+            bands = {f"eval/fixed_set_loss_{band}": 0.1 * step for band in ("little_noise", "half_noise", "much_noise")}
+            images = {f"eval/image_loss_{number}": 1.0 - 0.01 * step for number in range(3)}
+            file.write(json.dumps({"step": step, **bands, **images}) + "\n")
     write_report(one)
     (folder / "comparison.html").write_bytes(comparison([read_run(folder / name) for name in ("one", "two")]))
     return folder
@@ -75,7 +79,11 @@ def test_a_report_is_read_in_both_languages_and_its_steps_are_looked_through(run
         "Loss on a fixed set" in page.locator(".plots").inner_text()
         and HOSTILE.split("//")[0] in page.locator(".plots").inner_text()
     )
+    legends = page.locator("figure:has([data-curve='eval/fixed_set_loss_bands']) svg text[data-text]")
+    assert legends.all_text_contents()[1:] == ["little noise (details)", "half noise", "much noise (the whole)"]
+    assert page.locator("[data-curve='eval/image_loss']").inner_text().startswith("Loss of each image")
     page.locator("#language").click()
+    assert legends.all_text_contents()[1] == "噪声少（细节）"
     assert page.locator("h2").first.inner_text() == "训练前后" and "难以编辑" in page.locator("#findings").inner_text()
     assert "固定样本集上的损失" in page.locator(".plots").inner_text()
     assert page.locator("svg text[data-text]").first.inner_html() == "步"

@@ -70,3 +70,14 @@ def test_the_page(tmp_path):
 def test_two_folders_of_one_name_get_two_labels(tmp_path):
     own = [read_run(run_folder(tmp_path / place / "out")) for place in ("a", "b")]
     assert labels_of(own) == ["a/out", "b/out"]
+
+
+def test_a_run_without_a_score_has_no_difference_and_no_verdict(tmp_path):
+    own = runs(tmp_path, {"figures": score([0.5, 0.6, 0.4])}, {})
+    path = tmp_path / "comparison.html"
+
+    path.write_bytes(comparison(own))
+
+    assert data_of(path)["scores"]["image"] == [
+        {"score": "0.500", "difference": "", "verdict": ""}, {"score": "-", "difference": "", "verdict": ""},
+    ]  # fmt: skip

@@ -48,6 +48,20 @@ def test_the_score(found, score):
     assert codes(score=score) == found
 
 
+def test_images_that_were_not_learned_and_what_the_look_at_them_found():
+    odd = {"unlearned_images": {"6": [-0.21, 0.29]}, "unlearned_names": {"6": "other.png"}}
+
+    assert codes(**odd) == ["image_not_learned"] and codes(unlearned_images={"6": [0.1, 0.3]}) == ["image_not_learned"]
+    assert codes(unlearned_images={}) == ["fine"] and codes(unlearned_images={"6": [0.1]}) == ["fine"]
+    assert codes(image_findings={"duplicate": 1}) == ["images"] and codes(image_findings={}) == ["fine"]
+    (one,) = findings(RunFacts(None, {}, odd, {FIXED_SET: SETTLED}))
+    assert one.text() == (
+        "other.png was not learned: its loss changed by +21%, that of the others by -29%. Does it show the same thing? "
+        "If not, train without it."
+    )
+    assert one.text("zh").startswith("other.png 没有被学会：它的损失变化为 +21%，其他图片为 -29%。")
+
+
 def test_skipped_steps_and_long_vectors():
     def rows(norm):
         return {"<w>": {"text_encoder": {"norm": [norm, None], "table_largest": 1.0}}}
@@ -58,7 +72,8 @@ def test_skipped_steps_and_long_vectors():
 
 def test_every_finding_is_said_in_both_languages_with_its_numbers():
     values = {"share": 0.5, "more": 200, "best": 50, "steps": 100, "change": -0.001, "word": "<w>", "ratio": 0.7,
-              "leak": 0.7, "outside": 0.72, "skipped": 3, "times": 1.5}  # fmt: skip
+              "leak": 0.7, "outside": 0.72, "skipped": 3, "times": 1.5, "image": "a.png",
+              "others": -0.3, "count": 2}  # fmt: skip
     for code, texts in TEXTS.items():
         assert texts.keys() == {"en", "zh"}
         shown = [Finding(code, BAD, values).text(language) for language in texts]

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from helpers.training_runs import draw_images, masks_of, rows_after, set_up, short_run
-from textual_inversion.training.fixed_set import FixedSet, measured_on
+from textual_inversion.training.fixed_set import BANDS, FixedSet, bands_of, measured_on
 
 AUGMENTED = ("--rotation", "20", "--brightness_jitter", "0.3", "--hue_jitter", "0.1", "--augmented_variants", "3")
 
@@ -90,3 +90,24 @@ def test_a_resumed_run_with_variants_is_the_same_bit_for_bit(tmp_path):
                                    "--output_dir", str(tmp_path / "again")))  # fmt: skip
 
     np.testing.assert_array_equal(whole["<cat-toy>"], resumed["<cat-toy>"])
+
+
+def test_the_parts_of_the_schedule_are_its_thirds():
+    assert bands_of(np.array([0, 333, 334, 666, 667, 999]), 0, 1000).tolist() == [0, 0, 1, 1, 2, 2]
+    assert bands_of(np.array([200, 399, 400, 599, 600, 799]), 200, 800).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_losses_by_part_of_the_schedule_are_means_of_its_samples_and_what_has_none_is_left_out(tmp_path, monkeypatch):
+    run = set_up(monkeypatch, short_run(tmp_path, "--only_save_embeds"))
+    batches, span = run.samples.evaluation_batches(6), (0, run.samples.num_train_timesteps)
+    fixed_set = FixedSet(run.model, run.data, batches, 2, span)
+    losses = fixed_set.losses()
+
+    found = fixed_set.by_band(losses)
+
+    timesteps = np.concatenate([batch.timesteps for batch in batches])
+    for number, name in enumerate(BANDS):
+        own = losses[timesteps * 3 // run.samples.num_train_timesteps == number]
+        assert found[name] == pytest.approx(own.mean()) and len(own) == 2  # spread evenly over the schedule
+    fixed_set.bands[fixed_set.bands == 2] = 1
+    assert set(fixed_set.by_band(losses)) == set(BANDS[:2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from textual_inversion.system.tracking import Tracker
-from textual_inversion.training.image_losses import ImageLosses, unlearned, unlearned_lines
+from textual_inversion.training.image_losses import ImageLosses, note_unlearned, unlearned
 from textual_inversion.training.state import Record
 
 
@@ -29,12 +29,9 @@ def losses_after(*factors, concepts=None):
 def test_the_image_whose_loss_stays_is_named_with_its_figures():
     record = losses_after(0.6, 0.7, 0.98, 0.64)
 
-    (line,) = unlearned_lines(record, [0] * 4, ["a.png", "b.png", "other.png", "c.png"])
+    note_unlearned(record, [0] * 4, ["a.png", "b.png", "other.png", "c.png"])
 
-    assert line == (
-        "note: other.png was not learned: its loss fell by 2%, that of the others fell by 33%; does it show the same "
-        "thing? if not, train without it"
-    )
+    assert record.figures["unlearned_names"] == {"2": "other.png"}
     assert record.figures["image_losses"]["2"] == pytest.approx([0.1, 0.098])
     assert record.figures["unlearned_images"] == {"2": pytest.approx([0.02, 0.33])}
 
@@ -45,7 +42,11 @@ def test_the_image_whose_loss_stays_is_named_with_its_figures():
     ids=["all learned", "none learned", "next to nothing learned", "two images"],
 )
 def test_no_image_is_named_where_none_is_behind(factors):
-    assert unlearned_lines(losses_after(*factors), [0] * 4, "abcd") == []
+    record = losses_after(*factors)
+
+    note_unlearned(record, [0] * 4, "abcd")
+
+    assert set(record.figures) == {"image_losses"}
 
 
 def test_images_are_compared_with_those_of_their_own_concept():
@@ -55,10 +56,12 @@ def test_images_are_compared_with_those_of_their_own_concept():
     assert set(unlearned(record.figures["image_losses"], [0] * 6)) == {3, 4, 5}
 
 
-def test_a_loss_that_rose_or_stayed_is_said_so():
-    lines = unlearned_lines(losses_after(0.5, 0.5, 0.5, 1.2, 1.0), [0] * 5, "abcde")
+def test_a_loss_that_rose_or_stayed_is_noted():
+    record = losses_after(0.5, 0.5, 0.5, 1.2, 1.0)
 
-    assert ["rose by 20%" in lines[0], "stayed as it was" in lines[1]] == [True, True]
+    note_unlearned(record, [0] * 5, "abcde")
+
+    assert record.figures["unlearned_images"] == {"3": pytest.approx([-0.2, 0.5]), "4": pytest.approx([0.0, 0.5])}
 
 
 def test_a_run_that_ended_early_has_no_image_to_name():
@@ -66,4 +69,4 @@ def test_a_run_that_ended_early_has_no_image_to_name():
     ImageLosses(Samples(1.0, 1.0, 1.0), record, Tracker()).look(0)
 
     assert record.figures["image_losses"] == {str(i): [pytest.approx(0.1)] for i in range(3)}
-    assert unlearned_lines(record, [0] * 3, "abc") == []
+    assert unlearned(record.figures["image_losses"], [0] * 3) == {}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from textual_inversion.data.text_in_images import has_text
+
 DUPLICATE, BLUR, TINY, STRETCHED, CROPPED, BORDERS, TEXT, ODD, BACKGROUND = CHECKS = (
     "duplicate", "blur", "tiny", "stretched", "cropped", "borders", "text", "odd one out", "shared background",
 )  # fmt: skip
@@ -23,7 +25,6 @@ _BLANK = 0.02  # contrast (standard deviation of the brightness, of 1) below whi
 _TINY = 1.5  # times that an image is enlarged
 _STRETCHED = 1.3  # times that one side is stretched more than the other
 _CROPPED = 0.4  # share of an image that is cut off
-_TEXT_VIEW = 256  # pixels of the longer side, where text is sought
 _ODD_IMAGES = 4  # the fewest images among which one is odd
 _ODD_SPREADS = 5.0  # how many times further than usual an odd image is from the others
 # By how much less than the median image an odd one is like the others, at the least: cosines of CLIP features, and of
@@ -189,50 +190,6 @@ def _bar(pixels: np.ndarray) -> np.ndarray | None:
         return None
     # A bar ends everywhere at once; a plain background ends where the thing begins.
     return colour if off[rows : rows + 2].mean(axis=1).max() > 0.6 else None
-
-
-def has_text(image: Image.Image) -> bool:
-    """Whether there is a line of what may be letters: short strokes of two brightnesses, with quiet above and below."""
-    view = image.convert("L")
-    view.thumbnail((_TEXT_VIEW, _TEXT_VIEW), Image.Resampling.LANCZOS)
-    cells = _stroke_cells(np.asarray(view, np.float32) / 255)
-    return any(_is_line(cells, row, first, last) for row in range(len(cells)) for first, last in _runs(cells[row]))
-
-
-_CELL = 8  # pixels
-_LINE_CELLS = 7  # of a row of strokes, at the least
-
-
-def _stroke_cells(grey: np.ndarray) -> np.ndarray:
-    """Which cells of 8x8 pixels hold strokes: bool [H / 8, W / 8], for a brightness float32 [H, W] of 0 to 1."""
-    rows, columns = (side // _CELL for side in grey.shape)
-    cells = grey[: rows * _CELL, : columns * _CELL].reshape(rows, _CELL, columns, _CELL).swapaxes(1, 2)
-    low, high = cells.min(axis=(2, 3)), cells.max(axis=(2, 3))
-    contrast = high - low
-    middle = (low + high)[..., None, None] / 2
-    is_light = cells > middle
-    across = (is_light[..., 1:] != is_light[..., :-1]).mean(axis=(2, 3))  # turns between neighbours in a row
-    down = (is_light[..., 1:, :] != is_light[..., :-1, :]).mean(axis=(2, 3))
-    share = is_light.mean(axis=(2, 3))
-    return (contrast > 0.35) & (across > 0.14) & (down > 0.08) & (share > 0.12) & (share < 0.88)
-
-
-def _runs(row: np.ndarray) -> list[tuple[int, int]]:
-    """(first, last + 1) of the runs of true values that are long enough for a line; a single gap is a blank."""
-    closed = row.copy()
-    closed[1:-1] |= row[:-2] & row[2:]
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], closed, [False]]).astype(np.int8)))
-    return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a >= _LINE_CELLS]
-
-
-def _is_line(cells: np.ndarray, row: int, first: int, last: int) -> bool:
-    """Whether it is quiet above and below a run of stroke cells: texture goes on there, text does not."""
-    top, bottom = row, row
-    while top > 0 and cells[top - 1, first:last].mean() > 0.5:
-        top -= 1
-    while bottom + 1 < len(cells) and cells[bottom + 1, first:last].mean() > 0.5:
-        bottom += 1
-    return bottom - top < 4 and (last - first) >= 3 * (bottom - top + 1)
 
 
 # -------------------------------------------------------------------------------------------------------- all of them

@@ -1,7 +1,10 @@
 
 const CURVES_ZH = {
   "train/loss": "训练损失（主要反映抽到的时间步）", "train/learning_rate": "学习率", "eval/fixed_set_loss": "固定样本集上的损失",
-  "samples/image_similarity": "验证图片的图像相似度",
+  "samples/image_similarity": "验证图片的图像相似度", "train/estimated_distance": "估计的到目标的距离",
+  "eval/fixed_set_loss_little_noise": "固定样本集上的损失：噪声少（细节）",
+  "eval/fixed_set_loss_half_noise": "固定样本集上的损失：噪声居中",
+  "eval/fixed_set_loss_much_noise": "固定样本集上的损失：噪声多（整体）",
 };
 const TEXTS = {
   en: {
@@ -14,6 +17,10 @@ const TEXTS = {
     curves: {
       "train/loss": "Training loss (mostly which timesteps were drawn)", "train/learning_rate": "Learning rate",
       "eval/fixed_set_loss": "Loss on a fixed set", "samples/image_similarity": "Image similarity of the validation images",
+      "eval/fixed_set_loss_little_noise": "Loss on a fixed set: little noise (details)",
+      "eval/fixed_set_loss_half_noise": "Loss on a fixed set: half noise",
+      "eval/fixed_set_loss_much_noise": "Loss on a fixed set: much noise (the whole)",
+      "train/estimated_distance": "Estimated distance to the goal",
     },
   },
   zh: {

@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from textual_inversion.evaluation.standard_errors import BETTER, CHANCE, UNKNOWN, WORSE, Difference
+from textual_inversion.reporting.curve_groups import IMAGES, place_of
 from textual_inversion.reporting.differences import different_settings, score_difference
 from textual_inversion.reporting.html_page import packed, page
 from textual_inversion.reporting.plots import Series, plot
@@ -100,14 +101,17 @@ def comparison(runs: Sequence[RunFacts]) -> bytes:
         if any(run.scores for run in runs)
         else {},
     }
-    names = list(dict.fromkeys(name for run in runs for name in sorted(run.curves)))[:_MOST_CURVES]
+    all_names = dict.fromkeys(name for run in runs for name in sorted(run.curves))
+    # The images of one run are not those of another.
+    names = [name for name in all_names if place_of(name).frame != IMAGES][:_MOST_CURVES]
     plots = "".join(_figure(name, runs, labels) for name in names)
     return page("comparison", " | ".join(labels), data, {"plots": plots, "no_plots": "" if plots else "hidden"})
 
 
 def _score_row(first: RunFacts, run: RunFacts, kind: str) -> dict[str, Any]:
     own = score_difference(first, run, kind) if run is not first else None
-    return {"score": _score_of(run, kind), "difference": _told(own)[0], "verdict": own.verdict if own else ""}
+    verdict = "" if own is None or own.value is None else own.verdict
+    return {"score": _score_of(run, kind), "difference": _told(own)[0], "verdict": verdict}
 
 
 def _figure(name: str, runs: Sequence[RunFacts], labels: Sequence[str]) -> str:

@@ -89,6 +89,18 @@ TEXTS = {
         "zh": "{word} 不仅代表物体，也代表背景：它的注意力有 {leak:.0%} 落在物体之外，而图片中物体之外的面积为 "
         "{outside:.0%}。请使用蒙版（--mask_dir），或换成背景不同的图片。",
     },
+    "image_not_learned": {
+        "en": "{image} was not learned: its loss changed by {change:+.0%}, that of the others by {others:+.0%}. Does "
+        "it show the same thing? If not, train without it.",
+        "zh": "{image} 没有被学会：它的损失变化为 {change:+.0%}，其他图片为 {others:+.0%}。它展示的是同一事物吗？"
+        "如果不是，请去掉它再训练。",
+    },
+    "images": {
+        "en": "The look at the images before training found {count} thing(s) to mend in them; images.png shows what "
+        "the model saw. Mend them, or leave those images out.",
+        "zh": "训练前检查图片时发现了 {count} 处需要修正的问题；images.png 显示模型所看到的内容。请修正，"
+        "或去掉这些图片。",
+    },
     "skipped": {
         "en": "{skipped} of {steps} steps were skipped because loss or gradient were not finite. Lower "
         "--learning_rate, or compute in full precision (--mixed_precision no).",
@@ -115,7 +127,8 @@ TEXTS = {
 
 def findings(run: RunFacts) -> list[Finding]:
     """What the figures of a run show, the worst first; at least one."""
-    found = [*_of_loss(run.curves.get(FIXED_SET, [])), *_of_steps(run), *_of_vectors(run.figures.get("rows", {}))]
+    found = [*_of_loss(run.curves.get(FIXED_SET, [])), *_of_images(run.figures), *_of_steps(run)]
+    found += _of_vectors(run.figures.get("rows", {}))
     for word, score in run.scores.items():
         found += _of_score(word, score)
     if not found:
@@ -146,6 +159,17 @@ def _at(curve: Curve, step: float) -> float:
     """The value at a step, on the line between the two looks around it."""
     (before, low), (after, high) = next(pair for pair in zip(curve, curve[1:], strict=False) if pair[1][0] >= step)
     return low + (high - low) * (step - before) / (after - before)
+
+
+def _of_images(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    names = figures.get("unlearned_names", {})
+    for number, falls in figures.get("unlearned_images", {}).items():
+        if len(falls) == 2:
+            image = names.get(number, f"image {number}")
+            yield Finding("image_not_learned", BAD, {"image": image, "change": -falls[0], "others": -falls[1]})
+    count = sum(figures.get("image_findings", {}).values())
+    if count > 0:
+        yield Finding("images", HINT, {"count": count})
 
 
 def _of_steps(run: RunFacts) -> Iterator[Finding]:

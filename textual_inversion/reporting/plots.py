@@ -15,19 +15,23 @@ COLOURS = ("#0b6b73", "#b5532a", "#5a55a3", "#3d7a35", "#a83f6f", "#8a6d1d", "#3
 _DASHED = ".c1,.c3,.c5{stroke-dasharray:7 3}"  # so that a curve is seen that lies on another one
 _PLAIN = "text{font:12px sans-serif;fill:#66666d}.grid{stroke:#dad8d2}.line{fill:none;stroke-width:2}"
 STYLE = f"{_PLAIN}{_DASHED}" + "".join(f".c{i}{{stroke:{c}}}.f{i}{{fill:{c}}}" for i, c in enumerate(COLOURS))
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 40
 _MOST_POINTS = 500  # of a curve that is drawn: more than pixels
 _MOST_DOTS = 40
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: points (x, y), with a label; `notes` are shown beside the points where the pointer is."""
+    """A curve: points (x, y), with a label; `notes` are shown beside the points where the pointer is.
+
+    Where `is_key`, a page has the label in its languages.
+    """
 
     label: str
     points: Sequence[tuple[float, float]]
     notes: Sequence[str] = ()
     is_marked: bool = False
+    is_key: bool = False
 
 
 def plot(series: Sequence[Series], *, x_label: str = "", y_label: str = "", is_file: bool = False) -> str:
@@ -40,9 +44,11 @@ def plot(series: Sequence[Series], *, x_label: str = "", y_label: str = "", is_f
     points = [point for _, one in shown for point in one.points]
     if not points:
         return ""
-    frame = _Frame([x for x, _ in points], [y for _, y in points], _legend_height(shown), is_file=is_file)
+    frame = _Frame(
+        [x for x, _ in points], [y for _, y in points], _legend_height(shown, len(series) > 1), is_file=is_file
+    )
     parts = [frame.axes(x_label, y_label), *(_curve(frame, index, one) for index, one in shown)]
-    parts += [_legend(index, at, one.label) for at, (index, one) in enumerate(shown)] if len(series) > 1 else []
+    parts += [_legend(index, at, one) for at, (index, one) in enumerate(shown)] if len(series) > 1 else []
     style = f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#faf9f6"/>' if is_file else ""
     name = ' xmlns="http://www.w3.org/2000/svg"'
     return f'<svg{name} viewBox="0 0 {WIDTH} {frame.height}" role="img">{style}{"".join(parts)}</svg>'
@@ -77,8 +83,8 @@ class _Frame:
             parts.append(f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{value:.4g}</text>')
         for value in self.x_ticks:
             x, _ = self.at(value, self._y[0])
-            parts.append(f'<text x="{x}" y="{self.height - 16}" text-anchor="middle">{value:.6g}</text>')
-        place = f'x="{WIDTH - _RIGHT}" y="{self.height - 3}" text-anchor="end"'
+            parts.append(f'<text x="{x}" y="{self.height - 22}" text-anchor="middle">{value:.6g}</text>')
+        place = f'x="{WIDTH - _RIGHT}" y="{self.height - 4}" text-anchor="end"'
         parts.append(f"<text {place}{self._key(x_label)}>{_text(x_label)}</text>")
         parts.append(f'<text x="4" y="{self._above - 3}">{_text(y_label)}</text>' if y_label else "")
         return "".join(parts)
@@ -105,14 +111,15 @@ def _curve(frame: _Frame, index: int, series: Series) -> str:
     return drawn + "".join(dots)
 
 
-def _legend_height(shown: Sequence[tuple[int, Series]]) -> int:
-    return 18 * len(shown) if len(shown) > 1 else 0
+def _legend_height(shown: Sequence[tuple[int, Series]], has_legend: bool) -> int:
+    return 18 * len(shown) if has_legend else 0
 
 
-def _legend(index: int, at: int, label: str) -> str:
+def _legend(index: int, at: int, series: Series) -> str:
     y = _TOP + 18 * at
     box = f'<rect class="f{index % len(COLOURS)}" x="{_LEFT}" y="{y - 9}" width="12" height="4"/>'
-    return f'{box}<text x="{_LEFT + 18}" y="{y - 3}">{_text(label)}</text>'
+    key = f' data-text="{_text(series.label)}"' if series.is_key else ""
+    return f'{box}<text x="{_LEFT + 18}" y="{y - 3}"{key}>{_text(series.label)}</text>'
 
 
 def _text(text: str) -> str:

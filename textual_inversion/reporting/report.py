@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from textual_inversion.embeddings.file_names import FINAL, FINAL_NAME, safe_name, safetensors_names
+from textual_inversion.reporting.curve_groups import Place, grouped
 from textual_inversion.reporting.figures import Curve
 from textual_inversion.reporting.findings import Finding, findings
 from textual_inversion.reporting.html_page import evenly, packed, page
@@ -53,7 +54,7 @@ def report(run: RunFacts, found: Sequence[Finding], training_images: Sequence[Im
         "prompts": run.prompts[:_MOST_PROMPTS],
         **_images(run, training_images),
     }
-    plots = "".join(_figure(name, group) for name, group in _groups(run.curves).items())
+    plots = "".join(_figure(name, group) for name, group in grouped(run.curves).items())
     places = {"plots": plots, "no_plots": "" if plots else "hidden"}
     return page("report", ", ".join(run.tokens), data, places)
 
@@ -91,20 +92,10 @@ def _pairs(run: RunFacts) -> list[tuple[str, Image.Image, Image.Image]]:
 # ----------------------------------------------------------------------------------------------------------- curves
 
 
-def _groups(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
-    """Curves that belong into one frame: a figure, and its parts, whose names begin with the figure's."""
-    found: dict[str, dict[str, Curve]] = {}
-    for name in sorted(curves):
-        parts = name.split("/")
-        found.setdefault("/".join(parts[:2]), {})[name] = curves[name]
-    order = ["eval/fixed_set_loss", "train/loss", "samples/image_similarity"]
-    return dict(sorted(found.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order)))
-
-
-def _figure(name: str, curves: Mapping[str, Curve]) -> str:
-    series = [Series(own.removeprefix(f"{name}/"), points) for own, points in curves.items()]
+def _figure(frame: str, curves: Sequence[tuple[Place, Curve]]) -> str:
+    series = [Series(place.label or frame, points, is_key=place.is_key) for place, points in curves]
     drawn = plot(series, x_label="step")
-    caption = f'<figcaption data-curve="{escape(name)}">{escape(name)}</figcaption>'
+    caption = f'<figcaption data-curve="{escape(frame)}">{escape(frame)}</figcaption>'
     return f"<figure>{caption}{drawn}</figure>" if drawn else ""
 
 

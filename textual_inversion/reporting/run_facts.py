@@ -80,6 +80,9 @@ class _Figures(TypedDict, total=False):
     scores: dict[str, Score]
     rows: dict[str, dict[str, _Norms]]
     seconds: dict[str, float]
+    unlearned_images: dict[str, list[float]]
+    unlearned_names: dict[str, str]
+    image_findings: dict[str, int]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from textual_inversion.training import overview, resume
 from textual_inversion.training.artifacts import Saves, as_learned, file_facts, save_somewhere, write_run_record
 from textual_inversion.training.diagnostics import vector_figures, vector_lines
 from textual_inversion.training.exports import Export, plan_exports, write_exports
-from textual_inversion.training.image_losses import unlearned_lines
+from textual_inversion.training.image_losses import note_unlearned
 from textual_inversion.training.mask_sheet import save_mask_sheet
 from textual_inversion.training.overview import FreshImages
 from textual_inversion.training.state import Record, Run
@@ -92,15 +92,14 @@ def write_results(
             )
         _show(config, run, painter, fresh_images, saves)
     if main:
-        about_images = unlearned_lines(run.record, [image.concept for image in run.data.images], run.data.names)
+        note_unlearned(run.record, [image.concept for image in run.data.images], run.data.names)
         _record(config, run, saves)
         saves.attempt(_write_card, config, run)
         found = report_on(run, saves)
         known = where_embeddings_are(run.vectors.tokens, context.folder)
         context.stop.advice = f"after everything was written; {known}"
         phases = context.phases.summary()
-        told = {"about_images": about_images, "found": found}
-        for line in closing_lines(run.record, run.vectors.tokens, context.folder, run.plan.steps, phases, **told):
+        for line in closing_lines(run.record, run.vectors.tokens, context.folder, run.plan.steps, phases, found):
             context.say(line)
     context.ranks.meet(context.stop)  # a signal may still come, while the others have nothing to do
     return saves.failures
@@ -222,7 +221,6 @@ def closing_lines(
     folder: Path,
     steps: int,
     phases: str,
-    about_images: Sequence[str] = (),
     found: Sequence[Finding] = (),
 ) -> list[str]:
     """What was made, how long each phase took, and for the demo the score before and after.
@@ -231,7 +229,6 @@ def closing_lines(
         tokens: the placeholder tokens.
         folder: where the files are.
         phases: the line that says how long each phase took.
-        about_images: what is to be said of the training images, in lines.
         found: what the figures of the run mean.
     """
     figures, lines = record.figures, []
@@ -242,7 +239,6 @@ def closing_lines(
         of = f"{token}: " if len(tokens) > 1 else ""
         lines.append(of + _score_line(score, "image", "with the training images"))
         lines.append(of + _score_line(score, "text", "of edit prompts"))
-    lines += about_images
     lines += vector_lines(figures.get("rows", {}))
     skipped = figures.get("skipped_steps", 0)
     lines.append(f"skipped steps: {skipped} of {steps}" if skipped else "skipped steps: none")

@@ -73,8 +73,8 @@ def unlearned(losses: Mapping[str, Sequence[float]], concepts: Sequence[int]) ->
     return found
 
 
-def unlearned_lines(record: Record, concepts: Sequence[int], names: Sequence[str]) -> list[str]:
-    """What is to be said at the end of images that were not learned; they are noted in the figure `unlearned_images`.
+def note_unlearned(record: Record, concepts: Sequence[int], names: Sequence[str]) -> None:
+    """Note images that were not learned in the figures `unlearned_images` and `unlearned_names`, for the report.
 
     Args:
         concepts, names: of each image: the index of its concept, and its file.
@@ -82,12 +82,4 @@ def unlearned_lines(record: Record, concepts: Sequence[int], names: Sequence[str
     found = unlearned(record.figures.get("image_losses", {}), concepts)
     if found:
         record.figures["unlearned_images"] = {str(image): list(falls) for image, falls in found.items()}
-    return [
-        f"note: {names[image]} was not learned: its loss {_change(fall)}, that of the others fell by {median:.0%}; "
-        "does it show the same thing? if not, train without it"
-        for image, (fall, median) in found.items()
-    ]
-
-
-def _change(fall: float) -> str:
-    return f"fell by {fall:.0%}" if fall > 0.005 else f"rose by {-fall:.0%}" if fall < -0.005 else "stayed as it was"
+        record.figures["unlearned_names"] = {str(image): names[image] for image in found}
