@@ -185,7 +185,8 @@ def test_what_tells_of_runs_reads_and_writes_there(service, tmp_path):
     status, said = run(asked, service, machine)
     assert status == 0 and service.names("figures") == {"score.json", WRITER}, said
     _check_nothing_leaks(service.files / "bucket" / "figures", said, machine, "")
-    asked = ["compare.py", "s3://bucket/run", "s3://bucket/run", "--output", "s3://bucket/page/comparison.html"]
+    shutil.copytree(service.files / "bucket" / "run", service.files / "bucket" / "other")
+    asked = ["compare.py", "s3://bucket/run", "s3://bucket/other", "--output", "s3://bucket/page/comparison.html"]
     status, said = run(asked, service, machine)
     assert status == 0 and service.names("page") == {"comparison.html", WRITER}, said
     status, said = run(["verify.py", "s3://bucket/run", "--trust_record"], service, machine)

@@ -28,7 +28,7 @@ def catalogue(page: str) -> dict:
 
 def words_of(message: str) -> str:
     """What of a message is language: without code, targets of links, numbers and units."""
-    return re.sub(r"[\d.,]+ ?(s|GB|MB|kB|x)\b|[^A-Za-z]+", " ", TARGET.sub("]", CODE.sub("", message))).strip()
+    return re.sub(r"[\d.,]+ ?(s|ms|GB|MB|kB|x)\b|[^A-Za-z]+", " ", TARGET.sub("]", CODE.sub("", message))).strip()
 
 
 def is_name(message: str) -> bool:

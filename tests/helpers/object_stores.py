@@ -39,7 +39,8 @@ class Service:
     def start(self) -> None:
         """Begin to answer."""
         command = [_rclone(), "serve", "s3", str(self.files), "--addr", f"127.0.0.1:{self.port}"]
-        command += ["--auth-key", f"{KEY},{SECRET}", "--vfs-cache-mode", "off", "--dir-cache-time", "0s"]
+        # What the tests put into the folder is seen at once; with 0 the service turns in a circle instead.
+        command += ["--auth-key", f"{KEY},{SECRET}", "--vfs-cache-mode", "off", "--dir-cache-time", "1ms"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self.port)
 
