@@ -7,8 +7,8 @@ from PIL import Image
 from demo.drawing import draw
 from demo.specs import HELD_OUT_STYLE, HELD_OUT_TOYS, PHOTO, SCENES
 from helpers.paths import ROOT
-from textual_inversion.data.read_images import read_images
 from textual_inversion.data.image_checks import BACKGROUND, BORDERS, DUPLICATE, ODD
+from textual_inversion.data.read_images import read_images
 from textual_inversion.evaluation.clip import ClipScorer
 from textual_inversion.settings.concept import Concept
 from textual_inversion.settings.train_data import ImageSettings, PromptSettings
