@@ -25,13 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from deploy import command_lines, manifests  # noqa: E402
 from deploy.manifests import RESULTS, Document, Machine, Names  # noqa: E402
 from textual_inversion.cli.parser import OneLineParser  # noqa: E402
+from textual_inversion.settings.bounds import count  # noqa: E402
 from textual_inversion.storage.reading import address  # noqa: E402
 from textual_inversion.system.addresses import is_address  # noqa: E402
 from textual_inversion.system.errors import SettingsError, run_command  # noqa: E402
 from textual_inversion.system.paths import SCRIPTS  # noqa: E402
 
 COMMANDS = ("train", "infer", "sweep", "teach")
-MOST = 10_000
+_number = count(1, 10_000)
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,39}[a-z0-9])?")
 _IMAGE = re.compile(r"[\w.:/@-]+", re.ASCII)
 _QUANTITY = re.compile(r"[1-9][0-9]{0,8}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
@@ -62,13 +63,6 @@ def quantity(text: str) -> str:
     if not _QUANTITY.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no amount; write one like 16Gi")
     return text
-
-
-def positive(text: str) -> int:
-    """A number from 1."""
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) <= MOST):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST}")
-    return int(text)
 
 
 def label(text: str) -> tuple[str, str]:
@@ -103,7 +97,7 @@ def _add_names(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _add_machine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add = _add_names(parser).add_argument
     add("--image", type=image, required=True, metavar="IMAGE", help="container image, built from deploy/Dockerfile")
-    add("--cards", type=positive, default=0, metavar="N", help="NVIDIA cards a machine; unset: processor cores only")
+    add("--cards", type=_number, default=0, metavar="N", help="NVIDIA cards a machine; unset: processor cores only")
     add("--cpus", type=quantity, default="4", metavar="N", help="cores a machine")
     add("--memory", type=quantity, default="16Gi", metavar="AMOUNT", help="memory a machine")
     add("--claim", type=name, metavar="NAME",
@@ -117,11 +111,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _add_run(parser: argparse.ArgumentParser, command: str) -> None:
     add = parser.add_argument
-    add("--nodes", type=positive, default=1, metavar="N", help="machines")
+    add("--nodes", type=_number, default=1, metavar="N", help="machines")
     add("--output", metavar="DIR",
         help=f"output_dir of the command: a folder in {RESULTS}, or an address such as s3://bucket/NAME; "
         f"unset: {RESULTS}/NAME")  # fmt: skip
-    add("--retries", type=positive, default=6, metavar="N", help="times that a run which ended badly begins again")
+    add("--retries", type=_number, default=6, metavar="N", help="times that a run which ended badly begins again")
     if command != "train":
         add("--ray_secret", type=name, metavar="NAME",
             help="secret whose key auth_token is the token of Ray; unset: KubeRay makes one")  # fmt: skip

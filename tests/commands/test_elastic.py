@@ -12,8 +12,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from helpers.interrupted_runs import killed_once
 from helpers.node_runs import free_port
-from helpers.paths import ROOT
 from helpers.training_runs import launch, short_run
 
 pytestmark = [
@@ -26,33 +26,6 @@ pytestmark = [
 SETTINGS = ["--only_save_embeds", "--eval_steps", "0", "--max_train_steps", "6", "--save_steps", "2",
             "--num_vectors", "2", "--train_batch_size", "1", "--num_threads", "1"]  # fmt: skip
 LATEST = ["--resume_from_checkpoint", "latest"]
-# The training command, whose process of rank 1 is killed in its fourth step, once.
-KILLED_ONCE = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-import train_textual_inversion
-from textual_inversion.system.errors import run_command
-
-prepare = train_textual_inversion.prepare_environment
-
-def prepared(*settings, **named):
-    said = prepare(*settings, **named)
-    from textual_inversion.distributed.ranks import Ranks
-    mean, calls = Ranks.mean_gradients, []
-
-    def killed(self, *arguments):
-        calls.append(1)
-        if len(calls) == 4 and os.environ["PADDLE_TRAINER_ID"] == "1" and not os.path.exists({moment!r}):
-            open({moment!r}, "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return mean(self, *arguments)
-
-    Ranks.mean_gradients = killed
-    return said
-
-train_textual_inversion.prepare_environment = prepared
-run_command(train_textual_inversion.main)
-"""
 
 
 @contextmanager
@@ -97,7 +70,7 @@ def test_a_rank_that_dies_comes_back_and_the_run_ends_with_the_bytes_of_an_undis
     whole, out, moment = tmp_path / "whole", tmp_path / "out", tmp_path / "moment"
     launch(short_run(tmp_path, *SETTINGS, "--output_dir", str(whole)), processes=2, cwd=tmp_path)
     script = tmp_path / "killed_once.py"
-    script.write_text(KILLED_ONCE.format(root=str(ROOT), moment=str(moment)))
+    script.write_text(killed_once(moment))
     words = [script, *short_run(tmp_path, *SETTINGS, *LATEST)]
 
     with etcd(tmp_path) as port:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import train_textual_inversion
+from helpers.interrupted_runs import killed_once
 from helpers.node_runs import finish, start_nodes, words_of
 from helpers.paths import ROOT
 from helpers.training_runs import short_run
@@ -16,34 +17,6 @@ from textual_inversion.formats.embedding_file import read_embeddings
 SETTINGS = ["--only_save_embeds", "--eval_steps", "0", "--max_train_steps", "5", "--save_steps", "2",
             "--num_vectors", "2", "--train_batch_size", "1"]  # fmt: skip
 LATEST = ["--resume_from_checkpoint", "latest"]
-
-# A program for the launcher: the training command, whose process is killed during a step.
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-import train_textual_inversion
-from textual_inversion.system.errors import run_command
-
-prepare = train_textual_inversion.prepare_environment
-
-def prepared(*settings, **named):
-    said = prepare(*settings, **named)
-    from textual_inversion.distributed.ranks import Ranks
-    mean, calls = Ranks.mean_gradients, []
-
-    def killed(self, *arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            open({moment!r}, "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return mean(self, *arguments)
-
-    Ranks.mean_gradients = killed
-    return said
-
-train_textual_inversion.prepare_environment = prepared
-run_command(train_textual_inversion.main)
-"""
 
 
 def rows_of(path):
@@ -58,7 +31,7 @@ def test_a_killed_node_is_named_on_the_other_ones_console_and_the_run_resumes_to
     alone = [*argv, "--gradient_accumulation_steps", "2", "--output_dir", str(whole)]
     train_textual_inversion.main(alone)
     script, moment = tmp_path / "killed.py", tmp_path / "moment"
-    script.write_text(KILLED.format(root=str(ROOT), moment=str(moment)))
+    script.write_text(killed_once(moment))
 
     nodes = start_nodes(tmp_path / "first", argv, argv, scripts={1: script})
     statuses = finish(nodes)

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 import train_textual_inversion
+from helpers.paths import ROOT
 from textual_inversion.distributed.ranks import Ranks
 from textual_inversion.system.errors import Stopped
 
-# A program for the launcher: the training command, told to end during a step, on one of its processes only.
-STOPPED_RANK = """
+# A program for the launcher: the training command, to which something happens in a step.
+_DISTURBED = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
 import train_textual_inversion
 from textual_inversion.system.errors import run_command
 
-steps, who, argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+{words}
 prepare = train_textual_inversion.prepare_environment
 
 def prepared(*settings, **named):
@@ -27,8 +28,8 @@ def prepared(*settings, **named):
 
     def told(self, *arguments):
         calls.append(1)
-        if len(calls) == steps and os.environ["PADDLE_TRAINER_ID"] == who:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if {when}:
+            {act}
         return mean(self, *arguments)
 
     Ranks.mean_gradients = told
@@ -37,6 +38,26 @@ def prepared(*settings, **named):
 train_textual_inversion.prepare_environment = prepared
 run_command(lambda: train_textual_inversion.main(argv))
 """
+
+
+def stopped_rank() -> str:
+    """A program that is told to end in a step, on one of its processes only: STEP and RANK stand before the flags."""
+    return _DISTURBED.format(
+        root=str(ROOT),
+        words="steps, who, argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]",
+        when='len(calls) == steps and os.environ["PADDLE_TRAINER_ID"] == who',
+        act="os.kill(os.getpid(), signal.SIGTERM)",
+    )
+
+
+def killed_once(moment: Path) -> str:
+    """A program whose process of rank 1 is killed in its fourth step, once; then there is a file `moment`."""
+    return _DISTURBED.format(
+        root=str(ROOT),
+        words="argv = sys.argv[1:]",
+        when=f'len(calls) == 4 and os.environ["PADDLE_TRAINER_ID"] == "1" and not os.path.exists({str(moment)!r})',
+        act=f'open({str(moment)!r}, "w").close(); os.kill(os.getpid(), signal.SIGKILL)',
+    )
 
 
 def stopped_in(argv: list[str], step: int, number: int = signal.SIGTERM) -> Stopped:

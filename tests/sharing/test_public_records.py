@@ -55,3 +55,9 @@ def test_a_damaged_record_is_not_sent(content):
 def test_a_damaged_configuration_is_not_sent(text):
     with pytest.raises(OutputError, match="config.yaml is not as a run writes it"):
         public_config(text, LOCAL_HASH)
+
+
+def test_names_of_images_among_the_figures_are_not_published():
+    own = record() | {"figures": {"unlearned_images": {"6": [-0.2, 0.3]}, "unlearned_names": {"6": "my street 5.png"}}}
+
+    assert public_record(own)["figures"] == {"unlearned_images": {"6": [-0.2, 0.3]}, "unlearned_names": {}}

@@ -12,8 +12,7 @@ import pytest
 
 import train_textual_inversion
 from helpers.configs import parsed
-from helpers.interrupted_runs import STOPPED_RANK, results, stopped_in
-from helpers.paths import ROOT
+from helpers.interrupted_runs import results, stopped_in, stopped_rank
 from helpers.tiny_models import build_model
 from helpers.training_runs import draw_images, launch, short_run, vectors_in
 from textual_inversion.settings.choices import OPTIMIZERS
@@ -184,7 +183,7 @@ def test_two_processes_end_after_one_step_with_one_checkpoint_and_resume_bit_for
     settings = [*BARE, "--train_batch_size", "1", "--num_vectors", "2", "--gradient_accumulation_steps", "2"]
     argv = {n: short_run(tmp_path, *settings, "--output_dir", str(tmp_path / n)) for n in ("whole", "cut")}
     script = tmp_path / "stopped.py"
-    script.write_text(STOPPED_RANK.format(root=str(ROOT)))
+    script.write_text(stopped_rank())
 
     def launch(*arguments):
         command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir"]
