@@ -295,6 +295,24 @@ def test_the_places_of_the_rules_are_files_of_the_library(document):
     ] == []
 
 
+# Places of rules whose tests stand under another name.
+TESTED_ELSEWHERE = {
+    "system/watchers.py": ("tests/system/test_atomic.py", "watchers"),
+    "system/write_errors.py": ("tests/system/test_atomic.py", "ENOSPC"),
+    "sharing/markdown.py": ("tests/security/test_printing.py", "markdown"),
+}
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "docs/explanation/threat-model.md"])
+def test_every_place_of_a_rule_has_tests(document):
+    for name in set(re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", read(document))):
+        if not (ROOT / "textual_inversion" / name).is_file():
+            continue  # of the demo or a command
+        folder, _, own = name.rpartition("/")
+        tests, word = TESTED_ELSEWHERE.get(name, (f"tests/{folder}/test_{own}", "def test_"))
+        assert (ROOT / tests).is_file() and word in (ROOT / tests).read_text(), f"{name} has no tests"
+
+
 def test_what_an_image_may_take_is_on_the_pages_as_in_the_code():
     for document in ("docs/explanation/threat-model.md", "docs/guides/own-images.md"):
         said = read(document)
