@@ -2,12 +2,13 @@
 
     python benchmarks/studio.py
 
-A real browser looks at the page on the same machine, so its own work counts as well. Trainings with and without an open
-page take turns.
+A real browser looks at the page on the same machine, so its own work counts as well. One training goes on while the
+page is open and closed in turns. It is timed once the run is so old that the page looks at it as seldom as at any.
 """
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,9 +17,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from benchmarks import process_memory, runs, tables  # noqa: E402
 from benchmarks.machine import ROOT  # noqa: E402
 from textual_inversion.cli.parser import OneLineParser  # noqa: E402
-from textual_inversion.embeddings.run_record import read_record  # noqa: E402
+from textual_inversion.reporting.figures import FILE_NAME  # noqa: E402
 from textual_inversion.settings.bounds import positive_int  # noqa: E402
-from textual_inversion.studio import children, command_lines  # noqa: E402
+from textual_inversion.studio import children, command_lines, refresh  # noqa: E402
+from textual_inversion.studio.curves import of_run  # noqa: E402
+from textual_inversion.studio.runs import look_at  # noqa: E402
 from textual_inversion.studio.workspace import Workspace  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
@@ -27,15 +30,17 @@ _POLL = 0.02  # seconds
 _PATIENCE = 900.0
 # Nothing but training, and a figure every ten steps.
 _QUIET = {"eval_steps": "0", "overview": False, "only_save_embeds": True, "save_steps": "100000"}
+_ENDLESS = "100000"  # steps: the benchmark ends the training
 
 
 def build_parser() -> OneLineParser:
     """The command's flags."""
     parser = OneLineParser(prog="studio.py", description="What the page costs.")
-    parser.add_argument("--rounds", type=positive_int, default=3, help="trainings with and without an open page")
-    parser.add_argument("--steps", type=positive_int, default=100, help="of each training")
-    parser.add_argument("--denoising_steps", type=positive_int, default=None, help="unset: the demo's own")
-    runs.add_work_dir(parser.add_argument)
+    add = parser.add_argument
+    add("--rounds", type=positive_int, default=3, help="parts of the training with an open page, and as many without")
+    add("--steps", type=positive_int, default=100, help="optimizer steps of each part")
+    add("--denoising_steps", type=positive_int, default=None, help="unset: the demo's own")
+    runs.add_work_dir(add)
     return parser
 
 
@@ -55,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         first = first_page(browser, page)
         memory = memory_of_the_page(browser, page)
         loading, drawing = images(browser, page, args.denoising_steps)
-        times = trainings(browser, page, args.rounds, args.steps)
+        times = training(browser, page, args.rounds, args.steps)
         browser.close()
     print(section(first, memory, loading, drawing, times))
 
@@ -116,45 +121,64 @@ def images(browser, page, denoising_steps: int | None) -> tuple[float, float]:
     return seconds[0], seconds[1]
 
 
-def trainings(browser, page, rounds: int, steps: int) -> dict[bool, list[float]]:
-    """Seconds of a step with (True) and without (False) an open page, in turns."""
+def training(browser, page, rounds: int, steps: int) -> dict[bool, list[float]]:
+    """Seconds of a step of one training with (True) and without (False) an open page, in turns."""
     from helpers.studio_page import Visitor
 
     found: dict[bool, list[float]] = {False: [], True: []}
     workspace = Workspace.at(page.workspace)
+    folder = workspace.new_folder("runs", "timed")
+    folder.mkdir()
+    words = command_lines.arguments("train", {**_QUIET, "max_train_steps": _ENDLESS, "output_dir": str(folder)})
+    job = children.start(workspace, folder, command_lines.process("train", words))
+    runs.say("studio: the training begins")
+    _until(lambda: refresh.period([look_at(workspace, folder)]) == refresh.PERIODS[-1], often=1.0)
     for number in range(2 * rounds):
         is_open = number % 2 == 1
-        runs.say(f"studio: training {number + 1} of {2 * rounds}, page {'open' if is_open else 'closed'}")
-        folder = workspace.new_folder("runs", "timed")
-        folder.mkdir()
-        words = command_lines.arguments("train", {**_QUIET, "max_train_steps": str(steps), "output_dir": str(folder)})
-        children.start(workspace, folder, command_lines.process("train", words))
-        visitor = None
-        if is_open:
-            run = workspace.job_folder(folder).name[:12]
-            visitor = Visitor(browser, page).open(f"runs?run={run}")
-        _until(lambda folder=folder: not children.job_of(workspace, folder).is_alive)
+        runs.say(f"studio: part {number + 1} of {2 * rounds}, page {'open' if is_open else 'closed'}")
+        visitor = Visitor(browser, page).open(f"runs?run={workspace.job_folder(folder).name[:12]}") if is_open else None
+        found[is_open].append(seconds_of_a_step(folder, steps, lambda: job.is_alive))
         if visitor is not None:
             visitor.close()
-        found[is_open].append(seconds_of_a_step(folder))
+    children.stop(workspace, folder)
+    _until(lambda: not job.is_alive)
     return found
 
 
-def seconds_of_a_step(folder: Path) -> float:
-    """Of a finished run, as it has recorded how long it trained."""
-    record = read_record(folder)
-    seconds = record.get("figures", {}).get("seconds", {}).get("training")
-    if seconds is None:
-        raise runs.BenchmarkError(f"{folder.name} has not ended")
-    return seconds / record["settings"]["max_train_steps"]
+def seconds_of_a_step(folder: Path, steps: int, is_alive: Callable[[], bool] = lambda: True) -> float:
+    """Of a run that goes on, over `steps` steps or a few more: from one line of its figures to another.
+
+    Raises:
+        BenchmarkError: the run ends before.
+    """
+    begun, first = _next_line(folder, 0, is_alive)
+    now, step = begun, first
+    while step < first + steps:
+        now, step = _next_line(folder, step, is_alive)
+    return (now - begun) / (step - first)
 
 
-def _until(test) -> None:
+def _next_line(folder: Path, after: int, is_alive: Callable[[], bool]) -> tuple[float, int]:
+    """(moment, step) of the next line of a run's figures that is written from now on, beyond a step."""
+    known, path = max(after, of_run(folder).step), folder / FILE_NAME
+    size = path.stat().st_size
+
+    def is_longer() -> bool:
+        if not is_alive():
+            raise runs.BenchmarkError(f"the training in {folder.name} ended before it was timed")
+        return path.stat().st_size > size
+
+    _until(is_longer)  # the file is read when there is something new alone: reading takes time from the training
+    moment, step = time.monotonic(), of_run(folder).step
+    return (moment, step) if step > known else _next_line(folder, known, is_alive)
+
+
+def _until(test: Callable[[], object], often: float = _POLL) -> None:
     end = time.monotonic() + _PATIENCE
     while not test():
         if time.monotonic() > end:
             raise runs.BenchmarkError("the page did nothing for too long")
-        time.sleep(_POLL)
+        time.sleep(often)
 
 
 def section(

@@ -1,6 +1,7 @@
 """The arithmetic of the page's benchmark; nothing is timed."""
 
-import json
+import subprocess
+import sys
 
 import pytest
 
@@ -18,12 +19,21 @@ def test_the_section_holds_the_figures_and_whether_they_are_good_enough():
     assert "| memory of the page's process without a model | 250 MB |" in text
 
 
-def test_the_seconds_of_a_step_are_those_that_the_run_recorded(tmp_path):
-    record = {"placeholder_token": "<a>", "settings": {"max_train_steps": 18}, "figures": {}}
-    (tmp_path / "run.json").write_text(json.dumps(record))
-    with pytest.raises(BenchmarkError, match="has not ended"):
-        studio.seconds_of_a_step(tmp_path)
-    record["figures"] = {"seconds": {"training": 9.0, "saving": 4.0}}
-    (tmp_path / "run.json").write_text(json.dumps(record))
+def test_the_seconds_of_a_step_are_those_between_the_lines_of_a_run_that_goes_on(tmp_path):
+    """Steps 10, 20, 30 … every 0.2 seconds, as another program writes them."""
+    (tmp_path / "figures.jsonl").write_text('{"step": 10, "train/loss": 1}\n')
+    program = (
+        "import sys, time\n"
+        "for step in range(20, 400, 10):\n"
+        "    time.sleep(0.2); open(sys.argv[1], 'a').write('{\"step\": %d, \"train/loss\": 1}\\n' % step)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "figures.jsonl")]) as writer:
+        found = studio.seconds_of_a_step(tmp_path, 30)
+        writer.kill()
+    assert 0.02 <= found < 0.1
 
-    assert studio.seconds_of_a_step(tmp_path) == 0.5
+
+def test_a_training_that_ends_early_is_not_timed(tmp_path):
+    (tmp_path / "figures.jsonl").write_text('{"step": 10, "train/loss": 1}\n')
+    with pytest.raises(BenchmarkError, match="ended before it was timed"):
+        studio.seconds_of_a_step(tmp_path, 30, lambda: False)

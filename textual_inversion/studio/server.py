@@ -19,6 +19,7 @@ OPTIONS: dict[str, Any] = {
     "server.maxUploadSize": MOST_BYTES >> 20,
     "server.fileWatcherType": "none",
     "server.runOnSave": False,
+    "runner.postScriptGC": False,  # a look at all objects after each refresh takes more than the refresh itself
     "server.showEmailPrompt": False,
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from textual_inversion.studio import children, marked, runs
+from textual_inversion.studio import children, marked, refresh, runs
 from textual_inversion.studio.pages import fork, run_compare, run_parts
 from textual_inversion.studio.pages.context import Context
 from textual_inversion.studio.pages.go_on import go_on
 from textual_inversion.studio.runs import Run
 from textual_inversion.system.errors import TextualInversionError
 
-_REFRESH = "2s"
 _COLOURS = {
     runs.STARTING: "blue", runs.RUNNING: "blue", runs.STOPPING: "orange", runs.FINISHED: "green",
     runs.STOPPED: "orange", runs.FAILED: "red", runs.UNKNOWN: "gray",
@@ -33,15 +32,16 @@ def show(context: Context) -> None:
         context.notice("no_runs")
         return
     found = [runs.look_at(context.workspace, one) for one in folders[:_SHOWN]]
-    is_live = any(run.is_alive for run in found)
-    st.fragment(_list, run_every=_REFRESH if is_live else None)(context, folders[:_SHOWN])
+    period = refresh.period(found)
+    st.fragment(_list, run_every=period)(context, folders[:_SHOWN], period)
     if len(found) > 1:
         run_compare.show(context, found)
 
 
-def _list(context: Context, folders: list[Path]) -> None:
-    for folder in folders:
-        run = runs.look_at(context.workspace, folder)
+def _list(context: Context, folders: list[Path], period: float | None) -> None:
+    found = [runs.look_at(context.workspace, folder) for folder in folders]
+    for run in found:
+        folder = run.folder
         with st.container(border=True, horizontal=True, vertical_alignment="center", gap="medium"):
             if st.button(marked.name(run.name, 60), key=f"open:{context.run_id(folder)}", type="tertiary"):
                 st.query_params["run"] = context.run_id(folder)
@@ -51,6 +51,8 @@ def _list(context: Context, folders: list[Path]) -> None:
                 st.caption(marked.code(" ".join(run.words), 60))
             if run.steps:
                 st.caption(context.say("step_of", step=run.step, steps=run.steps) + _left(context, run))
+    if refresh.period(found) != period:  # at the end: a button that was pressed is heard first
+        st.rerun()
 
 
 def _badge(context: Context, run: Run) -> None:
@@ -72,7 +74,8 @@ def _one(context: Context, folder: Path) -> None:
             st.rerun()
     st.title(marked.name(folder.name), anchor=False)
     run = runs.look_at(context.workspace, folder)
-    st.fragment(_standing, run_every=_REFRESH if run.is_alive else None)(context, folder, run.state)
+    period = refresh.period([run])
+    st.fragment(_standing, run_every=period)(context, folder, (run.state, period))
     _actions(context, run)
     names = {name: context.plain(name) for name in _PARTS}
     part = st.segmented_control(
@@ -82,7 +85,7 @@ def _one(context: Context, folder: Path) -> None:
     is_live = run.is_alive and part in run_parts.LIVE
     draw = fork.show if part == "fork" else run_parts.PARTS[part]
     if is_live:
-        st.fragment(_part, run_every=_REFRESH)(context, folder, part)
+        st.fragment(_part, run_every=period)(context, folder, part)
     else:
         draw(context, run)
 
@@ -91,10 +94,10 @@ def _part(context: Context, folder: Path, part: str) -> None:
     run_parts.PARTS[part](context, runs.look_at(context.workspace, folder))
 
 
-def _standing(context: Context, folder: Path, state: str) -> None:
-    """State and progress; the whole page is drawn anew when the state changes."""
+def _standing(context: Context, folder: Path, known: tuple[str, float | None]) -> None:
+    """State and progress; the whole page is drawn anew when the state changes, or how often it is looked at."""
     run = runs.look_at(context.workspace, folder)
-    if run.state != state:
+    if (run.state, refresh.period([run])) != known:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         _badge(context, run)
