@@ -30,7 +30,7 @@ from textual_inversion.system.errors import run_command  # noqa: E402
 
 _MOST_SECONDS = 600.0  # wanted of the demo's search
 _BEST = Path("best", "learned_embeds.pdparams")
-_SPACE = "learning_rate: {log_range: [0.001, 0.1]}\nadam_weight_decay: {range: [0, 2]}\n"
+_SPACE = "learning_rate: {log_range: [0.001, 0.1]}\nadam_weight_decay: {range: [0, 1]}\n"
 _PAUSES = (3.0, 20.0)  # seconds between a beginning and a kill, or between two kills
 _POLL = 0.1
 
