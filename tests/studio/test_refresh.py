@@ -17,7 +17,8 @@ def run(age, state=runs.RUNNING):
 
 
 @pytest.mark.parametrize(
-    ("age", "period"), [(0, 2), (19, 2), (49, 2), (50, 5), (99, 5), (100, 10), (10**6, 10), (-60, 2)]
+    ("age", "period"),
+    [(0, 2), (19, 2), (49, 2), (50, 5), (99, 5), (100, 10), (199, 10), (200, 20), (10**6, 20), (-60, 2)],
 )
 def test_a_run_is_looked_at_again_when_it_is_a_tenth_older(age, period):
     assert refresh.period([run(age)], _NOW) == period
@@ -36,4 +37,4 @@ def test_the_youngest_of_several_sets_the_period():
 def test_nothing_that_has_ended_is_looked_at_again(state):
     assert refresh.period([run(5, state)], _NOW) is None
     assert refresh.period([], _NOW) is None
-    assert refresh.period([run(5, state), run(10**4)], _NOW) == 10
+    assert refresh.period([run(5, state), run(10**4)], _NOW) == 20

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from textual_inversion.studio.runs import RUNNING, Run
 
-PERIODS = (2.0, 5.0, 10.0)  # seconds
+PERIODS = (2.0, 5.0, 10.0, 20.0)  # seconds
 _SHARE = 0.1  # of a run's age
 
 
