@@ -6,6 +6,8 @@ A real browser looks at the page on the same machine, so its own work counts as 
 page is open and closed in turns. It is timed once the run is so old that the page looks at it as seldom as at any.
 """
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -37,8 +39,8 @@ def build_parser() -> OneLineParser:
     """The command's flags."""
     parser = OneLineParser(prog="studio.py", description="What the page costs.")
     add = parser.add_argument
-    add("--rounds", type=positive_int, default=3, help="parts of the training with an open page, and as many without")
-    add("--steps", type=positive_int, default=100, help="optimizer steps of each part")
+    add("--rounds", type=positive_int, default=10, help="parts of the training with an open page, and as many without")
+    add("--steps", type=positive_int, default=40, help="optimizer steps of each part")
     add("--denoising_steps", type=positive_int, default=None, help="unset: the demo's own")
     runs.add_work_dir(add)
     return parser
@@ -60,9 +62,9 @@ def main(argv: list[str] | None = None) -> None:
         first = first_page(browser, page)
         memory = memory_of_the_page(browser, page)
         loading, drawing = images(browser, page, args.denoising_steps)
-        times = training(browser, page, args.rounds, args.steps)
+        times, share = training(browser, page, args.rounds, args.steps)
         browser.close()
-    print(section(first, memory, loading, drawing, times))
+    print(section(first, memory, loading, drawing, times, share))
 
 
 def _usual_environment() -> dict[str, str]:
@@ -121,11 +123,13 @@ def images(browser, page, denoising_steps: int | None) -> tuple[float, float]:
     return seconds[0], seconds[1]
 
 
-def training(browser, page, rounds: int, steps: int) -> dict[bool, list[float]]:
-    """Seconds of a step of one training with (True) and without (False) an open page, in turns."""
+def training(browser, page, rounds: int, steps: int) -> tuple[dict[bool, list[float]], float]:
+    """Seconds of a step of one training with (True) and without (False) an open page, in turns; and what page and
+    browser take of a processor while it is open, 0 to 1 and more."""
     from helpers.studio_page import Visitor
 
     found: dict[bool, list[float]] = {False: [], True: []}
+    taken = seconds = 0.0
     workspace = Workspace.at(page.workspace)
     folder = workspace.new_folder("runs", "timed")
     folder.mkdir()
@@ -137,12 +141,28 @@ def training(browser, page, rounds: int, steps: int) -> dict[bool, list[float]]:
         is_open = number % 2 == 1
         runs.say(f"studio: part {number + 1} of {2 * rounds}, page {'open' if is_open else 'closed'}")
         visitor = Visitor(browser, page).open(f"runs?run={workspace.job_folder(folder).name[:12]}") if is_open else None
+        before, begun = processor_seconds(job.pid), time.monotonic()
         found[is_open].append(seconds_of_a_step(folder, steps, lambda: job.is_alive))
+        if is_open:
+            taken += processor_seconds(job.pid) - before
+            seconds += time.monotonic() - begun
+        runs.say(f"studio: {found[is_open][-1]:.4f} s a step")
         if visitor is not None:
             visitor.close()
     children.stop(workspace, folder)
     _until(lambda: not job.is_alive)
-    return found
+    return found, taken / seconds
+
+
+def processor_seconds(training: int) -> float:
+    """What this program's children have taken of processors so far, a training and its children left out."""
+    left_out = {os.getpid(), *process_memory.tree(training)}
+    ticks = 0
+    for pid in set(process_memory.tree(os.getpid())) - left_out:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])  # in the program and in the system
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def seconds_of_a_step(folder: Path, steps: int, is_alive: Callable[[], bool] = lambda: True) -> float:
@@ -182,16 +202,25 @@ def _until(test: Callable[[], object], often: float = _POLL) -> None:
 
 
 def section(
-    first: float, memory: dict[str, int], loading: float, drawing: float, times: dict[bool, list[float]]
+    first: float,
+    memory: dict[str, int],
+    loading: float,
+    drawing: float,
+    times: dict[bool, list[float]],
+    share: float,
 ) -> str:
     """What is printed."""
-    slowdown = 100 * (tables.median(times[True]) / tables.median(times[False]) - 1)
+    # Of each part with the page and the one before it: the machine's own changes are slower than these turns.
+    ratios = [opened / closed for closed, opened in zip(times[False], times[True], strict=True)]
+    slowdown = 100 * (tables.median(ratios) - 1)
     rows = [
         ("from the command to the first page", tables.seconds(first)),
         ("from the click to an image of the demo, with a model that is to be loaded", tables.seconds(loading)),
         ("the same with a model that is loaded", tables.seconds(drawing)),
         ("a step of the demo's training, no page open", tables.seconds(tables.median(times[False]))),
         ("the same with the page open at the run", tables.seconds(tables.median(times[True]))),
+        ("the latter by the former, in turns: the median, the lowest and the highest", _spread(ratios)),
+        ("what page and browser take of one processor meanwhile", f"{100 * share:.1f} %"),
         ("memory of the page's process without a model", tables.byte_count(memory["resident"])),
         ("of which its own pages", tables.byte_count(memory["anonymous"])),
     ]
@@ -202,6 +231,10 @@ def section(
         tables.Target("memory of the page without a model, MB", memory["resident"] / 1e6, 300.0),
     ]
     return tables.section("The page in a browser", tables.table(("the page", ""), rows), tables.targets_table(targets))
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{tables.median(ratios):.3f} ({min(ratios):.3f} – {max(ratios):.3f})"
 
 
 if __name__ == "__main__":
