@@ -1,6 +1,6 @@
 """Execute the notebooks and write what they show into them, for those who read them without running them.
 
-    python notebooks/run.py                       both, about two minutes each on two cores
+    python notebooks/run.py                       both, a minute and a half each on two cores
     python notebooks/run.py textual_inversion_zh.ipynb
 
 A notebook then names the hash of the demo model that its outputs are of, as every figure of the project does.
