@@ -156,6 +156,7 @@ class _Search:
             "--only_save_embeds", "--max_failures", "100", "--address", cluster.address,
             "--output_dir", str(self._folder),
         ]  # fmt: skip
+        self._starts = 0
         self._known: dict[int, int] = {}  # trials with results -> bytes that they had printed when these were known
 
     def end(self) -> None:
@@ -178,8 +179,8 @@ class _Search:
                 process = self._start()
             else:
                 self._cluster.replace()
-        if process.wait():
-            self.end()
+        if process.wait():  # it was begun again after each kill, so it ended by itself
+            raise runs.BenchmarkError(f"a killed search ended with status {process.returncode}: {self._said()}")
         killed.touched += sum(self._printed(number) != size for number, size in self._known.items())
 
     def found(self) -> tuple:
@@ -195,12 +196,15 @@ class _Search:
     def _start(self) -> subprocess.Popen:
         again = ["--resume", str(self._folder), "--address", self._cluster.address]
         words = again if (self._folder / "sweep.json").is_file() else self._words
+        self._starts += 1
         with open(self._log, "ab") as log:
             return subprocess.Popen([sys.executable, str(ROOT / "sweep.py"), *words], stdout=log, stderr=log,
                                     env=self._cluster.environment, cwd=ROOT)  # fmt: skip
 
     def _goes_on(self, process: subprocess.Popen, seconds: float) -> bool:
-        """Wait, and see which results are known; whether the command still runs."""
+        """Wait from when trials are under way, and see which results are known; whether the command still runs."""
+        while process.poll() is None and self._log.read_bytes().count(b" trials by ") < self._starts:
+            time.sleep(_POLL)
         end = time.monotonic() + seconds
         while time.monotonic() < end and process.poll() is None:
             time.sleep(_POLL)

@@ -15,11 +15,12 @@ import json, os, pathlib, sys, time
 words, fault = sys.argv[1:], os.environ["FAULT"]
 is_again = "--resume" in words
 folder = pathlib.Path(words[words.index("--resume" if is_again else "--output_dir") + 1])
-if fault == "refuses":
+if fault == "refuses" or fault == "breaks" and is_again:
     sys.exit("error: refused")
 (folder / "trials").mkdir(parents=True, exist_ok=True)
 (folder / "sweep.json").write_text("{}")
 table = folder / "trials.json"
+print("3 trials by tpe in", folder, flush=True)
 known = json.loads(table.read_text()) if table.is_file() else []
 for number in range(0 if fault == "twice" and is_again else len(known), 3):
     with open(folder / "trials" / f"{number:03d}.log", "a") as log:
@@ -98,6 +99,11 @@ def test_a_search_that_finds_something_else_is_found_out(killed):
     assert found.searches > 0 and found.equal == 0
 
 
+def test_a_search_that_fails_after_a_kill_is_no_success(killed):
+    with pytest.raises(BenchmarkError, match="(?s)a killed search ended with status 1: .*error: refused"):
+        killed("breaks", only_commands)
+
+
 def test_a_search_that_fails_is_told_with_its_last_words(killed):
-    with pytest.raises(BenchmarkError, match="status 1: .*error: refused"):
+    with pytest.raises(BenchmarkError, match="(?s)status 1: .*error: refused"):
         killed("refuses")
