@@ -21,18 +21,30 @@ def test_the_section_holds_the_figures_and_whether_they_are_good_enough():
     assert "| memory of the page's process without a model | 250 MB |" in text
 
 
-def test_the_seconds_of_a_step_are_those_between_the_lines_of_a_run_that_goes_on(tmp_path):
-    """Steps 10, 20, 30 … every 0.2 seconds, as another program writes them."""
-    (tmp_path / "figures.jsonl").write_text('{"step": 10, "train/loss": 1}\n')
-    program = (
-        "import sys, time\n"
-        "for step in range(20, 400, 10):\n"
-        "    time.sleep(0.2); open(sys.argv[1], 'a').write('{\"step\": %d, \"train/loss\": 1}\\n' % step)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "figures.jsonl")]) as writer:
-        found = studio.seconds_of_a_step(tmp_path, 30)
-        writer.kill()
-    assert 0.02 <= found < 0.1
+class RunOfAClock:
+    """A clock that moves where somebody waits, and a run that logs ten steps more at each half second of it."""
+
+    def __init__(self, folder):
+        self.now, self._step, self._path = 0.0, 10, folder / "figures.jsonl"
+        self._path.write_text('{"step": 10, "train/loss": 1}\n')
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        while self._step < 10 + 10 * int(self.now / 0.5 + 1e-6):
+            self._step += 10
+            with open(self._path, "a") as file:
+                file.write(f'{{"step": {self._step}, "train/loss": 1}}\n')
+
+
+def test_the_seconds_of_a_step_are_those_between_the_lines_of_a_run_that_goes_on(tmp_path, monkeypatch):
+    clock = RunOfAClock(tmp_path)
+    monkeypatch.setattr(studio, "time", clock)
+
+    assert studio.seconds_of_a_step(tmp_path, 30) == pytest.approx(0.05)
+    assert clock.now == pytest.approx(2.0)  # the first line that is new, and thirty steps more
 
 
 def test_what_the_children_take_of_processors_is_counted_without_the_training():
