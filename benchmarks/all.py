@@ -79,7 +79,7 @@ PARTS = {
     "teach": (((),), (("--concepts", "2", "--alone", "1", "--sizes", "2", "--steps", "2"),)),
     "sweep": (((),), (("--only_kills", "--kills", "1", "--trials", "2", "--steps", "2"),)),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
-    "studio": (((),), (("--rounds", "1", "--steps", "20", "--denoising_steps", "2"),)),
+    "studio": (((),), (("--rounds", "1", "--steps", "20", "--pages", "2", "--denoising_steps", "2"),)),
     "fuzz_formats": (((),), (("--files", "200"),)),
     "attack_commands": ((("--number", "800"),), (("--number", "8"),)),
     "interop": (((),), ((),)),

@@ -4,6 +4,8 @@
 
 A real browser looks at the page on the same machine, so its own work counts as well. One training goes on while the
 page is open and closed in turns. It is timed once the run is so old that the page looks at it as seldom as at any.
+The page is opened several times at once, and the slowdown is divided by that number: what one costs is less than what
+a training's speed changes by itself from one turn to the next.
 """
 
 import contextlib
@@ -41,12 +43,9 @@ def build_parser() -> OneLineParser:
     parser = OneLineParser(prog="studio.py", description="What the page costs.")
     add = parser.add_argument
     add("--rounds", type=positive_int, default=4, help="parts of the training with an open page, and as many without")
-    add(
-        "--steps",
-        type=positive_int,
-        default=160,
-        help="optimizer steps of each part: the page looks at an old run every 20 seconds",
-    )
+    steps_help = "optimizer steps of each part: the page looks at an old run every 20 seconds"
+    add("--steps", type=positive_int, default=320, help=steps_help)
+    add("--pages", type=positive_int, default=8, help="pages that are open at once in the parts with an open page")
     add("--denoising_steps", type=positive_int, default=None, help="unset: the demo's own")
     runs.add_work_dir(add)
     return parser
@@ -68,9 +67,9 @@ def main(argv: list[str] | None = None) -> None:
         first = first_page(browser, page)
         memory = memory_of_the_page(browser, page)
         loading, drawing = images(browser, page, args.denoising_steps)
-        times, share = training(browser, page, args.rounds, args.steps)
+        times, share = training(browser, page, args.rounds, args.steps, args.pages)
         browser.close()
-    print(section(first, memory, loading, drawing, times, share))
+    print(section(first, memory, loading, drawing, times, share, args.pages))
 
 
 def _usual_environment() -> dict[str, str]:
@@ -129,9 +128,9 @@ def images(browser, page, denoising_steps: int | None) -> tuple[float, float]:
     return seconds[0], seconds[1]
 
 
-def training(browser, page, rounds: int, steps: int) -> tuple[dict[bool, list[float]], float]:
-    """Seconds of a step of one training with (True) and without (False) an open page, in turns; and what page and
-    browser take of a processor while it is open, 0 to 1 and more."""
+def training(browser, page, rounds: int, steps: int, pages: int) -> tuple[dict[bool, list[float]], float]:
+    """Seconds of a step of one training with (True) and without (False) some open pages, in turns; and what server and
+    browser take of a processor while they are open, 0 to 1 and more."""
     from helpers.studio_page import Visitor
 
     found: dict[bool, list[float]] = {False: [], True: []}
@@ -145,15 +144,16 @@ def training(browser, page, rounds: int, steps: int) -> tuple[dict[bool, list[fl
     _until(lambda: refresh.period([look_at(workspace, folder)]) == refresh.PERIODS[-1], often=1.0)
     for number in range(2 * rounds):
         is_open = number % 2 == 1
-        runs.say(f"studio: part {number + 1} of {2 * rounds}, page {'open' if is_open else 'closed'}")
-        visitor = Visitor(browser, page).open(f"runs?run={workspace.job_folder(folder).name[:12]}") if is_open else None
+        runs.say(f"studio: part {number + 1} of {2 * rounds}, {pages if is_open else 'no'} pages open")
+        address = f"runs?run={workspace.job_folder(folder).name[:12]}"
+        visitors = [Visitor(browser, page).open(address) for _ in range(pages if is_open else 0)]
         before, begun = processor_seconds(job.pid), time.monotonic()
         found[is_open].append(seconds_of_a_step(folder, steps, lambda: job.is_alive))
         if is_open:
             taken += processor_seconds(job.pid) - before
             seconds += time.monotonic() - begun
         runs.say(f"studio: {found[is_open][-1]:.4f} s a step")
-        if visitor is not None:
+        for visitor in visitors:
             visitor.close()
     children.stop(workspace, folder)
     _until(lambda: not job.is_alive)
@@ -214,19 +214,21 @@ def section(
     drawing: float,
     times: dict[bool, list[float]],
     share: float,
+    pages: int,
 ) -> str:
     """What is printed."""
-    # Of each part with the page and the one before it: the machine's own changes are slower than these turns.
+    # Of each part with open pages and the one before it: the machine's own changes are slower than these turns.
     ratios = [opened / closed for closed, opened in zip(times[False], times[True], strict=True)]
-    slowdown = 100 * (tables.median(times[True]) / tables.median(times[False]) - 1)
+    slowdown = 100 * (tables.median(ratios) - 1) / pages
+    opened = f"{pages} pages open" if pages > 1 else "the page open"
     rows = [
         ("from the command to the first page", tables.seconds(first)),
         ("from the click to an image of the demo, with a model that is to be loaded", tables.seconds(loading)),
         ("the same with a model that is loaded", tables.seconds(drawing)),
         ("a step of the demo's training, no page open", tables.seconds(tables.median(times[False]))),
-        ("the same with the page open at the run", tables.seconds(tables.median(times[True]))),
-        ("the latter by the former, in turns: mean and standard error", _mean(ratios)),
-        ("what page and browser take of one processor meanwhile", f"{100 * share:.1f} %"),
+        (f"the same with {opened} at the run", tables.seconds(tables.median(times[True]))),
+        ("the latter by the former, in turns: median, and the mean with its standard error", _mean(ratios)),
+        ("what server and browser take of one processor meanwhile, by page", f"{100 * share / pages:.1f} %"),
         ("memory of the page's process without a model", tables.byte_count(memory["resident"])),
         ("of which its own pages", tables.byte_count(memory["anonymous"])),
     ]
@@ -241,7 +243,7 @@ def section(
 
 def _mean(ratios: list[float]) -> str:
     error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
-    return f"{statistics.mean(ratios):.2f} ± {error:.2f}"
+    return f"{tables.median(ratios):.3f}; {statistics.mean(ratios):.3f} ± {error:.3f}"
 
 
 if __name__ == "__main__":

@@ -127,7 +127,10 @@ class Visitor:
         self.settle()
 
     def sees(self, text: str, *, exact: bool = False, seconds: float = PATIENCE / 1000) -> bool:
-        self.tab.get_by_text(text, exact=exact).first.wait_for(timeout=1000 * seconds)
+        try:
+            self.tab.get_by_text(text, exact=exact).first.wait_for(timeout=1000 * seconds)
+        except Exception as error:  # playwright's own, which may not be installed
+            raise AssertionError(f"the page does not say {text!r}, but:\n{self.text}") from error
         return True
 
     @property

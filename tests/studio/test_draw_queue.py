@@ -19,9 +19,9 @@ def stop(*_): raise Stop
 signal.signal(signal.SIGTERM, stop)
 for line in sys.stdin:
     words = json.loads(line)["words"]
-    print("denoising step 1/4  0:01 elapsed, 0:03 remaining", file=sys.stderr, flush=True)
     status = 0
     try:
+        print("denoising step 1/4  0:01 elapsed, 0:03 remaining", file=sys.stderr, flush=True)
         if words[0] == "die": os._exit(3)
         if words[0] == "refuse": print("error: " + words[1], file=sys.stderr, flush=True); status = 2
         if words[0] == "wait": time.sleep(float(words[1]))

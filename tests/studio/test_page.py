@@ -150,6 +150,18 @@ def test_a_word_is_taught_by_clicks_through_reload_restart_stop_and_fork_and_dra
     tell("two runs were compared")
 
 
+def test_what_the_command_refuses_is_its_line_on_the_page_where_only_a_part_of_it_is_drawn_anew(visit, page, tell):
+    folder = page.workspace / "runs" / "brought"
+    (folder / "checkpoint-2").mkdir(parents=True)
+    (folder / "config.yaml").write_text("max_train_steps: many\n")
+    run = Workspace.at(page.workspace).job_folder(folder).name[:12]
+    visitor = visit(f"runs?run={run}")
+    visitor.click("Continue")
+    visitor.sees("max_train_steps")
+    assert visitor.tab.locator("[data-testid=stException]").count() == 0
+    tell("a run that cannot go on says why")
+
+
 def test_images_are_dropped_captioned_and_taught_with_the_shown_command(visit, page, tell):
     visitor = visit()
     files = [("../../x", png()), ("<script>alert(1)</script>.png", png((9, 99, 199))), ("same.png", png())]

@@ -1,7 +1,8 @@
 """How often the page looks at runs again.
 
 Each look costs the machine that trains some hundredths of a second of a processor. A curve that is a tenth longer
-looks new; one that is a thousandth longer does not. So a young run is looked at often, and an old one seldom.
+looks new; one that is a thousandth longer does not. So a young run is looked at often, and an old one seldom. A run
+that is about to begin or to end is looked at most often, since somebody waits for it.
 """
 
 import time
@@ -9,7 +10,8 @@ from collections.abc import Iterable
 
 from textual_inversion.studio.runs import RUNNING, Run
 
-PERIODS = (2.0, 5.0, 10.0, 20.0)  # seconds
+PERIODS = (5.0, 10.0, 20.0)  # seconds
+_WAITING = 2.0  # seconds
 _SHARE = 0.1  # of a run's age
 
 
@@ -23,7 +25,7 @@ def period(runs: Iterable[Run], now: float | None = None) -> float | None:
 
 
 def _of_one(run: Run, now: float) -> float:
-    """The longest period below a tenth of a run's age. What begins or ends is waited for, and looked at often."""
+    """The longest period below a tenth of a run's age."""
     if run.job is None or run.state != RUNNING:
-        return PERIODS[0]
+        return _WAITING
     return max((one for one in PERIODS if one <= _SHARE * (now - run.job.time)), default=PERIODS[0])

@@ -1,6 +1,6 @@
 """What every page has: the workspace, the queue, the language; and the one place for messages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from textual_inversion.studio import marked, runs
 from textual_inversion.studio.draw_queue import DrawQueue
 from textual_inversion.studio.pictures import Pictures
 from textual_inversion.studio.workspace import Workspace
+from textual_inversion.system.errors import TextualInversionError
 
 # What a page keeps while another one is shown has a key that begins so.
 KEPT = "kept:"
@@ -50,6 +51,20 @@ class Context:
     def notice(self, key: str, **values: Any) -> None:
         """Say something that is no fault."""
         st.info(self.say(key, **values), icon=":material/info:")
+
+    def told(self, draw: Callable[..., None], *values: Any) -> None:
+        """Draw something; an error of the commands is a line in its place."""
+        try:
+            draw(*values)
+        except TextualInversionError as error:
+            self.problem("", str(error))
+
+    def repeated(self, draw: Callable[..., None], every: float | None, *values: Any) -> None:
+        """Draw something now and again by itself, `every` so many seconds; None: only when one of its widgets is used.
+
+        What draws the page does not hear of an error then, so it is told here.
+        """
+        st.fragment(self.told, run_every=every)(draw, *values)
 
     def careful(self, text: str) -> None:
         """Show a warning that is Markdown already."""

@@ -233,7 +233,7 @@ def _tickets() -> list[Ticket]:
 def _under_way(context: Context) -> None:
     """The visitor's own requests that are not over, and how the last one ended."""
     if any(not one.is_over for one in _tickets()):
-        st.fragment(_progress, run_every=_REFRESH)(context)
+        context.repeated(_progress, _REFRESH, context)
     else:
         _endings(context)
 

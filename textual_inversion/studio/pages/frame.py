@@ -17,7 +17,7 @@ from textual_inversion.studio.pages.context import Context
 from textual_inversion.studio.pictures import Pictures
 from textual_inversion.studio.texts import LANGUAGES, NAMES, preferred, text
 from textual_inversion.studio.workspace import Workspace
-from textual_inversion.system.errors import SettingsError, TextualInversionError
+from textual_inversion.system.errors import SettingsError
 
 _PAGES = {
     "teach": (teach.show, ":material/school:"),
@@ -87,10 +87,7 @@ def _page(draw_page, current: Context):
 
     def shown() -> None:
         _choose_language(current.language)
-        try:
-            draw_page(current)
-        except TextualInversionError as error:
-            current.problem("", str(error))
+        current.told(draw_page, current)
 
     return shown
 

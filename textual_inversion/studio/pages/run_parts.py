@@ -61,16 +61,11 @@ def images(context: Context, run: Run) -> None:
     if samples:
         by_step = dict(samples)
         steps = list(by_step)
-        key = "sample_step"
-        if st.session_state.get(key) not in steps or st.session_state.get("sample_steps") != (
-            str(run.folder),
-            len(steps),
-        ):
-            st.session_state[key] = steps[-1]  # a new image is shown at once
-            st.session_state["sample_steps"] = (str(run.folder), len(steps))
-        step = steps[0]
+        step = steps[-1]  # a new image is shown at once
         if len(steps) > 1:
-            step = st.select_slider(context.say("step"), steps, key=key)
+            # With each image another slider: a browser that is late may still tell where the one before it stood.
+            key = f"sample_step:{context.run_id(run.folder)}:{len(steps)}"
+            step = st.select_slider(context.say("step"), steps, value=step, key=key)
         shown = context.pictures.shown(by_step[step], 1024)
         if shown is not None:
             st.image(shown, alt=context.plain("sample_at", step=step), caption=context.say("sample_at", step=step))

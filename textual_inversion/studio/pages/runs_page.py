@@ -9,7 +9,6 @@ from textual_inversion.studio.pages import fork, run_compare, run_parts
 from textual_inversion.studio.pages.context import Context
 from textual_inversion.studio.pages.go_on import go_on
 from textual_inversion.studio.runs import Run
-from textual_inversion.system.errors import TextualInversionError
 
 _COLOURS = {
     runs.STARTING: "blue", runs.RUNNING: "blue", runs.STOPPING: "orange", runs.FINISHED: "green",
@@ -33,7 +32,7 @@ def show(context: Context) -> None:
         return
     found = [runs.look_at(context.workspace, one) for one in folders[:_SHOWN]]
     period = refresh.period(found)
-    st.fragment(_list, run_every=period)(context, folders[:_SHOWN], period)
+    context.repeated(_list, period, context, folders[:_SHOWN], period)
     if len(found) > 1:
         run_compare.show(context, found)
 
@@ -74,31 +73,38 @@ def _one(context: Context, folder: Path) -> None:
             st.rerun()
     st.title(marked.name(folder.name), anchor=False)
     run = runs.look_at(context.workspace, folder)
-    period = refresh.period([run])
-    st.fragment(_standing, run_every=period)(context, folder, (run.state, period))
-    _actions(context, run)
-    names = {name: context.plain(name) for name in _PARTS}
-    part = st.segmented_control(
-        context.say("runs"), _PARTS, default="curve", key="run_part", format_func=names.get, required=True,
-        label_visibility="collapsed",
-    )  # fmt: skip
-    is_live = run.is_alive and part in run_parts.LIVE
-    draw = fork.show if part == "fork" else run_parts.PARTS[part]
-    if is_live:
-        st.fragment(_part, run_every=period)(context, folder, part)
-    else:
+    known = (run.state, refresh.period([run]), st.session_state.get("run_part", _PARTS[0]))
+    context.repeated(_live, known[1], context, folder, known)
+    if not _is_live(run, known[2]):
+        draw = fork.show if known[2] == "fork" else run_parts.PARTS[known[2]]
         draw(context, run)
 
 
-def _part(context: Context, folder: Path, part: str) -> None:
-    run_parts.PARTS[part](context, runs.look_at(context.workspace, folder))
+def _is_live(run: Run, part: str) -> bool:
+    return run.is_alive and part in run_parts.LIVE
 
 
-def _standing(context: Context, folder: Path, known: tuple[str, float | None]) -> None:
-    """State and progress; the whole page is drawn anew when the state changes, or how often it is looked at."""
+def _live(context: Context, folder: Path, known: tuple[str, float | None, str]) -> None:
+    """All that changes while a run trains, in one look: a look costs the browser the more the more often it draws.
+
+    The whole page is drawn anew when the state changes, how often it is looked at, or which part is shown.
+    """
     run = runs.look_at(context.workspace, folder)
-    if (run.state, refresh.period([run])) != known:
+    _standing(context, run)
+    _actions(context, run)
+    names = {name: context.plain(name) for name in _PARTS}
+    part = st.segmented_control(
+        context.say("runs"), _PARTS, default=_PARTS[0], key="run_part", format_func=names.get, required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if (run.state, refresh.period([run]), part) != known:  # below the buttons: one that was pressed is heard first
         st.rerun()
+    if _is_live(run, part):
+        run_parts.PARTS[part](context, run)
+
+
+def _standing(context: Context, run: Run) -> None:
+    """State and progress."""
     with st.container(horizontal=True, vertical_alignment="center"):
         _badge(context, run)
         if run.words:
@@ -112,7 +118,7 @@ def _standing(context: Context, folder: Path, known: tuple[str, float | None]) -
         else:
             st.caption(context.say("said", line=run.said))
     elif run.is_alive and run.state != runs.RUNNING:
-        lines = children.log_tail(context.workspace, folder)
+        lines = children.log_tail(context.workspace, run.folder)
         st.caption(marked.code(lines[-1], 160) if lines else "…")
 
 
@@ -142,12 +148,8 @@ def _delete(context: Context, run: Run) -> None:
     with st.popover(context.say("delete"), icon=":material/delete:"):
         st.markdown(context.say("delete_sure", name=run.name))
         if st.button(context.say("delete_yes"), key="delete_yes", type="primary"):
-            try:
-                context.workspace.throw_away(run.folder)
-                children.forget(context.workspace, run.folder)
-            except TextualInversionError as error:
-                context.problem("", str(error))
-                return
+            context.workspace.throw_away(run.folder)
+            children.forget(context.workspace, run.folder)
             st.query_params.pop("run", None)
             st.cache_data.clear()
             st.rerun()
