@@ -1,5 +1,6 @@
 """The page in a real browser: from the first visit to a learned word and its images, and what hostile visitors try."""
 
+import contextlib
 import io
 import os
 import signal
@@ -253,10 +254,12 @@ def test_a_killed_model_fails_its_request_and_the_page_goes_on(visit, page, tell
 
 
 def drawing_processes(parent):
-    children_of = f"/proc/{parent}/task/{parent}/children"
-    pids = [int(pid) for task in os.listdir(f"/proc/{parent}/task")
-            for pid in open(children_of.replace(f"task/{parent}", f"task/{task}")).read().split()]  # fmt: skip
-    return [pid for pid in pids if b"studio.worker" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    found = []
+    for task in os.listdir(f"/proc/{parent}/task"):
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            pids = open(f"/proc/{parent}/task/{task}/children").read().split()
+            found += [int(pid) for pid in pids if b"studio.worker" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    return found
 
 
 def test_words_are_inspected_converted_renamed_and_mixed(visit, page, tell):
