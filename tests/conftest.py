@@ -52,3 +52,16 @@ def usual_signals():
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
+
+
+TOLD = "told"  # a property of a test: what it did, said at the end
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests in a browser did: the processes of pytest-xdist have no terminal to say it on."""
+    reports = [one for some in terminalreporter.stats.values() for one in some if getattr(one, "when", "") == "call"]
+    lines = [value for one in reports for name, value in one.user_properties if name == TOLD]
+    if lines:
+        terminalreporter.section("in a browser")
+        for line in lines:
+            terminalreporter.write_line(line)

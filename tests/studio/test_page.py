@@ -66,10 +66,9 @@ def visit(browser, page):
 
 
 @pytest.fixture
-def tell(capsys):
+def tell(record_property):
     def tell(line):
-        with capsys.disabled():
-            print(f"\n  browser: {line}", end="", flush=True)
+        record_property("told", line)
 
     return tell
 
