@@ -227,7 +227,7 @@ def section(
         ("the same with a model that is loaded", tables.seconds(drawing)),
         ("a step of the demo's training, no page open", tables.seconds(tables.median(times[False]))),
         (f"the same with {opened} at the run", tables.seconds(tables.median(times[True]))),
-        ("the latter by the former, in turns: median, and the mean with its standard error", _mean(ratios)),
+        ("the latter by the former, in turns: median, and the mean with its standard error", _summary(ratios)),
         ("what server and browser take of one processor meanwhile, by page", f"{100 * share / pages:.1f} %"),
         ("memory of the page's process without a model", tables.byte_count(memory["resident"])),
         ("of which its own pages", tables.byte_count(memory["anonymous"])),
@@ -241,7 +241,7 @@ def section(
     return tables.section("The page in a browser", tables.table(("the page", ""), rows), tables.targets_table(targets))
 
 
-def _mean(ratios: list[float]) -> str:
+def _summary(ratios: list[float]) -> str:
     error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
     return f"{tables.median(ratios):.3f}; {statistics.mean(ratios):.3f} ± {error:.3f}"
 

@@ -57,6 +57,12 @@ def usual_signals():
 TOLD = "told"  # a property of a test: what it did, said at the end
 
 
+@pytest.fixture
+def tell(record_property):
+    """Notes a line about what a test did."""
+    return lambda line: record_property(TOLD, line)
+
+
 def pytest_terminal_summary(terminalreporter):
     """What tests in a browser did: the processes of pytest-xdist have no terminal to say it on."""
     reports = [one for some in terminalreporter.stats.values() for one in some if getattr(one, "when", "") == "call"]

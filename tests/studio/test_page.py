@@ -65,14 +65,6 @@ def visit(browser, page):
     assert complaints == []
 
 
-@pytest.fixture
-def tell(record_property):
-    def tell(line):
-        record_property("told", line)
-
-    return tell
-
-
 def png(colour=(200, 90, 30)):
     buffer = io.BytesIO()
     Image.new("RGB", (96, 96), colour).save(buffer, "PNG")

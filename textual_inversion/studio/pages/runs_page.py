@@ -85,7 +85,7 @@ def _is_live(run: Run, part: str) -> bool:
 
 
 def _live(context: Context, folder: Path, known: tuple[str, float | None, str]) -> None:
-    """All that changes while a run trains, in one look: a look costs the browser the more the more often it draws.
+    """All that changes while a run trains, in one look, since the browser draws after each.
 
     The whole page is drawn anew when the state changes, how often it is looked at, or which part is shown.
     """
