@@ -3,7 +3,9 @@
 A row of cells of 8x8 pixels is looked for in which strokes of two brightnesses follow each other. Ears, patterns and
 fur give such rows, too, so it must show letters: ink of one brightness that begins and ends at the same heights all
 along the row, with nothing above and below it, and with gaps between one letter and the next. What touches its
-surroundings, as outlines and textures do, is no letter. Nothing is read, and large or slanted letters are missed.
+surroundings, as outlines and textures do, is no letter, and neither are the dots of an outline that is thinner than a
+pixel. Letters stand on one line and fill it: two eyes and what is around them do not. Nothing is read, and large or
+slanted letters are missed.
 """
 
 from collections.abc import Iterator
@@ -16,9 +18,13 @@ _CELL = 8  # pixels
 _LINE_CELLS = 7  # of a row of strokes, at the least
 _LETTERS = 5  # of a line, at the least
 _INK = 0.6  # of the way from the background's brightness to the ink's, from which a pixel is ink
+_SHORTEST = 4  # pixels of a line's height; nobody could read lower letters
 _QUIET = 0.02  # share of ink in a row of pixels, up to which it lies outside the letters
 _WIDEST = 1.8  # of a letter, or of two that touch, in heights of the line
-_LOWEST = 0.4  # height of a letter, in heights of the line
+_LOWEST = 0.4  # unbroken height of a letter, in heights of the line
+_BASE = 0.15  # how far the foot of a letter may lie from the median foot, in heights of the line
+_ON_BASE = 0.6  # share of the letters that stand there; others reach below, as g and p do
+_FILLED = 0.1  # of the line's pixels, at the least
 
 
 def has_text(image: Image.Image) -> bool:
@@ -74,19 +80,22 @@ def _is_lettered(values: np.ndarray) -> bool:
     is_ink = values > paper + _INK * (ink - paper)
     rows = _stretches(is_ink.mean(axis=1) > _QUIET)
     inside = [(top, bottom) for top, bottom in rows if top > 0 and bottom < len(values)]  # with quiet around them
-    return any(_letters(is_ink[top:bottom]) for top, bottom in inside)
+    return any(_letters(is_ink[top:bottom]) for top, bottom in inside if bottom - top >= _SHORTEST)
 
 
 def _letters(is_ink: np.ndarray) -> bool:
-    """Whether a line, bool [h, w], is made of letters: most of its parts are high enough, and none too wide."""
+    """Whether a line, bool [h, w], is made of letters: most parts are high enough, not too wide, and on one base."""
     height = len(is_ink)
     parts = _stretches(is_ink.any(axis=0))
-    letters = [
-        (first, last)
-        for first, last in parts
-        if last - first <= _WIDEST * height and is_ink[:, first:last].any(axis=1).sum() >= _LOWEST * height
-    ]
-    return len(letters) >= max(_LETTERS, 0.6 * len(parts))
+    feet = []
+    for first, last in parts:
+        top, foot = max(_stretches(is_ink[:, first:last].any(axis=1)), key=lambda rows: rows[1] - rows[0])
+        if last - first <= _WIDEST * height and foot - top >= _LOWEST * height:
+            feet.append(foot)
+    if len(feet) < max(_LETTERS, 0.6 * len(parts)) or is_ink.mean() < _FILLED:
+        return False
+    off_base = np.abs(np.array(feet) - np.median(feet))
+    return int((off_base <= max(1, _BASE * height)).sum()) >= max(_LETTERS, _ON_BASE * len(feet))
 
 
 def _stretches(row: np.ndarray) -> list[tuple[int, int]]:
