@@ -22,7 +22,8 @@ SCALE_JITTER, SHIFT_JITTER, ROTATION_JITTER = 0.02, 1.5, 3.0  # relative, units,
 BRIGHTNESS_JITTER = 0.03
 TOY_SCALE = 0.93
 PAIR_SCALE, PAIR_SHIFT = 0.6, 24.0  # of two toys in one image: size, and units from the middle to each
-SMALL_SUPERSAMPLING, LARGE_SUPERSAMPLING, LARGE_SIZE = 6, 2, 256
+# Images are drawn on a side of so many pixels first, and of so many times their own: at the least.
+CANVAS, SUPERSAMPLING = 384, 2
 
 WHITE, NEAR_BLACK, BEAK = (255, 255, 255), (22, 20, 24), (248, 160, 36)
 HAT, HAT_BAND, PACK, PACK_POCKET, BALLOON = (176, 24, 52), (250, 226, 120), (44, 92, 60), (92, 148, 96), (226, 40, 60)
@@ -72,6 +73,11 @@ def _decorate(scene: str, pen: Pen) -> None:
         pen.line = (255, 240, 244)
         pen.box(5, 10, 21, 32, (170, 214, 246), corner=0.5)
         pen.stroke([(13, 10), (13, 32)], OUTLINE)
+
+
+def canvas_width(size: int) -> int:
+    """Side in pixels on which an image of `size` is drawn first: a multiple of it, and the same for 64 and 128."""
+    return size * max(SUPERSAMPLING, math.ceil(CANVAS / size))
 
 
 @lru_cache(maxsize=64)
@@ -261,7 +267,7 @@ def draw(
         An RGB image. The same arguments give the same image.
     """
     rng = random.Random(seed)
-    width = size * (LARGE_SUPERSAMPLING if size >= LARGE_SIZE else SMALL_SUPERSAMPLING)
+    width = canvas_width(size)
     canvas = _scene(scene, width).copy()
     place = {"scale": PAIR_SCALE, "x": -PAIR_SHIFT} if beside else {}
     pen = _jittered_pen(canvas, toy, rng, **place)
@@ -282,7 +288,7 @@ def thing_mask(toy: Toy, scene: str, size: int = 64, seed: int = 0) -> Image.Ima
     Returns:
         Mode "L": white is the toy.
     """
-    width = size * (LARGE_SUPERSAMPLING if size >= LARGE_SIZE else SMALL_SUPERSAMPLING)
+    width = canvas_width(size)
     canvas = _scene(scene, width).copy()
     pen = _jittered_pen(canvas, toy, random.Random(seed))
     _shadow(canvas, pen)

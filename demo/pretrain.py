@@ -2,8 +2,11 @@
 
     python -m demo.pretrain data tokenizer vae latents decoder clip ldm export report --work-dir WORK
 
-Each stage keeps its state in WORK and resumes where it was killed. A stage that has used its minutes ends at once, so
-the same command can simply be run again; more `--minutes` prolong it.
+    python -m demo.pretrain adopt drawings encoder details enlarged --work-dir WORK
+
+The second line doubles the side of the images of a model that is there, and keeps its latents. Each stage keeps its
+state in WORK and resumes where it was killed. A stage that has used its minutes ends at once, so the same command can
+simply be run again; more `--minutes` prolong it.
 """
 
 from __future__ import annotations
@@ -13,16 +16,18 @@ import importlib
 from pathlib import Path
 
 STAGES = ("data", "tokenizer", "adopt", "vae", "latents", "decoder", "clip", "ldm", "export", "report")
-MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 60.0, "ldm": 300.0}
+# Stages of `pretrain_enlarge`, and what each does there.
+ENLARGING = {"drawings": "draw_images", "encoder": "train_encoder", "details": "train_decoder", "enlarged": "export"}
+MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 60.0, "ldm": 300.0, "encoder": 60.0, "details": 120.0}
 MODEL_DIR = Path(__file__).resolve().parent / "model"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stages", nargs="+", choices=STAGES, help="what to do, in this order")
+    parser.add_argument("stages", nargs="+", choices=(*STAGES, *ENLARGING), help="what to do, in this order")
     parser.add_argument("--work-dir", type=Path, required=True, help="folder of the images and the training states")
-    parser.add_argument("--minutes", type=float, help="minutes of each training stage; default: 13, 60, 60, 300")
+    parser.add_argument("--minutes", type=float, help=f"minutes of each training stage; default: {MINUTES}")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the most steps of a training stage")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training")
@@ -64,6 +69,8 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
         from demo import pretrain_vae
 
         pretrain_vae.sharpen(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
+    elif stage in ENLARGING:
+        enlarge(stage, args)
     elif stage in MINUTES:
         trainer = importlib.import_module(f"demo.pretrain_{stage}")
         trainer.train(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
@@ -76,6 +83,19 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
         from demo import pretrain_report
 
         pretrain_report.report(args.work_dir, torch_device(args))
+
+
+def enlarge(stage: str, args: argparse.Namespace) -> None:
+    """Run one of the stages that double the side of the images."""
+    from demo import pretrain_enlarge
+
+    work = getattr(pretrain_enlarge, ENLARGING[stage])
+    if stage in MINUTES:
+        work(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
+    elif stage == "enlarged":
+        work(args.work_dir, args.model_dir)
+    else:
+        work(args.work_dir)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -21,11 +21,11 @@ def test_toys_of_all_sizes_and_media_are_no_text(medium, side):
     assert [has_text(image) for image in images] == [False] * len(images)
 
 
-@pytest.mark.parametrize("lines", [2, 3, 4])
+@pytest.mark.parametrize("times", [2, 3, 4])
 @pytest.mark.parametrize("side", [112, 128, 144, 160, 192])
-def test_eyes_whose_thin_outlines_fall_into_dots_are_no_text(monkeypatch, side, lines):
+def test_eyes_whose_thin_outlines_fall_into_dots_are_no_text(monkeypatch, side, times):
     """How thin they are in the end depends on how much larger they are drawn first."""
-    monkeypatch.setattr(drawing, "SMALL_SUPERSAMPLING", lines)
+    monkeypatch.setattr(drawing, "canvas_width", lambda size: times * size)
     images = [draw(toy, scene, "photo", side, seed=seed) for seed, (toy, scene) in
               enumerate((toy, scene) for toy in (CAT, RABBIT) for scene in SCENES)]  # fmt: skip
 
