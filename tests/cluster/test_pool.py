@@ -133,6 +133,7 @@ def killed_search(folder: Path, cluster, draw: random.Random, most: int) -> list
     while len(kills) < most and not (folder / "best").exists():
         process, starts = driver(folder, cluster, "tpe"), starts + 1
         until(lambda: has_begun(folder, starts) or process.poll() is not None)  # noqa: B023
+        assert not process.poll(), (folder / "driver.log").read_text()  # it would fail for ever
         while process.poll() is None and len(kills) < most:
             time.sleep(draw.uniform(0.2, 0.9))
             if process.poll() is not None:

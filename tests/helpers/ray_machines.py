@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from helpers.paths import ROOT
 
@@ -32,11 +33,16 @@ class Machines:
         }
         self.environment = environment = os.environ | own
         words = [sys.executable, "-m", "helpers.ray_machines"]
+        self._said = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, env=environment,
             cwd=ROOT / "tests",
         )  # fmt: skip
         self.address = self._process.stdout.readline().strip()
+        if not self.address:
+            self._process.wait(timeout=60)
+            self._said.seek(0)
+            raise RuntimeError(f"Ray's machines did not start: {self._said.read()[-2000:]}")
 
     def replace(self) -> None:
         """Kill a machine, and add another."""
@@ -47,12 +53,15 @@ class Machines:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._said.close()
 
 
 def main() -> None:
     """Run until the input ends."""
     from ray.cluster_utils import Cluster
 
+    # Ray notes the address of a head in its usual folder, which is there only if it was used before.
+    Path("/tmp/ray").mkdir(exist_ok=True)
     place = tempfile.mkdtemp(prefix="ti-ray-")
     head = {**_MACHINE, "include_dashboard": False, "temp_dir": place}
     machines = Cluster(initialize_head=True, head_node_args=head)
