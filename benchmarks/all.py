@@ -76,7 +76,7 @@ PARTS = {
         ((),),
         (("--images", "8", "--steps", "2", "--planned", "40", "--left", "4", "--kills", "2", "--killed_images", "16"),),
     ),
-    "teach": (((),), (("--concepts", "2", "--alone", "1", "--sizes", "2", "--steps", "2"),)),
+    "teach": ((("--steps", "40"),), (("--concepts", "2", "--alone", "1", "--sizes", "2", "--steps", "2"),)),
     "sweep": (((),), (("--only_kills", "--kills", "1", "--trials", "2", "--steps", "2"),)),
     "kill_and_resume": (((),), (("--every", "40", "--random", "1"),)),
     "studio": (((),), (("--rounds", "1", "--steps", "20", "--pages", "2", "--denoising_steps", "2"),)),
