@@ -21,7 +21,7 @@ from helpers.search_driver import RUNGS
 from textual_inversion.cluster import pool
 from textual_inversion.system.errors import SettingsError
 
-KILLS = 10
+KILLS, MOST_FAILED = 10, 20
 
 
 @pytest.fixture
