@@ -90,12 +90,12 @@ def _latents(work_dir: Path, device: torch.device) -> torch.Tensor:
     return torch.load(path, weights_only=True)
 
 
-def _draw_places(device: torch.device) -> torch.Tensor:
+def _draw_places() -> torch.Tensor:
     """Which of the drawn images a batch shows, int64 [BATCH]: pairs and invented styles more often than they come."""
     places = torch.searchsorted(
         torch.from_numpy(drawn_numbers()), draw_training_numbers(BATCH, P_PAIR, _styled(), N_STYLED)
     )
-    return places.clamp(max=len(drawn_numbers()) - 1).to(device)
+    return places.clamp(max=len(drawn_numbers()) - 1)
 
 
 _styled = cache(styled_numbers)
@@ -167,7 +167,7 @@ def train_encoder(work_dir: Path, minutes: float, steps: int, device: torch.devi
     encoder, conv = (one.train().requires_grad_(True).to(device) for one in modules.values())
     run = Run(work_dir, "encoder", modules, RATE, steps, minutes, hold=0.3, decay=DECAY, weight_decay=1e-4)
     for _ in run:
-        places = _draw_places(torch.device("cpu"))
+        places = _draw_places()
         wanted = given[places].float().to(device)
         with reduced_precision(device):
             mean, log_variance = conv(encoder(to_tensor(pixels[places]).to(device))).float().chunk(2, dim=1)
@@ -183,7 +183,7 @@ def train_decoder(work_dir: Path, minutes: float, steps: int, device: torch.devi
     decoder, conv = (one.train().requires_grad_(True).to(device) for one in modules.values())
     run = Run(work_dir, "details", modules, RATE, steps, minutes, hold=0.3, decay=DECAY, weight_decay=1e-4)
     for _ in run:
-        places = _draw_places(torch.device("cpu"))
+        places = _draw_places()
         mean, std = given[places].float().to(device).chunk(2, dim=1)
         target = to_tensor(pixels[places]).to(device)
         with reduced_precision(device):
