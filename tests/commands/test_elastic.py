@@ -54,7 +54,7 @@ def start_launcher(folder, number, port, nodes, processes, words):
     """A launcher that restarts what dies; gives it and its console."""
     console = folder / f"console-{number}.txt"
     launch = ["--master", f"etcd://127.0.0.1:{port}", "--nnodes", nodes, "--elastic_level", "1", "--max_restart", "3"]
-    launch += ["--elastic_timeout", "5", "--job_id", "tried", "--log_dir", str(folder / f"log-{number}")]
+    launch += ["--elastic_timeout", "15", "--job_id", "tried", "--log_dir", str(folder / f"log-{number}")]
     launch += ["--nproc_per_node", str(processes)]
     command = [sys.executable, "-u", "-m", "paddle.distributed.launch", *launch, *map(str, words)]
     environment = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}

@@ -64,6 +64,35 @@ def ends(ranks):
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
+@pytest.mark.parametrize(("level", "waits"), [("1", True), ("0", False), ("-1", False), ("", False)])
+@pytest.mark.parametrize("work", [WAIT, "time.sleep(1.5); raise ValueError('an exchange failed')"])
+def test_a_launcher_that_starts_lost_processes_again_is_given_time_to_end_the_others(tmp_path, work, level, waits):
+    ranks = start(tmp_path, work, WAIT, PADDLE_ELASTIC_LEVEL=level, BEFORE="module._RESTART_SECONDS = 4")
+    together(ranks)
+    since = time.monotonic()
+    ranks[1].kill()
+
+    assert ends(ranks)[0][0] == LOST_STATUS
+    assert (time.monotonic() - since > 4) == waits
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("--nnodes 2:3 --elastic_level 1 train.py", True), ("--elastic_level=2 train.py", True), ("train.py", False),
+     ("--elastic_level 0 train.py", False), ("train.py --elastic_level", False)],
+)  # fmt: skip
+def test_the_flag_of_the_launcher_tells_whether_it_starts_lost_processes_again(flags, expected):
+    asked = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from textual_inversion.distributed import peers; "
+    asked = [sys.executable, "-c", asked + "print(peers._is_restarted({}))"]
+    launcher = f"import subprocess; subprocess.run({asked!r}, check=True)"
+
+    said = subprocess.run([sys.executable, "-c", launcher, *flags.split()], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == str(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_killed_rank_ends_the_others_which_name_it_on_one_line(tmp_path, lost):
     ranks = start(tmp_path, *["peers.advice = 'go on so'; " + WAIT] * 3)

@@ -6,7 +6,9 @@ rank holds a connection to rank 0 from the start (`connections`). The watch need
 before the store of the meetings exists and after it is gone. What a rank learns from its connection:
 
     lost      a connection ended without a message: the process was killed or crashed, or its machine or the network
-              failed. All others end at once, with one line that names the rank and with status `LOST_STATUS`.
+              failed. All others end at once, with one line that names the rank and with status `LOST_STATUS`. Where
+              the launchers start again what dies, they give them `_RESTART_SECONDS`: two launchers that see a process
+              fail at the same time each take the other one for gone.
     ended     a rank reports that it ends, by an error or a signal. In most cases the others reach the same end by
               themselves within moments, with their own message (all stop after the same step, refuse the same
               settings, …), so they get `_GRACE` seconds; a rank that is still running then ends with the same status.
@@ -42,6 +44,7 @@ LOST_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
 _START_SECONDS = 30.0  # in which all processes should have started
 _LOOK_SECONDS = 0.2  # between two looks at who is there
 _GRACE = 5.0
+_RESTART_SECONDS = 10.0  # in which the launcher of a lost process has told the others to end theirs
 _CAUSE_SECONDS = 5.0  # in which the cause of a failed exchange should be known
 
 
@@ -75,6 +78,7 @@ class Peers:
         self._ended: set[int] = set()
         self._has_started = self._is_leaving = False
         self._ending: tuple[str, int] | None = None  # the line and the status with which this process is to be ended
+        self._restarted_by = 0.0  # until this moment of `time.monotonic` its launcher may be about to end it
 
     def __enter__(self) -> "Peers":
         if self._world_size == 1:
@@ -101,9 +105,12 @@ class Peers:
         if _is_fault(error):  # perhaps an exchange that failed because a rank was lost
             self._wait(lambda: self._ending, _CAUSE_SECONDS)
         with self._changed:
-            if self._ending is not None and _follows_from_another(error, self._ending[1]):
-                _end(*self._ending)
-            self._is_leaving = True
+            follows = self._ending is not None and _follows_from_another(error, self._ending[1])
+            self._is_leaving = not follows
+        if follows:
+            with contextlib.suppress(Stopped):  # the launcher has come
+                time.sleep(max(0.0, self._restarted_by - time.monotonic()))
+            _end(*self._ending)
         if status:
             self._wait(self._all_connected, _GRACE)  # else they would never learn of it
             atexit.register(leave, status)
@@ -201,16 +208,19 @@ class Peers:
                 return
         if self._rank == 0:
             self._link.send(message)
-        status = LOST_STATUS if message["status"] is None else int(message["status"])
+        is_lost = message["status"] is None
+        status = LOST_STATUS if is_lost else int(message["status"])
+        patience = (_RESTART_SECONDS if _is_restarted(self._environment) else 0.0) if is_lost else _GRACE
         with self._changed:
             self._ending = self._ending or (_line(message, self.advice), status)
+            self._restarted_by = self._restarted_by or time.monotonic() + patience * is_lost
             self._changed.notify_all()
-        if message["status"] is None:
+        if not patience:
             self._end_unless_leaving()
-        else:
-            timer = threading.Timer(_GRACE, self._end_unless_leaving)
-            timer.daemon = True
-            timer.start()
+            return
+        timer = threading.Timer(patience, self._end_unless_leaving)
+        timer.daemon = True
+        timer.start()
 
     def _end_unless_leaving(self) -> None:
         with self._changed:
@@ -249,6 +259,17 @@ def _address(environment: Mapping[str, str]) -> tuple[str, int] | None:
     if not host or not port.isdigit() or endpoint == environment.get("PADDLE_MASTER"):
         return None
     return host, int(port)
+
+
+def _is_restarted(environment: Mapping[str, str]) -> bool:
+    """Whether the launcher starts lost processes again: `--elastic_level`, a flag of it or a variable, above 0."""
+    level = environment.get("PADDLE_ELASTIC_LEVEL", "")
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        flags = " ".join(words).replace("--elastic_level=", "--elastic_level ").split()
+        if "--elastic_level" in flags[:-1]:
+            level = flags[flags.index("--elastic_level") + 1]
+    return level.isdigit() and int(level) > 0
 
 
 def _status_and_reason(error: BaseException | None) -> tuple[int, str]:
