@@ -29,6 +29,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, required=True, help="folder of the images and the training states")
     parser.add_argument("--minutes", type=float, help=f"minutes of each training stage; default: {MINUTES}")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the most steps of a training stage")
+    parser.add_argument("--batch", type=int, default=32, help="images in a step of the enlarging stages")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training")
     parser.add_argument(
@@ -91,7 +92,7 @@ def enlarge(stage: str, args: argparse.Namespace) -> None:
 
     work = getattr(pretrain_enlarge, ENLARGING[stage])
     if stage in MINUTES:
-        work(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
+        work(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args), args.batch)
     elif stage == "enlarged":
         work(args.work_dir, args.model_dir)
     else:

@@ -35,8 +35,8 @@ CONFIG = pretrain_vae.CONFIG | dict(
     sample_size=SIDE,
 )
 EVERY = 3  # of the training images, one in so many is drawn, and each in an invented style: the hardest to decode
-RATE, BATCH, DECAY = 1e-3, 32, 0.998
-P_PAIR, N_STYLED = 0.25, 8
+RATE, DECAY = 1e-3, 0.998
+P_PAIR, P_STYLED = 0.25, 0.4
 LEAST_STD = 0.05  # nearer than this the encoders need not agree, in latents of unit std
 
 
@@ -90,12 +90,10 @@ def _latents(work_dir: Path, device: torch.device) -> torch.Tensor:
     return torch.load(path, weights_only=True)
 
 
-def _draw_places() -> torch.Tensor:
-    """Which of the drawn images a batch shows, int64 [BATCH]: pairs and invented styles more often than they come."""
-    places = torch.searchsorted(
-        torch.from_numpy(drawn_numbers()), draw_training_numbers(BATCH, P_PAIR, _styled(), N_STYLED)
-    )
-    return places.clamp(max=len(drawn_numbers()) - 1)
+def _draw_places(batch: int) -> torch.Tensor:
+    """Which of the drawn images a batch shows, int64 [batch]: pairs and invented styles more often than they come."""
+    numbers = draw_training_numbers(batch, P_PAIR, _styled(), round(P_STYLED * batch))
+    return torch.searchsorted(torch.from_numpy(drawn_numbers()), numbers).clamp(max=len(drawn_numbers()) - 1)
 
 
 _styled = cache(styled_numbers)
@@ -159,37 +157,46 @@ def divergence(mean: torch.Tensor, log_variance: torch.Tensor, given: torch.Tens
     return 0.5 * ((mean - wanted).square() / variance + log_ratio.exp() - 1 - log_ratio).mean()
 
 
-def train_encoder(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
+def _prepared(work_dir: Path, part: str, device: torch.device) -> tuple[dict[str, torch.nn.Module], ...]:
+    """The modules of a part, ready to be trained, and what they are trained on, on the device."""
+    modules = _modules(enlarged(pretrain_vae.load(work_dir)[0]), part)
+    for module in modules.values():
+        module.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
+        if device.type == "cuda":
+            module.compile()
+    images = {"given": _latents(work_dir, device), "pixels": _load_images(work_dir, "large")}
+    return modules, {name: tensor.to(device) for name, tensor in images.items()}
+
+
+def train_encoder(work_dir: Path, minutes: float, steps: int, device: torch.device, batch: int) -> None:
     """Train the encoder to give the latents of the smaller one."""
     torch.manual_seed(3)
-    given, pixels = _latents(work_dir, device), _load_images(work_dir, "large")
-    modules = _modules(enlarged(pretrain_vae.load(work_dir)[0]), "encoder")
-    encoder, conv = (one.train().requires_grad_(True).to(device) for one in modules.values())
+    modules, images = _prepared(work_dir, "encoder", device)
+    encoder, conv = modules.values()
     run = Run(work_dir, "encoder", modules, RATE, steps, minutes, hold=0.3, decay=DECAY, weight_decay=1e-4)
     for _ in run:
-        places = _draw_places()
-        wanted = given[places].float().to(device)
+        places = _draw_places(batch).to(device)
+        wanted = images["given"][places].float()
         with reduced_precision(device):
-            mean, log_variance = conv(encoder(to_tensor(pixels[places]).to(device))).float().chunk(2, dim=1)
+            mean, log_variance = conv(encoder(to_tensor(images["pixels"][places]))).float().chunk(2, dim=1)
         off = F.mse_loss(mean.detach(), wanted.chunk(2, dim=1)[0]).sqrt()
-        run.update(divergence(mean, log_variance.clamp(-30, 20), wanted), BATCH, off=off)
+        run.update(divergence(mean, log_variance.clamp(-30, 20), wanted), batch, off=off)
 
 
-def train_decoder(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
+def train_decoder(work_dir: Path, minutes: float, steps: int, device: torch.device, batch: int) -> None:
     """Train the decoder to draw at twice the side from the smaller encoder's latents."""
     torch.manual_seed(4)
-    given, pixels = _latents(work_dir, device), _load_images(work_dir, "large")
-    modules = _modules(enlarged(pretrain_vae.load(work_dir)[0]), "decoder")
-    decoder, conv = (one.train().requires_grad_(True).to(device) for one in modules.values())
+    modules, images = _prepared(work_dir, "decoder", device)
+    decoder, conv = modules.values()
     run = Run(work_dir, "details", modules, RATE, steps, minutes, hold=0.3, decay=DECAY, weight_decay=1e-4)
     for _ in run:
-        places = _draw_places()
-        mean, std = given[places].float().to(device).chunk(2, dim=1)
-        target = to_tensor(pixels[places]).to(device)
+        places = _draw_places(batch).to(device)
+        mean, std = images["given"][places].float().chunk(2, dim=1)
+        target = to_tensor(images["pixels"][places])
         with reduced_precision(device):
             output = decoder(conv(mean + std * torch.randn_like(mean))).float()
         loss = reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target)
-        run.update(loss, BATCH, psnr=pretrain_vae.psnr(output.detach(), target))
+        run.update(loss, batch, psnr=pretrain_vae.psnr(output.detach(), target))
 
 
 def load(work_dir: Path) -> tuple[AutoencoderKL, dict]:
