@@ -162,8 +162,6 @@ def _prepared(work_dir: Path, part: str, device: torch.device) -> tuple[dict[str
     modules = _modules(enlarged(pretrain_vae.load(work_dir)[0]), part)
     for module in modules.values():
         module.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
-        if device.type == "cuda":
-            module.compile()
     images = {"given": _latents(work_dir, device), "pixels": _load_images(work_dir, "large")}
     return modules, {name: tensor.to(device) for name, tensor in images.items()}
 
