@@ -1,5 +1,8 @@
 """Runs side by side: what differs, and whether it means anything, by value."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from textual_inversion.evaluation.standard_errors import BETTER, CHANCE, UNKNOWN
 from textual_inversion.reporting.comparison import BEGINNING, comparison, labels_of, same_images, table
 from textual_inversion.reporting.differences import different_settings, score_difference
 from textual_inversion.reporting.run_facts import read_run
+from textual_inversion.training import fixed_set
 
 
 def score(images, error=None):
@@ -65,6 +69,16 @@ def test_the_page(tmp_path):
     assert len(data["images"]) == 1 and len(data["images"][0][1]) == 2
     page = path.read_bytes()
     assert page.startswith(BEGINNING) and page.count(b"<polyline") == 4 and len(page) < 3_000_000
+
+
+def test_curves_stand_in_the_order_of_the_report_whichever_run_has_them(tmp_path):
+    own = runs(tmp_path, {}, {})
+    names = ["eval/fixed_set_loss", *(f"eval/fixed_set_loss_{band}" for band in fixed_set.BANDS), "train/loss", "zz"]
+    curve = own[0].curves["train/loss"]
+    own = [replace(own[0], curves=dict.fromkeys(reversed(names[2:]), curve)),
+           replace(own[1], curves=dict.fromkeys(reversed(names[:3]), curve))]  # fmt: skip
+
+    assert re.findall(r'data-curve="([^"]*)"', comparison(own).decode()) == names
 
 
 def test_two_folders_of_one_name_get_two_labels(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from textual_inversion.evaluation.standard_errors import BETTER, CHANCE, UNKNOWN, WORSE, Difference
-from textual_inversion.reporting.curve_groups import IMAGES, place_of
+from textual_inversion.reporting.curve_groups import IMAGES, order_of, place_of
 from textual_inversion.reporting.differences import different_settings, score_difference
 from textual_inversion.reporting.html_page import packed, page
 from textual_inversion.reporting.plots import Series, plot
@@ -101,7 +101,7 @@ def comparison(runs: Sequence[RunFacts]) -> bytes:
         if any(run.scores for run in runs)
         else {},
     }
-    all_names = dict.fromkeys(name for run in runs for name in sorted(run.curves))
+    all_names = sorted({name for run in runs for name in run.curves}, key=order_of)
     # The images of one run are not those of another.
     names = [name for name in all_names if place_of(name).frame != IMAGES][:_MOST_CURVES]
     plots = "".join(_figure(name, runs, labels) for name in names)

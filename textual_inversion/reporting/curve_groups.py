@@ -10,6 +10,7 @@ BANDS, IMAGES = "eval/fixed_set_loss_bands", "eval/image_loss"
 _BAND = re.compile(r"eval/fixed_set_loss_((?:little|half|much)_noise)")
 _IMAGE = re.compile(r"eval/image_loss_(\d{1,6})")
 _ORDER = ["eval/fixed_set_loss", BANDS, IMAGES, "train/loss", "samples/image_similarity"]
+_LEAST_NOISE_FIRST = ["little_noise", "half_noise", "much_noise"]
 _MOST_IMAGES = 8  # as many as there are colours
 
 
@@ -38,19 +39,23 @@ def place_of(name: str) -> Place:
     return Place("/".join(parts[:2]), "/".join(parts[2:]))
 
 
+def order_of(name: str) -> tuple[int, int, str]:
+    """Sorts curves as pages show them: those that say most first, parts of the noise from the least to the most."""
+    place = place_of(name)
+    frame = _ORDER.index(place.frame) if place.frame in _ORDER else len(_ORDER)
+    return frame, _LEAST_NOISE_FIRST.index(place.label) if place.frame == BANDS else 0, name
+
+
 def grouped(curves: Mapping[str, Curve]) -> dict[str, list[tuple[Place, Curve]]]:
-    """Frame -> its curves, the frames that say most first. Of many images those are taken whose loss fell least."""
+    """Frame -> its curves, in the order of `order_of`. Of many images those are taken whose loss fell least."""
     found: dict[str, list[tuple[Place, Curve]]] = {}
-    for name in sorted(curves):
+    for name in sorted(curves, key=order_of):
         place = place_of(name)
         found.setdefault(place.frame, []).append((place, curves[name]))
-    if BANDS in found:  # from the least noise to the most
-        order = ["little_noise", "half_noise", "much_noise"]
-        found[BANDS].sort(key=lambda one: order.index(one[0].label))
     if IMAGES in found:
         least = sorted(found[IMAGES], key=lambda one: _fall(one[1]))[:_MOST_IMAGES]
         found[IMAGES] = sorted(least, key=lambda one: int(one[0].label))
-    return dict(sorted(found.items(), key=lambda one: _ORDER.index(one[0]) if one[0] in _ORDER else len(_ORDER)))
+    return found
 
 
 def _fall(curve: Curve) -> float:
