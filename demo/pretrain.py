@@ -2,7 +2,7 @@
 
     python -m demo.pretrain data tokenizer vae latents decoder clip ldm export report --work-dir WORK
 
-    python -m demo.pretrain adopt drawings encoder details enlarged --work-dir WORK
+    python -m demo.pretrain adopt drawings encoder details kept enlarged --work-dir WORK
 
 The second line doubles the side of the images of a model that is there, and keeps its latents. Each stage keeps its
 state in WORK and resumes where it was killed. A stage that has used its minutes ends at once, so the same command can
@@ -17,7 +17,8 @@ from pathlib import Path
 
 STAGES = ("data", "tokenizer", "adopt", "vae", "latents", "decoder", "clip", "ldm", "export", "report")
 # Stages of `pretrain_enlarge`, and what each does there.
-ENLARGING = {"drawings": "draw_images", "encoder": "train_encoder", "details": "train_decoder", "enlarged": "export"}
+ENLARGING = {"drawings": "draw_images", "encoder": "train_encoder", "details": "train_decoder", "kept": "keep",
+             "enlarged": "export"}  # fmt: skip
 MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 60.0, "ldm": 300.0, "encoder": 60.0, "details": 120.0}
 MODEL_DIR = Path(__file__).resolve().parent / "model"
 
@@ -66,6 +67,7 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
         from demo import pretrain_export
 
         pretrain_export.adopt(args.model_dir, args.work_dir)
+        enlarge(stage, args)
     elif stage == "decoder":
         from demo import pretrain_vae
 
@@ -90,7 +92,7 @@ def enlarge(stage: str, args: argparse.Namespace) -> None:
     """Run one of the stages that double the side of the images."""
     from demo import pretrain_enlarge
 
-    work = getattr(pretrain_enlarge, ENLARGING[stage])
+    work = getattr(pretrain_enlarge, ENLARGING.get(stage, stage))
     if stage in MINUTES:
         work(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args), args.batch)
     elif stage == "enlarged":

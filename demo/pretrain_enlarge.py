@@ -1,9 +1,10 @@
-"""Stages `drawings`, `encoder`, `details` and `enlarged` of the pretraining: an autoencoder for images twice as large.
+"""Stages `drawings`, `encoder`, `details`, `kept` and `enlarged` of the pretraining: images twice as large.
 
 The diffusion model, and everything that was learned on it, knows the latents of the autoencoder for 64x64 pixels. So
 the one for 128x128 gets the same latents: its encoder is trained to give, for a drawing at 128, what the other one
 gives for the same drawing at 64, means and variances. Its decoder draws the drawing at 128 from them. Both start as the
-smaller autoencoder with one more level, which at first does nothing but halve and double the side.
+smaller autoencoder with one more level, which at first does nothing but halve and double the side. `kept` writes what
+they have learned so far to `enlarged.safetensors`, from which `adopt` goes on.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
 
-from demo import pretrain_vae
+from demo import pretrain_vae, training
 from demo.pretrain_batches import draw_training_numbers, styled_numbers
 from demo.pretrain_data import N_ALL, SHARD, SIZE
 from demo.pretrain_vae import SQUARE_WEIGHT, reconstruction_loss, to_tensor
@@ -36,7 +38,9 @@ CONFIG = pretrain_vae.CONFIG | dict(
 )
 EVERY = 3  # of the training images, one in so many is drawn, and each in an invented style: the hardest to decode
 RATE, DECAY = 1e-3, 0.998
-P_PAIR, P_STYLED = 0.25, 0.4
+P_PAIR, P_STYLED = 0.25, 0.2
+KEPT = Path(__file__).with_name("enlarged.safetensors")
+STAGES = {"encoder": "encoder", "decoder": "details"}  # the stage that trains each part
 LEAST_STD = 0.05  # nearer than this the encoders need not agree, in latents of unit std
 
 
@@ -200,10 +204,28 @@ def train_decoder(work_dir: Path, minutes: float, steps: int, device: torch.devi
 def load(work_dir: Path) -> tuple[AutoencoderKL, dict]:
     """The averaged autoencoder, and the figures of its training; a part that was not trained is as it began."""
     vae, figures = enlarged(pretrain_vae.load(work_dir)[0]), {}
-    for part, stage in (("encoder", "encoder"), ("decoder", "details")):
+    for part, stage in STAGES.items():
         if (work_dir / f"{stage}.pt").exists():
             figures[stage] = load_average(work_dir, stage, _modules(vae, part))
     return vae.eval().requires_grad_(False), figures
+
+
+def keep(work_dir: Path, file: Path = KEPT) -> None:
+    """Write the averaged weights, float16."""
+    save_file({name: tensor.half() for name, tensor in load(work_dir)[0].state_dict().items()}, file)
+    file.chmod(0o644)
+
+
+def adopt(work_dir: Path, file: Path = KEPT) -> None:
+    """Let the stages start from the weights of a file."""
+    state = {name: tensor.float() for name, tensor in load_file(file).items()}
+    for part, stage in STAGES.items():
+        modules = {name: {} for name in _modules(AutoencoderKL(**CONFIG), part)}
+        for name, tensor in state.items():
+            module, _, rest = name.partition(".")
+            if module in modules:
+                modules[module][rest] = tensor
+        training.adopt(work_dir, stage, modules)
 
 
 @torch.no_grad()
