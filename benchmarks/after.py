@@ -9,10 +9,12 @@ The cat is learned as `train_textual_inversion.py` learns it without arguments, 
 - `score.py --leave_one_out` looks among images of the cat for a rabbit, and among the cat's alone
 - `score.py --pairs` draws each two of cat, rabbit and style in one prompt
 - `score.py` measures the background leak of words whose images show one place, the same with masks, and several places
-- and how much of what a word draws is a copy: of one that learned one image, shown five times beside another one, and
+- and how much of what a word draws is a copy: of one that learned one image, shown many times beside another one, and
   of the cat
 
-Everything else is learned in fewer steps and drawn in fewer images than by default; the section says how many.
+The demo's captions tell a toy from its place, so one vector learns no place, whatever its images show. The words of the
+last two parts are several vectors that begin at a place. Everything is drawn in fewer images than by default; the
+section says how many.
 """
 
 import json
@@ -39,6 +41,8 @@ FINAL = "learned_embeds.pdparams"
 CAT, RABBIT, STYLE = "<cat-toy>", "<rabbit-toy>", "<rose-style>"
 ODD = "odd-rabbit.png"
 PLACE = "on the grass"  # the one that all images show where they show one
+PLACED = {"num_vectors": 4, "initializer_token": f"cat {PLACE}"}  # a word that can learn a place
+COPIES = 15  # times that one image is shown
 SIDE = 256  # pixels of the images that are drawn here
 OTHER_BYTES = 3  # status of verify.py
 
@@ -58,7 +62,7 @@ def build_parser() -> OneLineParser:
     flag = parser.add_argument
     flag("--part", nargs="+", choices=PARTS, default=list(PARTS))
     flag("--steps", type=positive_int, help="optimizer steps of the cat; unset: the demo's own")
-    flag("--fewer_steps", type=positive_int, default=40, help="of all other words")
+    flag("--fewer_steps", type=positive_int, default=100, help="of all other words")
     flag("--left_out_steps", type=positive_int, default=20, help="of the words learned without an image")
     flag("--images", type=positive_int, default=3, help="images of the cat from which each is left out")
     flag("--num_images", type=positive_int, default=6, help="images drawn for each figure")
@@ -254,9 +258,11 @@ def leaks(args) -> Found:
 
     one = cats(args.folder / "images of one place", [PLACE] * len(SCENES), masks=args.folder / "masks")
     cases = {
-        "several places": learn("several-places", args, cats(args.folder / "images of several places", SCENES)),
-        "one place": learn("one-place", args, one),
-        "one place, masks": learn("one-place-masks", args, one, mask_dir=args.folder / "masks"),
+        "several places": learn(
+            "several-places", args, cats(args.folder / "images of several places", SCENES), **PLACED
+        ),
+        "one place": learn("one-place", args, one, **PLACED),
+        "one place, masks": learn("one-place-masks", args, one, mask_dir=args.folder / "masks", **PLACED),
     }
     found = {name: score(args, [run / FINAL], "--train_data_dir", ROOT / CONCEPTS["cat"][0], num_images=1)
              ["background_leak"] for name, run in cases.items()}  # fmt: skip
@@ -279,7 +285,7 @@ def apart(first: dict, second: dict) -> float:
 def repeats(args) -> Found:
     """A word that learned one image alone has to repeat it, and the cat must not repeat its images."""
     cases = {
-        "one image, five times": learn("copier", args, one_image_often(args.folder / "one image often")),
+        "one image, often": learn("copier", args, one_image_often(args.folder / "one image often"), **PLACED),
         "six images": args.folder / "cat",
     }
     found = {name: score(args, [run / FINAL])["copies"] for name, run in cases.items()}
@@ -287,7 +293,7 @@ def repeats(args) -> Found:
             for name, own in found.items()]  # fmt: skip
     head = ("learned from", "copies among what it draws", "likeness, the most", "of two training images")
     targets = [
-        tables.Target("copies of the word that learned one image", found["one image, five times"]["share"],
+        tables.Target("copies of the word that learned one image", found["one image, often"]["share"],
                       REPEATS_FROM, at_least=True),
         tables.Target("copies of the word that learned six", found["six images"]["share"], REPEATS_FROM),
     ]  # fmt: skip
@@ -296,13 +302,13 @@ def repeats(args) -> Found:
 
 
 def one_image_often(folder: Path) -> Path:
-    """One drawing of the cat five times, and one of another thing, without which nothing tells how near is near."""
+    """One drawing of the cat `COPIES` times, and one of another thing, without which nothing tells how near is near."""
     from demo.drawing import draw
     from demo.specs import HELD_OUT_STYLE, HELD_OUT_TOYS, PHOTO
 
     folder.mkdir(parents=True)
-    for number in range(5):
-        draw(HELD_OUT_TOYS["cat"], PLACE, PHOTO, SIDE, seed=0).save(folder / f"{number}.png")
+    for number in range(COPIES):
+        draw(HELD_OUT_TOYS["cat"], PLACE, PHOTO, SIDE, seed=0).save(folder / f"{number:02d}.png")
     draw(HELD_OUT_TOYS["rabbit"], "at night", HELD_OUT_STYLE, SIDE, seed=1).save(folder / "other.png")
     return folder
 
