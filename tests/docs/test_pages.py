@@ -103,6 +103,7 @@ def test_every_flag_in_the_text_exists(document):
     elsewhere |= {
         "--max_restart",
         "--elastic_level",
+        "--elastic_timeout",
         "--nnodes",
         "--figure",
     }  # of Paddle's launcher and docs/other_names.py
