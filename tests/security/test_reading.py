@@ -45,6 +45,7 @@ OPENS_ITSELF = {
     ("textual_inversion/distributed/consistency.py", "of_source"): "the source of this program",
     ("textual_inversion/data/latent_files.py", "_processor"): "the system's own, of a few kilobytes",
     ("textual_inversion/system/environment.py", "_read"): "the system's own, of a few kilobytes",
+    ("textual_inversion/distributed/peers.py", "_is_restarted"): "the system's own, of a few kilobytes",
     ("textual_inversion/system/timing.py", "process_seconds"): "the system's own, of a few hundred bytes",
     ("textual_inversion/system/streams.py", "prepare"): "a descriptor that is open already",
     ("textual_inversion/system/streams.py", "_open_nothing"): "the null device",
