@@ -64,10 +64,10 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
 
         pretrain_vae.encode_all(args.work_dir, torch_device(args))
     elif stage == "adopt":
-        from demo import pretrain_export
+        from demo import pretrain_enlarge, pretrain_export
 
         pretrain_export.adopt(args.model_dir, args.work_dir)
-        enlarge(stage, args)
+        pretrain_enlarge.adopt(args.work_dir)
     elif stage == "decoder":
         from demo import pretrain_vae
 
@@ -92,7 +92,7 @@ def enlarge(stage: str, args: argparse.Namespace) -> None:
     """Run one of the stages that double the side of the images."""
     from demo import pretrain_enlarge
 
-    work = getattr(pretrain_enlarge, ENLARGING.get(stage, stage))
+    work = getattr(pretrain_enlarge, ENLARGING[stage])
     if stage in MINUTES:
         work(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args), args.batch)
     elif stage == "enlarged":

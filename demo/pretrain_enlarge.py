@@ -161,7 +161,9 @@ def divergence(mean: torch.Tensor, log_variance: torch.Tensor, given: torch.Tens
     return 0.5 * ((mean - wanted).square() / variance + log_ratio.exp() - 1 - log_ratio).mean()
 
 
-def _prepared(work_dir: Path, part: str, device: torch.device) -> tuple[dict[str, torch.nn.Module], ...]:
+def _prepared(
+    work_dir: Path, part: str, device: torch.device
+) -> tuple[dict[str, torch.nn.Module], dict[str, torch.Tensor]]:
     """The modules of a part, ready to be trained, and what they are trained on, on the device."""
     modules = _modules(enlarged(pretrain_vae.load(work_dir)[0]), part)
     for module in modules.values():

@@ -21,7 +21,7 @@ from helpers.search_driver import RUNGS
 from textual_inversion.cluster import pool
 from textual_inversion.system.errors import SettingsError
 
-KILLS, MOST_FAILED = 10, 2
+KILLS = 10
 
 
 @pytest.fixture
@@ -133,8 +133,7 @@ def killed_search(folder: Path, cluster, draw: random.Random, most: int) -> list
     while len(kills) < most and not (folder / "best").exists():
         process, starts = driver(folder, cluster, "tpe"), starts + 1
         until(lambda: has_begun(folder, starts) or process.poll() is not None)  # noqa: B023
-        failed = starts - 1 - kills.count("command") + bool(process.poll())
-        assert failed <= MOST_FAILED, (folder / "driver.log").read_text()  # what always fails is not begun for ever
+        assert not process.poll(), (folder / "driver.log").read_text()  # it would fail for ever
         while process.poll() is None and len(kills) < most:
             time.sleep(draw.uniform(0.2, 0.9))
             if process.poll() is not None:

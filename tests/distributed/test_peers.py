@@ -32,6 +32,7 @@ def main():
 run_command(main)
 """
 WAIT = "time.sleep(60)"
+FAILS_AFTER_IT = "while not peers._ending: time.sleep(0.02)\nraise ValueError('an exchange failed')"
 
 
 def start(tmp_path, *works, port=None, early=(), **environment):
@@ -65,15 +66,19 @@ def ends(ranks):
 @pytest.mark.slow
 @pytest.mark.multiprocess
 @pytest.mark.parametrize(("level", "waits"), [("1", True), ("0", False), ("-1", False), ("", False)])
-@pytest.mark.parametrize("work", [WAIT, "time.sleep(1.5); raise ValueError('an exchange failed')"])
-def test_a_launcher_that_starts_lost_processes_again_is_given_time_to_end_the_others(tmp_path, work, level, waits):
-    ranks = start(tmp_path, work, WAIT, PADDLE_ELASTIC_LEVEL=level, BEFORE="module._RESTART_SECONDS = 4")
+@pytest.mark.parametrize("work", [WAIT, FAILS_AFTER_IT])
+@pytest.mark.parametrize(("end", "status"), [(f"os.kill(os.getpid(), {signal.SIGKILL})", LOST_STATUS), ("1 / 0", 1)])
+def test_a_launcher_that_starts_lost_processes_again_is_given_time_to_end_the_others(
+    tmp_path, work, end, status, level, waits
+):
+    quick = "module._RESTART_SECONDS, module._CAUSE_SECONDS = 4, 0.5"
+    ranks = start(tmp_path, work, "time.sleep(0.5); " + end, PADDLE_ELASTIC_LEVEL=level, BEFORE=quick)
     together(ranks)
+    ranks[1].wait(20)
     since = time.monotonic()
-    ranks[1].kill()
 
-    assert ends(ranks)[0][0] == LOST_STATUS
-    assert (time.monotonic() - since > 4) == waits
+    assert ends(ranks)[0][0] == status
+    assert (time.monotonic() - since > 3) == waits
 
 
 @pytest.mark.parametrize(

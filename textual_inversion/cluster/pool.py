@@ -269,11 +269,8 @@ def _check_machines(folder: Path) -> None:
         where, name = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False), node["NodeManagerAddress"]
         try:
             mode, is_seen = ray.get(probe.options(scheduling_strategy=where).remote(str(folder)), timeout=120)
-        except (
-            ray.exceptions.TaskUnschedulableError,
-            ray.exceptions.NodeDiedError,
-        ):  # it was lost meanwhile, as any machine may be
-            continue
+        except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+            continue  # it was lost meanwhile, as any machine may be
         except ray.exceptions.RayError as error:
             raise SettingsError(f"machine {name} does no task ({_first_sentence(error)})") from error
         if mode != "token":

@@ -6,13 +6,14 @@ rank holds a connection to rank 0 from the start (`connections`). The watch need
 before the store of the meetings exists and after it is gone. What a rank learns from its connection:
 
     lost      a connection ended without a message: the process was killed or crashed, or its machine or the network
-              failed. All others end at once, with one line that names the rank and with status `LOST_STATUS`. Where
-              the launchers start again what dies, they give them `_RESTART_SECONDS`: two launchers that see a process
-              fail at the same time each take the other one for gone.
+              failed. All others end at once, with one line that names the rank and with status `LOST_STATUS`.
     ended     a rank reports that it ends, by an error or a signal. In most cases the others reach the same end by
               themselves within moments, with their own message (all stop after the same step, refuse the same
               settings, …), so they get `_GRACE` seconds; a rank that is still running then ends with the same status.
     left      a rank is done. The others continue.
+
+Where the launchers start again what has failed, all wait `_RESTART_SECONDS` for them before they end for another rank:
+of two launchers that see a process fail at the same time, each takes the other one for gone.
 
 All of this is believed only of processes that know the run's secret. Rank 0 draws it and hands it out through the
 launcher's key-value store once paddle is imported (`ranks.start`); until then a lost process is seen by its launcher
@@ -210,10 +211,12 @@ class Peers:
             self._link.send(message)
         is_lost = message["status"] is None
         status = LOST_STATUS if is_lost else int(message["status"])
-        patience = (_RESTART_SECONDS if _is_restarted(self._environment) else 0.0) if is_lost else _GRACE
+        is_restarted = _is_restarted(self._environment)
+        patience = _RESTART_SECONDS if is_restarted else 0.0 if is_lost else _GRACE
         with self._changed:
             self._ending = self._ending or (_line(message, self.advice), status)
-            self._restarted_by = self._restarted_by or time.monotonic() + patience * is_lost
+            if is_restarted:
+                self._restarted_by = max(self._restarted_by, time.monotonic() + patience)
             self._changed.notify_all()
         if not patience:
             self._end_unless_leaving()
@@ -264,11 +267,10 @@ def _address(environment: Mapping[str, str]) -> tuple[str, int] | None:
 def _is_restarted(environment: Mapping[str, str]) -> bool:
     """Whether the launcher starts lost processes again: `--elastic_level`, a flag of it or a variable, above 0."""
     level = environment.get("PADDLE_ELASTIC_LEVEL", "")
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        flags = " ".join(words).replace("--elastic_level=", "--elastic_level ").split()
-        if "--elastic_level" in flags[:-1]:
-            level = flags[flags.index("--elastic_level") + 1]
+    with contextlib.suppress(OSError, ValueError):  # no such file; no such flag
+        said = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace")
+        words = said.replace("=", "\0").split("\0")  # a zero ends each, so there is always one more
+        level = words[words.index("--elastic_level") + 1]
     return level.isdigit() and int(level) > 0
 
 
