@@ -87,16 +87,23 @@ def test_memory_and_disk_are_those_of_the_run(tmp_path):
 
 @pytest.mark.slow
 def test_the_seconds_are_of_the_order_of_the_runs(tmp_path):
-    """Both are disturbed alike by whatever else the machine does; the benchmark `foresight.py` measures it quietly."""
-    argv = short_run(tmp_path, *PROMPTS, "--max_train_steps", "60", "--save_steps", "30")
+    """The benchmark `foresight.py` measures it on a quiet machine; here other tests may begin between plan and run.
 
-    _, planned, _ = command([*argv, "--plan"], tmp_path)
-    status, out, errors = command(argv, tmp_path)
+    So that counts for nothing which is planned and run again; a plan that is wrong by itself is wrong each time.
+    """
+    ratios = []
+    while len(ratios) < 3 and not any(1 / 3 < ratio < 3 for ratio in ratios):
+        output = tmp_path / f"out{len(ratios)}"
+        argv = short_run(
+            tmp_path, *PROMPTS, "--max_train_steps", "60", "--save_steps", "30", "--output_dir", str(output)
+        )
+        _, planned, _ = command([*argv, "--plan"], tmp_path)
+        status, out, errors = command(argv, tmp_path)
+        assert status == 0, errors
+        real = sum(json.loads((output / "run.json").read_text())["figures"]["seconds"].values())
+        ratios.append(float(re.search(r"in all about ([\d.]+) s", planned)[1]) / real)
 
-    assert status == 0, errors
-    real = sum(json.loads((tmp_path / "out" / "run.json").read_text())["figures"]["seconds"].values())
-    seconds = float(re.search(r"in all about ([\d.]+) s", planned)[1])
-    assert 1 / 3 < seconds / real < 3
+    assert 1 / 3 < ratios[-1] < 3, ratios
 
 
 @pytest.mark.slow
