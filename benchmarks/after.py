@@ -62,7 +62,7 @@ def build_parser() -> OneLineParser:
     flag = parser.add_argument
     flag("--part", nargs="+", choices=PARTS, default=list(PARTS))
     flag("--steps", type=positive_int, help="optimizer steps of the cat; unset: the demo's own")
-    flag("--fewer_steps", type=positive_int, default=100, help="of all other words")
+    flag("--word_steps", type=positive_int, default=100, help="of each other word")
     flag("--left_out_steps", type=positive_int, default=20, help="of the words learned without an image")
     flag("--images", type=positive_int, default=3, help="images of the cat from which each is left out")
     flag("--num_images", type=positive_int, default=6, help="images drawn for each figure")
@@ -103,7 +103,7 @@ def learn(name: str, args, images: Path | None = None, token: str = CAT, kind: s
         "placeholder_token": token,
         "learnable_property": kind,
         "output_dir": folder,
-        "max_train_steps": settings.pop("steps", args.fewer_steps),
+        "max_train_steps": settings.pop("steps", args.word_steps),
         "overview": "false",
         "report_to": "none",
         "only_save_embeds": True,

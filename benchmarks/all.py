@@ -69,7 +69,7 @@ PARTS = {
     ),
     "after": (
         ((),),
-        (("--steps", "2", "--fewer_steps", "2", "--left_out_steps", "1", "--num_images", "2")
+        (("--steps", "2", "--word_steps", "2", "--left_out_steps", "1", "--num_images", "2")
          + ("--num_inference_steps", "1"),),
     ),
     "grid": (

@@ -142,7 +142,7 @@ def test_words_are_learned_as_the_training_command_reads_them(args, monkeypatch)
 
     first, second = (parse(command[2:]) for command in commands)
     assert first.training.max_train_steps == 100 and not first.saving.only_save_embeds and not first.validation.overview
-    assert second.training.max_train_steps == args.fewer_steps and second.images.mask_dir == (str(args.folder),)
+    assert second.training.max_train_steps == args.word_steps and second.images.mask_dir == (str(args.folder),)
 
 
 @pytest.mark.parametrize("more", [("--curve", "curve"), ("--leave_one_out",), ("--pairs",), ()])
@@ -179,7 +179,7 @@ def test_the_section_holds_all_parts_and_targets(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_real_runs_of_two_steps_have_a_line_for_each_part(tmp_path, capsys):
-    after.main(["--work_dir", str(tmp_path), "--steps", "2", "--fewer_steps", "2", "--num_images", "2",
+    after.main(["--work_dir", str(tmp_path), "--steps", "2", "--word_steps", "2", "--num_images", "2",
                 "--num_inference_steps", "1", "--part", "verify", "leak", "copies"])  # fmt: skip
 
     shown = capsys.readouterr().out

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import runs
 from demo import judging, report
@@ -117,3 +118,38 @@ def test_three_concepts_in_one_run_have_the_steps_of_three(tmp_path, monkeypatch
         and said[0] == f"{steps} steps in all, 64 pictures a row."
     )
     assert "not met" not in said[2]
+
+
+class Brightness:
+    """Sees how bright an image is, and takes every text for white."""
+
+    def image_features(self, images):
+        return np.array([[np.asarray(image).mean() / 255] for image in images], np.float32)
+
+    def text_features(self, texts, *, trimmed=False):
+        return np.ones((len(texts), 1), np.float32)
+
+
+@pytest.mark.parametrize(("grey", "met"), [(0, False), (255, True)])
+def test_images_of_a_toy_and_a_duck_are_held_against_drawings_of_both(tmp_path, monkeypatch, grey, met):
+    asked = []
+
+    def run(words, **_):
+        words = [str(word) for word in words]
+        asked.append(words)
+        if words[1].endswith("infer.py"):
+            folder = Path(words[words.index("--output_dir") + 1])
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(4):  # one more than is asked for: of an earlier call
+                Image.new("L", (64, 64), grey if number < 3 else 128).save(folder / f"{number:04d}.png")
+
+    monkeypatch.setattr(runs, "run", run)
+    subject = Namespace(scorer=Brightness(), side=64)
+
+    said, table, targets = report.pairs(subject, Namespace(seeds=[3, 4], work_dir=tmp_path, scored=3))
+
+    prompts = [words[words.index("--prompt") + 1] for words in asked if "--prompt" in words]
+    assert prompts == ["a <cat> and a duck", "a <rabbit> and a duck"]
+    assert len([words for words in asked if words[2].endswith("train_textual_inversion.py")]) == 2
+    assert said == "3 pictures of each." and f"| {grey / 255:.3f} |" in table
+    assert targets.count("not met") == (0 if met else 2)
