@@ -2,7 +2,7 @@
 
     python -m demo.pretrain data tokenizer vae latents decoder clip ldm export report --work-dir WORK
 
-    python -m demo.pretrain adopt drawings encoder details kept enlarged --work-dir WORK
+    python -m demo.pretrain adopt drawings encoder details whole kept enlarged --work-dir WORK
 
 The second line doubles the side of the images of a model that is there, and keeps its latents. Each stage keeps its
 state in WORK and resumes where it was killed. A stage that has used its minutes ends at once, so the same command can
@@ -17,9 +17,9 @@ from pathlib import Path
 
 STAGES = ("data", "tokenizer", "adopt", "vae", "latents", "decoder", "clip", "ldm", "export", "report")
 # Stages of `pretrain_enlarge`, and what each does there.
-ENLARGING = {"drawings": "draw_images", "encoder": "train_encoder", "details": "train_decoder", "kept": "keep",
-             "enlarged": "export"}  # fmt: skip
-MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 60.0, "ldm": 300.0, "encoder": 60.0, "details": 120.0}
+ENLARGING = {"drawings": "draw_images", "encoder": "train_encoder", "details": "train_decoder",
+             "whole": "train_whole", "kept": "keep", "enlarged": "export"}  # fmt: skip
+MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 60.0, "ldm": 300.0, "encoder": 60.0, "details": 120.0, "whole": 120.0}
 MODEL_DIR = Path(__file__).resolve().parent / "model"
 
 

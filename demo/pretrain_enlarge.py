@@ -1,10 +1,11 @@
-"""Stages `drawings`, `encoder`, `details`, `kept` and `enlarged` of the pretraining: images twice as large.
+"""Stages `drawings`, `encoder`, `details`, `whole`, `kept` and `enlarged` of the pretraining: images twice as large.
 
 The diffusion model, and everything that was learned on it, knows the latents of the autoencoder for 64x64 pixels. So
 the one for 128x128 gets the same latents: its encoder is trained to give, for a drawing at 128, what the other one
 gives for the same drawing at 64, means and variances. Its decoder draws the drawing at 128 from them. Both start as the
-smaller autoencoder with one more level, which at first does nothing but halve and double the side. `kept` writes what
-they have learned so far to `enlarged.safetensors`, from which `adopt` goes on.
+smaller autoencoder with one more level, which at first does nothing but halve and double the side. `whole` then trains
+both at once, and holds the latents near the given ones: the small encoder says less than the latents can hold. `kept`
+writes what they have learned so far to `enlarged.safetensors`, from which `adopt` goes on.
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ CONFIG = pretrain_vae.CONFIG | dict(
 )
 EVERY = 3  # of the training images, one in so many is drawn, and each in an invented style: the hardest to decode
 RATE, DECAY = 7e-4, 0.998
-P_PAIR, P_STYLED = 0.45, 0.1
+P_PAIR, P_STYLED = 0.35, 0.1
 KEPT = Path(__file__).with_name("enlarged.safetensors")
 STAGES = {"encoder": "encoder", "decoder": "details"}  # the stage that trains each part
+WHOLE = "whole"  # the stage that trains both
+# What it costs to leave the given latents, in squared distance: of the means, and of the logarithms of the variances.
+HELD_MEANS, HELD_VARIANCES = 0.02, 0.01
 LEAST_STD = 0.05  # nearer than this the encoders need not agree, in latents of unit std
 
 
@@ -193,25 +197,43 @@ def train_decoder(work_dir: Path, minutes: float, steps: int, device: torch.devi
     modules, images = _prepared(work_dir, "decoder", device)
     decoder, conv = modules.values()
     run = Run(work_dir, "details", modules, RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
-
-    def losses(latents: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with reduced_precision(device):
-            output = decoder(conv(latents)).float()
-        return reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target), output.detach()
-
-    if device.type == "cpu":
-        losses = torch.compile(losses)  # a seventh more images a second on two cores
     for _ in run:
         places = _draw_places(batch).to(device)
         mean, std = images["given"][places].float().chunk(2, dim=1)
         target = to_tensor(images["pixels"][places])
-        loss, output = losses(mean + std * torch.randn_like(mean), target)
-        run.update(loss, batch, psnr=pretrain_vae.psnr(output, target))
+        with reduced_precision(device):
+            output = decoder(conv(mean + std * torch.randn_like(mean))).float()
+        loss = reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target)
+        run.update(loss, batch, psnr=pretrain_vae.psnr(output.detach(), target))
+
+
+def train_whole(work_dir: Path, minutes: float, steps: int, device: torch.device, batch: int) -> None:
+    """Train encoder and decoder at once, from what each learned alone."""
+    torch.manual_seed(5)
+    vae = load(work_dir)[0].train().requires_grad_(True).to(device, memory_format=torch.channels_last)
+    given, pixels = _latents(work_dir, device).to(device), _load_images(work_dir, "large").to(device)
+    run = Run(work_dir, WHOLE, {"vae": vae}, RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
+    for _ in run:
+        places = _draw_places(batch).to(device)
+        wanted, std = given[places].float().chunk(2, dim=1)
+        target = to_tensor(pixels[places])
+        with reduced_precision(device):
+            mean, log_variance = vae.quant_conv(vae.encoder(target)).float().chunk(2, dim=1)
+            log_variance = log_variance.clamp(-30, 20)
+            latents = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            output = vae.decoder(vae.post_quant_conv(latents)).float()
+        off, spread = F.mse_loss(mean, wanted), F.mse_loss(log_variance, (std.square() + LEAST_STD**2).log())
+        loss = reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target)
+        loss = loss + HELD_MEANS * off + HELD_VARIANCES * spread
+        run.update(loss, batch, psnr=pretrain_vae.psnr(output.detach(), target), off=off.detach().sqrt())
 
 
 def load(work_dir: Path) -> tuple[AutoencoderKL, dict]:
     """The averaged autoencoder, and the figures of its training; a part that was not trained is as it began."""
     vae, figures = enlarged(pretrain_vae.load(work_dir)[0]), {}
+    if (work_dir / f"{WHOLE}.pt").exists():
+        figures[WHOLE] = load_average(work_dir, WHOLE, {"vae": vae})
+        return vae.eval().requires_grad_(False), figures
     for part, stage in STAGES.items():
         if (work_dir / f"{stage}.pt").exists():
             figures[stage] = load_average(work_dir, stage, _modules(vae, part))
