@@ -38,11 +38,11 @@ CONFIG = pretrain_vae.CONFIG | dict(
     sample_size=SIDE,
 )
 EVERY = 3  # of the training images, one in so many is drawn, and each in an invented style: the hardest to decode
-RATE, DECAY = 7e-4, 0.998
+RATE, DECAY = 1e-3, 0.998
 P_PAIR, P_STYLED = 0.35, 0.1
 KEPT = Path(__file__).with_name("enlarged.safetensors")
 STAGES = {"encoder": "encoder", "decoder": "details"}  # the stage that trains each part
-WHOLE = "whole"  # the stage that trains both
+WHOLE, WHOLE_RATE = "whole", 7e-4  # the stage that trains both
 # What it costs to leave the given latents, in squared distance: of the means, and of the logarithms of the variances.
 HELD_MEANS, HELD_VARIANCES = 0.02, 0.01
 LEAST_STD = 0.05  # nearer than this the encoders need not agree, in latents of unit std
@@ -196,7 +196,7 @@ def train_decoder(work_dir: Path, minutes: float, steps: int, device: torch.devi
     torch.manual_seed(4)
     modules, images = _prepared(work_dir, "decoder", device)
     decoder, conv = modules.values()
-    run = Run(work_dir, "details", modules, RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
+    run = Run(work_dir, "details", modules, RATE, steps, minutes, hold=0.3, decay=DECAY, weight_decay=1e-4)
     for _ in run:
         places = _draw_places(batch).to(device)
         mean, std = images["given"][places].float().chunk(2, dim=1)
@@ -212,7 +212,7 @@ def train_whole(work_dir: Path, minutes: float, steps: int, device: torch.device
     torch.manual_seed(5)
     vae = load(work_dir)[0].train().requires_grad_(True).to(device, memory_format=torch.channels_last)
     given, pixels = _latents(work_dir, device).to(device), _load_images(work_dir, "large").to(device)
-    run = Run(work_dir, WHOLE, {"vae": vae}, RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
+    run = Run(work_dir, WHOLE, {"vae": vae}, WHOLE_RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
     for _ in run:
         places = _draw_places(batch).to(device)
         wanted, std = given[places].float().chunk(2, dim=1)
