@@ -42,6 +42,7 @@ ACCESSORY_FORMS = {
 P_PLAIN_PHOTO, P_TRAINING_TEMPLATE = 0.2, 0.65  # the rest of the photo captions is bare
 P_NAMED, P_NAMED_GENERIC = 0.8, 0.05
 P_GENERIC = 0.12
+P_BESIDE_PLAIN = 0.25  # that the second of two toys is only named by its kind: "and a duck"
 P_SCENE, P_ACCESSORY = 0.75, 0.9
 P_STYLE_NAME, P_STYLE_ALONE, P_SCENE_BEFORE_STYLE = 0.9, 0.35, 0.6
 
@@ -135,7 +136,8 @@ def caption(
     if accessory and rng.random() < P_ACCESSORY:
         subject = f"{subject} {rng.choice(ACCESSORY_FORMS[accessory])}"
     if beside:
-        subject = f"{subject} and a {_subject(*beside, rng)}"
+        second = beside[0].species if rng.random() < P_BESIDE_PLAIN else _subject(*beside, rng)
+        subject = f"{subject} and a {second}"
     place = scene if rng.random() < P_SCENE else ""
     if style_name is not None:
         return with_article(_styled(subject, place, style_name, rng))
