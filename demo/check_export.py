@@ -27,7 +27,7 @@ def paddle_outputs(model_dir: Path, given) -> dict:
     pipe.text_encoder.eval()
     pipe.unet.eval()
     pipe.vae.eval()
-    ids, pixels, latents = (paddle.to_tensor(given[name]) for name in ("ids", "pixels", "latents"))
+    ids, pixels, small, latents = (paddle.to_tensor(given[name]) for name in ("ids", "pixels", "small", "latents"))
     with paddle.no_grad():
         states = pipe.text_encoder(ids)[0]
         return {
@@ -35,7 +35,7 @@ def paddle_outputs(model_dir: Path, given) -> dict:
             "noise": pipe.unet(latents, paddle.to_tensor([500, 20]), states).sample,
             "mean": pipe.vae.encode(pixels).latent_dist.mean,
             "decoded": pipe.vae.decode(latents).sample,
-            "image_features": clip.get_image_features(pixels),
+            "image_features": clip.get_image_features(small),
             "text_features": clip.get_text_features(ids),
         }
 

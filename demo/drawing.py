@@ -17,6 +17,7 @@ from demo.drawing_styles import apply_style
 from demo.pen import CIRCLE, OUTLINE, UNITS, Pen, Point, mix
 from demo.specs import COLORS, PHOTO, RGB, Style, Toy
 
+SIZE = 128  # side of the demo's images, in pixels
 HORIZON = 62.0
 SCALE_JITTER, SHIFT_JITTER, ROTATION_JITTER = 0.02, 1.5, 3.0  # relative, units, degrees
 BRIGHTNESS_JITTER = 0.03
@@ -247,7 +248,7 @@ def draw(
     toy: Toy,
     scene: str,
     style: str | Style = PHOTO,
-    size: int = 64,
+    size: int = SIZE,
     seed: int = 0,
     accessory: str | None = None,
     beside: Toy | None = None,
@@ -282,7 +283,7 @@ def draw(
     return image.point([min(255, round(v * brightness)) for v in range(256)] * 3)
 
 
-def thing_mask(toy: Toy, scene: str, size: int = 64, seed: int = 0) -> Image.Image:
+def thing_mask(toy: Toy, scene: str, size: int = SIZE, seed: int = 0) -> Image.Image:
     """Where the toy is in the image that `draw` makes of the same arguments, without its shadow.
 
     Returns:

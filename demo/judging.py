@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from demo.captions import sentence
-from demo.drawing import draw
+from demo.drawing import SIZE, draw
 from demo.specs import COLORS, NAMED_STYLES, PATTERNS, PHOTO, SCENES, SPECIES, Toy, random_toy
 from demo.toyworld import FIRST_PAIR, Picture, picture
 
@@ -38,7 +38,7 @@ class Shown:
         """A description of all of it."""
         return sentence(self.toy, self.scene, style_name=self.style_name)
 
-    def drawing(self, seed: int, size: int = 64):
+    def drawing(self, seed: int, size: int = SIZE):
         """A drawing of it: RGB, `size` by `size` pixels."""
         style = NAMED_STYLES[self.style_name] if self.style_name else PHOTO
         return draw(self.toy, self.scene, style, size, seed=seed)

@@ -1,12 +1,9 @@
 """Maintainers' tool: trains the demo model from scratch, stage by stage. Needs `demo/requirements.txt`.
 
-    python -m demo.pretrain data tokenizer vae latents decoder clip ldm export report --work-dir WORK
+    python -m demo.pretrain data tokenizer vae latents sharpen latents clip ldm decoder export report --work-dir WORK
 
-    python -m demo.pretrain adopt drawings encoder details whole kept enlarged --work-dir WORK
-
-The second line doubles the side of the images of a model that is there, and keeps its latents. Each stage keeps its
-state in WORK and resumes where it was killed. A stage that has used its minutes ends at once, so the same command can
-simply be run again; more `--minutes` prolong it.
+Each stage keeps its state in WORK and resumes where it was killed. A stage that has used its minutes ends at once, so
+the same command can simply be run again; more `--minutes` prolong it.
 """
 
 from __future__ import annotations
@@ -15,22 +12,18 @@ import argparse
 import importlib
 from pathlib import Path
 
-STAGES = ("data", "tokenizer", "adopt", "vae", "latents", "decoder", "clip", "ldm", "export", "report")
-# Stages of `pretrain_enlarge`, and what each does there.
-ENLARGING = {"drawings": "draw_images", "encoder": "train_encoder", "details": "train_decoder",
-             "whole": "train_whole", "kept": "keep", "enlarged": "export"}  # fmt: skip
-MINUTES = {"vae": 13.0, "decoder": 60.0, "clip": 60.0, "ldm": 300.0, "encoder": 60.0, "details": 120.0, "whole": 120.0}
+STAGES = ("data", "tokenizer", "adopt", "vae", "latents", "sharpen", "clip", "ldm", "decoder", "export", "report")
+MINUTES = {"vae": 13.0, "sharpen": 120.0, "clip": 60.0, "ldm": 300.0, "decoder": 60.0}
 MODEL_DIR = Path(__file__).resolve().parent / "model"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stages", nargs="+", choices=(*STAGES, *ENLARGING), help="what to do, in this order")
+    parser.add_argument("stages", nargs="+", choices=STAGES, help="what to do, in this order")
     parser.add_argument("--work-dir", type=Path, required=True, help="folder of the images and the training states")
     parser.add_argument("--minutes", type=float, help=f"minutes of each training stage; default: {MINUTES}")
     parser.add_argument("--steps", type=int, default=1_000_000, help="the most steps of a training stage")
-    parser.add_argument("--batch", type=int, default=32, help="images in a step of the enlarging stages")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the training")
     parser.add_argument(
@@ -64,16 +57,14 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
 
         pretrain_vae.encode_all(args.work_dir, torch_device(args))
     elif stage == "adopt":
-        from demo import pretrain_enlarge, pretrain_export
+        from demo import pretrain_export
 
         pretrain_export.adopt(args.model_dir, args.work_dir)
-        pretrain_enlarge.adopt(args.work_dir)
-    elif stage == "decoder":
+    elif stage in ("sharpen", "decoder"):
         from demo import pretrain_vae
 
-        pretrain_vae.sharpen(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
-    elif stage in ENLARGING:
-        enlarge(stage, args)
+        train = pretrain_vae.sharpen if stage == "sharpen" else pretrain_vae.train_decoder
+        train(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
     elif stage in MINUTES:
         trainer = importlib.import_module(f"demo.pretrain_{stage}")
         trainer.train(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args))
@@ -86,19 +77,6 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
         from demo import pretrain_report
 
         pretrain_report.report(args.work_dir, torch_device(args))
-
-
-def enlarge(stage: str, args: argparse.Namespace) -> None:
-    """Run one of the stages that double the side of the images."""
-    from demo import pretrain_enlarge
-
-    work = getattr(pretrain_enlarge, ENLARGING[stage])
-    if stage in MINUTES:
-        work(args.work_dir, args.minutes or MINUTES[stage], args.steps, torch_device(args), args.batch)
-    elif stage == "enlarged":
-        work(args.work_dir, args.model_dir)
-    else:
-        work(args.work_dir)
 
 
 def main(argv: list[str] | None = None) -> None:

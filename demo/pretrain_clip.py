@@ -16,7 +16,6 @@ from transformers import CLIPConfig, CLIPModel
 from demo.pretrain_batches import draw_training_numbers, styled_numbers
 from demo.pretrain_data import (
     N_TRAIN,
-    SIZE,
     UNSEEN,
     WordTokenizer,
     load_pictures,
@@ -33,9 +32,10 @@ HEAD_WEIGHT, MAX_SCALE = 0.5, 50.0
 N_DESCRIBED, N_STYLED = 72, 40  # images of a batch that are told from their twins too; how many of them are styled
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # what the shipped image processor says: pixels in -1..1
 SHOWN_TOKENS = 32  # longest caption of the demo world, end marker included; the text encoder is causal
-SHIFT = 1  # pixels
+SIDE = 64  # of the images that it reads: larger ones are scaled down
+SHIFT = 2  # pixels of the larger ones
 VISION = dict(
-    image_size=SIZE,
+    image_size=SIDE,
     patch_size=8,
     hidden_size=160,
     intermediate_size=640,
@@ -90,9 +90,14 @@ def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
     return model.text_projection(model.text_model(input_ids=ids).pooler_output)
 
 
+def scaled(pixels: torch.Tensor) -> torch.Tensor:
+    """Images as the image encoder reads them, [B, 3, SIDE, SIDE]."""
+    return F.interpolate(pixels, size=(SIDE, SIDE), mode="area")
+
+
 def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the projected image features [B, P] of images in -1..1."""
-    return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+    """Return the projected image features [B, P] of images in -1..1, [B, 3, H, W]."""
+    return model.visual_projection(model.vision_model(pixel_values=scaled(pixels)).pooler_output)
 
 
 def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,6 @@ from textual_inversion.data.templates import templates
 N_TRAIN, N_PAIRS, SHARD = 80_000, 20_000, 2_000
 N_HELD_OUT = FIRST_PAIR - N_TRAIN
 N_ALL = FIRST_PAIR + N_PAIRS  # trained on, held out, pairs: in this order
-SIZE = 64
 CAPTIONS_PER_PICTURE = 4
 MAX_TOKENS = 77
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -37,7 +36,7 @@ def draw_shard(job: tuple[Path, int]) -> None:
     path = folder / f"pictures-{shard:03d}.npy"
     if path.exists():
         return
-    pixels = np.stack([np.asarray(picture(i).draw(SIZE)) for i in range(shard * SHARD, (shard + 1) * SHARD)])
+    pixels = np.stack([np.asarray(picture(i).draw()) for i in range(shard * SHARD, (shard + 1) * SHARD)])
     aside = path.with_suffix(".tmp.npy")
     np.save(aside, pixels)
     os.replace(aside, path)

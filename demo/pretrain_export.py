@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from demo import pretrain_clip, pretrain_ldm, pretrain_vae, training
-from demo.pretrain_data import SIZE, WordTokenizer
+from demo.drawing import SIZE
+from demo.pretrain_data import WordTokenizer
 
 VERSION = "0.29.0"  # of ppdiffusers, whose layout this is
 TEXT_PREFIX = "text_model."
@@ -41,10 +42,10 @@ INDEX = {
 PREPROCESSOR = {
     "image_processor_type": "CLIPImageProcessor",
     "do_resize": True,
-    "size": {"shortest_edge": SIZE},
+    "size": {"shortest_edge": pretrain_clip.SIDE},
     "resample": 3,  # bicubic
     "do_center_crop": True,
-    "crop_size": {"height": SIZE, "width": SIZE},
+    "crop_size": {"height": pretrain_clip.SIDE, "width": pretrain_clip.SIDE},
     "do_rescale": True,
     "rescale_factor": 1 / 255,
     "do_normalize": True,
@@ -174,7 +175,7 @@ def reference(work_dir: Path, file: Path) -> None:
     latents = torch.randn(2, *pretrain_ldm.LATENT_SHAPE, generator=generator)
     states = modules["text_encoder"](ids).last_hidden_state
     arrays = {
-        "ids": ids, "pixels": pixels, "latents": latents, "states": states,
+        "ids": ids, "pixels": pixels, "small": pretrain_clip.scaled(pixels), "latents": latents, "states": states,
         "noise": modules["unet"](latents, torch.tensor([500, 20]), states).sample,
         "mean": vae.encode(pixels).latent_dist.mean, "decoded": vae.decode(latents).sample,
         "image_features": pretrain_clip.image_features(clip, pixels),

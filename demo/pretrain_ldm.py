@@ -35,7 +35,7 @@ SOLVER = dict(algorithm_type="dpmsolver++", solver_order=2, prediction_type="eps
 LATENT_SHAPE = (CONFIG["in_channels"], CONFIG["sample_size"], CONFIG["sample_size"])
 RATE, BATCH, DECAY = 1e-3, 32, 0.998
 CAPTION_DROPOUT = 0.1
-P_PAIR, N_STYLED = 0.4, 16  # share of images of two toys; how many of a batch are surely in invented styles
+P_PAIR, N_STYLED = 0.5, 18  # share of images of two toys; how many of a batch are surely in invented styles
 SNR_GAMMA = 5.0
 HEAD_WEIGHT = 0.05
 DECISIVE, P_DECISIVE = (350, 950), 0.6  # timesteps at which the text decides what appears, and how many more of them

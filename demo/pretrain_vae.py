@@ -1,24 +1,26 @@
-"""Stage `vae` of the pretraining: 64x64 pixels to 8x8x16 latents and back."""
+"""Stages `vae`, `latents`, `sharpen` and `decoder` of the pretraining: 128x128 pixels to 8x8x16 latents and back."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from demo.pretrain_batches import draw_training_numbers
-from demo.pretrain_data import N_TRAIN, SIZE, load_pictures
+from demo.drawing import SIZE
+from demo.pretrain_batches import draw_training_numbers, styled_numbers
+from demo.pretrain_data import N_TRAIN, load_pictures
 from demo.training import Run, load_average, reduced_precision
 
 CONFIG = dict(
     in_channels=3,
     out_channels=3,
-    down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4,
-    block_out_channels=(16, 32, 64, 64),
+    down_block_types=("DownEncoderBlock2D",) * 5,
+    up_block_types=("UpDecoderBlock2D",) * 5,
+    block_out_channels=(16, 16, 32, 64, 64),
     layers_per_block=1,
     latent_channels=16,
     norm_num_groups=8,
@@ -28,7 +30,13 @@ CONFIG = dict(
 RATE, BATCH, DECAY = 2e-3, 32, 0.995
 P_PAIR = 0.2  # share of images of two toys, whose faces are small
 KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
-SHARPENING_RATE, SQUARE_WEIGHT = 1e-3, 32.0
+# Of `sharpen` and `decoder`. Pairs come back worst, and images in invented styles best: a batch holds few of these.
+SHARP_BATCH, SHARP_DECAY, SHARP_P_PAIR, SHARP_N_STYLED = 16, 0.998, 0.35, 2
+SHARPENING_RATE, SHARPENING_SQUARES = 7e-4, 32.0
+DECODER_RATE, DECODER_SQUARES = 5e-4, 16.0  # lines stay sharper than with more weight on squares
+# What it costs to leave the given latents, in squared distance: of the means, and of the logarithms of the variances.
+HELD_MEANS, HELD_VARIANCES = 0.02, 0.01
+LEAST_STD = 0.05  # variances below its square are as good as that, in latents of unit std
 FIRST_LOG_VARIANCE = -5.0
 LATENTS_FILE, FACTOR_FILE = "latents.pt", "scaling_factor.json"
 
@@ -38,10 +46,10 @@ def to_tensor(pixels) -> torch.Tensor:
     return (torch.as_tensor(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
 
 
-def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 on pixels and on differences of neighbours (edges), and squared error."""
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor, squares: float = 0.0) -> torch.Tensor:
+    """L1 on pixels and on differences of neighbours (edges), and squared error, which may weigh more by `squares`."""
     edges = sum(F.l1_loss(output.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
-    return F.l1_loss(output, target) + EDGE_WEIGHT * edges + F.mse_loss(output, target)
+    return F.l1_loss(output, target) + EDGE_WEIGHT * edges + (1 + squares) * F.mse_loss(output, target)
 
 
 def psnr(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -60,46 +68,75 @@ def train(work_dir: Path, minutes: float, steps: int, device: torch.device) -> N
     run = Run(work_dir, "vae", {"vae": vae}, RATE, steps, minutes, hold=0.2, decay=DECAY, weight_decay=1e-4)
     for _ in run:
         target = to_tensor(pixels[draw_training_numbers(BATCH, P_PAIR).to(device)])
-        with reduced_precision(device):
-            mean, log_variance = vae.quant_conv(vae.encoder(target)).float().chunk(2, dim=1)
-            log_variance = log_variance.clamp(-30, 20)
-            latents = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-            output = vae.decoder(vae.post_quant_conv(latents)).float()
+        output, mean, log_variance = _there_and_back(vae, target)
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         loss = reconstruction_loss(output, target) + KL_WEIGHT * kl
         run.update(loss, BATCH, psnr=psnr(output.detach(), target), kl=kl.detach())
 
 
 def sharpen(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
-    """Train only the decoder further: the encoder is frozen, so latents and all that learned from them stay valid."""
-    torch.manual_seed(2)
-    pixels = torch.from_numpy(load_pictures(work_dir)).to(device)
-    latents = torch.load(work_dir / LATENTS_FILE, weights_only=True)
-    modules = _decoder_modules(load(work_dir, sharpened=False)[0])
-    decoder, post_quant_conv = (module.train().requires_grad_(True).to(device) for module in modules.values())
-    run = Run(work_dir, "decoder", modules, SHARPENING_RATE, steps, minutes, hold=0.3, decay=0.999, weight_decay=1e-4)
-    for _ in run:
-        chosen = draw_training_numbers(BATCH, P_PAIR)
-        target, (mean, std) = (
-            to_tensor(pixels[chosen.to(device)]),
-            latents[chosen].to(device).float().chunk(2, dim=1),
-        )
+    """Train the autoencoder further, its latents held near those of before: what learned from them stays valid."""
+    torch.manual_seed(5)
+    vae = load(work_dir, "vae")[0].train().requires_grad_(True).to(device, memory_format=torch.channels_last)
+    run = Run(work_dir, "sharpen", {"vae": vae}, SHARPENING_RATE, steps, minutes, 0.2, SHARP_DECAY, weight_decay=1e-4)
+    for target, (wanted, std) in _batches(work_dir, run, device):
+        output, mean, log_variance = _there_and_back(vae, target)
+        off = F.mse_loss(mean, wanted)
+        spread = F.mse_loss(log_variance, (std.square() + LEAST_STD**2).log())
+        loss = reconstruction_loss(output, target, SHARPENING_SQUARES) + HELD_MEANS * off + HELD_VARIANCES * spread
+        run.update(loss, len(target), psnr=psnr(output.detach(), target), off=off.detach().sqrt())
+
+
+def train_decoder(work_dir: Path, minutes: float, steps: int, device: torch.device) -> None:
+    """Train only the decoder further: latents, and all that learned from them, stay as they are."""
+    torch.manual_seed(6)
+    modules = _decoder_modules(load(work_dir, "vae", "sharpen")[0])
+    for module in modules.values():
+        module.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
+    run = Run(work_dir, "decoder", modules, DECODER_RATE, steps, minutes, 0.2, SHARP_DECAY, weight_decay=1e-4)
+    for target, (mean, std) in _batches(work_dir, run, device):
         with reduced_precision(device):
-            output = decoder(post_quant_conv(mean + std * torch.randn_like(mean))).float()
-        loss = reconstruction_loss(output, target) + SQUARE_WEIGHT * F.mse_loss(output, target)
-        run.update(loss, BATCH, psnr=psnr(output.detach(), target))
+            latents = modules["post_quant_conv"](mean + std * torch.randn_like(mean))
+            output = modules["decoder"](latents).float()
+        loss = reconstruction_loss(output, target, DECODER_SQUARES)
+        run.update(loss, len(target), psnr=psnr(output.detach(), target))
+
+
+def _batches(
+    work_dir: Path, run: Run, device: torch.device
+) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
+    """A batch for each step of a run: images, [B, 3, H, W], and the means and stds of their latents."""
+    pixels = torch.from_numpy(load_pictures(work_dir)).to(device)
+    latents, styled = torch.load(work_dir / LATENTS_FILE, weights_only=True).to(device), styled_numbers()
+    for _ in run:
+        chosen = draw_training_numbers(SHARP_BATCH, SHARP_P_PAIR, styled, SHARP_N_STYLED).to(device)
+        yield to_tensor(pixels[chosen]), latents[chosen].float().chunk(2, dim=1)
 
 
 def _decoder_modules(vae: AutoencoderKL) -> dict[str, torch.nn.Module]:
     return {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}
 
 
-def load(work_dir: Path, sharpened: bool = True) -> tuple[AutoencoderKL, dict]:
-    """Return the averaged autoencoder, its decoder as sharpened where it was, and the figures of its training."""
-    vae = AutoencoderKL(**CONFIG)
-    figures = load_average(work_dir, "vae", {"vae": vae})
-    if sharpened and (work_dir / "decoder.pt").exists():
-        figures["decoder"] = load_average(work_dir, "decoder", _decoder_modules(vae))
+def _there_and_back(vae: AutoencoderKL, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images from sampled latents, [B, 3, H, W], and the means and log-variances of those, [B, C, h, w] each."""
+    with reduced_precision(target.device):
+        mean, log_variance = vae.quant_conv(vae.encoder(target)).float().chunk(2, dim=1)
+        log_variance = log_variance.clamp(-30, 20)
+        latents = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        return vae.decoder(vae.post_quant_conv(latents)).float(), mean, log_variance
+
+
+def load(work_dir: Path, *stages: str) -> tuple[AutoencoderKL, dict]:
+    """Return the averaged autoencoder, and the figures of its training.
+
+    Args:
+        stages: which may have trained it; all where none is given. One that was not run changes nothing.
+    """
+    vae, figures = AutoencoderKL(**CONFIG), {}
+    parts = {"vae": {"vae": vae}, "sharpen": {"vae": vae}, "decoder": _decoder_modules(vae)}
+    for stage, modules in parts.items():
+        if stage in (stages or parts) and (work_dir / f"{stage}.pt").exists():
+            figures[stage] = load_average(work_dir, stage, modules)
     return vae.eval().requires_grad_(False), figures
 
 

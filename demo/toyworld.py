@@ -51,7 +51,7 @@ class Picture:
     beside: Toy | None = None
     beside_name: str | None = None
 
-    def draw(self, size: int = 64) -> Image.Image:
+    def draw(self, size: int = drawing.SIZE) -> Image.Image:
         """Draw the image, RGB, `size` by `size` pixels."""
         style = NAMED_STYLES[self.style_name] if self.style_name else self.medium
         return drawing.draw(
@@ -85,7 +85,7 @@ def picture(index: int) -> Picture:
     return Picture(index, toy, scene, medium, name, style_name, None, beside, beside_name)
 
 
-def fresh_drawings(name: str, count: int, size: int = 64, seed: int = 0) -> list[Image.Image]:
+def fresh_drawings(name: str, count: int, size: int = drawing.SIZE, seed: int = 0) -> list[Image.Image]:
     """Draw a held-out concept anew: what a perfect inversion would generate.
 
     Args:
@@ -112,7 +112,7 @@ def fresh_drawings(name: str, count: int, size: int = 64, seed: int = 0) -> list
     return images
 
 
-def masked_drawings(name: str, count: int, size: int = 64) -> list[tuple[Image.Image, Image.Image]]:
+def masked_drawings(name: str, count: int, size: int = drawing.SIZE) -> list[tuple[Image.Image, Image.Image]]:
     """The first drawings of `fresh_drawings`, each with a mask of the toy; [] for a style, which is everywhere."""
     if name not in HELD_OUT_TOYS:
         return []

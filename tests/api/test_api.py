@@ -171,4 +171,4 @@ def test_the_example_of_the_api_runs(monkeypatch):
 
     exec(compile(example, "the example", "exec"), names)
 
-    assert names["image"].size == (64, 64)
+    assert names["image"].size == (128, 128)
