@@ -370,8 +370,8 @@ def test_the_score_of_a_save_is_the_one_of_the_protocol():
         scorer.model,
         scorer.clip,
         word=file.placeholder_tokens[0],
-        training_images=[fit(load_image(p), 64, 64) for p in find_images(ROOT / "cat_toy_images")],
-        fresh_images=fresh_drawings(str(ROOT / "cat_toy_images"), 64),
+        training_images=[fit(load_image(p), 128, 128) for p in find_images(ROOT / "cat_toy_images")],
+        fresh_images=fresh_drawings(str(ROOT / "cat_toy_images"), 128),
         protocol=Protocol("object", 2, guidance_scale=3.0, num_inference_steps=2),
     )
     assert found == pytest.approx(whole["share_of_the_way"], abs=1e-4)

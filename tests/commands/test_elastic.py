@@ -1,6 +1,7 @@
 """Paddle's launcher with etcd: a process that dies is started again, and the run ends as if nothing had happened."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from importlib.util import find_spec
+from itertools import product
 
 import pytest
 
@@ -65,26 +68,44 @@ def start_launcher(folder, number, port, nodes, processes, words):
     return process, console
 
 
-@pytest.mark.parametrize(("nodes", "processes"), [("1:2", 2), ("2:3", 1)], ids=["one launcher", "two launchers"])
-def test_a_rank_that_dies_comes_back_and_the_run_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, nodes, processes):
-    whole, out, moment = tmp_path / "whole", tmp_path / "out", tmp_path / "moment"
-    launch(short_run(tmp_path, *SETTINGS, "--output_dir", str(whole)), processes=2, cwd=tmp_path)
-    script = tmp_path / "killed_once.py"
-    script.write_text(killed_once(moment))
-    words = [script, *short_run(tmp_path, *SETTINGS, *LATEST)]
-
-    with etcd(tmp_path) as port:
-        started = [start_launcher(tmp_path, i, port, nodes, processes, words) for i in range(2 // processes)]
+def run_until_done(folder, nodes, processes, words):
+    """Two processes under one launcher or two; gives the launchers' statuses, and what they said."""
+    with etcd(folder) as port:
+        started = [start_launcher(folder, i, port, nodes, processes, words) for i in range(2 // processes)]
         try:
             statuses = [process.wait(240) for process, _ in started]
         finally:
             for process, _ in started:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
+    return statuses, "\n".join(console.read_text(errors="replace")[-4000:] for _, console in started)
 
-    said = "\n".join(console.read_text(errors="replace")[-4000:] for _, console in started)
-    assert moment.exists() and statuses == [0] * len(started), said
-    logs = "".join(path.read_text(errors="replace") for path in tmp_path.glob("log-*/workerlog.*"))
+
+def gave_up_at_once(said):
+    """Whether a launcher met Paddle's race: it looks for its peers before it has heard that it is to begin again."""
+    moments = [
+        [datetime.strptime(moment, "%H:%M:%S,%f") for moment in re.findall(r"([\d:]{8},\d{3}) " + words, said)]
+        for words in ("Waiting peer ready", "peer not ready")
+    ]
+    return any(timedelta(0) <= after - before < timedelta(seconds=1) for before, after in product(*moments))
+
+
+@pytest.mark.parametrize(("nodes", "processes"), [("1:2", 2), ("2:3", 1)], ids=["one launcher", "two launchers"])
+def test_a_rank_that_dies_comes_back_and_the_run_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, nodes, processes):
+    whole = tmp_path / "whole"
+    launch(short_run(tmp_path, *SETTINGS, "--output_dir", str(whole)), processes=2, cwd=tmp_path)
+    for attempt in range(3):  # the race is not ours, and is rare
+        folder = tmp_path / f"attempt-{attempt}"
+        script, moment, out = folder / "killed_once.py", folder / "moment", folder / "out"
+        folder.mkdir()
+        script.write_text(killed_once(moment))
+        words = [script, *short_run(tmp_path, *SETTINGS, *LATEST, "--output_dir", str(out))]
+        statuses, said = run_until_done(folder, nodes, processes, words)
+        if not gave_up_at_once(said):
+            break
+
+    assert moment.exists() and set(statuses) == {0}, said
+    logs = "".join(path.read_text(errors="replace") for path in folder.glob("log-*/workerlog.*"))
     assert f"resuming {out / 'checkpoint-2'}, after step 2" in logs, said
     for name in ("learned_embeds-steps-6.pdparams", "learned_embeds.pdparams"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()

@@ -412,7 +412,7 @@ def test_without_arguments_the_demo_is_shown(tmp_path, monkeypatch):
     images = json.loads((tmp_path / "outputs/manifest.json").read_text())["runs"][0]["images"]
     assert len(images) >= 5 and images[0]["guidance_scale"] < 7.5
     with Image.open(tmp_path / "outputs" / images[0]["file"]) as image:
-        assert image.size == (64, 64)
+        assert image.size == (128, 128)
         assert np.asarray(image).std() > 20
 
 
