@@ -23,17 +23,18 @@ from demo.pretrain_data import (
     make_twins,
     target_sizes,
 )
-from demo.pretrain_vae import to_tensor
+from demo.pretrain_vae import LATENTS_FILE, to_tensor
+from demo.pretrain_vae import load as load_autoencoder
 from demo.training import Run, load_average, reduced_precision
 
 WIDTH, PROJECTION = 128, 128
 BATCH, RATE, DECAY = 96, 1e-3, 0.995
 HEAD_WEIGHT, MAX_SCALE = 0.5, 50.0
-N_DESCRIBED, N_STYLED = 72, 40  # images of a batch that are told from their twins too; how many of them are styled
+N_DESCRIBED, N_STYLED = 72, 56  # images of a batch that are told from their twins too; how many of them are styled
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # what the shipped image processor says: pixels in -1..1
 SHOWN_TOKENS = 32  # longest caption of the demo world, end marker included; the text encoder is causal
 SIDE = 64  # of the images that it reads: larger ones are scaled down
-SHIFT = 2  # pixels of the larger ones
+SHIFT = 1  # pixels
 VISION = dict(
     image_size=SIDE,
     patch_size=8,
@@ -92,12 +93,36 @@ def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
 
 def scaled(pixels: torch.Tensor) -> torch.Tensor:
     """Images as the image encoder reads them, [B, 3, SIDE, SIDE]."""
-    return F.interpolate(pixels, size=(SIDE, SIDE), mode="area")
+    return F.interpolate(pixels, size=(SIDE, SIDE), mode="bicubic", antialias=True)  # as the shipped image processor
 
 
 def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     """Return the projected image features [B, P] of images in -1..1, [B, 3, H, W]."""
     return model.visual_projection(model.vision_model(pixel_values=scaled(pixels)).pooler_output)
+
+
+@torch.no_grad()
+def drawn_and_decoded(pixels: torch.Tensor, latents: torch.Tensor, vae: AutoencoderKL) -> torch.Tensor:
+    """Images scaled down, as they were drawn and as they come back from their latents: the model judges such.
+
+    Args:
+        pixels: uint8 [N, H, W, 3].
+        latents: means and stds, [N, 2C, h, w].
+        vae: decodes them, on the device that it is to work on.
+
+    Returns:
+        uint8 [2, N, SIDE, SIDE, 3], on the device of `pixels`.
+    """
+    device, found = next(vae.parameters()).device, torch.empty(2, len(pixels), SIDE, SIDE, 3, dtype=torch.uint8)
+    for start in range(0, len(pixels), 250):
+        part = slice(start, start + 250)
+        mean, std = latents[part].to(device).float().chunk(2, dim=1)
+        with reduced_precision(device):
+            decoded = vae.decode(mean + std * torch.randn_like(mean)).sample.float().clamp(-1, 1)
+        for kind, images in enumerate((to_tensor(pixels[part]).to(device), decoded)):
+            rounded = ((scaled(images).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            found[kind, part] = rounded.permute(0, 2, 3, 1).cpu()
+    return found
 
 
 def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -120,7 +145,8 @@ def train(work_dir: Path, minutes: float, steps: int, device: torch.device) -> N
     torch.manual_seed(1)
     tokenizer, styled = WordTokenizer(work_dir / "tokenizer"), styled_numbers()
     styled = styled[styled < N_TRAIN]
-    pixels = torch.from_numpy(load_pictures(work_dir)[:N_TRAIN]).to(device)
+    pixels, latents = load_pictures(work_dir)[:N_TRAIN], torch.load(work_dir / LATENTS_FILE, weights_only=True)
+    pictures = drawn_and_decoded(torch.from_numpy(pixels), latents, load_autoencoder(work_dir)[0].to(device)).to(device)
     twins = torch.from_numpy(make_twins(work_dir)[:, :, :SHOWN_TOKENS]).to(device)
     ids, targets = (torch.from_numpy(array).to(device) for array in make_captions(work_dir, N_TRAIN))
     modules = {"clip": clip_model(tokenizer), "heads": nn.ModuleList([AttributeHeads(), AttributeHeads()])}
@@ -131,10 +157,10 @@ def train(work_dir: Path, minutes: float, steps: int, device: torch.device) -> N
         variant = torch.randint(0, ids.shape[1], (BATCH,), device=device)
         tokens = ids[chosen, variant, :SHOWN_TOKENS].long()
         shift = tuple(torch.randint(-SHIFT, SHIFT + 1, (2,)).tolist())
-        pictures = to_tensor(pixels[chosen]).roll(shift, dims=(2, 3))
+        kind = torch.randint(0, 2, (BATCH,), device=device)
         described = twins[chosen[:N_DESCRIBED]].long()
         with reduced_precision(device):
-            image = image_features(model, pictures)
+            image = image_features(model, to_tensor(pictures[kind, chosen]).roll(shift, dims=(2, 3)))
             text, said_twins = text_features(model, torch.cat([tokens, described.flatten(0, 1)])).split(
                 [BATCH, described[..., 0].numel()]
             )
