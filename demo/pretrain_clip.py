@@ -24,10 +24,11 @@ from demo.pretrain_data import (
     make_twins,
     target_sizes,
 )
-from demo.pretrain_vae import LATENTS_FILE, to_tensor
+from demo.pretrain_vae import LATENTS_FILE, STAGES, to_tensor
 from demo.pretrain_vae import load as load_autoencoder
 from demo.training import Run, load_average, reduced_precision
 
+IMAGES_FILE = "clip_images.pt"  # in the work folder
 WIDTH, PROJECTION = 128, 128
 BATCH, RATE, DECAY = 96, 1e-3, 0.995
 HEAD_WEIGHT, MAX_SCALE = 0.5, 50.0
@@ -126,6 +127,20 @@ def drawn_and_decoded(pixels: torch.Tensor, latents: torch.Tensor, vae: Autoenco
     return found
 
 
+def kept_images(work_dir: Path, device: torch.device) -> torch.Tensor:
+    """What `drawn_and_decoded` gives for the training images; made once, and again when what it was made of changed."""
+    kept, made_of = work_dir / IMAGES_FILE, [work_dir / name for name in (LATENTS_FILE, *(f"{s}.pt" for s in STAGES))]
+    changed = max(path.stat().st_mtime_ns for path in made_of if path.exists())
+    if kept.exists() and kept.stat().st_mtime_ns > changed:
+        return torch.load(kept, weights_only=True)
+    pixels, latents = load_pictures(work_dir)[:N_TRAIN], torch.load(work_dir / LATENTS_FILE, weights_only=True)
+    found = drawn_and_decoded(torch.from_numpy(pixels), latents, load_autoencoder(work_dir)[0].to(device))
+    aside = kept.with_suffix(".tmp")
+    torch.save(found, aside)
+    aside.replace(kept)
+    return found
+
+
 def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Cross entropy in both directions (CLIP, arXiv 2103.00020); equal captions share their probability."""
     logits = scale.exp().clamp(max=MAX_SCALE) * F.normalize(text.float(), dim=-1) @ F.normalize(image.float(), dim=-1).T
@@ -146,8 +161,7 @@ def train(work_dir: Path, minutes: float, steps: int, device: torch.device) -> N
     torch.manual_seed(1)
     tokenizer, styled = WordTokenizer(work_dir / "tokenizer"), styled_numbers()
     styled = styled[styled < N_TRAIN]
-    pixels, latents = load_pictures(work_dir)[:N_TRAIN], torch.load(work_dir / LATENTS_FILE, weights_only=True)
-    pictures = drawn_and_decoded(torch.from_numpy(pixels), latents, load_autoencoder(work_dir)[0].to(device)).to(device)
+    pictures = kept_images(work_dir, device).to(device)
     twins = torch.from_numpy(make_twins(work_dir)[:, :, :SHOWN_TOKENS]).to(device)
     ids, targets = (torch.from_numpy(array).to(device) for array in make_captions(work_dir, N_TRAIN))
     modules = {"clip": clip_model(tokenizer), "heads": nn.ModuleList([AttributeHeads(), AttributeHeads()])}

@@ -38,6 +38,7 @@ DECODER_RATE, DECODER_SQUARES = 5e-4, 16.0  # lines stay sharper than with more 
 HELD_MEANS, HELD_VARIANCES = 0.02, 0.01
 LEAST_STD = 0.05  # variances below its square are as good as that, in latents of unit std
 FIRST_LOG_VARIANCE = -5.0
+STAGES = ("vae", "sharpen", "decoder")  # those that train the autoencoder, in turn
 LATENTS_FILE, FACTOR_FILE = "latents.pt", "scaling_factor.json"
 
 
@@ -133,9 +134,9 @@ def load(work_dir: Path, *stages: str) -> tuple[AutoencoderKL, dict]:
         stages: which may have trained it; all where none is given. One that was not run changes nothing.
     """
     vae, figures = AutoencoderKL(**CONFIG), {}
-    parts = {"vae": {"vae": vae}, "sharpen": {"vae": vae}, "decoder": _decoder_modules(vae)}
-    for stage, modules in parts.items():
-        if stage in (stages or parts) and (work_dir / f"{stage}.pt").exists():
+    for stage in STAGES:
+        modules = _decoder_modules(vae) if stage == "decoder" else {"vae": vae}
+        if stage in (stages or STAGES) and (work_dir / f"{stage}.pt").exists():
             figures[stage] = load_average(work_dir, stage, modules)
     return vae.eval().requires_grad_(False), figures
 
