@@ -10,6 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# What benchmarks and `demo/report.py` write: a part of them changes nothing of the program that the next one measures.
+DOCUMENTS = ("benchmarks/RESULTS.md", "demo/FIGURES.md")
+WRITTEN = (*DOCUMENTS, "demo/contact_sheet.png")
 WEIGHTS = "demo model"  # the fact that tells which weights figures are of; see weights.py
 # `all.py` hands its own reading on, since its parts keep the machine busy for one another.
 LOAD_VARIABLE = "BENCHMARK_LOAD"
@@ -32,7 +35,7 @@ def facts() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version}" for name, version in versions().items()),
         WEIGHTS: weights(),
-        "revision": git_revision() or "unknown",
+        "revision": git_revision(aside=WRITTEN) or "unknown",
     }
 
 

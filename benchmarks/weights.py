@@ -21,7 +21,6 @@ from benchmarks import machine  # noqa: E402
 from textual_inversion.cli.parser import OneLineParser  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
-DOCUMENTS = ("benchmarks/RESULTS.md", "demo/FIGURES.md")
 TRANSCRIPTS, NOTEBOOKS = "docs/transcripts", "notebooks"
 HASH_FILE = "demo-model.txt"  # beside the transcripts
 _UNKNOWN = "unknown"
@@ -71,7 +70,7 @@ def stale(now: str, root: Path = machine.ROOT) -> list[Measured]:
 
 def measured(root: Path) -> Iterator[Measured]:
     """All figures of the demo model."""
-    for document in DOCUMENTS:
+    for document in machine.DOCUMENTS:
         for part, body in _PART.findall((root / document).read_text(encoding="utf-8")):
             yield from _sections(document, part, body)
     for notebook in sorted((root / NOTEBOOKS).glob("*.ipynb")):

@@ -41,6 +41,19 @@ def test_the_commit_of_a_checkout_with_a_word_where_files_were_changed(checkout)
     assert git_revision(checkout) == f"{commit}-dirty"
 
 
+def test_files_that_do_not_count_are_no_change_and_all_others_are(checkout):
+    (checkout / "figures").mkdir()
+    (checkout / "figures/[a]*.md").write_text("none yet")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "y")
+    aside = ["figures/[a]*.md", "figures/none.png"]
+
+    (checkout / "figures/[a]*.md").write_text("1.0")
+    assert git_revision(checkout).endswith("-dirty") and not git_revision(checkout, aside).endswith("-dirty")
+    (checkout / "train.py").write_text("train() * 2")
+    assert git_revision(checkout, aside).endswith("-dirty")
+
+
 @pytest.mark.parametrize("inside", ["copy", "env/lib/python3.11/site-packages"])
 def test_the_commit_of_an_enclosing_repository_is_never_reported(checkout, inside):
     folder = checkout / inside

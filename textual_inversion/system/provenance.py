@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_revision(root: Path = ROOT) -> str | None:
+def git_revision(root: Path = ROOT, aside: Iterable[str] = ()) -> str | None:
     """The commit of a checkout of this project, with `-dirty` if tracked files were changed.
 
     None for an installed package, and for a copy of the files inside another project's repository, whose commit says
@@ -30,13 +31,15 @@ def git_revision(root: Path = ROOT) -> str | None:
 
     Args:
         root: the top of the project.
+        aside: files, relative to `root`, whose changes do not count.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or not _is_same_folder(Path(top), root):
         return None
     revision = _git(root, "describe", "--always", "--abbrev=12", "--exclude=*")
     # `describe --dirty` would write the repository's index, and leave its lock where the disk or a limit is in the way.
-    changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    paths = [":/", *(f":(top,exclude,literal){path}" for path in aside)]
+    changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--", *paths)
     return revision if revision is None or changed is None else f"{revision}-dirty"
 
 
