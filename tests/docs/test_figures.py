@@ -204,9 +204,6 @@ NOT_MEASURED_ANEW = {
     "benchmarks/RESULTS.md, Killed runs",
     "benchmarks/RESULTS.md, The page in a browser",
     "benchmarks/RESULTS.md, Attacks on the commands",
-    "benchmarks/RESULTS.md, Exchange with other programs",
-    "demo/FIGURES.md, Inversion",
-    "demo/FIGURES.md, Together",
 }
 
 
