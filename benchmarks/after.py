@@ -42,6 +42,7 @@ CAT, RABBIT, STYLE = "<cat-toy>", "<rabbit-toy>", "<rose-style>"
 ODD = "odd-rabbit.png"
 PLACE = "on the grass"  # the one that all images show where they show one
 PLACED = {"num_vectors": 4, "initializer_token": f"cat {PLACE}"}  # a word that can learn a place
+WHOLE = {**PLACED, "num_vectors": 8}  # a word that can learn a whole image: four draw its cat at other places
 COPIES = 15  # times that one image is shown
 SIDE = 256  # pixels of the images that are drawn here
 OTHER_BYTES = 3  # status of verify.py
@@ -63,7 +64,7 @@ def build_parser() -> OneLineParser:
     flag("--part", nargs="+", choices=PARTS, default=list(PARTS))
     flag("--steps", type=positive_int, help="optimizer steps of the cat; unset: the demo's own")
     flag("--word_steps", type=positive_int, default=100, help="of each other word")
-    flag("--left_out_steps", type=positive_int, default=20, help="of the words learned without an image")
+    flag("--left_out_steps", type=positive_int, default=50, help="of the words learned without an image")
     flag("--images", type=positive_int, default=3, help="images of the cat from which each is left out")
     flag("--num_images", type=positive_int, default=6, help="images drawn for each figure")
     flag("--num_inference_steps", type=positive_int, help="of these images; unset: the demo's own")
@@ -285,7 +286,7 @@ def apart(first: dict, second: dict) -> float:
 def repeats(args) -> Found:
     """A word that learned one image alone has to repeat it, and the cat must not repeat its images."""
     cases = {
-        "one image, often": learn("copier", args, one_image_often(args.folder / "one image often"), **PLACED),
+        "one image, often": learn("copier", args, one_image_often(args.folder / "one image often"), **WHOLE),
         "six images": args.folder / "cat",
     }
     found = {name: score(args, [run / FINAL])["copies"] for name, run in cases.items()}

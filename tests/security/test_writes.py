@@ -12,7 +12,7 @@ ALLOWED = {
     "system/temporary_files.py": {"unlink", "rmtree"},  # of files and folders that `atomic` has made
     "system/links.py": {"*"},
     "system/output_lock.py": {"unlink"},  # of the lock that it holds
-    "system/output_folder.py": {"mkdir", "unlink"},  # the folder that the user names; the file that it has just made
+    "system/output_folder.py": {"mkdir"},  # the folder that the user names
     "data/latent_files.py": {"mkdir"},  # the folder that the user names
     "system/journal.py": {"open", "unlink"},  # of a file that it has made new
     "cluster/pool.py": {"mkdtemp", "rmtree"},  # a new folder of this process alone, for Ray's sockets and logs

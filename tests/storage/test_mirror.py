@@ -32,7 +32,7 @@ def test_what_is_unfinished_hidden_by_a_lock_or_linked_is_no_file_of_it(place, t
     mirror = Mirror(parsed("s3://bucket/run"), WRITE)
     top = mirror.make()
     unfinished = ".f.tmp-1-0123456789abcdef-01234567"
-    for name in ("f", "in/g", f"{unfinished}", f"in/{unfinished}", ".lock", ".writable"):
+    for name in ("f", "in/g", f"{unfinished}", f"in/{unfinished}", ".lock"):
         (top / name).parent.mkdir(exist_ok=True)
         (top / name).write_text(name)
     (top / unfinished.replace("01234567", "99999999", 1)).mkdir(exist_ok=True)

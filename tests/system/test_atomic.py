@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -126,6 +127,36 @@ def test_a_killed_process_leaves_the_old_folder_whole(tmp_path, step):
     assert (tmp_path / "c" / "state").read_bytes() == b"old"
     temporary_files.remove_leftovers(tmp_path, killed_ones_token(tmp_path))
     assert names(tmp_path) == ["c"]
+
+
+def test_what_a_killed_check_of_a_folder_leaves_goes_with_the_next_check_and_nothing_else_does(tmp_path):
+    (tmp_path / ".writable").write_bytes(b"a user's own")
+    others = tmp_path / f"..writable.tmp-{os.getppid()}-{temporary_files.TOKEN}-0123abcd"  # of a process that runs
+    others.touch()
+    assert kill_at("remove", f"atomic.check_writable({str(tmp_path)!r})") == -signal.SIGKILL
+    assert len(names(tmp_path)) == 3
+
+    atomic.check_writable(tmp_path)
+
+    assert names(tmp_path) == [others.name, ".writable"]
+    assert (tmp_path / ".writable").read_bytes() == b"a user's own"
+
+
+def test_two_checks_of_a_folder_that_take_each_other_for_leftovers_both_succeed(tmp_path, monkeypatch):
+    monkeypatch.setattr(temporary_files, "_is_another_process", lambda pid: False)
+    monkeypatch.setattr(temporary_files, "_open_temporaries", frozenset())  # as on another machine
+    monkeypatch.setattr(atomic, "removed_on_failure", lambda path: contextlib.nullcontext())
+    within = []
+
+    def step(name):
+        if name == "remove" and not within:
+            within.append(1)
+            atomic.check_writable(tmp_path)
+
+    monkeypatch.setattr(atomic, "_step", step)
+    atomic.check_writable(tmp_path)
+
+    assert within and names(tmp_path) == []
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

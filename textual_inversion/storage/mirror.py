@@ -31,7 +31,6 @@ PLACE = "TEXTUAL_INVERSION_STORAGE"
 _FORMAT = 1
 _MOST_ITEMS = 4_000_000  # values in what is known of a mirror; a file has a dozen
 _Whole = whole_number(0, 2**63)
-_UNLISTED = (output_lock.FILE_NAME, ".writable")
 
 Stamp = tuple[int, int, int]  # size, time of change in ns, number of the file: another one after each change
 
@@ -154,7 +153,7 @@ class Mirror:
 
 def is_listed(name: str) -> bool:
     """Whether a file or folder of this name is one of a mirror: neither unfinished nor a lock."""
-    return name not in _UNLISTED and not temporary_files.is_temporary(name)
+    return name != output_lock.FILE_NAME and not temporary_files.is_temporary(name)
 
 
 def stamp_of(found: os.stat_result) -> Stamp:

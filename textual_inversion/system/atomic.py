@@ -7,6 +7,7 @@
     fill_folder(folder)                      a folder that appears complete or not at all
     write_new(path, data)                    a file inside such a folder
     move(path, target)                       a file or folder under another name that is free, on the same disk
+    check_writable(folder)                   that a file can be made in a folder
     remove_file(path)                        a file, or the link that has its name
     remove_folder(folder)                    a folder that disappears as a whole
 
@@ -32,11 +33,17 @@ from typing import Any, BinaryIO
 
 from textual_inversion.system.errors import OutputError
 from textual_inversion.system.links import refuse_links_below
-from textual_inversion.system.temporary_files import remove_quietly, removed_on_failure, temporary_name
+from textual_inversion.system.temporary_files import (
+    remove_leftovers,
+    remove_quietly,
+    removed_on_failure,
+    temporary_name,
+)
 from textual_inversion.system.watchers import watchers_of
 from textual_inversion.system.write_errors import explained
 
 CHUNK = 1 << 20  # bytes per write call
+_CHECKED_BY = ".writable"  # there is never a file of this name, only its temporary one
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows flushes only what is open for writing
 
@@ -141,6 +148,23 @@ def fill_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             _put_folder(temporary, target)
         _flush_folder(target.parent)
         _tell_written(target)
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Make a file in a folder and remove it again; raises OutputError where that fails.
+
+    What a process left that was killed between the two goes with the next check. The file is never renamed, so nothing
+    is lost where another machine that shares the folder takes a check's file for such a one.
+    """
+    target = Path(folder) / _CHECKED_BY
+    with explained(target):
+        target = _checked(target)
+        remove_leftovers(target.parent, None, target.name)
+        temporary = _begun(target)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        with removed_on_failure(temporary):
+            _step("remove")
+            temporary.unlink(missing_ok=True)
 
 
 def put_link(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

@@ -20,7 +20,5 @@ def make_output_folder(path: str, flag: str = "--output_dir") -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{flag} {path} cannot be made ({error.strerror}); choose another folder") from None
-    with atomic.replacing(folder / ".writable"):
-        pass
-    (folder / ".writable").unlink(missing_ok=True)  # another run may check at the same moment
+    atomic.check_writable(folder)
     return folder
