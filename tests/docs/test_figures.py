@@ -196,14 +196,12 @@ NOT_MEASURED_ANEW = {
     "benchmarks/RESULTS.md, Several processes",
     "benchmarks/RESULTS.md, Steps to quality, 5 seed(s), 200 steps",
     "benchmarks/RESULTS.md, What a run will take, 3 round(s)",
-    "benchmarks/RESULTS.md, Runs that end when the loss has settled, 5 seed(s), 200 steps at the most",
     "benchmarks/RESULTS.md, What is said after a run, 6 images for each figure",
     "benchmarks/RESULTS.md, Grids",
     "benchmarks/RESULTS.md, Many concepts",
     "benchmarks/RESULTS.md, Searches",
     "benchmarks/RESULTS.md, Killed runs",
     "benchmarks/RESULTS.md, The page in a browser",
-    "benchmarks/RESULTS.md, Attacks on the commands",
 }
 
 
