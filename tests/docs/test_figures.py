@@ -195,7 +195,6 @@ NOT_MEASURED_ANEW = {
     "benchmarks/RESULTS.md, What is said after a run, 6 images for each figure",
     "benchmarks/RESULTS.md, Many concepts",
     "benchmarks/RESULTS.md, Searches",
-    "benchmarks/RESULTS.md, Killed runs",
 }
 
 
