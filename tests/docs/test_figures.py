@@ -192,7 +192,6 @@ NOT_MEASURED_ANEW = {
     "benchmarks/RESULTS.md, Growth, demo model",
     "benchmarks/RESULTS.md, Steps to quality, 5 seed(s), 200 steps",
     "benchmarks/RESULTS.md, What a run will take, 3 round(s)",
-    "benchmarks/RESULTS.md, What is said after a run, 6 images for each figure",
     "benchmarks/RESULTS.md, Many concepts",
     "benchmarks/RESULTS.md, Searches",
 }
