@@ -193,7 +193,6 @@ NOT_MEASURED_ANEW = {
     "benchmarks/RESULTS.md, Steps to quality, 5 seed(s), 200 steps",
     "benchmarks/RESULTS.md, What a run will take, 3 round(s)",
     "benchmarks/RESULTS.md, Many concepts",
-    "benchmarks/RESULTS.md, Searches",
 }
 
 

@@ -142,6 +142,19 @@ def test_what_a_killed_check_of_a_folder_leaves_goes_with_the_next_check_and_not
     assert (tmp_path / ".writable").read_bytes() == b"a user's own"
 
 
+def test_a_folder_that_may_be_written_but_not_listed_can_be_checked(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError("it may not be listed")  # for root, the system refuses nothing
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", refused)
+        patched.setattr(os, "scandir", refused)
+        with pytest.raises(PermissionError):
+            list(tmp_path.iterdir())
+        atomic.check_writable(tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_two_checks_of_a_folder_that_take_each_other_for_leftovers_both_succeed(tmp_path, monkeypatch):
     monkeypatch.setattr(temporary_files, "_is_another_process", lambda pid: False)
     monkeypatch.setattr(temporary_files, "_open_temporaries", frozenset())  # as on another machine

@@ -159,7 +159,8 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     target = Path(folder) / _CHECKED_BY
     with explained(target):
         target = _checked(target)
-        remove_leftovers(target.parent, None, target.name)
+        with contextlib.suppress(PermissionError):  # a folder may be written that may not be listed
+            remove_leftovers(target.parent, None, target.name)
         temporary = _begun(target)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         with removed_on_failure(temporary):
