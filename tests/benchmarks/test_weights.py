@@ -2,7 +2,9 @@
 
 import pytest
 
+from benchmarks import all as results
 from benchmarks import machine, tables, weights
+from demo import report
 
 
 def section(title, named):
@@ -69,3 +71,9 @@ def test_the_command_lists_them_and_ends_with_1(capsys, monkeypatch):
     monkeypatch.setattr(weights, "stale", lambda now: [])
     assert weights.main([]) == 0 and weights.main(["--hash"]) == 0
     assert capsys.readouterr().out == f"{machine.weights()}\n"
+
+
+def test_what_the_commands_write_is_what_makes_no_revision_dirty():
+    written = {results.RESULTS, report.FIGURES, report.SHEET}
+
+    assert written == {machine.ROOT / path for path in machine.WRITTEN}
