@@ -88,6 +88,7 @@ def test_a_word_is_taught_by_clicks_through_reload_restart_stop_and_fork_and_dra
     visitor.click("Start the demo")
     visitor.tab.wait_for_url("**/runs?*run=*")
     folder = newest_run(page)
+    visitor.tab.locator("h1", has_text=folder.name).wait_for()
     tell("the demo was started by one click")
     until(lambda: (folder / "figures.jsonl").is_file())
     visitor.tab.reload()
@@ -143,12 +144,12 @@ def test_a_word_is_taught_by_clicks_through_reload_restart_stop_and_fork_and_dra
 
 
 def test_what_the_command_refuses_is_its_line_on_the_page_where_only_a_part_of_it_is_drawn_anew(visit, page, tell):
-    folder = page.workspace / "runs" / "brought"
+    visitor = visit("runs")
+    folder = page.workspace / "runs" / "brought"  # after the page has looked for runs
     (folder / "checkpoint-2").mkdir(parents=True)
     (folder / "config.yaml").write_text("max_train_steps: many\n")
     run = Workspace.at(page.workspace).job_folder(folder).name[:12]
-    visitor = visit(f"runs?run={run}")
-    visitor.click("Continue")
+    visitor.open(f"runs?run={run}").click("Continue")
     visitor.sees("max_train_steps")
     assert visitor.tab.locator("[data-testid=stException]").count() == 0
     tell("a run that cannot go on says why")

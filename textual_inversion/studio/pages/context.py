@@ -87,6 +87,20 @@ class Context:
         """The folders of all runs, the newest first."""
         return _found(self.workspace)
 
+    def run_folder(self, asked: str) -> Path | None:
+        """The folder of the run that an address asks for; None where there is none.
+
+        A run that has just begun is not among those that are remembered, so they are looked for once more.
+        """
+        folder = self._remembered(asked)
+        if folder is None and asked:
+            _found.clear()
+            folder = self._remembered(asked)
+        return folder
+
+    def _remembered(self, asked: str) -> Path | None:
+        return next((one for one in self.runs() if asked and self.run_id(one) == asked), None)
+
     def run_id(self, folder: Path) -> str:
         """What stands for a run in an address: no path."""
         return self.workspace.job_folder(folder).name[:12]

@@ -39,7 +39,7 @@ def _take_up_run(context: Context) -> None:
     asked = st.query_params.get("run")
     if asked and st.session_state.get("taken_up") != asked:
         st.session_state["taken_up"] = asked
-        folder = next((one for one in context.runs() if context.run_id(one) == asked), None)
+        folder = context.run_folder(asked)
         found = words.steps_of(folder) if folder is not None else []
         if found:
             st.session_state[KEPT + "draw:embeds"] = [str(found[0][1])]

@@ -20,12 +20,11 @@ _SHOWN = 40  # runs in the list
 
 def show(context: Context) -> None:
     """Draw the page."""
-    folders = context.runs()
-    asked = st.query_params.get("run", "")
-    folder = next((one for one in folders if asked and context.run_id(one) == asked), None)
+    folder = context.run_folder(st.query_params.get("run", ""))
     if folder is not None:
         _one(context, folder)
         return
+    folders = context.runs()
     context.head("runs", "runs_lead")
     if not folders:
         context.notice("no_runs")
