@@ -58,7 +58,7 @@ PARTS = {
          + ("--num_inference_steps", "2"),),
     ),
     "negative_words": (
-        ((),),
+        (("--fault", "blurred", "colourless", "--steps", "40"),),
         (("--fault", "blurred", "--steps", "2", "--images", "2", "--num_images", "2", "--num_inference_steps", "2"),),
     ),
     "foresight": (((),), (("--rounds", "1", "--steps", "2", "--case", "without overview, 300 steps"),)),

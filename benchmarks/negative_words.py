@@ -31,7 +31,7 @@ from textual_inversion.settings.bounds import positive_int  # noqa: E402
 from textual_inversion.settings.choices import GENERIC_WORDS, NEGATIVE  # noqa: E402
 from textual_inversion.system.errors import run_command  # noqa: E402
 
-SIDE = 64  # the demo model's own
+SIDE = 128  # the demo model's own
 WORD = "<unwanted>"
 # Numbers of drawings of the demo world: those to learn from, and others to compare with. Both show single toys.
 FIRST_LEARNED, FIRST_COMPARED = 1000, 5000
@@ -43,7 +43,7 @@ def _noisy(image: Image.Image) -> Image.Image:
 
 
 FAULTS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2.5)),
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(SIDE / 25)),
     "noisy": _noisy,
     "colourless": lambda image: ImageOps.grayscale(image).convert("RGB"),
 }

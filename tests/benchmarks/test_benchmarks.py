@@ -720,11 +720,12 @@ def test_spoiled_drawings_are_of_other_toys_than_those_that_are_compared_and_eac
     from benchmarks import negative_words
 
     learned, compared = (negative_words.drawings(first, 3) for first in (1000, 5000))
+    side = json.loads((ROOT / "demo/model/vae/config.json").read_text())["sample_size"]
 
     assert len({image.tobytes() for image, _ in learned + compared}) == 6
     for spoil in negative_words.FAULTS.values():
         spoiled = spoil(learned[0][0])
-        assert spoiled.size == (64, 64) and spoiled.mode == "RGB" and spoiled.tobytes() != learned[0][0].tobytes()
+        assert spoiled.size == (side, side) and spoiled.mode == "RGB" and spoiled.tobytes() != learned[0][0].tobytes()
         assert spoil(learned[0][0]).tobytes() == spoiled.tobytes()  # the same in every run
 
 
