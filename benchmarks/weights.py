@@ -4,8 +4,8 @@
     python benchmarks/weights.py --hash     prints the hash of demo/model
 
 Every section that a benchmark or `demo/report.py` writes names this hash beside processor and packages. Recorded output
-has it in a file of its own, notebooks in their metadata. Sections about models of other sizes depend on no weights of
-the demo's.
+has it in a file of its own, notebooks in their metadata; a page may name it in its text. Sections about models of other
+sizes depend on no weights of the demo's.
 """
 
 import json
@@ -29,6 +29,7 @@ _OTHER_MODELS = ("step_time", "memory", "traffic", "fuzz_formats", "gpu")
 _PART = re.compile(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", re.DOTALL)
 _SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
 _HASH = re.compile(rf"; {machine.WEIGHTS}: ([0-9a-f]+)")
+_IN_TEXT = re.compile(rf"{machine.WEIGHTS} ([0-9a-f]{{12}})\b")  # of a page that quotes figures
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ def measured(root: Path) -> Iterator[Measured]:
     for notebook in sorted((root / NOTEBOOKS).glob("*.ipynb")):
         named = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("demo_model", _UNKNOWN)
         yield Measured(f"{NOTEBOOKS}/{notebook.name}", named)
+    for page in sorted([*(root / "docs").rglob("*.md"), *root.glob("*.md")]):
+        for named in _IN_TEXT.findall(page.read_text(encoding="utf-8")):
+            yield Measured(page.relative_to(root).as_posix(), named)
     recorded = root / TRANSCRIPTS / HASH_FILE
     yield Measured(TRANSCRIPTS, recorded.read_text(encoding="utf-8").strip() if recorded.is_file() else _UNKNOWN)
 
