@@ -121,6 +121,25 @@ def test_a_pipeline_whose_parts_are_replaced_is_none_until_all_of_it_is_there(mi
     assert bucket.objects["run/model_index.json"] == b"1" and not waiting(mirror, state)
 
 
+def test_a_record_that_is_replaced_meanwhile_does_not_go_before_what_it_names(mirror):
+    state = State()
+    bucket = signed(state)
+    atomic.write_text(mirror.folder / "a.txt", "first")
+    atomic.write_text(mirror.folder / "trials.json", "[]")
+
+    def another_trial_ends():
+        bucket.after = lambda: None
+        atomic.write_text(mirror.folder / "measured.json", "{}")
+        atomic.write_text(mirror.folder / "trials.json", '["measured.json"]')
+
+    bucket.after = another_trial_ends
+
+    run(bucket, mirror, state)
+    assert "run/a.txt" in bucket.objects and not {"run/trials.json", "run/measured.json"} & set(bucket.objects)
+    run(bucket, mirror, state)
+    assert bucket.objects["run/trials.json"] == b'["measured.json"]' and "run/measured.json" in bucket.objects
+
+
 def test_a_large_log_that_grows_goes_up_once_a_minute_and_at_the_end(mirror):
     state, now = State(), [0.0]
     bucket, pace = signed(state), Pace(clock=lambda: now[0])

@@ -3,8 +3,12 @@
 The seal of a unit (`units`) is uploaded last, when all other files of the unit lie there as they lie here, and removed
 first, before anything of the unit is replaced or removed. So whoever finds a seal finds what it belongs to.
 
-The list of a run's files (`written_files`) goes first: it may name a file that is not there yet, and must name all that
-are. Nothing is removed before all that is new is there: an address never has fewer whole checkpoints than it had.
+A record names files that were written before it. So a file that was replaced since the folder was looked through waits
+for the next pass, which knows of those too: a search whose machine is lost has no trial as done whose results are lost.
+
+The list of a run's files (`written_files`) goes first, and as it is now: it may name a file that is not there yet, and
+must name all that are. Nothing is removed before all that is new is there: an address never has fewer whole checkpoints
+than it had.
 
 An object `.textual-inversion-writer` names the mirror that wrote last. Services differ in what they promise of two that
 write at the same time, so it is no lock: whoever begins later writes, and the other one stops and says so.
@@ -118,7 +122,7 @@ class Pass:
             if self._unseal(names):
                 names = self._due(here)  # the seals too, even such as did not change
             for name in names:
-                done += self._upload(name)
+                done += self._upload(name, here)
             self._remove(gone)
         finally:
             self._mirror.save(self._state)
@@ -140,13 +144,15 @@ class Pass:
             self._mirror.save(self._state)  # at once: a seal that is thought to be there would not be put back
         return bool(broken)
 
-    def _upload(self, name: str) -> bool:
-        """Upload a file, unless it is gone by now, or is a seal and its unit has changed meanwhile."""
+    def _upload(self, name: str, here: dict[str, Stamp]) -> bool:
+        """Upload a file, unless it is gone or another one by now, or is a seal and its unit has changed meanwhile."""
         if is_seal(name) and not self._is_whole(name):
             return False
         try:
             with open(open_below(self._mirror.folder, name), "rb") as file:
                 stamp = stamp_of(os.fstat(file.fileno()))
+                if stamp[2] != here[name][2] and name.rpartition("/")[2] != LIST:
+                    return False
                 content = file.read(_SMALL + 1) if stamp[0] <= _SMALL else None
                 source = _Counted(file, self._went) if content is None else content
                 tag = self._client.put(self._mirror.address.key_of(name), source)
