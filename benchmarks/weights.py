@@ -77,7 +77,7 @@ def measured(root: Path) -> Iterator[Measured]:
     for notebook in sorted((root / NOTEBOOKS).glob("*.ipynb")):
         named = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("demo_model", _UNKNOWN)
         yield Measured(f"{NOTEBOOKS}/{notebook.name}", named)
-    for page in sorted([*(root / "docs").rglob("*.md"), *root.glob("*.md")]):
+    for page in sorted([*(root / "docs").rglob("*.md"), *root.glob("*.md"), *root.glob("*/README*.md")]):
         for named in _IN_TEXT.findall(page.read_text(encoding="utf-8")):
             yield Measured(page.relative_to(root).as_posix(), named)
     recorded = root / TRANSCRIPTS / HASH_FILE

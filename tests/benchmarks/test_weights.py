@@ -45,11 +45,12 @@ def test_recorded_output_has_its_weights_in_a_file_beside_it(root):
     assert "docs/transcripts" in {one.place for one in weights.stale("3", root)}
 
 
-def test_a_page_that_names_weights_is_of_those(root):
+@pytest.mark.parametrize("page", ["docs/guides/words.md", "README_zh.md", "demo/README.md"])
+def test_a_page_that_names_weights_is_of_those(root, page):
     (root / "docs/guides").mkdir()
-    (root / "docs/guides/words.md").write_text(f"Means ({machine.WEIGHTS} 0123456789ab), and {machine.WEIGHTS} alone.")
+    (root / page).write_text(f"Means ({machine.WEIGHTS} 0123456789ab), and {machine.WEIGHTS} alone.")
 
-    assert weights.Measured("docs/guides/words.md", "0123456789ab") in weights.stale("1", root)
+    assert weights.Measured(page, "0123456789ab") in weights.stale("1", root)
 
 
 def test_what_a_benchmark_writes_names_the_weights_of_now(root, monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from textual_inversion.storage.upload import Pace, Pass, Taken, waiting
 from textual_inversion.system import atomic
 from textual_inversion.system.addresses import parsed
 from textual_inversion.system.errors import StorageError
+from textual_inversion.system.written_files import FILE_NAME as LIST
 
 
 @pytest.fixture
@@ -121,7 +123,8 @@ def test_a_pipeline_whose_parts_are_replaced_is_none_until_all_of_it_is_there(mi
     assert bucket.objects["run/model_index.json"] == b"1" and not waiting(mirror, state)
 
 
-def test_a_record_that_is_replaced_meanwhile_does_not_go_before_what_it_names(mirror):
+@pytest.mark.parametrize("write", [atomic.write_text, Path.write_text], ids=["another number", "the same number"])
+def test_a_record_that_is_written_anew_meanwhile_does_not_go_before_what_it_names(mirror, write):
     state = State()
     bucket = signed(state)
     atomic.write_text(mirror.folder / "a.txt", "first")
@@ -130,7 +133,7 @@ def test_a_record_that_is_replaced_meanwhile_does_not_go_before_what_it_names(mi
     def another_trial_ends():
         bucket.after = lambda: None
         atomic.write_text(mirror.folder / "measured.json", "{}")
-        atomic.write_text(mirror.folder / "trials.json", '["measured.json"]')
+        write(mirror.folder / "trials.json", '["measured.json"]')
 
     bucket.after = another_trial_ends
 
@@ -138,6 +141,25 @@ def test_a_record_that_is_replaced_meanwhile_does_not_go_before_what_it_names(mi
     assert "run/a.txt" in bucket.objects and not {"run/trials.json", "run/measured.json"} & set(bucket.objects)
     run(bucket, mirror, state)
     assert bucket.objects["run/trials.json"] == b'["measured.json"]' and "run/measured.json" in bucket.objects
+
+
+def test_a_log_that_grows_meanwhile_and_the_list_of_files_go_as_they_are(mirror, monkeypatch):
+    state = State()
+    bucket = signed(state)
+    for name in (LIST, "figures.jsonl"):
+        atomic.write_text(mirror.folder / name, "1")
+    look = bucket.look
+
+    def grown(key):  # the first that a pass asks, after it looked through the folder
+        atomic.write_text(mirror.folder / LIST, "12")
+        with open(mirror.folder / "figures.jsonl", "a") as file:
+            file.write("2")
+        return look(key)
+
+    monkeypatch.setattr(bucket, "look", grown)
+
+    run(bucket, mirror, state)
+    assert bucket.objects[f"run/{LIST}"] == bucket.objects["run/figures.jsonl"] == b"12"
 
 
 def test_a_large_log_that_grows_goes_up_once_a_minute_and_at_the_end(mirror):

@@ -3,8 +3,9 @@
 The seal of a unit (`units`) is uploaded last, when all other files of the unit lie there as they lie here, and removed
 first, before anything of the unit is replaced or removed. So whoever finds a seal finds what it belongs to.
 
-A record names files that were written before it. So a file that was replaced since the folder was looked through waits
-for the next pass, which knows of those too: a search whose machine is lost has no trial as done whose results are lost.
+A record names files that were written before it. So a file that was written anew since the folder was looked through
+waits for the next pass, which knows of those too: a search whose machine is lost has no trial as done whose results are
+lost. A log that has only grown goes as it is.
 
 The list of a run's files (`written_files`) goes first, and as it is now: it may name a file that is not there yet, and
 must name all that are. Nothing is removed before all that is new is there: an address never has fewer whole checkpoints
@@ -122,7 +123,7 @@ class Pass:
             if self._unseal(names):
                 names = self._due(here)  # the seals too, even such as did not change
             for name in names:
-                done += self._upload(name, here)
+                done += self._upload(name, here[name])
             self._remove(gone)
         finally:
             self._mirror.save(self._state)
@@ -144,14 +145,14 @@ class Pass:
             self._mirror.save(self._state)  # at once: a seal that is thought to be there would not be put back
         return bool(broken)
 
-    def _upload(self, name: str, here: dict[str, Stamp]) -> bool:
+    def _upload(self, name: str, seen: Stamp) -> bool:
         """Upload a file, unless it is gone or another one by now, or is a seal and its unit has changed meanwhile."""
         if is_seal(name) and not self._is_whole(name):
             return False
         try:
             with open(open_below(self._mirror.folder, name), "rb") as file:
                 stamp = stamp_of(os.fstat(file.fileno()))
-                if stamp[2] != here[name][2] and name.rpartition("/")[2] != LIST:
+                if _is_written_anew(name, seen, stamp):
                     return False
                 content = file.read(_SMALL + 1) if stamp[0] <= _SMALL else None
                 source = _Counted(file, self._went) if content is None else content
@@ -177,6 +178,15 @@ class Pass:
     def _take_away(self, name: str) -> None:
         self._client.remove(self._mirror.address.key_of(name))
         self._state.forget(name)
+
+
+def _is_written_anew(name: str, seen: Stamp, now: Stamp) -> bool:
+    """Whether a file, but the list, is another one than was seen, and not the same one that grew.
+
+    A JSON file never grows. Written anew twice, it may be larger and have its first number again.
+    """
+    has_grown = now[2] == seen[2] and now[0] >= seen[0] and not name.endswith(".json")
+    return now != seen and not has_grown and name.rpartition("/")[2] != LIST
 
 
 def _is_sealed_by(name: str, seal: str) -> bool:

@@ -99,7 +99,7 @@ class Context:
         return folder
 
     def _remembered(self, asked: str) -> Path | None:
-        return next((one for one in self.runs() if asked and self.run_id(one) == asked), None)
+        return next((one for one in self.runs() if self.run_id(one) == asked), None)
 
     def run_id(self, folder: Path) -> str:
         """What stands for a run in an address: no path."""
